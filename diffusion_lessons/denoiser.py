@@ -1,0 +1,52 @@
+"""A denoiser is any callable that turns a noisy sample and its level into an estimate of x₀ and ε."""
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from diffusion_lessons.paths import Level, Path
+from diffusion_lessons.targets import Estimate, Target
+
+Condition = Tensor | dict[str, Tensor] | None
+
+__all__ = ["Condition", "Denoiser", "Estimate", "NetworkDenoiser"]
+
+
+class Denoiser(Protocol):
+    """What samplers and wrappers ask of a denoiser.
+
+    x is (B, ...), the level is of the whole batch or of each sample, the condition is None, a
+    tensor or a dict of batch-first tensors. The estimate keeps x = α·x₀ + σ·ε.
+    """
+
+    def __call__(self, x: Tensor, level: Level, condition: Any = None) -> Estimate: ...
+
+
+class NetworkDenoiser:
+    """The denoiser that asks a network.
+
+    Args:
+        network: called as network(x, time, condition), time (B,); owns `null_condition(batch)`
+            where it takes conditions.
+        path: tells the network's time from t.
+        target: what the network outputs.
+    """
+
+    def __init__(self, network: nn.Module, path: Path, target: Target) -> None:
+        self.network = network
+        self.path = path
+        self.target = target
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        time = self.path.network_time(level.t).to(x.dtype).to(x.device, non_blocking=True).expand(len(x))
+        return self.target.solve(self.network(x, time, condition), x, level)
+
+    def null_condition(self, batch: int) -> Condition:
+        """The condition of `batch` rows that means "no condition"."""
+        null_condition = getattr(self.network, "null_condition", None)
+        if null_condition is None:
+            raise ValueError(
+                f"{type(self.network).__name__} has no null_condition(batch): classifier-free guidance "
+                "needs a network that was also trained without its condition"
+            )
+        return null_condition(batch)

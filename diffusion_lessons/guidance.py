@@ -1,0 +1,173 @@
+"""Denoisers that wrap denoisers: guide, then rescale, then clip, and last of all inpaint.
+
+The order matters: `Clip(Rescale(ClassifierFreeGuidance(denoiser, 3), 0.7))` keeps pictures in range,
+whereas clipping what guidance then stretches does not. Every wrapper keeps x = α·x₀ + σ·ε.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
+from diffusion_lessons.paths import Level
+from diffusion_lessons.targets import Estimate
+
+Scale = float | Callable[[Level], float]
+
+
+class Guidance(Protocol):
+    """A wrapper that can also say what the plain conditional estimate was."""
+
+    def with_plain(self, x: Tensor, level: Level, condition: Condition) -> tuple[Estimate, Estimate]: ...
+
+
+class ClassifierFreeGuidance:
+    """Move from the unconditional estimate past the conditional one (Ho and Salimans 2022, eq. 6).
+
+    x₀ = x₀(∅) + scale·(x₀(c) − x₀(∅)), likewise ε. Scale 1 is the plain conditional model and 0 the
+    unconditional one; the paper's w is scale − 1.
+
+    Args:
+        denoiser: trained with and without its condition.
+        scale: ≥ 0, or a function of the level (1 outside a guidance interval, say).
+        negative: condition to move away from, in place of the null condition. Entries of a dict
+            condition that it leaves out, such as inpainting channels, are kept from the condition.
+    """
+
+    def __init__(self, denoiser: NetworkDenoiser, scale: Scale, negative: Condition = None) -> None:
+        if not callable(scale):
+            _checked_scale(scale)
+        self.denoiser, self.scale, self.negative = denoiser, scale, negative
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        if self._scale_at(level) == 0:
+            return self.denoiser(x, level, self._null(condition, len(x)))
+        return self.with_plain(x, level, condition)[0]
+
+    def with_plain(self, x: Tensor, level: Level, condition: Condition) -> tuple[Estimate, Estimate]:
+        """(guided, plain conditional) estimates from one pass over a doubled batch."""
+        scale = self._scale_at(level)
+        if scale == 1:
+            plain = self.denoiser(x, level, condition)
+            return plain, plain
+        times = Level(
+            *(value.repeat(2) if value.ndim else value for value in (level.t, level.alpha, level.sigma))
+        )
+        both = self.denoiser(torch.cat([x, x]), times, _stacked(condition, self._null(condition, len(x))))
+        (plain_x0, null_x0), (plain_eps, null_eps) = both.x0.chunk(2), both.eps.chunk(2)
+        guided = Estimate(torch.lerp(null_x0, plain_x0, scale), torch.lerp(null_eps, plain_eps, scale))
+        return guided, Estimate(plain_x0, plain_eps)
+
+    def _scale_at(self, level: Level) -> float:
+        return _checked_scale(self.scale(level) if callable(self.scale) else self.scale)
+
+    def _null(self, condition: Condition, batch: int) -> Condition:
+        if condition is None:
+            raise ValueError("guidance needs a condition to guide towards, got None: pass condition=labels")
+        null = self.denoiser.null_condition(batch) if self.negative is None else self.negative
+        if isinstance(condition, dict):
+            replaced = null if isinstance(null, dict) else {"label": null}
+            return {**condition, **{key: _rows(value, batch) for key, value in replaced.items()}}
+        return _rows(null, batch)
+
+
+class ClassifierGuidance:
+    """Follow the gradient of log p(y | x_t): ε − scale·σ·∇ (Dhariwal and Nichol 2021, algorithm 2).
+
+    Args:
+        denoiser: conditional or not; the condition is passed on to it.
+        classifier: (x, level) -> logits (B, classes), trained on noisy samples. At α = 0, where x
+            says nothing about y, its gradient is taken to be 0.
+        scale: ≥ 0.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, classifier: Callable[[Tensor, Level], Tensor], scale: float
+    ) -> None:
+        self.denoiser, self.classifier, self.scale = denoiser, classifier, _checked_scale(scale)
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        return self.with_plain(x, level, condition)[0]
+
+    def with_plain(self, x: Tensor, level: Level, condition: Condition) -> tuple[Estimate, Estimate]:
+        """(guided, unguided) estimates."""
+        plain = self.denoiser(x, level, condition)
+        if self.scale == 0 or bool((level.alpha == 0).all()):
+            return plain, plain
+        labels = condition["label"] if isinstance(condition, dict) else condition
+        if labels is None:
+            raise ValueError("classifier guidance needs the wanted labels, got None: pass condition=labels")
+        with torch.enable_grad():
+            point = x.detach().requires_grad_()
+            log_p = self.classifier(point, level).log_softmax(-1)
+            (gradient,) = torch.autograd.grad(log_p.gather(-1, labels[:, None]).sum(), point)
+        alpha, sigma = level.like(x)
+        x0 = plain.x0 + self.scale * sigma**2 / alpha * gradient
+        return Estimate(x0, plain.eps - self.scale * sigma * gradient), plain
+
+
+class Rescale:
+    """Pull the spread of a guided x₀ back to that of the plain one (Lin et al. 2023, eq. 15 and 16).
+
+    Args:
+        guidance: the guidance to rescale.
+        phi: share of the rescaled picture, 0 (none) to 1 (all); the paper uses 0.7.
+    """
+
+    def __init__(self, guidance: Guidance, phi: float = 0.7) -> None:
+        if not 0 <= phi <= 1:
+            raise ValueError(f"phi is a share from 0 to 1, got {phi}")
+        self.guidance, self.phi = guidance, phi
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        guided, plain = self.guidance.with_plain(x, level, condition)
+        factor = _spread(plain.x0) / _spread(guided.x0)
+        return Estimate.from_x0(guided.x0 * torch.lerp(torch.ones_like(factor), factor, self.phi), x, level)
+
+
+class Clip:
+    """Clamp x₀ to the range of the data; ε follows (Ho et al. 2020, section 3.4).
+
+    Args:
+        denoiser: any denoiser.
+        low, high: range of the data.
+    """
+
+    def __init__(self, denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
+        if not low < high:
+            raise ValueError(f"the range to clip to is empty: low = {low}, high = {high}")
+        self.denoiser, self.low, self.high = denoiser, low, high
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        return Estimate.from_x0(self.denoiser(x, level, condition).x0.clamp(self.low, self.high), x, level)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Standard deviation of each sample, shaped to multiply x."""
+    return x.flatten(1).std(1).view(-1, *[1] * (x.ndim - 1))
+
+
+def _checked_scale(scale: float) -> float:
+    if not 0 <= scale < float("inf"):
+        raise ValueError(
+            f"a guidance scale is a number ≥ 0 (1 is the plain conditional model, 0 the unconditional one), "
+            f"got {scale}; to move away from a condition, pass it as `negative`"
+        )
+    return float(scale)
+
+
+def _rows(value: Any, batch: int) -> Tensor:
+    """A condition of one row, or of `batch` rows, as `batch` rows."""
+    if not isinstance(value, Tensor) or len(value) not in (1, batch):
+        raise ValueError(
+            f"a condition to guide away from must be a tensor of 1 or {batch} rows, got {value!r}"
+        )
+    return value.expand(batch, *value.shape[1:])
+
+
+def _stacked(first: Any, second: Any) -> Condition:
+    if isinstance(first, dict):
+        return {key: torch.cat([first[key], second[key]]) for key in first}
+    return torch.cat([first, second])

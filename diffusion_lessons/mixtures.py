@@ -1,0 +1,106 @@
+"""Mixtures of Gaussians: data whose optimal denoiser is known exactly, the oracle of tests and lessons.
+
+If x₀ comes from component k with N(μ_k, s_k²·I), then x at a level comes from N(α·μ_k, (α²s_k² + σ²)·I),
+and everything that a network would have to learn follows in closed form.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.denoiser import Condition
+from diffusion_lessons.paths import Level, add_noise, cast
+from diffusion_lessons.targets import Estimate, Target
+
+
+class GaussianMixture:
+    """A mixture of K isotropic Gaussians in D dimensions; as a callable, its exact denoiser.
+
+    Args:
+        means: (K, D).
+        stds: (K,) standard deviations ≥ 0, or one for all.
+        weights: (K,) positive; normalised; equal where left out.
+    """
+
+    def __init__(
+        self,
+        means: Tensor | Sequence[Sequence[float]],
+        stds: Tensor | Sequence[float] | float,
+        weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        self.means = torch.as_tensor(means)
+        if self.means.ndim != 2 or not self.means.is_floating_point():
+            raise ValueError(f"means must be floats of shape (K, D), got {tuple(self.means.shape)}")
+        components = len(self.means)
+        self.stds = torch.as_tensor(stds, dtype=self.means.dtype).expand(components)
+        weights = torch.ones(components) if weights is None else torch.as_tensor(weights)
+        if (
+            weights.shape != (components,)
+            or not bool((weights > 0).all())
+            or not bool((self.stds >= 0).all())
+        ):
+            raise ValueError(f"a mixture of {components} needs {components} positive weights and stds ≥ 0")
+        self.weights = (weights / weights.sum()).to(self.means.dtype)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """n draws: points (n, D) and the components they came from (n,)."""
+        labels = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
+        return self.means[labels] + self.stds[labels, None] * noise, labels
+
+    def log_joint(self, x: Tensor, level: Level) -> Tensor:
+        """log p(x, k) of noisy points x (B, D) and each component: (B, K). Also a classifier's logits."""
+        alpha, sigma = level.like(x)
+        variance = (alpha * self.stds) ** 2 + sigma**2  # (K,) or (B, K)
+        distance = (
+            (x[:, None] - (alpha * self.means.flatten()).reshape(-1, *self.means.shape)).square().sum(-1)
+        )
+        dims = self.means.shape[1]
+        return self.weights.log() - distance / (2 * variance) - dims / 2 * (2 * math.pi * variance).log()
+
+    def log_prob(self, x: Tensor, level: Level) -> Tensor:
+        """log density of noisy points x (B, D) at a level: (B,)."""
+        return self.log_joint(x, level).logsumexp(-1)
+
+    def posterior(self, x: Tensor, level: Level) -> Tensor:
+        """p(k | x), the share of each component in noisy points x (B, D): (B, K)."""
+        return self.log_joint(x, level).softmax(-1)
+
+    def score(self, x: Tensor, level: Level) -> Tensor:
+        """∇ log p(x) = −E[ε | x]/σ of noisy points x (B, D): (B, D) (Song et al. 2021b, eq. 7)."""
+        return -self(x, level).eps / level.like(x)[1]
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        """E[x₀ | x] and E[ε | x], the best possible estimate. A condition (B,) names the component."""
+        mean, _ = self.component_moments(x, level)
+        share = self.posterior(x, level)
+        if condition is not None:
+            labels = condition["label"] if isinstance(condition, dict) else condition
+            share = torch.nn.functional.one_hot(labels, len(self.means)).to(x.dtype)
+        return Estimate.from_x0((share[..., None] * mean).sum(1), x, level)
+
+    def component_moments(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """Mean (B, K, D) and variance (B, K) of x₀ given noisy points x (B, D) and the component."""
+        alpha, sigma = level.like(x)
+        variance = ((alpha * self.stds) ** 2 + sigma**2).expand(len(x), -1)  # (B, K)
+        gain = alpha * self.stds**2 / variance  # (B, K)
+        centre = (alpha * self.means.flatten()).reshape(-1, *self.means.shape)  # (1 or B, K, D)
+        return self.means + gain[..., None] * (x[:, None] - centre), (self.stds * sigma) ** 2 / variance
+
+    def optimal_loss(
+        self, target: Target, level: Level, n: int = 20_000, generator: torch.Generator | None = None
+    ) -> tuple[float, float]:
+        """The loss that no network can beat: E|y − E[y | x]|² a dimension, and its standard error.
+
+        The variance of x₀ given x is exact; the mean over x is of n draws (exact for one Gaussian).
+        """
+        x0, _ = self.sample(n, generator)
+        x = add_noise(x0, torch.randn(x0.shape, generator=generator, dtype=x0.dtype), level)
+        mean, variance = self.component_moments(x, level)
+        share = self.posterior(x, level)
+        second = (share * (variance + mean.square().mean(-1))).sum(1)
+        first = (share[..., None] * mean).sum(1).square().mean(-1)
+        spread = (second - first) * cast((target.det(level) / level.sigma) ** 2, x)
+        return float(spread.mean()), float(spread.std() / math.sqrt(n))

@@ -1,0 +1,313 @@
+"""Paths from data to noise: a time goes in, the level of noise at that time comes out.
+
+A noisy sample at a level is x = α·x₀ + σ·ε with ε ~ N(0, I). Time runs one way everywhere:
+t = 0 is data, t = T is noise. Levels are float64 on the CPU; `Level.like` casts them where they
+meet a tensor.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.errors import unknown
+
+SPACINGS = ("trailing", "leading", "linspace")
+
+
+@dataclass(frozen=True)
+class Level:
+    """How much data and how much noise a sample holds: x = alpha·x₀ + sigma·ε.
+
+    Args:
+        t: time, float64, shape () or (B,).
+        alpha: factor of the data, same shape.
+        sigma: factor of the noise (a standard deviation), same shape.
+    """
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+    @property
+    def snr(self) -> Tensor:
+        """Signal-to-noise ratio α²/σ² (infinite at t = 0)."""
+        return (self.alpha / self.sigma) ** 2
+
+    @property
+    def log_snr(self) -> Tensor:
+        """log(α²/σ²), the coordinate in which all schedules can be compared (Kingma et al. 2021)."""
+        return 2 * (self.alpha.log() - self.sigma.log())
+
+    def like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) in the dtype, on the device and with the rank of x, ready to multiply it."""
+        return cast(self.alpha, x), cast(self.sigma, x)
+
+
+def cast(coefficient: Tensor, x: Tensor) -> Tensor:
+    """A coefficient of shape () or (B,) made ready to multiply x (B, ...)."""
+    coefficient = coefficient.to(x.dtype)
+    if coefficient.ndim == 0:
+        return coefficient  # a 0-d CPU tensor meets a tensor of any device without a copy
+    if coefficient.ndim != 1 or len(coefficient) != len(x):
+        raise ValueError(
+            f"a level of shape {tuple(coefficient.shape)} does not fit a batch of shape {tuple(x.shape)}: "
+            "give one time for all samples, or one for each"
+        )
+    return coefficient.to(x.device, non_blocking=True).view(-1, *[1] * (x.ndim - 1))
+
+
+# Schedules of β (Ho et al. 2020; Nichol and Dhariwal 2021), float64, shape (T,) -------------------
+
+
+def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """β rising evenly from `start` to `end` (Ho et al. 2020, section 4), for T steps."""
+    return torch.linspace(start, end, _steps(T), dtype=torch.float64)
+
+
+def scaled_linear_betas(T: int = 1000, start: float = 0.00085, end: float = 0.012) -> Tensor:
+    """√β rising evenly: the schedule of latent diffusion (Rombach et al. 2022)."""
+    return torch.linspace(start**0.5, end**0.5, _steps(T), dtype=torch.float64) ** 2
+
+
+def cosine_betas(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
+    """ᾱ(t) = cos²((t/T + s)/(1 + s)·π/2), β clipped at `max_beta` (Nichol and Dhariwal 2021, eq. 17)."""
+    t = torch.arange(_steps(T) + 1, dtype=torch.float64) / T
+    alphas_cumprod = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=max_beta)
+
+
+def sigmoid_betas(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Tensor:
+    """ᾱ(t) a falling sigmoid between `start` and `end` (Jabri et al. 2022; Chen 2023, algorithm 1)."""
+    t = torch.arange(_steps(T) + 1, dtype=torch.float64) / T
+    curve = torch.sigmoid((t * (end - start) + start) / tau)
+    alphas_cumprod = (curve[-1] - curve) / (curve[-1] - curve[0])
+    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
+
+
+def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
+    """Shift and scale √ᾱ so that ᾱ_T = 0 and ᾱ_1 is kept (Lin et al. 2023, algorithm 1).
+
+    Args:
+        betas: (T,) with T ≥ 2.
+    """
+    betas = _checked_betas(betas)
+    if len(betas) < 2:
+        raise ValueError("rescaling needs at least two betas: the first is kept, the last becomes 1")
+    root = (1 - betas).cumprod(0).sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    alphas_cumprod = torch.cat([root.new_ones(1), root**2])
+    return 1 - alphas_cumprod[1:] / alphas_cumprod[:-1]
+
+
+def _steps(T: int) -> int:
+    if not isinstance(T, int) or T < 1:
+        raise ValueError(f"a schedule needs a whole number of steps T ≥ 1, got {T!r}")
+    return T
+
+
+def _checked_betas(betas: Tensor | Sequence[float]) -> Tensor:
+    betas = torch.as_tensor(betas).detach().to("cpu", torch.float64)
+    if betas.ndim != 1 or len(betas) == 0:
+        raise ValueError(f"betas must have shape (T,) with T ≥ 1, got {tuple(betas.shape)}")
+    if not bool(((betas > 0) & (betas <= 1)).all()):
+        raise ValueError(f"every β must lie in (0, 1], got {betas.min():.3g} to {betas.max():.3g}")
+    if bool((betas[:-1] == 1).any()):
+        raise ValueError("only the last β may be 1: after it no signal is left")
+    return betas
+
+
+# Paths ---------------------------------------------------------------------------------------------
+
+
+class Path(Protocol):
+    """What samplers, losses and denoisers ask of a path."""
+
+    @property
+    def T(self) -> float: ...
+
+    def __call__(self, t: Tensor | float) -> Level: ...
+
+    def levels(self, n: int, spacing: str = "trailing") -> list[Level]: ...
+
+    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor: ...
+
+    def network_time(self, t: Tensor) -> Tensor: ...
+
+
+class DiscreteVP:
+    """The variance-preserving path of DDPM: α² = ᾱ_t, σ² = 1 − ᾱ_t (Ho et al. 2020, eq. 4).
+
+    Times are real numbers in [0, T]. At whole times ᾱ is exact; between them log-SNR is
+    interpolated, and ᾱ itself in an interval where log-SNR is infinite at one end.
+
+    Args:
+        betas: (T,), each in (0, 1]; only the last may be 1 (zero terminal SNR).
+    """
+
+    def __init__(self, betas: Tensor | Sequence[float]) -> None:
+        self.betas = _checked_betas(betas)
+        self.alphas_cumprod = torch.cat([self.betas.new_ones(1), (1 - self.betas).cumprod(0)])  # (T + 1,)
+
+    @property
+    def T(self) -> int:
+        return len(self.betas)
+
+    def __call__(self, t: Tensor | float) -> Level:
+        """The level at time t, a number or (B,), each in [0, T]."""
+        t = _checked_times(t, self.T)
+        below = t.floor().clamp(max=self.T - 1).long()
+        fraction = t - below
+        low, high = self.alphas_cumprod[below], self.alphas_cumprod[below + 1]
+        logit = torch.lerp(low.logit(), high.logit(), fraction)
+        between = torch.where(logit.isfinite(), logit.sigmoid(), torch.lerp(low, high, fraction))
+        alphas_cumprod = torch.where(fraction == 0, low, torch.where(fraction == 1, high, between))
+        return Level(t, alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt())
+
+    def levels(self, n: int, spacing: str = "trailing") -> list[Level]:
+        """n + 1 levels from noise to data, for n steps; the last is t = 0.
+
+        Args:
+            n: number of steps, 1 to T.
+            spacing: "trailing" starts at T; "leading" starts about T/n below T; "linspace" starts
+                at T and makes its last step from t = 1 (Lin et al. 2023, table 2).
+        """
+        if not isinstance(n, int) or not 1 <= n <= self.T:
+            raise ValueError(f"the number of steps must be a whole number from 1 to T = {self.T}, got {n!r}")
+        if spacing == "trailing":
+            times = torch.arange(n, 0, -1, dtype=torch.float64).mul(self.T).div(n).round()
+        elif spacing == "leading":
+            times = torch.arange(n - 1, -1, -1, dtype=torch.float64) * (self.T // n) + 1
+        elif spacing == "linspace":
+            times = torch.linspace(self.T, 1, n, dtype=torch.float64).round()
+        else:
+            raise unknown("spacing", spacing, SPACINGS)
+        return [self(t) for t in (*times, 0.0)]
+
+    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        """(batch,) whole times, uniform on 1 … T, one from each of `batch` equal strata."""
+        return (stratified(batch, generator) * self.T).floor() + 1
+
+    def network_time(self, t: Tensor) -> Tensor:
+        """What a network is told: t − 1, the index that published weights expect."""
+        return t - 1
+
+
+class StraightPath:
+    """The straight path of flow matching: α = 1 − t, σ = t, T = 1 (Lipman et al. 2023, eq. 22)."""
+
+    T = 1.0
+
+    def __call__(self, t: Tensor | float) -> Level:
+        """The level at time t, a number or (B,), each in [0, 1]."""
+        t = _checked_times(t, self.T)
+        return Level(t, 1 - t, t)
+
+    def levels(self, n: int, spacing: str = "trailing") -> list[Level]:
+        """n + 1 evenly spaced levels from t = 1 to t = 0. "leading" has no meaning here."""
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"the number of steps must be a whole number ≥ 1, got {n!r}")
+        if spacing not in SPACINGS:
+            raise unknown("spacing", spacing, SPACINGS)
+        if spacing == "leading":
+            raise ValueError('"leading" spacing belongs to discrete paths: use "trailing" on a straight path')
+        return [self(t) for t in torch.linspace(1, 0, n + 1, dtype=torch.float64)]
+
+    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        """(batch,) times, uniform on (0, 1], one from each of `batch` equal strata."""
+        return 1 - stratified(batch, generator)
+
+    def network_time(self, t: Tensor) -> Tensor:
+        """What a network is told: 1000·t, the range that time embeddings are made for."""
+        return 1000 * t
+
+
+def stratified(batch: int, generator: torch.Generator | None = None) -> Tensor:
+    """(batch,) float64 numbers in [0, 1), the i-th uniform on [i/batch, (i + 1)/batch).
+
+    Each is uniform over a shuffled batch, and their mean varies far less than that of independent
+    draws (Kingma et al. 2021, appendix I.1 uses the same idea).
+    """
+    if batch < 1:
+        raise ValueError(f"a batch needs at least one sample, got {batch}")
+    u = torch.rand(batch, generator=generator, dtype=torch.float64, device="cpu")
+    return (torch.arange(batch, dtype=torch.float64) + u) / batch
+
+
+def _checked_times(t: Tensor | float, T: float) -> Tensor:
+    t = torch.as_tensor(t).detach().to("cpu", torch.float64)
+    if t.ndim > 1:
+        raise ValueError(f"times have shape () or (B,), got {tuple(t.shape)}")
+    if not bool(((t >= 0) & (t <= T)).all()):
+        raise ValueError(f"times must lie in [0, {T:g}] (0 is data, {T:g} is noise), got {t.tolist()}")
+    return t
+
+
+# Moving along a path -------------------------------------------------------------------------------
+
+
+def add_noise(x0: Tensor, noise: Tensor, level: Level) -> Tensor:
+    """Jump from data to a level: x = α·x₀ + σ·ε (Ho et al. 2020, eq. 4).
+
+    Args:
+        x0, noise: (B, ...), same shape.
+        level: one level for the batch, or one for each sample.
+    """
+    same_shape("x0 and noise", x0, noise)
+    alpha, sigma = level.like(x0)
+    return alpha * x0 + sigma * noise
+
+
+def renoise(x: Tensor, now: Level, to: Level, noise: Tensor) -> Tensor:
+    """Go from one level up to a noisier one, as the forward process does (Ho et al. 2020, eq. 2).
+
+    Args:
+        x, noise: (B, ...), same shape; x is a sample at level `now`.
+        to: a level with no more signal than `now`.
+    """
+    same_shape("x and noise", x, noise)
+    ratio, std = forward_kernel(now, to)
+    return cast(ratio, x) * x + cast(std, x) * noise
+
+
+def posterior(x0: Tensor, x: Tensor, now: Level, next: Level) -> tuple[Tensor, Tensor]:
+    """Mean and variance of q(x_next | x_now, x₀) on the way down (Ho et al. 2020, eq. 6 and 7).
+
+    Args:
+        x0, x: (B, ...), data and the sample at level `now`.
+        next: a level with no less signal than `now`.
+
+    Returns:
+        mean (B, ...) and variance, float64 with the levels' shape; 0 where `next` is t = 0.
+    """
+    same_shape("x0 and x", x0, x)
+    ratio, std = forward_kernel(next, now)
+    from_x = ratio * next.sigma**2 / now.sigma**2
+    from_x0 = next.alpha * std**2 / now.sigma**2
+    variance = (next.sigma * std / now.sigma) ** 2
+    return cast(from_x0, x) * x0 + cast(from_x, x) * x, variance
+
+
+def forward_kernel(clean: Level, noisy: Level) -> tuple[Tensor, Tensor]:
+    """(ratio, std) of q(x_noisy | x_clean) = N(ratio·x_clean, std²), float64.
+
+    Raises:
+        ValueError: where `noisy` has more signal than `clean`; the forward process only adds noise.
+    """
+    ratio = noisy.alpha / clean.alpha
+    variance = noisy.sigma**2 - (ratio * clean.sigma) ** 2
+    if not bool((variance >= -1e-12).all()) or not bool((ratio <= 1 + 1e-12).all()):
+        raise ValueError(
+            f"the step from t = {clean.t.tolist()} to t = {noisy.t.tolist()} removes noise: "
+            "the forward process goes up, from t = 0 (data) to T (noise)"
+        )
+    return ratio, variance.clamp(min=0).sqrt()
+
+
+def same_shape(what: str, a: Tensor, b: Tensor) -> None:
+    """Refuse two tensors that broadcasting would combine into something nobody meant."""
+    if a.shape != b.shape:
+        raise ValueError(f"{what} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")

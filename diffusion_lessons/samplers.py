@@ -1,0 +1,235 @@
+"""Samplers: generators that walk down a list of levels and yield (level, x, estimate) at each.
+
+The picture, the trajectory, the scrubber and the animation all come from the same loop. The last
+yield is the finished sample at the last level, with the estimate it was made from.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.errors import unknown
+from diffusion_lessons.paths import Level, cast, forward_kernel, posterior
+from diffusion_lessons.targets import Estimate
+
+Point = tuple[Level, Tensor, Estimate]
+
+
+class Step(Protocol):
+    """One update from the level `now` to the level `next`; noise is N(0, I) in the shape of x."""
+
+    def __call__(
+        self, x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor | None = None
+    ) -> Tensor: ...
+
+
+# Steps ---------------------------------------------------------------------------------------------
+
+
+def ddim_step(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor | None = None, eta: float = 0.0
+) -> Tensor:
+    """x' = α'·x₀ + √(σ'² − η²·var)·ε + η·√var·noise (Song et al. 2021, eq. 12 and 16).
+
+    η = 0 is DDIM, and the Euler step of flow matching on a straight path; η = 1 is ancestral DDPM.
+
+    Args:
+        x: (B, ...) at the level `now`; the estimate already holds all that the step needs of it.
+        noise: (B, ...), used where eta > 0.
+        eta: 0 to 1.
+
+    Raises:
+        ValueError: eta outside [0, 1]; eta > 0 without noise or on a step towards more noise.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta lies between 0 (DDIM) and 1 (ancestral), got {eta}")
+    alpha, sigma = next.like(x)
+    if eta == 0:
+        return alpha * estimate.x0 + sigma * estimate.eps
+    if noise is None:
+        raise ValueError(f"eta = {eta} adds noise at each step: pass `noise`, or eta = 0")
+    std = eta * next.sigma * forward_kernel(next, now)[1] / now.sigma
+    direction = (next.sigma**2 - std**2).clamp(min=0).sqrt()
+    return alpha * estimate.x0 + cast(direction, x) * estimate.eps + cast(std, x) * noise
+
+
+def ddpm_step(
+    x: Tensor,
+    estimate: Estimate,
+    now: Level,
+    next: Level,
+    noise: Tensor | None = None,
+    variance: str = "small",
+) -> Tensor:
+    """Draw from the posterior with the estimated x₀ in the place of the true one (Ho et al. 2020, eq. 11).
+
+    Args:
+        noise: (B, ...); unused on the step to t = 0, which adds none.
+        variance: "small", the posterior's own; "large", that of the forward step, σ̂ of Song et al.
+            2021 (the two choices of Ho et al. 2020, section 3.2).
+    """
+    mean, small = posterior(estimate.x0, x, now, next)
+    if bool((next.sigma == 0).all()):
+        return mean
+    if noise is None:
+        raise ValueError("an ancestral step adds noise: pass `noise`")
+    if variance not in ("small", "large"):
+        raise unknown("variance", variance, ("small", "large"))
+    std = small.sqrt() if variance == "small" else forward_kernel(next, now)[1]
+    return mean + cast(std, x) * noise
+
+
+# Samplers ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def trajectory(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: list[Level],
+    condition: Condition = None,
+    step: Step = ddim_step,
+    generator: torch.Generator | None = None,
+) -> Iterator[Point]:
+    """One evaluation and one step for each pair of levels.
+
+    Args:
+        denoiser: asked at every level but the last.
+        x: (B, ...) at levels[0]; N(0, I) where that is t = T.
+        levels: from `path.levels(n)`.
+        condition: handed to the denoiser.
+        step: a function (x, estimate, now, next, noise) -> x.
+        generator: where the noise of each step comes from, on the device of x.
+
+    Yields:
+        (level, x, estimate), once for each level.
+    """
+    for now, next in _pairs(levels):
+        estimate = denoiser(x, now, condition)
+        yield now, x, estimate
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        x = step(x, estimate, now, next, noise)
+    yield levels[-1], x, estimate
+
+
+@torch.no_grad()
+def heun(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: list[Level],
+    condition: Condition = None,
+    coordinates: str = "velocity",
+) -> Iterator[Point]:
+    """Heun's second-order method: the mean of the slopes at both ends (Karras et al. 2022, algorithm 1).
+
+    Two evaluations a step, one on a last step to t = 0. Arguments and yields as `trajectory`.
+
+    Args:
+        coordinates: "velocity" averages x₀·dα + ε·dσ and is regular everywhere, at α = 0 too; on a
+            straight path it is the velocity. "scaled" averages the slope ε of x/α over σ/α as the
+            paper does, which needs α well above 0.
+    """
+    if coordinates not in ("velocity", "scaled"):
+        raise unknown("coordinates", coordinates, ("velocity", "scaled"))
+    for now, next in _pairs(levels):
+        estimate = denoiser(x, now, condition)
+        yield now, x, estimate
+        reached = ddim_step(x, estimate, now, next)
+        if bool((next.sigma > 0).all()):
+            there = denoiser(reached, next, condition)
+            x0, eps = (estimate.x0 + there.x0) / 2, (estimate.eps + there.eps) / 2
+            if coordinates == "velocity":
+                slope = cast(next.alpha - now.alpha, x) * x0 + cast(next.sigma - now.sigma, x) * eps
+                reached = x + slope
+            else:
+                ratio = next.alpha / now.alpha
+                reached = cast(ratio, x) * x + cast(next.sigma - ratio * now.sigma, x) * eps
+        x = reached
+    yield levels[-1], x, estimate
+
+
+@torch.no_grad()
+def dpmpp_2m(
+    denoiser: Denoiser, x: Tensor, levels: list[Level], condition: Condition = None
+) -> Iterator[Point]:
+    """DPM-Solver++(2M): second order at one evaluation a step (Lu et al. 2022, algorithm 2).
+
+    The x₀ of the step before extrapolates this one's, in λ = log(α/σ). First order on the first
+    step and on a last step to t = 0. Arguments and yields as `trajectory`.
+    """
+    before: tuple[Tensor, Tensor] | None = None  # (x₀, λ) of the last step
+    for now, next in _pairs(levels):
+        estimate = denoiser(x, now, condition)
+        yield now, x, estimate
+        log_now, log_next = now.log_snr / 2, next.log_snr / 2
+        x0 = estimate.x0
+        if before is not None and bool(log_next.isfinite().all()):
+            weight = (log_next - log_now) / (log_now - before[1]) / 2  # 1/(2r)
+            x0 = x0 + cast(weight, x) * (x0 - before[0])
+        keep = next.sigma / now.sigma
+        x = cast(keep, x) * x + cast(next.alpha - keep * now.alpha, x) * x0
+        before = estimate.x0, log_now
+    yield levels[-1], x, estimate
+
+
+def sample(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: list[Level],
+    condition: Condition = None,
+    sampler: Callable[..., Iterator[Point]] = trajectory,
+    **options: Any,
+) -> Tensor:
+    """The last x of a sampler: `sample(denoiser, noise, path.levels(25), labels)`.
+
+    Args:
+        denoiser, x, levels, condition: as in `trajectory`.
+        sampler: `trajectory`, `heun`, `dpmpp_2m`, or any generator of their kind.
+        **options: for the sampler, such as `step=ddpm_step` or `generator`.
+
+    Returns:
+        (B, ...) at levels[-1].
+    """
+    *_, (_, last, _) = deque(sampler(denoiser, x, levels, condition, **options), maxlen=1)
+    return last
+
+
+def invert(denoiser: Denoiser, x0: Tensor, levels: list[Level], condition: Condition = None) -> Tensor:
+    """The noise that DDIM would turn into x0: the same update over rising levels (Song et al. 2021, 5.4).
+
+    Args:
+        x0: (B, ...) data.
+        levels: as for sampling, falling, ending at t = 0. Networks never train at t = 0, so the
+            first step uses the noise that the denoiser sees at the first time above it.
+
+    Returns:
+        (B, ...) at levels[0].
+    """
+    rising = levels[::-1]
+
+    def never_at_zero(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        if bool((level.sigma > 0).all()):
+            return denoiser(x, level, condition)
+        return Estimate(x, denoiser(x, rising[1], condition).eps)
+
+    return sample(never_at_zero, x0, rising, condition)
+
+
+SAMPLERS: dict[str, Callable[..., Iterator[Point]]] = {
+    "ddim": trajectory,
+    "ddpm": partial(trajectory, step=ddpm_step),
+    "heun": heun,
+    "dpmpp-2m": dpmpp_2m,
+}
+
+
+def _pairs(levels: list[Level]) -> Iterator[tuple[Level, Level]]:
+    if len(levels) < 2:
+        raise ValueError(f"sampling needs at least two levels, got {len(levels)}: use path.levels(n), n ≥ 1")
+    return pairwise(levels)
