@@ -8,20 +8,15 @@ from diffusion_lessons.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, ClassifierGuidance, Clip, Rescale
 from diffusion_lessons.losses import diffusion_loss, vlb_terms
 from diffusion_lessons.mixtures import GaussianMixture
-from diffusion_lessons.paths import (
-    DiscreteVP,
-    Level,
-    StraightPath,
-    add_noise,
+from diffusion_lessons.paths import DiscreteVP, Level, StraightPath, add_noise, posterior, renoise
+from diffusion_lessons.samplers import ddim_step, ddpm_step, dpmpp_2m, heun, invert, sample, trajectory
+from diffusion_lessons.schedules import (
     cosine_betas,
     linear_betas,
-    posterior,
-    renoise,
     rescale_zero_terminal_snr,
     scaled_linear_betas,
     sigmoid_betas,
 )
-from diffusion_lessons.samplers import ddim_step, ddpm_step, dpmpp_2m, heun, invert, sample, trajectory
 from diffusion_lessons.targets import EPSILON, FLOW, X0, Estimate, Target, V
 
 __version__ = "0.1.0"

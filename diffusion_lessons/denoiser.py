@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from diffusion_lessons.paths import Level, Path
+from diffusion_lessons.paths import Level, Path, cast
 from diffusion_lessons.targets import Estimate, Target
 
 Condition = Tensor | dict[str, Tensor] | None
@@ -38,8 +38,8 @@ class NetworkDenoiser:
         self.target = target
 
     def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
-        time = self.path.network_time(level.t).to(x.dtype).to(x.device, non_blocking=True).expand(len(x))
-        return self.target.solve(self.network(x, time, condition), x, level)
+        time = cast(self.path.network_time(level.t), x).to(x.device, non_blocking=True)
+        return self.target.solve(self.network(x, time.flatten().expand(len(x)), condition), x, level)
 
     def null_condition(self, batch: int) -> Condition:
         """The condition of `batch` rows that means "no condition"."""

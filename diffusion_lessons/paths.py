@@ -5,7 +5,6 @@ t = 0 is data, t = T is noise. Levels are float64 on the CPU; `Level.like` casts
 meet a tensor.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.errors import unknown
+from diffusion_lessons.schedules import checked_betas
 
 SPACINGS = ("trailing", "leading", "linspace")
 
@@ -49,6 +49,10 @@ class Level:
 
 def cast(coefficient: Tensor, x: Tensor) -> Tensor:
     """A coefficient of shape () or (B,) made ready to multiply x (B, ...)."""
+    if not x.is_floating_point():
+        raise ValueError(
+            f"noise is mixed into floats, got {x.dtype}: turn pictures into floats in [-1, 1] first"
+        )
     coefficient = coefficient.to(x.dtype)
     if coefficient.ndim == 0:
         return coefficient  # a 0-d CPU tensor meets a tensor of any device without a copy
@@ -58,66 +62,6 @@ def cast(coefficient: Tensor, x: Tensor) -> Tensor:
             "give one time for all samples, or one for each"
         )
     return coefficient.to(x.device, non_blocking=True).view(-1, *[1] * (x.ndim - 1))
-
-
-# Schedules of β (Ho et al. 2020; Nichol and Dhariwal 2021), float64, shape (T,) -------------------
-
-
-def linear_betas(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Tensor:
-    """β rising evenly from `start` to `end` (Ho et al. 2020, section 4), for T steps."""
-    return torch.linspace(start, end, _steps(T), dtype=torch.float64)
-
-
-def scaled_linear_betas(T: int = 1000, start: float = 0.00085, end: float = 0.012) -> Tensor:
-    """√β rising evenly: the schedule of latent diffusion (Rombach et al. 2022)."""
-    return torch.linspace(start**0.5, end**0.5, _steps(T), dtype=torch.float64) ** 2
-
-
-def cosine_betas(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
-    """ᾱ(t) = cos²((t/T + s)/(1 + s)·π/2), β clipped at `max_beta` (Nichol and Dhariwal 2021, eq. 17)."""
-    t = torch.arange(_steps(T) + 1, dtype=torch.float64) / T
-    alphas_cumprod = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
-    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=max_beta)
-
-
-def sigmoid_betas(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Tensor:
-    """ᾱ(t) a falling sigmoid between `start` and `end` (Jabri et al. 2022; Chen 2023, algorithm 1)."""
-    t = torch.arange(_steps(T) + 1, dtype=torch.float64) / T
-    curve = torch.sigmoid((t * (end - start) + start) / tau)
-    alphas_cumprod = (curve[-1] - curve) / (curve[-1] - curve[0])
-    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
-
-
-def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
-    """Shift and scale √ᾱ so that ᾱ_T = 0 and ᾱ_1 is kept (Lin et al. 2023, algorithm 1).
-
-    Args:
-        betas: (T,) with T ≥ 2.
-    """
-    betas = _checked_betas(betas)
-    if len(betas) < 2:
-        raise ValueError("rescaling needs at least two betas: the first is kept, the last becomes 1")
-    root = (1 - betas).cumprod(0).sqrt()
-    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    alphas_cumprod = torch.cat([root.new_ones(1), root**2])
-    return 1 - alphas_cumprod[1:] / alphas_cumprod[:-1]
-
-
-def _steps(T: int) -> int:
-    if not isinstance(T, int) or T < 1:
-        raise ValueError(f"a schedule needs a whole number of steps T ≥ 1, got {T!r}")
-    return T
-
-
-def _checked_betas(betas: Tensor | Sequence[float]) -> Tensor:
-    betas = torch.as_tensor(betas).detach().to("cpu", torch.float64)
-    if betas.ndim != 1 or len(betas) == 0:
-        raise ValueError(f"betas must have shape (T,) with T ≥ 1, got {tuple(betas.shape)}")
-    if not bool(((betas > 0) & (betas <= 1)).all()):
-        raise ValueError(f"every β must lie in (0, 1], got {betas.min():.3g} to {betas.max():.3g}")
-    if bool((betas[:-1] == 1).any()):
-        raise ValueError("only the last β may be 1: after it no signal is left")
-    return betas
 
 
 # Paths ---------------------------------------------------------------------------------------------
@@ -149,7 +93,7 @@ class DiscreteVP:
     """
 
     def __init__(self, betas: Tensor | Sequence[float]) -> None:
-        self.betas = _checked_betas(betas)
+        self.betas = checked_betas(betas)
         self.alphas_cumprod = torch.cat([self.betas.new_ones(1), (1 - self.betas).cumprod(0)])  # (T + 1,)
 
     @property
@@ -238,7 +182,7 @@ def stratified(batch: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 def _checked_times(t: Tensor | float, T: float) -> Tensor:
-    t = torch.as_tensor(t).detach().to("cpu", torch.float64)
+    t = torch.as_tensor(t, dtype=torch.float64, device="cpu").detach()
     if t.ndim > 1:
         raise ValueError(f"times have shape () or (B,), got {tuple(t.shape)}")
     if not bool(((t >= 0) & (t <= T)).all()):
@@ -284,6 +228,7 @@ def posterior(x0: Tensor, x: Tensor, now: Level, next: Level) -> tuple[Tensor, T
         mean (B, ...) and variance, float64 with the levels' shape; 0 where `next` is t = 0.
     """
     same_shape("x0 and x", x0, x)
+    above_data(now)
     ratio, std = forward_kernel(next, now)
     from_x = ratio * next.sigma**2 / now.sigma**2
     from_x0 = next.alpha * std**2 / now.sigma**2
@@ -305,6 +250,12 @@ def forward_kernel(clean: Level, noisy: Level) -> tuple[Tensor, Tensor]:
             "the forward process goes up, from t = 0 (data) to T (noise)"
         )
     return ratio, variance.clamp(min=0).sqrt()
+
+
+def above_data(level: Level) -> None:
+    """Refuse t = 0 where there must be noise to speak of."""
+    if bool((level.sigma == 0).any()):
+        raise ValueError("at t = 0 there is no noise to estimate or to remove: ask at a time above 0")
 
 
 def same_shape(what: str, a: Tensor, b: Tensor) -> None:

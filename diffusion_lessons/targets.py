@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_lessons.paths import Level, cast, same_shape
+from diffusion_lessons.paths import Level, above_data, cast, same_shape
 
 
 class Estimate(NamedTuple):
@@ -22,8 +22,8 @@ class Estimate(NamedTuple):
     @classmethod
     def from_x0(cls, x0: Tensor, x: Tensor, level: Level) -> "Estimate":
         """The estimate with this x₀; ε = (x − α·x₀)/σ follows, so that neither goes stale."""
-        if bool((level.sigma == 0).any()):
-            raise ValueError("at t = 0 there is no noise to estimate: ask at a time above 0")
+        same_shape("x0 and x", x0, x)
+        above_data(level)
         alpha, sigma = level.like(x)
         return cls(x0, (x - alpha * x0) / sigma)
 

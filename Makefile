@@ -1,0 +1,53 @@
+# Every target makes the environment it needs: nothing but Python >= 3.11 and make is expected.
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu   takes a PyTorch without CUDA
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+OUT ?= out
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	--constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+.PHONY: help setup demo test lint types unit clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.runs  ## make .venv with the pinned versions (done by the other targets where needed)
+
+demo: $(VENV)/.runs  ## train on real digits for a minute, sample, measure: out/demo/
+	$(BIN)/python -m diffusion_lessons.demo --out $(OUT)/demo
+
+test: lint types unit  ## lint, types and all tests
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.tests
+	$(BIN)/mypy
+
+unit: $(VENV)/.tests
+	$(PYTEST)
+
+clean:  ## remove .venv and out/
+	rm -rf $(VENV) $(OUT)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python >= 3.11 is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+
+$(VENV)/.runs: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the pinned versions into $(VENV) (a minute or two, once)"
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.runs
+	@echo "installing the test tools into $(VENV)"
+	@$(INSTALL) --editable '.[test]'
+	@touch $@

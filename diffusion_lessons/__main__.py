@@ -1,0 +1,3 @@
+from diffusion_lessons.cli import main
+
+main()

@@ -1,0 +1,174 @@
+"""A trained model as one safetensors file: weights, and as JSON what is needed to use them.
+
+Only safetensors: loading a file never runs code that is in it. A file is written whole or not at
+all, and carries a SHA-256 over all it holds, so that a damaged one is told from a good one.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as File
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from diffusion_lessons.denoiser import NetworkDenoiser
+from diffusion_lessons.files import whole
+from diffusion_lessons.networks import build, describe
+from diffusion_lessons.paths import DiscreteVP, Path, StraightPath
+from diffusion_lessons.targets import TARGETS, Target
+
+FORMAT = 1
+KEY = "diffusion_lessons"  # of the JSON in the file's metadata
+BETAS = "path.betas"  # beside the weights, which are named "network.…"
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be read as what it should be; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model, ready to sample from.
+
+    Args:
+        network: in evaluation mode, float32, on the CPU, when it comes from a file.
+        path, target: what it was trained with.
+        classes: names of the labels it knows, in order; empty for a model without labels.
+        shape: (C, H, W) of a picture.
+        recipe: how it was trained, as plain values.
+        info: what else is worth knowing: steps, seconds, versions.
+    """
+
+    network: nn.Module
+    path: Path
+    target: Target
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def denoiser(self) -> NetworkDenoiser:
+        """The denoiser that samplers ask."""
+        return NetworkDenoiser(self.network, self.path, self.target)
+
+
+def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        dtype: of the weights in the file (torch.float16 halves it); None keeps their own.
+
+    Raises:
+        ValueError: a disk that is full or a folder that cannot be written; an older file stays intact.
+    """
+    tensors = {f"network.{name}": weight for name, weight in checkpoint.network.state_dict().items()}
+    if dtype is not None:
+        tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    if isinstance(checkpoint.path, DiscreteVP):
+        tensors[BETAS] = checkpoint.path.betas
+    elif not isinstance(checkpoint.path, StraightPath):
+        raise ValueError(
+            f"a checkpoint holds a DiscreteVP or a StraightPath, got {type(checkpoint.path).__name__}"
+        )
+    description = {
+        "kind": "model",
+        "network": describe(checkpoint.network),
+        "target": checkpoint.target.name,
+        "classes": list(checkpoint.classes),
+        "shape": list(checkpoint.shape),
+        "recipe": dict(checkpoint.recipe),
+        "info": dict(checkpoint.info),
+    }
+    write_tensors(file, tensors, description)
+
+
+def load_checkpoint(file: File | str) -> Checkpoint:
+    """Read a checkpoint; its network is on the CPU, in float32 and in evaluation mode.
+
+    Raises:
+        CheckpointError: a file that is missing, cut short, damaged, or no model of this project.
+    """
+    tensors, description = read_tensors(file, kind="model")
+    betas = tensors.pop(BETAS, None)
+    try:
+        with torch.device("meta"):  # no memory for weights before the shapes are known to fit
+            network = build(description["network"])
+        weights = {
+            name.removeprefix("network."): t.float() if t.is_floating_point() else t
+            for name, t in tensors.items()
+        }
+        network.load_state_dict(weights, assign=True)
+        return Checkpoint(
+            network.eval(),
+            StraightPath() if betas is None else DiscreteVP(betas),
+            TARGETS[description["target"]],
+            tuple(description["classes"]),
+            tuple(description["shape"]),
+            description["recipe"],
+            description["info"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{file} does not hold a model this version can build: {reason}") from error
+
+
+# The file itself -----------------------------------------------------------------------------------
+
+
+def write_tensors(file: File | str, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON description as safetensors, whole or not at all, with a checksum.
+
+    Raises:
+        ValueError: a disk that is full or a folder that cannot be written; an older file stays intact.
+    """
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    text = json.dumps({"format": FORMAT, **description}, sort_keys=True, allow_nan=False)
+    data = serialize(tensors, {KEY: text, "sha256": digest(tensors, text)})
+    with whole(file) as partial:
+        partial.write_bytes(data)
+
+
+def read_tensors(file: File | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote, if it is whole and of this kind.
+
+    Raises:
+        CheckpointError: a file that is missing, cut short, damaged, foreign, or of another kind.
+    """
+    try:
+        data = File(file).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {file}: {error.strerror}") from error
+    try:
+        tensors = parse(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise CheckpointError(f"{file} is cut short, damaged or no safetensors file ({error})") from error
+    if KEY not in metadata:
+        raise CheckpointError(f"{file} is a safetensors file, but none that diffusion-lessons wrote")
+    if metadata.get("sha256") != digest(tensors, metadata[KEY]):
+        raise CheckpointError(f"{file} is damaged: its contents do not match its checksum")
+    description = json.loads(metadata[KEY])
+    if description["format"] != FORMAT:
+        raise CheckpointError(
+            f"{file} has format {description['format']}; this version reads format {FORMAT}"
+        )
+    if description["kind"] != kind:
+        raise CheckpointError(f"{file} holds a {description['kind']}, not a {kind}")
+    return tensors, description
+
+
+def digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 over the description and over every tensor's name, type, shape and bytes."""
+    sha = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        t = tensors[name]
+        sha.update(f"\0{name}\0{t.dtype}\0{tuple(t.shape)}\0".encode())
+        sha.update(t.reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()

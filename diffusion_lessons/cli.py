@@ -1,0 +1,188 @@
+"""The command line: `diffusion-lessons train · sample · evaluate · zoo`.
+
+Every command says what is wrong in one line and exits with 2; no traceback reaches the user. With
+--json the last line on standard output is one JSON object; progress goes to standard error.
+"""
+
+import json as json_module
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from diffusion_lessons.checkpoint import Checkpoint, load_checkpoint
+from diffusion_lessons.errors import unknown
+from diffusion_lessons.files import writable
+from diffusion_lessons.recipe import Recipe
+
+Json = Annotated[bool, arg(help="end with one line of JSON on standard output")]
+Device = Annotated[str | None, arg(help="cpu, cuda, mps; a GPU where there is one if left out")]
+
+
+def open_model(name: str) -> Checkpoint:
+    """A checkpoint by file, by the folder of a training run, or by its name in the zoo.
+
+    Raises:
+        ValueError: nothing of that name, or not a diffusion model; says what there is.
+    """
+    from diffusion_lessons import zoo
+
+    file = Path(name)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    if file.exists() or file.suffix == ".safetensors":
+        return load_checkpoint(file)
+    models = [entry for entry in zoo.names() if zoo.card(entry)["kind"] == "diffusion"]
+    if name not in models:
+        known = ", ".join(models) or "none yet"
+        raise ValueError(
+            f"no checkpoint {name!r}: expected a file, a folder of a training run, or a zoo model ({known})"
+        )
+    return zoo.load(name)
+
+
+def train(
+    data: Annotated[Positional[str], arg(help="digits, mnist, fashion_mnist, cifar10 or folder:PATH")],
+    recipe: OmitArgPrefixes[Recipe],
+    out: Annotated[Path, arg(help="folder for model.safetensors, metrics.json and what --resume needs")],
+    resume: Annotated[bool, arg(help="go on where the run in --out stopped")] = False,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Train a class-conditional diffusion model."""
+    from diffusion_lessons.data import load_dataset
+    from diffusion_lessons.training import train as run
+
+    recipe = replace(recipe, data=data)
+    writable(out)
+    result = run(recipe, load_dataset(data, "train", recipe.size), out, resume=resume, device=device)
+    report(
+        json,
+        {"checkpoint": str(out / "model.safetensors"), **result},
+        f"{result['steps']} steps, {result['images_per_second']:.0f} images/s, loss {result['loss']:.4f}",
+        [out / "model.safetensors", out / "metrics.json"],
+    )
+
+
+def sample(
+    checkpoint: Annotated[Positional[str], arg(help="a file, the folder of a training run, or a zoo name")],
+    sampler: Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")] = "ddim",
+    steps: Annotated[int, arg(help="steps from noise to picture")] = 25,
+    guidance: Annotated[float | None, arg(help="1 is plain conditional; 2 if left out")] = None,
+    label: Annotated[str | None, arg(help="class number or name; all in turn if left out")] = None,
+    n: Annotated[int, arg(help="number of pictures")] = 64,
+    spacing: Annotated[str, arg(help="trailing, leading or linspace")] = "trailing",
+    seed: Annotated[int, arg(help="same seed, same machine, same pictures")] = 0,
+    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz with x and y")] = Path(
+        "samples.png"
+    ),
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Draw pictures from a trained model."""
+    import time
+
+    import torch
+
+    from diffusion_lessons.generate import generate, labels_for, save_samples, save_trajectory
+
+    if out.suffix not in (".png", ".gif", ".npz"):
+        raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
+    model = open_model(checkpoint)
+    labels = labels_for(model, n, label)
+    writable(out.parent)
+    how: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance, "spacing": spacing}
+    started = time.perf_counter()
+    if out.suffix == ".gif":
+        save_trajectory(model, labels, n, out, seed=seed, device=device, **how)
+    else:
+        pictures = generate(model, labels, n, seed=seed, device=device, progress=True, **how)
+        save_samples(pictures, labels, out)
+    seconds = time.perf_counter() - started
+    facts = {"out": str(out), "n": n, "seed": seed, "label": label, **how, "seconds": round(seconds, 3)}
+    report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
+
+
+def evaluate(
+    checkpoint: Annotated[Positional[str], arg(help="a file, the folder of a training run, or a zoo name")],
+    n: Annotated[int, arg(help="number of samples to measure on")] = 1000,
+    sampler: Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")] = "ddim",
+    steps: Annotated[int, arg(help="steps from noise to picture")] = 25,
+    guidance: Annotated[float | None, arg(help="1 is plain conditional; 2 if left out")] = None,
+    spacing: Annotated[str, arg(help="trailing, leading or linspace")] = "trailing",
+    seed: int = 0,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Measure a model's samples: Fréchet and kernel distance, precision, recall, accuracy."""
+    from diffusion_lessons.generate import generate, labels_for
+    from diffusion_lessons.metrics import evaluate as measure
+
+    model = open_model(checkpoint)
+    labels = labels_for(model, n)
+    how: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance, "spacing": spacing}
+    pictures = generate(model, labels, seed=seed, n=n, device=device, progress=True, **how)
+    result = measure(pictures, labels, model.recipe["data"])
+    rows = "\n".join(
+        f"  {name:10} {entry['value']:9.4f} ± {entry['uncertainty']:.4f}"
+        for name, entry in result.items()
+        if isinstance(entry, dict) and "value" in entry
+    )
+    report(json, {"checkpoint": checkpoint, "seed": seed, **how, **result}, f"n = {n}\n{rows}", [])
+
+
+def zoo(
+    name: Annotated[Positional[str | None], arg(help="show one card; all names if left out")] = None,
+    json: Json = False,
+) -> None:
+    """List the bundled weights, or show the card of one."""
+    from diffusion_lessons import zoo as bundled
+
+    if name is not None:
+        print(json_module.dumps(bundled.card(name), indent=None if json else 2))
+        return
+    cards = {entry: bundled.card(entry) for entry in bundled.names()}
+    report(json, cards, "\n".join(f"  {entry:22} {card['title']}" for entry, card in cards.items()), [])
+
+
+def report(json: bool, facts: dict[str, Any], words: str, files: Sequence[Path]) -> None:
+    """The end of a command: words and paths for people, or one line for programs."""
+    if json:
+        print(json_module.dumps(facts))
+        return
+    print(words)
+    for file in files:
+        print(f"  {file}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "sample": sample,
+    "evaluate": evaluate,
+    "zoo": zoo,
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command. Exit codes: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
+    guarded(
+        lambda: tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="diffusion-lessons", description=__doc__.split("\n\n")[0], args=args
+        )
+    )
+
+
+def guarded(command: Callable[[], object]) -> None:
+    """Run a command; what goes wrong for a reason that a user can mend becomes one line and exit code 2."""
+    try:
+        command()
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        sys.exit(130)

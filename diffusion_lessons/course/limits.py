@@ -1,0 +1,180 @@
+"""Calling a function that may loop, print without end, or raise anything.
+
+The function runs in a thread of its own and the caller waits for at most the stated time, so the
+verdict comes back on every system, Windows included. A thread that is over its time has an exception
+raised inside it. Code that swallows exceptions gets another at each of its next lines. What can not
+be stopped from inside the process is one long call in C: the thread is left behind, muted, and the
+caller is told so; where that call also keeps the interpreter's lock (`sum(range(10**12))`), only
+interrupting or restarting the kernel helps.
+"""
+
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+MAX_PRINTED = 2_000  # characters kept of what one call prints
+GRACE = 2.0  # seconds in which a thread over its time may still end
+
+
+class TimeUp(BaseException):
+    """Raised inside a call that is over its time; not an Exception, so `except Exception` lets it by."""
+
+    def __init__(self) -> None:
+        # Runs in the thread that is being stopped: from here on every new line raises again, so an
+        # `except:` that swallows this one is left at its own first line.
+        super().__init__()
+        if isinstance(threading.current_thread(), _Worker):
+            sys.settrace(_raise_time_up)
+            frame: FrameType | None = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename != __file__:
+                frame.f_trace = _raise_time_up
+                frame = frame.f_back
+
+
+def _raise_time_up(frame: FrameType, event: str, argument: Any) -> Any:
+    if frame.f_code.co_filename == __file__:
+        return None
+    if event == "line":
+        sys.settrace(None)
+        raise TimeUp
+    return _raise_time_up
+
+
+@dataclass
+class Called:
+    """What a call came to: a value or an error, or neither where it was stopped.
+
+    Args:
+        stopped: it was over its time.
+        running: it could not even be stopped, and is still running in the background.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    printed: str = ""
+    seconds: float = 0.0
+    stopped: bool = False
+    running: bool = False
+
+
+class _Worker(threading.Thread):
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__(daemon=True, name="exercise")
+        self.function = function
+        self.called = Called()
+        self.finished = False
+
+    def run(self) -> None:
+        try:
+            _fill(self.called, self.function)
+            self.finished = True
+        except TimeUp:  # arrived after the function had ended
+            pass
+        finally:
+            sys.settrace(None)
+
+
+def call(function: Callable[[], Any], seconds: float | None) -> Called:
+    """Call a function, for at most `seconds` (None: no limit, in the caller's own thread).
+
+    Raises:
+        KeyboardInterrupt: the user's own; the call is stopped first.
+    """
+    real_out, real_error = sys.stdout, sys.stderr
+    begin = time.perf_counter()
+    worker = None if seconds is None or _debugging() else _Worker(function)
+    thread = worker or threading.current_thread()
+    recorder = Recorder(real_out, thread)
+    sys.stdout, sys.stderr = recorder, Recorder(real_error, thread, recorder)
+    called = Called()
+    try:
+        if worker is None or seconds is None:
+            _fill(called, function)
+        else:
+            called = _wait(worker, seconds)
+    finally:
+        if not called.running:  # else what it still prints stays out of the notebook
+            sys.stdout, sys.stderr = real_out, real_error
+    called.printed, called.seconds = recorder.text(), time.perf_counter() - begin
+    return called
+
+
+def _fill(called: Called, function: Callable[[], Any]) -> None:
+    try:
+        called.value = function()
+    except TimeUp:
+        called.stopped = True
+    except BaseException as error:  # SystemExit too: an answer must not end the notebook
+        called.error = error
+
+
+def _wait(worker: _Worker, seconds: float) -> Called:
+    worker.start()
+    try:
+        _join(worker, seconds)
+        if not worker.is_alive():
+            return worker.called
+        _stop(worker)
+    except KeyboardInterrupt:
+        _stop(worker)
+        raise
+    if worker.finished and not worker.called.stopped:
+        return worker.called  # it ended by itself at the last moment
+    return Called(stopped=True, running=worker.is_alive())
+
+
+def _join(worker: _Worker, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while worker.is_alive() and (left := end - time.monotonic()) > 0:
+        worker.join(min(left, 0.1))  # short waits: Windows delivers Ctrl-C only between them
+
+
+def _stop(worker: _Worker) -> None:
+    end = time.monotonic() + GRACE
+    while worker.is_alive() and time.monotonic() < end:
+        if not worker.finished and worker.ident is not None:
+            ident = ctypes.c_ulong(worker.ident)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(TimeUp))
+        worker.join(0.1)
+
+
+def _debugging() -> bool:
+    """Somebody is stepping through the code: no limit then."""
+    debugpy = sys.modules.get("debugpy")
+    try:
+        return bool(debugpy and debugpy.is_client_connected())
+    except Exception:
+        return False
+
+
+class Recorder:
+    """A standard output that keeps the first of what one thread writes; other threads pass through."""
+
+    def __init__(self, real: Any, thread: threading.Thread, into: "Recorder | None" = None) -> None:
+        self.real = real
+        self.thread = thread
+        self.into = into or self
+        self.kept: list[str] = []
+        self.length = 0
+
+    def write(self, text: str) -> int:
+        if threading.current_thread() is not self.thread:
+            return self.real.write(text)
+        into = self.into
+        if into.length < MAX_PRINTED:
+            into.kept.append(text[: MAX_PRINTED - into.length])
+        into.length += len(text)
+        return len(text)
+
+    def text(self) -> str:
+        """What was written, cut, with a word on how much more there was."""
+        more = self.length - MAX_PRINTED
+        return "".join(self.kept) + (f"\n… and {more} more characters" if more > 0 else "")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)

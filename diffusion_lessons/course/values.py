@@ -1,0 +1,243 @@
+"""Plain values: what a function returned, as numpy arrays and nothing that can run code.
+
+A result is turned into plain data where it was made, and everything after that (comparing, saving,
+passing to another process) works on data alone.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+MAX_ENTRIES = 2**24  # of one array; a larger one keeps its shape and loses its data
+MAX_ITEMS = 10_000  # of all lists and dicts in one value
+MAX_TEXT = 10_000
+MAX_DEPTH = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """A tensor or a numpy array; dtypes that numpy lacks (bfloat16) are held as float32.
+
+    Args:
+        data: the numbers, None where there were more than MAX_ENTRIES.
+        dtype: as torch or numpy names it, "float32".
+        device: "cpu", "cuda:0"; empty for a numpy array.
+        kind: "tensor" or "array".
+    """
+
+    data: np.ndarray | None
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """An object with named fields, such as a Level or an Estimate."""
+
+    type: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Something that is not data: a function, a generator, a module."""
+
+    type: str
+    text: str
+
+
+Plain = Any  # None | bool | int | float | complex | str | Array | list | tuple | dict | Record | Opaque
+
+
+def plain(value: Any) -> Plain:
+    """A copy of a value as plain data; what is not data becomes `Opaque`."""
+    try:
+        return _plain(value, [MAX_ITEMS], 0)
+    except Exception as error:  # an object of the student's own may raise from anything
+        return Opaque(type(value).__name__, f"could not be read: {type(error).__name__}")
+
+
+def _plain(value: Any, left: list[int], depth: int) -> Plain:
+    left[0] -= 1
+    if left[0] < 0 or depth > MAX_DEPTH:
+        return Opaque(type(value).__name__, "too large to show")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, torch.Tensor):
+        return _tensor(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _array(value)
+    if isinstance(value, int):
+        return int(value) if value.bit_length() < 4096 else Opaque("int", "too large to show")
+    if isinstance(value, (float, complex)):
+        return complex(value) if isinstance(value, complex) else float(value)
+    if isinstance(value, str):
+        return str(value[:MAX_TEXT])
+    fields = _fields(value)
+    if fields is not None:
+        return Record(
+            type(value).__name__, {k: _plain(getattr(value, k), left, depth + 1) for k in fields}
+        )
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, left, depth + 1) for item in value[:MAX_ITEMS]]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, dict):
+        return {_key(k): _plain(v, left, depth + 1) for k, v in list(value.items())[:MAX_ITEMS]}
+    name = getattr(value, "__name__", None)
+    return Opaque(type(value).__name__, name if isinstance(name, str) else "")
+
+
+def _fields(value: Any) -> list[str] | None:
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return [f.name for f in dataclasses.fields(value)]
+    names = getattr(value, "_fields", None)  # a named tuple
+    return list(names) if isinstance(value, tuple) and names else None
+
+
+def _key(key: Any) -> Any:
+    return key if isinstance(key, (str, int, bool)) else repr(key)[:100]
+
+
+def _tensor(value: torch.Tensor) -> Array:
+    dtype = str(value.dtype).removeprefix("torch.")
+    shape = tuple(value.shape)
+    data = None
+    if value.numel() <= MAX_ENTRIES and value.device.type != "meta":
+        still = value.detach().to_dense() if value.layout != torch.strided else value.detach()
+        still = still.cpu().resolve_conj().resolve_neg()
+        if still.dtype.is_floating_point and still.dtype not in (torch.float32, torch.float64):
+            still = still.to(torch.float32)
+        data = still.numpy().copy()
+    return Array(data, shape, dtype, str(value.device), "tensor")
+
+
+def _array(value: np.ndarray | np.generic) -> Plain:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        return Opaque("numpy array", f"dtype {array.dtype}")
+    if isinstance(value, np.generic):
+        return array.item()
+    data = array.copy() if array.size <= MAX_ENTRIES else None
+    return Array(data, array.shape, str(array.dtype), "", "array")
+
+
+def to_json(value: Plain, arrays: list[np.ndarray]) -> Any:
+    """A plain value as what JSON can hold; the numbers of its arrays are appended to `arrays`."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return {"float": repr(value)}
+    if isinstance(value, complex):
+        return {"complex": [repr(value.real), repr(value.imag)]}
+    if isinstance(value, Array):
+        if value.data is not None:
+            arrays.append(value.data)
+        index = None if value.data is None else len(arrays) - 1
+        return {"array": index, "shape": list(value.shape), "about": [value.dtype, value.device, value.kind]}
+    if isinstance(value, Record):
+        return {"record": value.type, "fields": {k: to_json(v, arrays) for k, v in value.fields.items()}}
+    if isinstance(value, Opaque):
+        return {"opaque": [value.type, value.text]}
+    if isinstance(value, dict):
+        return {"dict": [[k, to_json(v, arrays)] for k, v in value.items()]}
+    return {"tuple" if isinstance(value, tuple) else "list": [to_json(v, arrays) for v in value]}
+
+
+def from_json(stored: Any, arrays: list[np.ndarray]) -> Plain:
+    """The plain value that `to_json` stored.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError: where it did not come from `to_json`.
+    """
+    if stored is None or isinstance(stored, (bool, int, str)):
+        return stored
+    if "float" in stored:
+        return float(stored["float"])
+    if "complex" in stored:
+        return complex(*map(float, stored["complex"]))
+    if "array" in stored:
+        return _stored_array(stored, arrays)
+    if "record" in stored:
+        return Record(stored["record"], {k: from_json(v, arrays) for k, v in stored["fields"].items()})
+    if "opaque" in stored:
+        return Opaque(*stored["opaque"])
+    if "dict" in stored:
+        return {k: from_json(v, arrays) for k, v in stored["dict"]}
+    if "tuple" in stored:
+        return tuple(from_json(v, arrays) for v in stored["tuple"])
+    return [from_json(v, arrays) for v in stored["list"]]
+
+
+def _stored_array(stored: dict[str, Any], arrays: list[np.ndarray]) -> Array:
+    dtype, device, kind = stored["about"]
+    shape = tuple(stored["shape"])
+    data = None if stored["array"] is None else arrays[stored["array"]]
+    if data is not None and data.shape != shape:
+        raise ValueError(f"a stored array has shape {data.shape} and says {shape}")
+    return Array(data, shape, dtype, device, kind)
+
+
+# In words ------------------------------------------------------------------------------------------
+
+
+def number(value: Any) -> str:
+    """A number in at most six significant digits."""
+    if isinstance(value, (bool, np.bool_, complex, str)) or value is None:
+        return repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, (int, np.integer)):
+        return str(int(value))
+    return f"{float(value):.6g}".replace("-", "−") if np.isfinite(value) else str(float(value))
+
+
+def describe(value: Plain) -> str:
+    """What a value is, in one line: type, dtype, shape, and its numbers or their range."""
+    if isinstance(value, Array):
+        return _describe_array(value)
+    if isinstance(value, Record):
+        inside = ", ".join(f"{k} = {_short(v)}" for k, v in value.fields.items())
+        return f"{value.type}({inside})"
+    if isinstance(value, Opaque):
+        text = f" {value.text}" if value.text else ""
+        return f"a {value.type}{text}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {_short(v)}" for k, v in list(value.items())[:6]) + "}"
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(_short(v) for v in value[:6]) + (", …" if len(value) > 6 else "")
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    if value is None or isinstance(value, (bool, str)):
+        return repr(value) if not isinstance(value, str) else repr(value[:200])
+    return number(value)
+
+
+def _short(value: Plain) -> str:
+    return describe(value) if not isinstance(value, Record) else f"a {value.type}"
+
+
+def _describe_array(value: Array) -> str:
+    what = "" if value.kind == "tensor" else "numpy "
+    where = "" if value.device in ("", "cpu") else f" on {value.device}"
+    head = f"{what}{value.dtype} {shape_text(value.shape)}{where}"
+    data = value.data
+    if data is None or data.size == 0:
+        return f"{head}, {'empty' if data is not None else 'too large to show'}"
+    if data.size <= 6:
+        numbers = ", ".join(number(x) for x in data.ravel())
+        return f"{head}: {numbers}"
+    if data.dtype.kind == "c":
+        return head
+    finite = data[np.isfinite(data)]
+    lost = data.size - finite.size
+    extent = f", from {number(finite.min())} to {number(finite.max())}" if finite.size else ""
+    return f"{head}{extent}" + (f", {lost} of {data.size} NaN or infinite" if lost else "")
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """(2, 3, 4) with multiplication signs left out; a scalar is "()"."""
+    return str(tuple(shape))

@@ -1,0 +1,244 @@
+// Plays precomputed frames: one bitmap, one slider, no kernel. Runs as an anywidget (the model is the
+// kernel's) and in a saved page (the model is a plain object with `get`).
+
+const BLUE = "#1f78c8";
+
+function bytesOf(value) {
+  if (!value) return new Uint8Array();
+  if (value instanceof Uint8Array) return value;
+  if (value.buffer) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength); // DataView
+  return new Uint8Array(value);
+}
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function control(tag, attributes) {
+  // JupyterLab binds arrows, Space and Enter to the notebook unless the focused element says otherwise.
+  return make(tag, { "data-lm-suppress-shortcuts": "true", ...attributes });
+}
+
+function painter(panel, canvas, bitmap, data, root) {
+  const context = canvas.getContext("2d");
+  if (panel.kind === "pictures") {
+    canvas.width = panel.width;
+    canvas.height = panel.height;
+    const scale = Math.max(1, Math.round(160 / panel.height));
+    canvas.style.width = `${panel.width * scale}px`;
+    context.imageSmoothingEnabled = false;
+    return (i) => {
+      const { x, band, width, height } = panel;
+      context.drawImage(bitmap, x, i * band, width, height, 0, 0, width, height);
+    };
+  }
+  const side = 168, ratio = Math.max(1, window.devicePixelRatio || 1);
+  const wide = panel.kind === "histogram" ? 240 : side;
+  canvas.width = Math.round(wide * ratio);
+  canvas.height = Math.round(side * ratio);
+  canvas.style.width = `${wide}px`;
+  context.scale(ratio, ratio);
+  const draw = panel.kind === "histogram" ? histogram : points;
+  return (i) => {
+    context.clearRect(0, 0, wide, side);
+    draw(context, panel, data, i, wide, side, getComputedStyle(root).color);
+  };
+}
+
+function histogram(context, panel, data, i, wide, side, ink) {
+  const floor = side - 16, room = floor - 8, bar = wide / panel.bins;
+  const heights = data.subarray(panel.offset + i * panel.bins, panel.offset + (i + 1) * panel.bins);
+  context.fillStyle = BLUE;
+  heights.forEach((height, k) => {
+    const tall = (Math.min(height, 254) / 254) * room;
+    context.fillRect(k * bar, floor - tall, bar - 0.5, tall);
+    if (height === 255) context.fillRect(k * bar, 0, bar - 0.5, 5); // taller than the scale
+  });
+  context.fillStyle = context.strokeStyle = ink;
+  context.fillRect(0, floor, wide, 1);
+  context.font = "11px sans-serif";
+  const middle = (panel.low + panel.high) / 2;
+  for (const [value, align] of [[panel.low, "left"], [middle, "center"], [panel.high, "right"]]) {
+    context.textAlign = align;
+    const at = ((value - panel.low) / (panel.high - panel.low)) * wide;
+    context.fillText(String(+value.toFixed(2)).replace("-", "−"), at, side - 3);
+  }
+  if (!panel.normal) return;
+  context.beginPath();
+  for (let px = 0; px <= wide; px += 2) {
+    const value = panel.low + (px / wide) * (panel.high - panel.low);
+    const density = Math.exp((-value * value) / 2) / Math.sqrt(2 * Math.PI);
+    context.lineTo(px, floor - (density / panel.top) * room);
+  }
+  context.setLineDash([4, 3]);
+  context.stroke();
+  context.setLineDash([]);
+}
+
+function points(context, panel, data, i, wide, side, ink) {
+  const frame = panel.offset + i * panel.count * 2;
+  const behind = data.length && panel.behind ? panel.offset + panel.frames * panel.count * 2 : 0;
+  const dot = (at, size) => {
+    const x = 4 + (data[at] / 255) * (wide - 8), y = 4 + (1 - data[at + 1] / 255) * (side - 8);
+    context.fillRect(x - size / 2, y - size / 2, size, size);
+  };
+  context.strokeStyle = ink;
+  context.globalAlpha = 0.3;
+  context.strokeRect(0.5, 0.5, wide - 1, side - 1);
+  context.fillStyle = ink;
+  for (let k = 0; k < panel.behind; k++) dot(behind + 2 * k, 2);
+  context.globalAlpha = 1;
+  context.fillStyle = BLUE;
+  for (let k = 0; k < panel.count; k++) dot(frame + 2 * k, 3);
+}
+
+function build(root, spec, state) {
+  const slider = control("input", {
+    type: "range", min: 0, max: spec.frames - 1, step: 1, value: state.frame, "aria-label": `${spec.title}: frame`,
+  });
+  const play = control("button", { type: "button" });
+  const back = control("button", { type: "button", "aria-label": "One frame back" });
+  const forth = control("button", { type: "button", "aria-label": "One frame on" });
+  back.textContent = "◀";
+  forth.textContent = "▶";
+  const caption = make("output", { class: "dl-caption" });
+  const canvases = spec.panels.map((panel) => make("canvas", { role: "img", "aria-label": panel.name }));
+  const figures = canvases.map((canvas, k) => make("figure", {}, canvas, make("figcaption", {}, spec.panels[k].name)));
+  root.replaceChildren(
+    make("div", { class: "dl-panels" }, ...figures),
+    make("div", { class: "dl-controls" }, play, back, slider, forth),
+    caption,
+  );
+  if (spec.note) root.append(make("div", { class: "dl-note" }, spec.note));
+  return { slider, play, back, forth, caption, canvases };
+}
+
+async function load(model) {
+  const spec = model.get("spec");
+  const sprite = bytesOf(model.get("sprite"));
+  const bitmap = sprite.length
+    ? await createImageBitmap(new Blob([sprite], { type: "image/png" }), { colorSpaceConversion: "none" })
+    : null;
+  return { spec, bitmap, data: bytesOf(model.get("data")) };
+}
+
+function mount(root, { spec, bitmap, data }, state) {
+  state.frame = Math.min(state.frame ?? spec.start, spec.frames - 1);
+  const parts = build(root, spec, state);
+  const paint = spec.panels.map((panel, k) => {
+    return painter({ ...panel, frames: spec.frames }, parts.canvases[k], bitmap, data, root);
+  });
+  const go = (frame) => {
+    state.frame = Math.max(0, Math.min(spec.frames - 1, frame));
+    for (const draw of paint) draw(state.frame);
+    const words = spec.captions[state.frame] ?? `frame ${state.frame + 1} of ${spec.frames}`;
+    parts.slider.value = state.frame;
+    parts.slider.setAttribute("aria-valuetext", words);
+    parts.caption.textContent = words;
+    root.dataset.frame = state.frame;
+  };
+  const player = playing(root, spec, state, go, parts.play);
+  listen(parts, state, go, player, spec.frames - 1);
+  go(state.frame);
+  root.dataset.ready = "true";
+  return player;
+}
+
+function playing(root, spec, state, go, button) {
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const wait = calm ? 600 : Math.max(40, Math.min(250, 4000 / spec.frames)); // ms a frame
+  let on = false, due = 0;
+  const label = () => {
+    button.textContent = on ? "❚❚ Pause" : "▶ Play";
+  };
+  const tick = (now) => {
+    if (!on) return;
+    if (!root.isConnected || state.frame >= spec.frames - 1) return set(false);
+    if (now >= due) {
+      due = now + wait;
+      go(state.frame + 1);
+    }
+    requestAnimationFrame(tick);
+  };
+  const set = (value) => {
+    if (value && !on) {
+      if (state.frame >= spec.frames - 1) go(0);
+      due = performance.now() + wait;
+      requestAnimationFrame(tick);
+    }
+    on = value;
+    label();
+  };
+  label();
+  return { toggle: () => set(!on), stop: () => set(false) };
+}
+
+function listen({ slider, play, back, forth, canvases }, state, go, player, last) {
+  const jump = (frame) => {
+    player.stop();
+    go(frame);
+  };
+  slider.addEventListener("input", () => jump(Number(slider.value)));
+  play.addEventListener("click", () => player.toggle());
+  back.addEventListener("click", () => jump(state.frame - 1));
+  forth.addEventListener("click", () => jump(state.frame + 1));
+  const keys = {
+    ArrowLeft: () => jump(state.frame - 1),
+    ArrowRight: () => jump(state.frame + 1),
+    ArrowDown: () => jump(state.frame - 1),
+    ArrowUp: () => jump(state.frame + 1),
+    Home: () => jump(0),
+    End: () => jump(last),
+  };
+  for (const part of [slider, play, back, forth]) {
+    part.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const action = event.key === " " && part === slider ? player.toggle : keys[event.key];
+      if (!action) return;
+      event.preventDefault();
+      event.stopPropagation();
+      action();
+    });
+  }
+  for (const canvas of canvases) {
+    const drag = (event) => {
+      const box = canvas.getBoundingClientRect();
+      jump(Math.round(((event.clientX - box.left) / box.width) * last));
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      drag(event);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (canvas.hasPointerCapture(event.pointerId)) drag(event);
+    });
+  }
+}
+
+function render({ model, el }) {
+  const root = make("div", { class: "dl-scrub", role: "group" });
+  const state = {};
+  let player = null, turn = 0;
+  const fail = (error) => root.replaceChildren(make("div", { role: "alert" }, `The scrubber failed: ${error}`));
+  const redraw = async () => {
+    const mine = ++turn;
+    try {
+      const loaded = await load(model);
+      if (mine !== turn) return; // a newer picture is on its way
+      player?.stop();
+      root.setAttribute("aria-label", loaded.spec.title);
+      player = mount(root, loaded, state);
+    } catch (error) {
+      fail(error);
+    }
+  };
+  el.append(root);
+  model.on?.("change:spec", redraw); // the kernel sends the sprite and the spec together, the spec last
+  redraw();
+  return () => player?.stop();
+}
+
+export default { render };

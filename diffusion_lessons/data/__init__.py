@@ -1,0 +1,40 @@
+"""Real data for diffusion models: pictures with labels, and points in the plane."""
+
+from collections.abc import Callable
+
+from diffusion_lessons.data import cifar, digits, mnist
+from diffusion_lessons.data.cache import DataError
+from diffusion_lessons.data.dataset import Dataset, to_float, to_uint8
+from diffusion_lessons.data.toys import TOYS
+from diffusion_lessons.errors import unknown
+
+__all__ = ["DATASETS", "TOYS", "DataError", "Dataset", "load_dataset", "to_float", "to_uint8"]
+
+DATASETS: dict[str, Callable[[str, int | None], Dataset]] = {
+    "digits": digits.digits,
+    "mnist": mnist.mnist,
+    "fashion_mnist": mnist.fashion_mnist,
+    "cifar10": cifar.cifar10,
+}
+FOLDER = "folder:"
+
+
+def load_dataset(name: str, split: str = "train", size: int | None = None) -> Dataset:
+    """A data set by its name.
+
+    Args:
+        name: one of `DATASETS`, or "folder:PATH" for a folder or zip with one subfolder for each class.
+        split: "train" or "test".
+        size: side of the pictures in pixels; by default 16 for the digits and 32 for all others.
+
+    Raises:
+        ValueError: for another name, split or size.
+        DataError: for data that is missing, damaged or dangerous (a ValueError too).
+    """
+    if name.startswith(FOLDER):
+        from diffusion_lessons.data.folder import folder
+
+        return folder(name.removeprefix(FOLDER), split, size)
+    if name not in DATASETS:
+        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+    return DATASETS[name](split, size)

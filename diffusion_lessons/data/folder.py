@@ -1,0 +1,154 @@
+"""`folder:PATH`: your own pictures, a folder or zip with one subfolder for each class."""
+
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import UnidentifiedImageError
+from torch import Tensor
+from tqdm import tqdm
+
+from diffusion_lessons.data.archive import open_zip, zip_files
+from diffusion_lessons.data.cache import DataError
+from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+from diffusion_lessons.data.layout import TEST_EVERY, Picture, is_ignored, printable, sort_pictures
+from diffusion_lessons.data.pictures import read_square
+
+THREADS = 4
+CHUNK = 64
+NAMES_SHOWN = 3
+
+Files = dict[str, Callable[[], BinaryIO]]
+Reasons = dict[str, str]
+
+
+def folder(path: str | Path, split: str = "train", size: int | None = None) -> Dataset:
+    """Pictures of any size and mode, cut to squares, from a folder or zip with one subfolder for each class.
+
+    Classes are the subfolders that hold pictures, at any depth, in the order of their names; a single folder
+    around them is looked through. Every tenth picture of a class, in the order of the paths, is for testing,
+    unless the classes lie in folders called "train" and "test" (or "val"). Hidden files are ignored, and
+    links followed to files inside the folder only. Pictures are grey (C = 1) if all of them are, of both
+    splits, and in colour (C = 3) otherwise.
+
+    Args:
+        path: a folder, or a zip, which is read where it lies.
+        split: "train" or "test".
+        size: side of the squares in pixels, 32 by default.
+
+    Warns:
+        UserWarning: once, with the number and first names of the files that are no readable pictures.
+
+    Raises:
+        ValueError: for another split or size.
+        DataError: where there are no classes or pictures, and for zips and pictures that unpack without bound.
+    """
+    size = check_size(size, default=32)
+    test = check_split(split) == "test"
+    root = Path(path).expanduser()
+    with ExitStack() as stack:
+        files, skipped = _list(root, stack)
+        pictures, loose = sort_pictures(name for name in files if not is_ignored(name))
+        if not pictures:
+            raise DataError(f"{root} has no pictures in subfolders: make one subfolder for each class")
+        images, chosen, classes, unreadable = _read(root, pictures, files, size, test)
+    skipped |= dict.fromkeys(loose, "in no class folder") | unreadable
+    _warn(root, skipped, len(pictures) - len(unreadable))
+    if not chosen:
+        raise DataError(
+            f"{root} has no pictures to {split} that can be read: of {TEST_EVERY}, one is for testing"
+        )
+    labels = torch.tensor([classes.index(picture.label) for picture in chosen])
+    return Dataset(f"folder:{printable(root.absolute().name)}", images, labels, tuple(classes))
+
+
+def _list(root: Path, stack: ExitStack) -> tuple[Files, Reasons]:
+    if root.is_dir():
+        return _folder_files(root)
+    if root.is_file():
+        return zip_files(stack.enter_context(open_zip(root))), {}
+    raise DataError(f"there is no folder or zip at {root.absolute()}")
+
+
+def _folder_files(root: Path) -> tuple[Files, Reasons]:
+    """What opens each file below the folder, by its path inside it; and why others are left out."""
+    files: Files = {}
+    skipped: Reasons = {}
+    inside = root.resolve()
+    for place, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not is_ignored(name)]
+        for name in folders + [name for name in names if not is_ignored(name)]:
+            path = Path(place, name)
+            key = path.relative_to(root).as_posix()
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                skipped[key] = "a link out of the folder"
+            elif path.is_symlink() and path.is_dir():
+                skipped[key] = "a link to a folder"
+            elif path.is_file():
+                files[key] = partial(open, path, "rb")
+            elif not path.is_dir():
+                skipped[key] = "not a file"
+    return files, skipped
+
+
+def _read(
+    root: Path, pictures: list[Picture], files: Files, size: int, test: bool
+) -> tuple[Tensor, list[Picture], list[str], Reasons]:
+    """The images (N, C, size, size) of one split, with their pictures; all classes; and what is unreadable.
+
+    All pictures are read, also those of the other split, so that both splits have the same classes and C.
+    """
+
+    def read(some: list[Picture]) -> list[np.ndarray | str]:
+        return [_read_one(root, picture.path, files[picture.path], size) for picture in some]
+
+    images = np.empty((sum(picture.test == test for picture in pictures), 3, size, size), np.uint8)
+    chosen: list[Picture] = []
+    classes: set[str] = set()
+    unreadable: Reasons = {}
+    colour = False
+    chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+    with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(pictures), desc=root.name, delay=1) as bar:
+        for chunk, results in zip(chunks, pool.map(read, chunks), strict=True):
+            bar.update(len(chunk))
+            for picture, result in zip(chunk, results, strict=True):
+                if isinstance(result, str):
+                    unreadable[picture.path] = result
+                    continue
+                classes.add(picture.label)
+                colour = colour or bool((result != result[..., :1]).any())
+                if picture.test == test:
+                    images[len(chosen)] = result.transpose(2, 0, 1)
+                    chosen.append(picture)
+    kept = torch.from_numpy(images[: len(chosen), : 3 if colour else 1]).contiguous()
+    return kept, chosen, sorted(classes), unreadable
+
+
+def _read_one(root: Path, path: str, open_file: Callable[[], BinaryIO], size: int) -> np.ndarray | str:
+    """The picture, or the reason why it can't be read."""
+    try:
+        with open_file() as file:
+            return read_square(file, size)
+    except DataError as error:
+        raise DataError(f"{printable(path)} in {root} is refused: {error}") from error
+    except UnidentifiedImageError:
+        return "not a picture"
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        return printable(str(error))[:80] or type(error).__name__
+
+
+def _warn(root: Path, skipped: Reasons, read: int) -> None:
+    if skipped:
+        names = [f"{printable(name)} ({why})" for name, why in list(skipped.items())[:NAMES_SHOWN]]
+        more = ["..."] if len(skipped) > NAMES_SHOWN else []
+        total = len(skipped) + read
+        warnings.warn(
+            f"{root}: {len(skipped)} of {total} files skipped: {', '.join(names + more)}", stacklevel=4
+        )

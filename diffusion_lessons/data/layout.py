@@ -1,0 +1,90 @@
+"""Which of many files are pictures of which class, and in which split, told from their paths alone."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+TEST_EVERY = 10
+READY_MADE = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
+IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
+
+
+class Picture(NamedTuple):
+    """A picture that is not read yet.
+
+    Args:
+        path: where it is inside the folder or zip, with "/" between the parts.
+        label: the name of its class.
+        test: whether it is for testing, and not for training.
+    """
+
+    path: str
+    label: str
+    test: bool
+
+
+def sort_pictures(paths: Iterable[str]) -> tuple[list[Picture], list[str]]:
+    """Classes and splits of files, in the order of class and path.
+
+    A class is a folder at the top, with all that is below it. A folder that holds nothing but one folder of
+    classes is looked through. Where the folders at the top are called "train" and "test" (or "val"), classes
+    are the folders inside them; otherwise every tenth picture of a class is for testing.
+
+    Returns:
+        the pictures, and the paths of files that lie in no class folder.
+    """
+    parts = {path: path.split("/") for path in sorted(paths)}
+    top = _enclosing_folders(list(parts.values()))
+    ready = _ready_made({part[top] for part in parts.values() if len(part) > top + 1})
+    at = top + 1 if ready else top  # which part of the path is the class
+    by_class: dict[str, list[str]] = defaultdict(list)
+    loose = []
+    for path, part in parts.items():
+        if len(part) <= at + 1:
+            loose.append(path)
+        elif not ready or part[top] in ready:
+            by_class[_readable(part[at])].append(path)
+    pictures = []
+    for label in sorted(by_class):
+        for rank, path in enumerate(by_class[label]):
+            test = ready[parts[path][top]] == "test" if ready else rank % TEST_EVERY == TEST_EVERY - 1
+            pictures.append(Picture(path, label, test))
+    return pictures, loose
+
+
+def is_ignored(path: str) -> bool:
+    """Whether some part of the path is hidden, or what a system leaves behind."""
+    return any(part.startswith(".") or part.lower() in IGNORED for part in path.split("/"))
+
+
+def printable(path: str) -> str:
+    """The path with a question mark for whatever a terminal or a JSON file would stumble over."""
+    return "".join(character if character.isprintable() else "?" for character in path)
+
+
+def _enclosing_folders(parts: list[list[str]]) -> int:
+    """How many folders to go down until there are several folders, or files in the only one."""
+    depth = 0
+    while True:
+        deeper = [part for part in parts if len(part) > depth + 1]
+        if len({part[depth] for part in deeper}) != 1 or any(len(part) == depth + 2 for part in deeper):
+            return depth
+        depth += 1
+
+
+def _ready_made(folders: set[str]) -> dict[str, str]:
+    """From folder to split, where the folders are splits and not classes; else nothing."""
+    names = {folder.lower(): folder for folder in folders}
+    if not names.keys() <= {name for known in READY_MADE.values() for name in known}:
+        return {}
+    found = {}
+    for split, known in READY_MADE.items():
+        folder = next((names[name] for name in known if name in names), None)
+        if folder:
+            found[folder] = split
+    return found if len(found) == len(READY_MADE) else {}
+
+
+def _readable(name: str) -> str:
+    return printable(unicodedata.normalize("NFC", name))  # a Mac writes "é" as two characters

@@ -1,0 +1,126 @@
+"""MNIST and Fashion-MNIST: 70,000 grey pictures of 28x28, ten classes, in the IDX format."""
+
+import gzip
+import math
+import struct
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import pad
+
+from diffusion_lessons.data.cache import DamagedError, check_sha256, load_cached
+from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+
+# SHA-256 of the decompressed files: how somebody packed them doesn't matter.
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+FASHION_MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+FASHION_MNIST_MIRRORS = (
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
+DIGITS = tuple("0123456789")
+CLOTHES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+MAX_BYTES = 1 << 26
+
+
+def mnist(split: str = "train", size: int | None = None) -> Dataset:
+    """Handwritten digits, 60,000 to train and 10,000 to test (LeCun, Cortes and Burges 1998).
+
+    Args:
+        split: "train" or "test".
+        size: 32 by default, the original 28x28 in a black frame; 28 is the original; any other size is the
+            framed picture, resized.
+
+    Raises:
+        ValueError: for another split or size.
+        DataError: where a file is damaged, or missing and can't be downloaded.
+    """
+    return _load("mnist", DIGITS, MNIST_SHA256, MNIST_MIRRORS, split, size)
+
+
+def fashion_mnist(split: str = "train", size: int | None = None) -> Dataset:
+    """Pictures of clothes (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747); all else is as for `mnist`."""
+    return _load("fashion_mnist", CLOTHES, FASHION_MNIST_SHA256, FASHION_MNIST_MIRRORS, split, size)
+
+
+def parse_idx(data: bytes) -> np.ndarray:
+    """The array in an IDX file: two zero bytes, type 8 (bytes), the number of axes, their lengths, values.
+
+    Raises:
+        DamagedError: where the header says something else, or the length doesn't fit it.
+    """
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise DamagedError("this is no IDX file of unsigned bytes")
+    start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise DamagedError("the IDX header is cut off")
+    shape = struct.unpack(f">{data[3]}I", data[4:start])
+    if len(data) != start + math.prod(shape):
+        raise DamagedError(f"{len(data)} bytes don't hold an array of shape {shape}")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _load(
+    name: str,
+    classes: tuple[str, ...],
+    sha256: dict[str, str],
+    mirrors: tuple[str, ...],
+    split: str,
+    size: int | None,
+) -> Dataset:
+    size = check_size(size, default=32)
+    prefix = "train" if check_split(split) == "train" else "t10k"
+
+    def array(kind: str) -> np.ndarray:
+        file = f"{prefix}-{kind}-ubyte"
+        return load_cached(f"{name}/{file}.gz", mirrors, partial(_read, sha256=sha256[file]))
+
+    labels = torch.from_numpy(array("labels-idx1").astype(np.int64))
+    images = torch.from_numpy(array("images-idx3").copy()).unsqueeze(1)  # (N, 1, 28, 28)
+    if size != 28:
+        images = pad(images, (2, 2, 2, 2))  # (N, 1, 32, 32)
+    if size not in (28, 32):
+        from diffusion_lessons.data.pictures import resize
+
+        images = resize(images, size)
+    return Dataset(name, images, labels, classes)
+
+
+def _read(path: Path, sha256: str) -> np.ndarray:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            data = file.read(MAX_BYTES)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DamagedError(f"it can't be unpacked: {error}") from error
+    return parse_idx(check_sha256(data, sha256))

@@ -1,0 +1,94 @@
+"""One picture file of any size and mode becomes a square of bytes; squares change their size."""
+
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from diffusion_lessons.data.cache import DataError
+
+# What is recognised; notably not EPS, which would start another program.
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
+MAX_PIXELS = 80_000_000
+WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
+
+
+def read_square(file: BinaryIO | Path, size: int) -> np.ndarray:
+    """The middle of a picture file, turned upright, as a square of red, green and blue bytes.
+
+    The short side is brought to `size` pixels (bicubic, antialiased) and the long one cut at both ends. What
+    is transparent shows white; 16-bit grey is scaled to 8 bits; of several frames the first is taken.
+
+    Returns:
+        uint8 of shape (size, size, 3).
+
+    Raises:
+        DataError: for a picture that would unpack to more than `MAX_PIXELS`.
+        Exception: whatever Pillow raises for what is no picture, or is damaged.
+    """
+    try:
+        with Image.open(file, formats=_formats()) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise DataError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+            image.draft(None, (2 * size, 2 * size))  # a large JPEG is unpacked at a fraction of its size
+            ImageOps.exif_transpose(image, in_place=True)
+            return _middle(_to_rgb(image), size)
+    except Image.DecompressionBombError as error:
+        raise DataError(str(error)) from error
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Pictures of another size: bicubic, antialiased where they shrink, the same bytes on every machine.
+
+    Args:
+        images: uint8 of shape (N, C, H, W), C = 1 or 3.
+        size: the new height and width.
+
+    Returns:
+        uint8 of shape (N, C, size, size).
+    """
+    count, channels, height, width = images.shape
+    if (height, width) == (size, size):
+        return images
+    out = np.empty((count, size, size, channels), np.uint8)
+    source = images.permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
+    for picture, target in zip(source, out, strict=True):
+        small = Image.fromarray(np.ascontiguousarray(picture[..., 0] if channels == 1 else picture))
+        target[:] = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC)).reshape(target.shape)
+    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
+
+
+def _middle(image: Image.Image, size: int) -> np.ndarray:
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # Pillow would clip at 255, not scale
+        return _grey(np.asarray(image), 65535, "32-bit")
+    if image.mode == "F":
+        return _grey(np.asarray(image), 1, "floating-point")
+    if image.mode in WITH_ALPHA or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey(values: np.ndarray, white: int, kind: str) -> Image.Image:
+    if not (values.min() >= 0 and values.max() <= white):  # so that NaN fails too
+        raise ValueError(f"{kind} values outside 0..{white}: which one is white is not known")
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8)).convert("RGB")
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]

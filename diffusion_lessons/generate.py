@@ -1,0 +1,164 @@
+"""From a checkpoint and labels to pictures: guidance, sampler and batches put together once."""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from diffusion_lessons.checkpoint import Checkpoint
+from diffusion_lessons.data import to_uint8
+from diffusion_lessons.denoiser import Denoiser
+from diffusion_lessons.errors import unknown
+from diffusion_lessons.files import whole
+from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
+from diffusion_lessons.pictures import grid, save_gif, save_png
+from diffusion_lessons.samplers import SAMPLERS, Point
+
+
+def default_device() -> torch.device:
+    """A GPU where there is one (CUDA, then Apple's), else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def labels_for(checkpoint: Checkpoint, n: int, label: int | str | None = None) -> Tensor | None:
+    """n labels for a checkpoint: all `label` (a number or a class name), or going round the classes.
+
+    Returns:
+        (n,) int64, or None for a model without classes.
+    """
+    if n < 1:
+        raise ValueError(f"the number of samples must be at least 1, got {n}")
+    classes = checkpoint.classes
+    if not classes:
+        if label is not None:
+            raise ValueError(f"this model was trained without labels: leave out the label {label!r}")
+        return None
+    if label is None:
+        return torch.arange(n) % len(classes)
+    if str(label) in classes:
+        return torch.full((n,), classes.index(str(label)))
+    if not str(label).lstrip("-").isdigit():
+        raise unknown("class", label, classes)
+    if not 0 <= int(label) < len(classes):
+        raise ValueError(f"the label {label} is out of range: this model knows 0 to {len(classes) - 1}")
+    return torch.full((n,), int(label))
+
+
+def walk(
+    checkpoint: Checkpoint,
+    labels: Tensor | None,
+    noise: Tensor,
+    sampler: str = "ddim",
+    steps: int = 25,
+    guidance: float | None = None,
+    spacing: str = "trailing",
+    clip: bool = True,
+    generator: torch.Generator | None = None,
+) -> Iterator[Point]:
+    """Walk from noise to pictures with the canonical wrappers: guide, then clip.
+
+    Args:
+        labels: (N,) on the device of the noise, or None.
+        noise: (N, C, H, W), N(0, I), on the device of the checkpoint's network.
+        sampler: a name of `SAMPLERS`.
+        steps: number of steps, at most the path's T.
+        guidance: scale, 1 is the plain conditional model; None is 2 with labels and 1 without.
+        spacing: of the levels.
+        clip: keep each estimate of the picture in [−1, 1].
+
+    Yields:
+        (level, x, estimate), once for each of steps + 1 levels.
+    """
+    if sampler not in SAMPLERS:
+        raise unknown("sampler", sampler, SAMPLERS)
+    scale = (1.0 if labels is None else 2.0) if guidance is None else guidance
+    if labels is None and scale != 1:
+        raise ValueError(f"guidance {scale} needs a model with labels: this one has none, use guidance 1")
+    network = checkpoint.denoiser()
+    denoiser: Denoiser = network if labels is None else ClassifierFreeGuidance(network, scale)
+    options = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
+    levels = checkpoint.path.levels(steps, spacing)
+    return SAMPLERS[sampler](Clip(denoiser) if clip else denoiser, noise, levels, labels, **options)
+
+
+def generate(
+    checkpoint: Checkpoint,
+    labels: Tensor | None,
+    n: int | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    batch: int = 256,
+    progress: bool = False,
+    **how: object,
+) -> Tensor:
+    """Sample pictures in batches. The noise a sample starts from depends on the seed and its place alone.
+
+    Args:
+        labels: (N,) or None.
+        n: number of samples where labels is None.
+        device: None is a GPU where there is one.
+        progress: show a bar of the samples finished.
+        **how: for `walk`.
+
+    Returns:
+        (N, C, H, W) float32 in about [−1, 1], on the CPU.
+    """
+    n = len(labels) if labels is not None else n
+    if n is None or n < 1:
+        raise ValueError(f"the number of samples must be at least 1, got {n}")
+    device, noise = _prepare(checkpoint, n, seed, device)
+    pictures = []
+    with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
+        for start in range(0, n, batch):
+            rows = slice(start, start + batch)
+            generator = torch.Generator(device).manual_seed(seed + 1 + start)
+            wanted = None if labels is None else labels[rows].to(device)
+            points = walk(checkpoint, wanted, noise[rows].to(device), generator=generator, **how)  # type: ignore[arg-type]
+            pictures.append(deque(points, maxlen=1)[0][1].float().cpu())
+            bar.update(len(pictures[-1]))
+    return torch.cat(pictures)
+
+
+def _prepare(
+    checkpoint: Checkpoint, n: int, seed: int, device: torch.device | str | None
+) -> tuple[torch.device, Tensor]:
+    """The device, with the network on it, and the noise (n, C, H, W) that n samples start from."""
+    device = torch.device(device or default_device())
+    checkpoint.network.to(device).eval()
+    return device, torch.randn((n, *checkpoint.shape), generator=torch.Generator().manual_seed(seed))
+
+
+def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
+    """Write pictures (N, C, H, W) as a .png grid or as .npz: x uint8 (N, H, W) or (N, H, W, 3), and y."""
+    if file.suffix == ".npz":
+        x = to_uint8(pictures).permute(0, 2, 3, 1).numpy()
+        arrays = {"x": x[..., 0] if x.shape[-1] == 1 else x}
+        if labels is not None:
+            arrays["y"] = labels.numpy()
+        with whole(file) as partial, partial.open("wb") as handle:
+            np.savez_compressed(handle, **arrays)
+    else:
+        save_png(grid(pictures), file)
+
+
+def save_trajectory(
+    checkpoint: Checkpoint,
+    labels: Tensor | None,
+    n: int,
+    file: Path,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    **how: object,
+) -> None:
+    """Write the walk of n pictures from noise as a .gif: what the sampler holds at each level."""
+    device, noise = _prepare(checkpoint, n, seed, device)
+    wanted = None if labels is None else labels.to(device)
+    generator = torch.Generator(device).manual_seed(seed + 1)
+    points = walk(checkpoint, wanted, noise.to(device), generator=generator, **how)  # type: ignore[arg-type]
+    save_gif([grid(x) for _, x, _ in points], file)

@@ -1,0 +1,30 @@
+"""How good made pictures are: Fréchet and kernel distance, precision and recall, sliced Wasserstein, accuracy.
+
+`evaluate` measures pictures by the features of a bundled classifier; the others take features or points.
+"""
+
+from diffusion_lessons.metrics.evaluate import evaluate, features_and_classes
+from diffusion_lessons.metrics.frechet import Statistics, frechet_between, frechet_distance, frechet_error
+from diffusion_lessons.metrics.intervals import bootstrap_error, share_error, wilson_interval
+from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
+from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
+from diffusion_lessons.metrics.reference import Reference
+from diffusion_lessons.metrics.sliced_wasserstein import sliced_wasserstein
+
+__all__ = [
+    "PrecisionRecall",
+    "Reference",
+    "Statistics",
+    "bootstrap_error",
+    "evaluate",
+    "features_and_classes",
+    "frechet_between",
+    "frechet_distance",
+    "frechet_error",
+    "kernel_distance",
+    "kernel_error",
+    "precision_recall",
+    "share_error",
+    "sliced_wasserstein",
+    "wilson_interval",
+]

@@ -1,0 +1,109 @@
+"""Fréchet distance: how far two sets of features are apart, seen as two Gaussians.
+
+d² = |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½) (Heusel et al. 2017, eq. 6; Dowson and Landau 1982). The
+distance depends on the number of samples: even two sets of the same distribution are apart, by a bias
+that falls as 1/n (Chong and Forsyth 2020). So n always stands beside it, and only figures of the same n
+are comparable.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.metrics.intervals import bootstrap_error
+from diffusion_lessons.metrics.rows import rows, two_sets
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean (D,) and covariance (D, D), float64, of the features of n samples.
+
+    Raises:
+        ValueError: where the shapes don't fit together, or a number is not finite.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    n: int
+
+    def __post_init__(self) -> None:
+        dim = self.mean.numel()
+        if self.mean.shape != (dim,) or self.covariance.shape != (dim, dim):
+            raise ValueError(
+                "statistics are a mean (D,) and a covariance (D, D), "
+                f"got {tuple(self.mean.shape)} and {tuple(self.covariance.shape)}"
+            )
+        if not bool(self.mean.isfinite().all() and self.covariance.isfinite().all()):
+            raise ValueError("the mean and the covariance must be finite, got NaN or infinity")
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Statistics":
+        """Of the features (N, D), N ≥ D + 2: fewer samples leave directions without any spread.
+
+        Raises:
+            ValueError: for too few samples, another shape, NaN or infinity.
+        """
+        features = rows(features)
+        n, dim = features.shape
+        if n < dim + 2:
+            raise ValueError(
+                f"n = {n} is too few for {dim} features: a covariance needs at least {dim + 2} samples; draw more"
+            )
+        return cls._weighted(features, torch.ones(n, dtype=torch.float64))
+
+    @classmethod
+    def _weighted(cls, features: Tensor, counts: Tensor) -> "Statistics":
+        """Of features (N, D) in which row i occurs counts[i] times."""
+        n = counts.sum()
+        mean = counts @ features / n  # (D,)
+        centred = features - mean
+        covariance = (centred * counts[:, None]).T @ centred / (n - 1)  # (D, D)
+        return cls(mean, covariance, int(n))
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """The (squared) Fréchet distance between two sets of features, as FID is.
+
+    Args:
+        a: (N, D), N ≥ D + 2.
+        b: (M, D), M ≥ D + 2.
+
+    Raises:
+        ValueError: for too few samples, shapes that don't fit, NaN or infinity.
+    """
+    a, b = two_sets(a, b)
+    return frechet_between(Statistics.of(a), Statistics.of(b))
+
+
+def frechet_between(a: Statistics, b: Statistics) -> float:
+    """The (squared) Fréchet distance between two Gaussians.
+
+    With any factors A·Aᵀ = Σ₁ and B·Bᵀ = Σ₂, tr (Σ₁Σ₂)^½ is the sum of the singular values of AᵀB:
+    no square root of a matrix that is not symmetric, so nothing can turn out complex.
+
+    Raises:
+        ValueError: for Gaussians of different dimensions.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"both need the same number of features, got {len(a.mean)} and {len(b.mean)}")
+    overlap = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
+    shift = (a.mean - b.mean).square().sum()
+    spread = a.covariance.trace() + b.covariance.trace() - 2 * overlap
+    return float((shift + spread).clamp(min=0))  # rounding alone takes it below 0
+
+
+def frechet_error(features: Tensor, reference: Statistics, generator: torch.Generator | None = None) -> float:
+    """Standard error of the distance of features (N, D) to `reference`, from redrawing the samples."""
+    features = rows(features)
+
+    def distance(counts: Tensor) -> float:
+        return frechet_between(Statistics._weighted(features, counts), reference)
+
+    return bootstrap_error(distance, len(features), generator=generator)
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """A matrix F with F·Fᵀ = covariance (D, D); eigenvalues below 0 can only be rounding, and count as 0."""
+    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+    return vectors * values.clamp(min=0).sqrt()

@@ -1,0 +1,55 @@
+"""Networks, one idea a file, and the way from a network to a plain description and back.
+
+A network is called as network(x, time, condition), x (B, C, H, W) and time (B,); it has
+`null_condition(batch)` where it takes conditions, and keeps nothing in buffers that a checkpoint
+would not hold.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from diffusion_lessons.errors import unknown
+from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
+from diffusion_lessons.networks.patched import Patched
+from diffusion_lessons.networks.unet import UNet, UNetConfig
+
+NETWORKS: dict[str, tuple[Any, Any]] = {
+    "UNet": (UNet, UNetConfig),
+    "Classifier": (Classifier, ClassifierConfig),
+}
+
+__all__ = ["NETWORKS", "Classifier", "ClassifierConfig", "Patched", "UNet", "UNetConfig", "build", "describe"]
+
+
+def describe(network: nn.Module) -> dict[str, Any]:
+    """What `build` needs to make a network of this shape again, ready for JSON.
+
+    Raises:
+        ValueError: for a network that is not in `NETWORKS`.
+    """
+    if isinstance(network, Patched):
+        return {"name": "Patched", "patch": network.patch, "network": describe(network.network)}
+    name = type(network).__name__
+    if name not in NETWORKS:
+        raise unknown("network", name, [*NETWORKS, "Patched"])
+    return {"name": name, "config": asdict(network.config)}  # type: ignore[call-overload]
+
+
+def build(description: dict[str, Any]) -> nn.Module:
+    """A fresh network from its description.
+
+    Raises:
+        ValueError: for a description that is not one.
+    """
+    try:
+        name = description["name"]
+        if name == "Patched":
+            return Patched(build(description["network"]), description["patch"])
+        if name not in NETWORKS:
+            raise unknown("network", name, [*NETWORKS, "Patched"])
+        network, config = NETWORKS[name]
+        return network(config(**description["config"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not the description of a network ({error}): {description!r}") from error

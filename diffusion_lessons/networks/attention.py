@@ -1,0 +1,46 @@
+"""Self-attention over the positions of a picture: every pixel looks at every other."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(QKᵀ/√d)·V, written out (Vaswani et al. 2017, eq. 1); d is the width of one head.
+
+    The blocks below use PyTorch's fused version of it. All (B, heads, positions, d).
+    """
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5  # (B, heads, N, N)
+    return torch.softmax(scores, dim=-1) @ value
+
+
+class SelfAttention(nn.Module):
+    """GroupNorm, multi-head self-attention, a residual: (B, C, H, W) -> the same.
+
+    It starts as the identity: its last layer starts at zero.
+
+    Args:
+        channels: C.
+        head_dim: width of one head; divides C.
+        groups: of the GroupNorm.
+    """
+
+    def __init__(self, channels: int, head_dim: int = 32, groups: int = 8) -> None:
+        super().__init__()
+        if channels % head_dim:
+            raise ValueError(f"head_dim = {head_dim} does not divide the {channels} channels it splits")
+        self.heads = channels // head_dim
+        self.norm = nn.GroupNorm(groups, channels)
+        self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.to_out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C), a view where x is channels-last
+        qkv = self.to_qkv(tokens).view(b, h * w, 3, self.heads, c // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, HW, C/heads)
+        y = F.scaled_dot_product_attention(query, key, value)
+        y = self.to_out(y.transpose(1, 2).reshape(b, h * w, c))
+        return x + y.transpose(1, 2).reshape(b, c, h, w)

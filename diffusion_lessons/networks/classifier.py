@@ -1,0 +1,127 @@
+"""A small convolutional classifier: it names digits, and its features are what pictures are measured by.
+
+`diffusion_lessons.metrics` compares pictures by its penultimate layer. With `time=True` it also takes
+the time of a noisy picture, as a classifier that guides sampling must (Dhariwal and Nichol 2021).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion_lessons.networks.blocks import Downsample, ResidualBlock
+from diffusion_lessons.networks.embedding import TimeEmbedding
+
+if TYPE_CHECKING:
+    from diffusion_lessons.metrics.reference import Reference
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The shape of a `Classifier`.
+
+    Args:
+        image_size: height and width of the pictures; divisible by patch · 2^(levels − 1).
+        in_channels: colour channels of the pictures.
+        num_classes: number of classes K.
+        patch: pixels a side that are folded into channels before the first convolution.
+        base_channels: width of the first level.
+        channel_mults: width of each level as a multiple of it; each level halves height and width.
+        num_features: size D of the penultimate layer.
+        time: whether the network also takes the time of a noisy picture.
+        groups: of the GroupNorms; divides every width.
+    """
+
+    image_size: int = 16
+    in_channels: int = 1
+    num_classes: int = 10
+    patch: int = 1
+    base_channels: int = 24
+    channel_mults: tuple[int, ...] = (1, 2, 2)
+    num_features: int = 64
+    time: bool = False
+    groups: int = 8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channel_mults", tuple(self.channel_mults))  # JSON has only lists
+        if not self.channel_mults or min(self._numbers()) < 1:
+            raise ValueError(f"a classifier needs at least one of everything, got {self}")
+        if self.image_size % self.stride:
+            raise ValueError(
+                f"image_size must be divisible by {self.stride} (patch · 2^(levels − 1)), got {self.image_size}"
+            )
+
+    def _numbers(self) -> tuple[int, ...]:
+        sizes = (self.image_size, self.in_channels, self.num_classes, self.patch)
+        return *sizes, self.base_channels, *self.channel_mults, self.num_features, self.groups
+
+    @property
+    def stride(self) -> int:
+        """How many pixels a side one position of the last level spans."""
+        return int(self.patch * 2 ** (len(self.channel_mults) - 1))
+
+
+class Classifier(nn.Module):
+    """Pictures in [−1, 1] to logits, by way of D features.
+
+    `reference` holds, for a classifier of the zoo, what its features are on real pictures: a
+    `diffusion_lessons.metrics.Reference` for each of the splits "train" and "test". It is empty otherwise.
+    """
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.reference: dict[str, Reference] = {}
+        base, groups = config.base_channels, config.groups
+        embedding_dim = 4 * base if config.time else None
+        widths = [base * mult for mult in config.channel_mults]
+
+        self.time_embedding = TimeEmbedding(base, 4 * base) if config.time else None
+        self.stem = nn.Conv2d(config.in_channels * config.patch**2, base, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(before, width, embedding_dim, groups)
+            for before, width in zip([base, *widths[:-1]], widths, strict=True)
+        )
+        self.downs = nn.ModuleList([nn.Identity(), *(Downsample(width) for width in widths[:-1])])
+        self.norm = nn.GroupNorm(groups, widths[-1])
+        positions = (config.image_size // config.stride) ** 2
+        self.to_features = nn.Linear(widths[-1] * positions, config.num_features)
+        self.to_logits = nn.Linear(config.num_features, config.num_classes)
+
+    def features(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        """The penultimate layer, before its activation.
+
+        Args:
+            x: pictures (B, in_channels, image_size, image_size) in [−1, 1].
+            time: (B,), as `path.network_time` gives it; for a classifier with `time=True` and no other.
+
+        Returns:
+            (B, D).
+
+        Raises:
+            ValueError: for x of another shape, or a time where none belongs or none where one does.
+        """
+        self._check(x, time)
+        embedding = None
+        if self.time_embedding is not None:
+            embedding = F.silu(self.time_embedding(time))  # (B, 4·base)
+        h = self.stem(F.pixel_unshuffle(x, self.config.patch))  # (B, base, H/patch, W/patch)
+        for down, block in zip(self.downs, self.blocks, strict=True):
+            h = block(down(h), embedding)  # (B, width, H, W), half as high and wide at each level
+        return self.to_features(F.silu(self.norm(h)).flatten(1))  # (B, D)
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        """Logits (B, K) of pictures (B, C, H, W); arguments and errors as for `features`."""
+        return self.to_logits(F.relu(self.features(x, time)))
+
+    def _check(self, x: Tensor, time: Tensor | None) -> None:
+        c = self.config
+        expected = (c.in_channels, c.image_size, c.image_size)
+        if x.ndim != 4 or x.shape[1:] != expected:
+            raise ValueError(f"the classifier takes pictures (B, {expected}), got {tuple(x.shape)}")
+        if c.time and (time is None or time.shape != (len(x),)):
+            given = None if time is None else tuple(time.shape)
+            raise ValueError(f"this classifier takes a time of shape ({len(x)},) for each batch, got {given}")
+        if not c.time and time is not None:
+            raise ValueError("this classifier takes no time: build it with ClassifierConfig(time=True)")

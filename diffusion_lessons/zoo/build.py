@@ -1,0 +1,150 @@
+"""Make the bundled weights and their cards anew: `python -m diffusion_lessons.zoo.build NAME`."""
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusion_lessons.data import Dataset, load_dataset
+from diffusion_lessons.errors import unknown
+from diffusion_lessons.files import whole
+from diffusion_lessons.metrics import evaluate, wilson_interval
+from diffusion_lessons.zoo import FOLDER
+from diffusion_lessons.zoo.classifiers import (
+    SPLITS,
+    ClassifierRecipe,
+    accuracy,
+    attach_reference,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+
+DATA_LICENCES = {
+    "digits": "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), CC BY 4.0, "
+    "as bundled with scikit-learn",
+    "mnist": "MNIST (LeCun, Cortes and Burges 1998), CC BY-SA 3.0",
+}
+FLOOR_SIZES = (100, 500, 1000)  # numbers of real pictures that are measured as if they were made
+
+
+def build_classifier(recipe: ClassifierRecipe, name: str, folder: Path) -> None:
+    """Train the classifier, write NAME.safetensors and NAME.json, and print what it reached."""
+    splits = {split: load_dataset(recipe.data, split) for split in SPLITS}
+    started = time.perf_counter()
+    classifier = train_classifier(recipe, splits["train"])
+    seconds = time.perf_counter() - started
+    attach_reference(classifier, splits, recipe.seed)
+    file = folder / f"{name}.safetensors"
+    save_classifier(file, classifier)
+
+    classifier = load_classifier(file)  # what is measured is what was stored
+    test = splits["test"]
+    share = accuracy(classifier, test)
+    size, channels = classifier.config.image_size, classifier.config.in_channels
+    write_card(
+        name,
+        folder,
+        {
+            "kind": "classifier",
+            "title": f"classifier of {recipe.data} at {size}×{size}: its features measure made pictures",
+            "input": f"({channels}, {size}, {size}), floats in [−1, 1]",
+            "classes": list(test.classes),
+            "network": {
+                "config": asdict(classifier.config),
+                "parameters": sum(p.numel() for p in classifier.parameters()),
+                "precision": "weights and sample features float16, statistics float64",
+            },
+            "data": {
+                "name": recipe.data,
+                "licence": DATA_LICENCES[recipe.data],
+                **{split: provenance(dataset) for split, dataset in splits.items()},
+            },
+            "recipe": asdict(recipe),
+            "metrics": {
+                "test_accuracy": share,
+                "test_accuracy_95": wilson_interval(round(share * len(test)), len(test)),
+                "train_accuracy": accuracy(classifier, splits["train"]),
+                "real_train_pictures_against_test_reference": floor(classifier, splits["train"], recipe.seed),
+            },
+            "seconds": round(seconds, 1),
+        },
+    )
+    print(f"{file}: test accuracy {share:.4f} (n = {len(test)}), {seconds:.0f} s, {file.stat().st_size:,} bytes")
+
+
+def floor(classifier: Any, dataset: Dataset, seed: int) -> list[dict[str, Any]]:
+    """What real pictures get when they are measured as made ones are: nothing made can be asked to do better."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
+    chosen = [order[:n] for n in FLOOR_SIZES if n <= len(dataset)]
+    return [evaluate(dataset.images[index], dataset.labels[index], classifier) for index in chosen]
+
+
+def provenance(dataset: Dataset) -> dict[str, Any]:
+    """How many pictures, and the hash of their bytes, so that a change in the data shows."""
+    return {"n": len(dataset), "sha256": hashlib.sha256(dataset.images.numpy().tobytes()).hexdigest()}
+
+
+def write_card(name: str, folder: Path, facts: dict[str, Any]) -> None:
+    """Write NAME.json: the facts, the hash of NAME.safetensors, where and how it was made, and its licence."""
+    weights = (folder / f"{name}.safetensors").read_bytes()
+    packages = ("torch", "numpy", "scikit-learn")
+    content = {
+        "name": name,
+        **facts,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "bytes": len(weights),
+        "rebuild": f"python -m diffusion_lessons.zoo.build {name}",
+        "hardware": {"processor": processor(), "threads": torch.get_num_threads(), "device": "cpu"},
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "licence": "MIT (the weights; the data has its own)",
+    }
+    with whole(folder / f"{name}.json") as partial_file:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        partial_file.write_text(text + "\n", encoding="utf-8")
+
+
+def processor() -> str:
+    """The processor's name, as well as this system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+BUILDERS: dict[str, Callable[[str, Path], None]] = {
+    "digits-classifier": partial(build_classifier, ClassifierRecipe("digits", epochs=150)),
+    "mnist-classifier": partial(build_classifier, ClassifierRecipe("mnist", epochs=5, patch=2)),
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Build the named models. Exit codes: 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(prog="python -m diffusion_lessons.zoo.build", description=__doc__)
+    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(BUILDERS))
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to (the package's own)")
+    given = parser.parse_args(args)
+    try:
+        for name in given.names:
+            if name not in BUILDERS:
+                raise unknown("zoo model", name, BUILDERS)
+        for name in given.names:
+            BUILDERS[name](name, given.out)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The denoiser that asks a network: times, conditions and levels reach it as they should."""
+
+import pytest
+import torch
+from oracles import PATHS, ZERO_TERMINAL, TrueNetwork, randn, targets_and_paths
+from torch import Tensor, nn
+
+from diffusion_lessons import EPSILON, DiscreteVP, NetworkDenoiser, StraightPath, V, add_noise
+from diffusion_lessons.targets import TARGETS
+
+
+class Recorder(nn.Module):
+    """Outputs x and remembers what it was called with."""
+
+    def forward(self, x: Tensor, time: Tensor, condition: object = None) -> Tensor:
+        self.time, self.condition = time, condition
+        return x
+
+
+@pytest.mark.parametrize(("target", "name"), targets_and_paths())
+def test_a_true_network_gives_the_true_estimate(target, name) -> None:
+    path = PATHS[name]
+    x0, eps = randn(3, 2, 4, seed=1), randn(3, 2, 4, seed=2)
+    denoiser = NetworkDenoiser(TrueNetwork(x0, path, TARGETS[target]), path, TARGETS[target])
+    for t in (1e-2 * path.T, 0.5 * path.T, path.T, torch.tensor([0.1, 0.5, 1.0]) * path.T):
+        estimate = denoiser(add_noise(x0, eps, path(t)), path(t))
+        torch.testing.assert_close(estimate.x0, x0, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(estimate.eps, eps, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_network_sees_one_time_a_sample_in_the_dtype_of_x(dtype) -> None:
+    network, x = Recorder(), torch.ones(3, 2, dtype=dtype)
+    for path, t, seen in (
+        (PATHS["linear"], 1000, [999.0] * 3),
+        (PATHS["linear"], torch.tensor([1, 5, 1000]), [0.0, 4.0, 999.0]),
+        (StraightPath(), 0.5, [500.0] * 3),
+        (StraightPath(), torch.tensor([0.25, 0.5, 1.0]), [250.0, 500.0, 1000.0]),
+    ):
+        NetworkDenoiser(network, path, V)(x, path(t))
+        assert (network.time.shape, network.time.dtype) == ((3,), dtype)
+        assert network.time.tolist() == seen
+
+
+def test_times_and_estimates_follow_the_device_of_x() -> None:
+    network, x = Recorder(), torch.empty(3, 2, device="meta")
+    for path in (PATHS["linear"], StraightPath()):
+        for t in (0.5, torch.tensor([0.2, 0.5, 1.0])):
+            estimate = NetworkDenoiser(network, path, V)(x, path(t))
+            assert {network.time.device.type, estimate.x0.device.type} == {"meta"}
+
+
+def test_the_condition_is_handed_on_untouched() -> None:
+    network, x, level = Recorder(), torch.ones(2, 3), PATHS["linear"](5)
+    denoiser = NetworkDenoiser(network, PATHS["linear"], V)
+    for condition in (None, torch.tensor([3, 1]), {"label": torch.tensor([3, 1])}):
+        denoiser(x, level, condition)
+        assert network.condition is condition
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_levels_that_do_not_fit_the_batch_are_refused(batch) -> None:
+    path = PATHS["linear"]
+    with pytest.raises(ValueError, match="does not fit a batch"):
+        NetworkDenoiser(Recorder(), path, V)(torch.ones(3, 2), path(torch.full((batch,), 5.0)))
+
+
+def test_a_network_that_outputs_another_shape_is_refused() -> None:
+    network = nn.Module()
+    network.forward = lambda x, time, condition=None: x[:, :1]
+    with pytest.raises(ValueError, match="the network's output and x must have the same shape"):
+        NetworkDenoiser(network, PATHS["linear"], V)(torch.ones(2, 3, 4, 4), PATHS["linear"](5))
+
+
+def test_epsilon_at_zero_terminal_snr_is_a_clear_error() -> None:
+    denoiser = NetworkDenoiser(Recorder(), ZERO_TERMINAL, EPSILON)
+    with pytest.raises(ValueError, match="use the target 'v'"):
+        denoiser(torch.ones(2, 3), ZERO_TERMINAL(1000))
+
+
+def test_null_conditions_come_from_the_network() -> None:
+    network = Recorder()
+    denoiser = NetworkDenoiser(network, DiscreteVP([0.1]), V)
+    with pytest.raises(ValueError, match=r"Recorder has no null_condition\(batch\)"):
+        denoiser.null_condition(2)
+    network.null_condition = lambda batch: torch.full((batch,), 10)
+    assert denoiser.null_condition(3).tolist() == [10, 10, 10]
+
+
+def test_gradients_flow_through_a_denoiser() -> None:
+    linear = nn.Linear(3, 3)
+    network = nn.Module()
+    network.forward = lambda x, time, condition=None: linear(x)
+    path = PATHS["cosine"]
+    NetworkDenoiser(network, path, V)(torch.ones(2, 3), path(5)).x0.sum().backward()
+    assert float(linear.weight.grad.abs().sum()) > 0
+
+
+@pytest.mark.gpu
+def test_a_denoiser_is_the_same_on_a_gpu() -> None:
+    torch.manual_seed(0)
+    linear, path = nn.Linear(3, 3), PATHS["cosine"]
+    network = nn.Module()
+    network.linear = linear
+    network.forward = lambda x, time, condition=None: linear(x) + time[:, None] / 1000
+    x = randn(2, 3, dtype=torch.float32)
+    denoiser = NetworkDenoiser(network, path, V)
+    for t in (500, torch.tensor([3, 999])):
+        here = denoiser(x, path(t))
+        network.cuda()
+        there = denoiser(x.cuda(), path(t))
+        network.cpu()
+        torch.testing.assert_close(there.x0.cpu(), here.x0, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(there.eps.cpu(), here.eps, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,540 @@
+"""Paths, their schedules and the kernels that move along them."""
+
+import math
+
+import pytest
+import torch
+from oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
+
+from diffusion_lessons import (
+    DiscreteVP,
+    Level,
+    StraightPath,
+    add_noise,
+    cosine_betas,
+    linear_betas,
+    posterior,
+    renoise,
+    rescale_zero_terminal_snr,
+    scaled_linear_betas,
+    sigmoid_betas,
+)
+from diffusion_lessons.paths import forward_kernel, stratified
+
+DISCRETE = [name for name, path in PATHS.items() if isinstance(path, DiscreteVP)]
+SCHEDULES = [linear_betas, scaled_linear_betas, cosine_betas, sigmoid_betas]
+
+
+# Schedules -----------------------------------------------------------------------------------------
+
+
+def test_linear_betas_are_those_of_ddpm() -> None:
+    betas = linear_betas()
+    assert betas.dtype == torch.float64
+    assert len(betas) == 1000
+    torch.testing.assert_close(betas[[0, 1, -1]], torch.tensor([1e-4, 1e-4 + 0.0199 / 999, 0.02]).double())
+    # Ho et al. 2020: almost nothing of the data is left at T, KL about 1e-5 bits a dimension
+    assert float((1 - betas).prod()) == pytest.approx(4.0358e-5, rel=1e-4)
+
+
+def test_scaled_linear_betas_are_even_in_their_roots() -> None:
+    roots = scaled_linear_betas().sqrt()
+    assert float(roots.diff().std() / roots.diff().mean()) < 1e-9
+    torch.testing.assert_close(roots[[0, -1]].square(), torch.tensor([0.00085, 0.012]).double())
+
+
+def test_cosine_betas_follow_the_formula_and_exactly_one_is_clipped() -> None:
+    betas = cosine_betas()
+    assert betas.dtype == torch.float64
+    assert int((betas == 0.999).sum()) == 1
+    assert float(betas[-1]) == 0.999
+    t = torch.arange(1000, dtype=torch.float64) / 1000
+    expected = (torch.cos((t + 0.008) / 1.008 * math.pi / 2) / math.cos(0.008 / 1.008 * math.pi / 2)) ** 2
+    torch.testing.assert_close(DiscreteVP(betas).alphas_cumprod[:-1], expected, rtol=1e-9, atol=0)
+
+
+def test_sigmoid_betas_follow_the_formula_and_exactly_one_is_clipped() -> None:
+    betas = sigmoid_betas(100, start=-3, end=3, tau=0.7)
+    assert int((betas == 0.999).sum()) == 1
+    t = torch.arange(100, dtype=torch.float64) / 100
+    low, high, at = (torch.sigmoid(torch.as_tensor(v).double() / 0.7) for v in (-3, 3, t * 6 - 3))
+    expected = (high - at) / (high - low)
+    torch.testing.assert_close(DiscreteVP(betas).alphas_cumprod[:-1], expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("T", [1, 2, 10, 1000, 4000])
+def test_every_schedule_falls_from_data_to_noise(schedule, T) -> None:
+    alphas_cumprod = DiscreteVP(schedule(T)).alphas_cumprod
+    assert alphas_cumprod.shape == (T + 1,)
+    assert float(alphas_cumprod[0]) == 1.0
+    assert bool((alphas_cumprod.diff() < 0).all())
+    assert float(alphas_cumprod[-1]) > 0
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("T", [0, -3, 2.5, None])
+def test_a_schedule_wants_a_whole_number_of_steps(schedule, T) -> None:
+    with pytest.raises(ValueError, match="whole number of steps"):
+        schedule(T)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_zero_terminal_snr_ends_at_zero_and_keeps_the_first(schedule) -> None:
+    before = schedule()
+    copy = before.clone()
+    betas = rescale_zero_terminal_snr(before)
+    assert torch.equal(before, copy)
+    old, new = DiscreteVP(before).alphas_cumprod, DiscreteVP(betas).alphas_cumprod
+    assert float(betas[-1]) == 1.0
+    assert float(new[-1]) == 0.0
+    assert float(new[1]) == pytest.approx(float(old[1]), rel=1e-12)
+    torch.testing.assert_close(rescale_zero_terminal_snr(betas), betas, rtol=1e-9, atol=1e-12)
+    end = DiscreteVP(betas)(1000)
+    assert (float(end.alpha), float(end.sigma), float(end.snr)) == (0.0, 1.0, 0.0)
+    assert float(end.log_snr) == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("betas", "words"),
+    [
+        (torch.zeros(0), r"shape \(T,\)"),
+        (torch.full((2, 3), 0.1), r"shape \(T,\)"),
+        ([0.1, 0.0, 0.1], r"\(0, 1\]"),
+        ([0.1, 1.2], r"\(0, 1\]"),
+        ([0.1, math.nan], r"\(0, 1\]"),
+        ([0.1, 1.0, 0.2], "only the last"),
+    ],
+)
+def test_bad_betas_are_refused(betas, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        DiscreteVP(betas)
+
+
+def test_rescaling_wants_two_betas() -> None:
+    with pytest.raises(ValueError, match="at least two"):
+        rescale_zero_terminal_snr(torch.tensor([0.1]))
+
+
+# Levels --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_whole_times_are_exact_and_t_0_is_data(name) -> None:
+    path = PATHS[name]
+    level = path(torch.arange(path.T + 1))
+    assert torch.equal(level.alpha, path.alphas_cumprod.sqrt())
+    assert torch.equal(level.sigma, (1 - path.alphas_cumprod).sqrt())
+    assert (float(path(0).alpha), float(path(0).sigma)) == (1.0, 0.0)
+    assert float(path(0).snr) == float(path(0).log_snr) == math.inf
+    torch.testing.assert_close(level.alpha**2 + level.sigma**2, torch.ones(path.T + 1).double())
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_levels_fall_everywhere_between_whole_times_too(name) -> None:
+    path = PATHS[name]
+    level = path(torch.linspace(0, path.T, 7001, dtype=torch.float64))
+    assert bool((level.alpha.diff() < 0).all())
+    assert bool((level.sigma.diff() > 0).all())
+    assert bool(level.alpha.isfinite().all() & level.sigma.isfinite().all())
+
+
+def test_between_whole_times_log_snr_is_interpolated() -> None:
+    path = PATHS["linear"]
+    low, high = path(400).log_snr, path(401).log_snr
+    torch.testing.assert_close(path(400.25).log_snr, 0.75 * low + 0.25 * high, rtol=1e-9, atol=0)
+
+
+def test_where_log_snr_is_infinite_alphas_cumprod_is_interpolated() -> None:
+    first = float(ZERO_TERMINAL.alphas_cumprod[1])
+    assert float(ZERO_TERMINAL(0.25).alpha ** 2) == pytest.approx(1 - 0.25 * (1 - first), rel=1e-12)
+    last = float(ZERO_TERMINAL.alphas_cumprod[-2])
+    assert float(ZERO_TERMINAL(999.5).alpha ** 2) == pytest.approx(last / 2, rel=1e-12)
+
+
+def test_the_straight_path() -> None:
+    level = StraightPath()(torch.tensor([0.0, 0.25, 1.0]))
+    assert level.t.dtype == level.alpha.dtype == torch.float64
+    assert level.alpha.tolist() == [1.0, 0.75, 0.0]
+    assert level.sigma.tolist() == [0.0, 0.25, 1.0]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_level_has_the_shape_of_its_time_and_lives_in_float64_on_the_cpu(name) -> None:
+    path = PATHS[name]
+    for t, shape in ((1, ()), (0.5, ()), (torch.tensor(1.0), ()), (torch.ones(3, dtype=torch.long), (3,))):
+        for value in (path(t).t, path(t).alpha, path(t).sigma, path(t).snr):
+            assert value.shape == shape
+            assert value.dtype == torch.float64
+            assert value.device.type == "cpu"
+    assert path(torch.zeros(0)).alpha.shape == (0,)
+
+
+def test_numbers_are_not_rounded_to_float32_on_the_way() -> None:
+    assert float(StraightPath()(0.1).t) == float(StraightPath()(0.1).sigma) == 0.1
+    assert float(DiscreteVP([0.1]).betas) == 0.1
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("t", [-1e-9, 1000.001, math.nan, torch.tensor([0.5, -1.0])])
+def test_times_outside_the_path_are_refused(name, t) -> None:
+    with pytest.raises(ValueError, match=r"times must lie in \[0, "):
+        PATHS[name](t)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_times_of_the_wrong_rank_are_refused(name) -> None:
+    with pytest.raises(ValueError, match=r"shape \(\) or \(B,\)"):
+        PATHS[name](torch.ones(2, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_like_casts_to_the_sample_and_keeps_its_dtype(dtype) -> None:
+    x = torch.ones(2, 3, 4, 5, dtype=dtype)
+    one, each = PATHS["cosine"](500), PATHS["cosine"](torch.tensor([1.0, 999.0]))
+    assert [value.shape for value in one.like(x)] == [(), ()]
+    assert [value.shape for value in each.like(x)] == [(2, 1, 1, 1), (2, 1, 1, 1)]
+    for level in (one, each):
+        for value, exact in zip(level.like(x), (level.alpha, level.sigma), strict=True):
+            assert value.dtype == (value * x).dtype == dtype
+            torch.testing.assert_close(value.flatten(), exact.to(dtype).flatten())
+
+
+def test_levels_stay_off_the_device_until_cast() -> None:
+    """Apple's GPUs have no float64: only values already in the dtype of x may go to its device."""
+    x = torch.empty(2, 3, device="meta", dtype=torch.float16)
+    level = PATHS["linear"](torch.tensor([5.0, 6.0]))
+    alpha, _ = level.like(x)
+    assert (alpha.device.type, alpha.dtype, level.alpha.device.type) == ("meta", torch.float16, "cpu")
+    assert (PATHS["linear"](5).like(x)[0] * x).device.type == "meta"
+
+
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_one_time_for_each_sample_or_one_for_all(batch) -> None:
+    level = PATHS["linear"](torch.full((batch,), 10.0))
+    with pytest.raises(ValueError, match="one time for all samples, or one for each"):
+        level.like(torch.ones(4, 2))
+
+
+def test_a_level_of_rank_two_is_refused() -> None:
+    level = Level(*(torch.ones(4, 1) for _ in range(3)))
+    with pytest.raises(ValueError, match="does not fit a batch"):
+        level.like(torch.ones(4, 2))
+
+
+# Spacings ------------------------------------------------------------------------------------------
+
+
+def times(path, n: int, spacing: str = "trailing") -> list[float]:
+    return [float(level.t) for level in path.levels(n, spacing)]
+
+
+def test_leading_starts_far_below_T_and_trailing_at_T() -> None:
+    path = PATHS["linear"]
+    assert times(path, 10, "leading") == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1, 0]
+    assert times(path, 10, "trailing") == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 0]
+    assert times(path, 10, "linspace") == [1000, 889, 778, 667, 556, 445, 334, 223, 112, 1, 0]
+
+
+def test_one_step() -> None:
+    path = PATHS["linear"]
+    assert times(path, 1, "trailing") == times(path, 1, "linspace") == [1000, 0]
+    assert times(path, 1, "leading") == [1, 0]
+    assert times(StraightPath(), 1) == [1, 0]
+
+
+@pytest.mark.parametrize("T", [1, 2, 7, 50, 64])
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+def test_every_number_of_steps_gives_falling_whole_times_that_end_at_0(T, spacing) -> None:
+    """For n that do not divide T too, where other projects step to the wrong place."""
+    path = DiscreteVP(linear_betas(T))
+    for n in range(1, T + 1):
+        visited = times(path, n, spacing)
+        assert len(visited) == n + 1
+        assert visited[-1] == 0
+        assert all(now > next for now, next in zip(visited[:-1], visited[1:], strict=True))
+        assert all(t == int(t) and 0 <= t <= T for t in visited)
+        if spacing != "leading":
+            assert visited[0] == T
+    assert times(path, T, spacing) == list(range(T, -1, -1))
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 50])
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+def test_the_straight_path_is_evenly_spaced(n, spacing) -> None:
+    assert times(StraightPath(), n, spacing) == pytest.approx([k / n for k in range(n, -1, -1)], abs=1e-15)
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("n", [0, -1, 2.0, None, "10"])
+def test_a_bad_number_of_steps_is_refused(name, n) -> None:
+    with pytest.raises(ValueError, match="number of steps must be a whole number"):
+        PATHS[name].levels(n)
+
+
+def test_more_steps_than_T_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"from 1 to T = 1000, got 1001"):
+        PATHS["linear"].levels(1001)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_an_unknown_spacing_gets_the_nearest_right_one(name) -> None:
+    with pytest.raises(ValueError, match=r"unknown spacing 'trailling'.*did you mean 'trailing'"):
+        PATHS[name].levels(5, "trailling")
+
+
+def test_leading_has_no_meaning_on_the_straight_path() -> None:
+    with pytest.raises(ValueError, match="belongs to discrete paths"):
+        StraightPath().levels(5, "leading")
+
+
+# Times for training and for networks ---------------------------------------------------------------
+
+
+def test_stratified_draws_have_one_number_in_each_stratum() -> None:
+    u = stratified(1000, seeded())
+    assert u.dtype == torch.float64
+    assert torch.equal((u * 1000).floor(), torch.arange(1000, dtype=torch.float64))
+    assert 0.4 < float((u * 1000 % 1).mean()) < 0.6
+    assert torch.equal(u, stratified(1000, seeded()))
+    assert not torch.equal(u, stratified(1000, seeded(1)))
+
+
+def test_discrete_times_are_whole_and_uniform_on_1_to_T() -> None:
+    path = DiscreteVP(linear_betas(8))
+    generator = seeded()
+    drawn = torch.cat([path.sample_times(100, generator) for _ in range(80)])
+    assert drawn.dtype == torch.float64
+    counts = torch.bincount(drawn.long(), minlength=9)
+    assert int(counts[0]) == 0
+    assert len(counts) == 9
+    assert bool(((counts[1:] - 1000).abs() < 80).all())  # stratified: far closer than independent draws
+
+
+def test_a_batch_of_T_visits_every_time_once() -> None:
+    assert PATHS["linear"].sample_times(1000, seeded()).tolist() == list(range(1, 1001))
+
+
+def test_straight_times_are_uniform_and_never_0() -> None:
+    drawn = StraightPath().sample_times(10_000, seeded())
+    assert float(drawn.min()) > 0
+    assert float(drawn.max()) <= 1
+    assert float(drawn.mean()) == pytest.approx(0.5, abs=1e-4)
+    assert float(drawn.var()) == pytest.approx(1 / 12, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("batch", [0, -2])
+def test_an_empty_batch_of_times_is_refused(name, batch) -> None:
+    with pytest.raises(ValueError, match="at least one sample"):
+        PATHS[name].sample_times(batch)
+
+
+def test_network_times_are_what_published_weights_expect() -> None:
+    t = torch.tensor([1.0, 1000.0], dtype=torch.float64)
+    assert PATHS["linear"].network_time(t).tolist() == [0, 999]
+    assert StraightPath().network_time(t[:1] / 4).tolist() == [250]
+
+
+# Moving along a path -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_add_noise_is_alpha_x0_plus_sigma_noise(name) -> None:
+    path = PATHS[name]
+    x0, noise = randn(3, 2, 4, seed=1), randn(3, 2, 4, seed=2)
+    for t in (0.0, 0.3 * path.T, 1.0 * path.T):
+        level = path(t)
+        expected = float(level.alpha) * x0 + float(level.sigma) * noise
+        torch.testing.assert_close(add_noise(x0, noise, level), expected, rtol=1e-14, atol=1e-14)
+    assert torch.equal(add_noise(x0, noise, path(0)), x0)
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_add_noise_is_the_chain_of_one_step_kernels(name) -> None:
+    """A confusion of t and t − 1 shows here: mean and variance of the chain, in closed form."""
+    path = PATHS[name]
+    mean, variance = 1.0, 0.0
+    for t, beta in enumerate(path.betas.tolist(), start=1):
+        mean, variance = math.sqrt(1 - beta) * mean, (1 - beta) * variance + beta
+        if t in (1, 2, 3, 500, 999, 1000):
+            level = path(t)
+            assert float(level.alpha) == pytest.approx(mean, rel=1e-9)
+            assert float(level.sigma**2) == pytest.approx(variance, rel=1e-9)
+            assert [float(v) for v in forward_kernel(path(t - 1), level)] == pytest.approx(
+                [math.sqrt(1 - beta), math.sqrt(beta)], rel=1e-7
+            )
+
+
+def test_the_chain_of_renoise_has_the_moments_of_add_noise() -> None:
+    path = DiscreteVP(linear_betas(20, end=0.3))
+    x0 = torch.full((200_000, 1), 0.7, dtype=torch.float64)
+    generator, x = seeded(), x0
+    for t in range(20):
+        x = renoise(x, path(t), path(t + 1), torch.randn(x.shape, generator=generator, dtype=x.dtype))
+    end = path(20)
+    assert float(x.mean()) == pytest.approx(0.7 * float(end.alpha), abs=4 * float(end.sigma) / 200_000**0.5)
+    assert float(x.std()) == pytest.approx(float(end.sigma), rel=4 / 400_000**0.5)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_renoise_in_two_jumps_is_one_jump(name) -> None:
+    path = PATHS[name]
+    low, middle, high = (path(share * path.T) for share in (0.1, 0.4, 0.8))
+    (r1, s1), (r2, s2), (r, s) = (
+        forward_kernel(*pair) for pair in ((low, middle), (middle, high), (low, high))
+    )
+    torch.testing.assert_close(r1 * r2, r)
+    torch.testing.assert_close((r2 * s1) ** 2 + s2**2, s**2)
+    torch.testing.assert_close(r * low.alpha, high.alpha)
+    torch.testing.assert_close((r * low.sigma) ** 2 + s**2, high.sigma**2)
+    x, noise = randn(2, 3), randn(2, 3, seed=1)
+    torch.testing.assert_close(renoise(x, low, high, noise), float(r) * x + float(s) * noise)
+    assert torch.equal(renoise(x, low, low, noise), x)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_going_down_with_renoise_is_refused(name) -> None:
+    path = PATHS[name]
+    with pytest.raises(ValueError, match="removes noise"):
+        renoise(randn(2, 3), path(0.8 * path.T), path(0.4 * path.T), randn(2, 3))
+    with pytest.raises(ValueError, match="removes noise"):  # one sample of two
+        renoise(randn(2, 3), path(torch.tensor([0.5, 0.5])), path(torch.tensor([0.6, 0.4])), randn(2, 3))
+    with pytest.raises(ValueError, match="removes noise"):
+        posterior(randn(2, 3), randn(2, 3), path(0.4 * path.T), path(0.8 * path.T))
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.7), (0.001, 0.002), (0.999, 1.0), (0.5, 1.0)])
+def test_posterior_is_the_joint_gaussian_conditioned(name, low, high) -> None:
+    """(x_s, x_t) given x₀ is a Gaussian in two dimensions: condition it by brute force."""
+    path = PATHS[name]
+    next, now = path(low * path.T), path(high * path.T)
+    ratio = float(now.alpha / next.alpha)
+    cov = ratio * float(next.sigma) ** 2
+    x0, x = randn(4, seed=1), randn(4, seed=2)
+    gain = cov / float(now.sigma) ** 2
+    expected = float(next.alpha) * x0 + gain * (x - float(now.alpha) * x0)
+    mean, variance = posterior(x0, x, now, next)
+    torch.testing.assert_close(mean, expected, rtol=1e-7, atol=1e-9)
+    assert float(variance) == pytest.approx(float(next.sigma) ** 2 - gain * cov, rel=1e-6, abs=1e-12)
+
+
+def test_posterior_is_the_formula_of_ddpm() -> None:
+    path = PATHS["linear"]
+    x0, x = randn(4, seed=1), randn(4, seed=2)
+    for t in (2, 10, 1000):
+        beta, bar, before = (float(v[i]) for v, i in (
+            (path.betas, t - 1), (path.alphas_cumprod, t), (path.alphas_cumprod, t - 1)
+        ))  # fmt: skip
+        expected = (
+            before**0.5 * beta / (1 - bar) * x0 + (1 - beta) ** 0.5 * (1 - before) / (1 - bar) * x
+        )
+        mean, variance = posterior(x0, x, path(t), path(t - 1))
+        torch.testing.assert_close(mean, expected, rtol=1e-8, atol=1e-8)
+        assert float(variance) == pytest.approx((1 - before) / (1 - bar) * beta, rel=1e-8)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_posterior_variance_is_0_only_on_the_last_step(name) -> None:
+    path = PATHS[name]
+    levels = path.levels(10)
+    for now, next in zip(levels[:-1], levels[1:], strict=True):
+        mean, variance = posterior(randn(2, 3), randn(2, 3, seed=1), now, next)
+        assert bool(mean.isfinite().all())
+        assert (float(variance) == 0) == (float(next.t) == 0)
+    assert torch.equal(mean, randn(2, 3))  # the mean of the last step is x₀ itself
+
+
+def test_a_posterior_at_t_0_is_refused() -> None:
+    path = PATHS["linear"]
+    with pytest.raises(ValueError, match="t = 0"):
+        posterior(randn(2, 3), randn(2, 3), path(0), path(0))
+    with pytest.raises(ValueError, match="t = 0"):  # one sample of two
+        posterior(randn(2, 3), randn(2, 3), path(torch.tensor([5, 0])), path(torch.tensor([4, 0])))
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_moves_with_one_level_for_each_sample(name) -> None:
+    path = PATHS[name]
+    x, noise = randn(3, 2, 2, seed=1), randn(3, 2, 2, seed=2)
+    shares = ((0.1, 0.2), (0.3, 0.9), (0.0, 1.0))
+    lows, highs = ([path(pair[i] * path.T) for pair in shares] for i in (0, 1))
+    low, high = per_sample(*lows), per_sample(*highs)
+    moved = {
+        "noised": add_noise(x, noise, high),
+        "renoised": renoise(x, low, high, noise),
+        "mean": posterior(x, noise, high, low)[0],
+        "variance": posterior(x, noise, high, low)[1],
+    }
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = {
+            "noised": add_noise(x[one], noise[one], highs[i]),
+            "renoised": renoise(x[one], lows[i], highs[i], noise[one]),
+            "mean": posterior(x[one], noise[one], highs[i], lows[i])[0],
+            "variance": posterior(x[one], noise[one], highs[i], lows[i])[1],
+        }
+        for key, value in alone.items():
+            torch.testing.assert_close(moved[key][one].squeeze(0), value.squeeze(0), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 1), (3,), ()])
+def test_shapes_that_would_broadcast_are_refused(shape) -> None:
+    path, x = PATHS["linear"], randn(2, 3)
+    with pytest.raises(ValueError, match="x0 and noise must have the same shape"):
+        add_noise(x, torch.zeros(shape), path(5))
+    with pytest.raises(ValueError, match="x and noise must have the same shape"):
+        renoise(x, path(5), path(6), torch.zeros(shape))
+    with pytest.raises(ValueError, match="x0 and x must have the same shape"):
+        posterior(torch.zeros(shape), x, path(6), path(5))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_pictures_that_are_not_floats_are_refused(dtype) -> None:
+    """Cast to uint8, α and σ are 0: the result would be black, not noisy."""
+    x0 = torch.ones(2, 3, dtype=dtype)
+    with pytest.raises(ValueError, match="float"):
+        add_noise(x0, torch.randn(2, 3, generator=seeded()), PATHS["linear"](5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_moves_keep_the_dtype_of_the_sample(dtype) -> None:
+    path = PATHS["cosine"]
+    x, noise = randn(2, 3).to(dtype), randn(2, 3, seed=1).to(dtype)
+    now, next = path(torch.tensor([10, 990])), path(torch.tensor([9, 500]))
+    results = (add_noise(x, noise, now), renoise(x, next, now, noise), posterior(x, noise, now, next)[0])
+    exact = (
+        add_noise(x.double(), noise.double(), now),
+        renoise(x.double(), next, now, noise.double()),
+        posterior(x.double(), noise.double(), now, next)[0],
+    )
+    tolerance = 4 * torch.finfo(dtype).eps
+    for result, truth in zip(results, exact, strict=True):
+        assert result.dtype == dtype
+        torch.testing.assert_close(result.double(), truth, rtol=tolerance, atol=4 * tolerance)
+
+
+def test_an_empty_batch_stays_empty() -> None:
+    path, x = PATHS["linear"], torch.zeros(0, 3)
+    assert add_noise(x, x, path(5)).shape == add_noise(x, x, path(torch.zeros(0))).shape == (0, 3)
+    assert renoise(x, path(5), path(6), x).shape == posterior(x, x, path(6), path(5))[0].shape == (0, 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", PATHS)
+def test_moves_are_the_same_on_a_gpu(name) -> None:
+    path = PATHS[name]
+    x, noise = randn(3, 2, 4, dtype=torch.float32), randn(3, 2, 4, seed=1, dtype=torch.float32)
+    for now, next in (
+        (path(0.5 * path.T), path(0.2 * path.T)),
+        (path(torch.tensor([0.5, 0.6, 1.0])), path(torch.tensor([0.1, 0.0, 0.9]))),
+    ):
+        for move in (
+            lambda x, noise, now, next: add_noise(x, noise, now),
+            lambda x, noise, now, next: renoise(x, next, now, noise),
+            lambda x, noise, now, next: posterior(x, noise, now, next)[0],
+        ):
+            there = move(x.cuda(), noise.cuda(), now, next)
+            assert there.is_cuda
+            torch.testing.assert_close(there.cpu(), move(x, noise, now, next), rtol=1e-6, atol=1e-6)
