@@ -4,6 +4,7 @@ No generator lives longer than a step. So a run that is resumed needs no generat
 if nothing had happened, and several processes can each draw the global batch and take their share.
 """
 
+import copy
 import hashlib
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,11 +25,15 @@ class Batch(NamedTuple):
     labels: Tensor | None  # (B,), some of them the null id
 
 
+def seed_of(*key: object) -> int:
+    """A seed that is a function of the key alone, different for different keys."""
+    text = "/".join(map(str, key)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
 def seeded(device: torch.device | str, *key: object) -> torch.Generator:
     """A generator whose stream is a function of the key alone."""
-    key_bytes = "/".join(map(str, key)).encode()
-    seed = int.from_bytes(hashlib.blake2b(key_bytes, digest_size=8).digest(), "little") >> 1
-    return torch.Generator(device).manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed_of(*key))
 
 
 def drop_labels(labels: Tensor, rate: float, null_id: int, generator: torch.Generator | None) -> Tensor:
@@ -69,9 +74,8 @@ class Batches:
     Args:
         dataset: with images (N, C, H, W).
         path: whose times are drawn.
-        batch: size of the global batch; `world` divides it.
+        batch: size of the batch, over all processes.
         class_dropout: share of labels replaced by the null id.
-        rank, world: which process of how many this is.
         channels_last: memory layout of the pictures.
     """
 
@@ -83,34 +87,43 @@ class Batches:
         class_dropout: float,
         seed: int,
         device: torch.device,
-        rank: int = 0,
-        world: int = 1,
         channels_last: bool = True,
     ) -> None:
-        if batch % world:
-            raise ValueError(f"a batch of {batch} cannot be shared equally by {world} processes")
         self.path, self.batch, self.class_dropout, self.seed = path, batch, class_dropout, seed
         self.device = device
-        self.share = slice(rank * batch // world, (rank + 1) * batch // world)
+        self.share = slice(0, batch)
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.null_id = len(dataset.classes)
         self.images = dataset.images.to(device) if _fits(dataset.images, device) else dataset.images
         self.labels = dataset.labels.to(device)
 
-    def __call__(self, step: int) -> Batch:
-        """This process's share of the batch of a step."""
+    def shared(self, rank: int, world: int) -> "Batches":
+        """The same batches, of which this process takes the share of `rank` among `world`."""
+        if self.batch % world:
+            raise ValueError(f"a batch of {self.batch} cannot be shared equally by {world} processes")
+        mine = copy.copy(self)
+        mine.share = slice(rank * self.batch // world, (rank + 1) * self.batch // world)
+        return mine
+
+    def __call__(self, step: int, most: int | None = None) -> Batch:
+        """This process's share of the batch of a step, at most so many pictures of it."""
+        share = (
+            self.share
+            if most is None
+            else slice(self.share.start, min(self.share.stop, self.share.start + most))
+        )
         index = batch_index(self.seed, step, self.batch, len(self.images))
-        images = self._pictures(index[self.share])
+        images = self._pictures(index[share])
         shape = (self.batch, *images.shape[1:])
-        noise = torch.randn(shape, generator=self._seeded("noise", step), device=self.device)[self.share]
+        noise = torch.randn(shape, generator=self._seeded("noise", step), device=self.device)[share]
         times = self.path.sample_times(self.batch, seeded("cpu", self.seed, "times", step))
         labels = None
         if self.null_id:
             labels = self.labels.index_select(0, index.to(self.device, non_blocking=True))
             labels = drop_labels(labels, self.class_dropout, self.null_id, self._seeded("labels", step))
-            labels = labels[self.share]
+            labels = labels[share]
         x0 = to_float(images).contiguous(memory_format=self.format)
-        return Batch(x0, noise.contiguous(memory_format=self.format), times[self.share], labels)
+        return Batch(x0, noise.contiguous(memory_format=self.format), times[share], labels)
 
     def _pictures(self, index: Tensor) -> Tensor:
         if self.images.device == self.device:

@@ -24,7 +24,7 @@ from diffusion_lessons.paths import DiscreteVP, Path, StraightPath
 from diffusion_lessons.targets import TARGETS, Target
 
 FORMAT = 1
-KEY = "diffusion_lessons"  # of the JSON in the file's metadata
+KEY = "diffusion_lessons"  # of the file's metadata: holds checksum and description as JSON
 BETAS = "path.betas"  # beside the weights, which are named "network.…"
 
 
@@ -97,13 +97,13 @@ def load_checkpoint(file: File | str) -> Checkpoint:
     tensors, description = read_tensors(file, kind="model")
     betas = tensors.pop(BETAS, None)
     try:
-        with torch.device("meta"):  # no memory for weights before the shapes are known to fit
+        with torch.random.fork_rng(devices=[]):  # the random start is thrown away: leave no trace of it
             network = build(description["network"])
         weights = {
             name.removeprefix("network."): t.float() if t.is_floating_point() else t
             for name, t in tensors.items()
         }
-        network.load_state_dict(weights, assign=True)
+        network.load_state_dict(weights)
         return Checkpoint(
             network.eval(),
             StraightPath() if betas is None else DiscreteVP(betas),
@@ -128,8 +128,9 @@ def write_tensors(file: File | str, tensors: Mapping[str, Tensor], description: 
         ValueError: a disk that is full or a folder that cannot be written; an older file stays intact.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    text = json.dumps({"format": FORMAT, **description}, sort_keys=True, allow_nan=False)
-    data = serialize(tensors, {KEY: text, "sha256": digest(tensors, text)})
+    described = {"format": FORMAT, **description}
+    contents = {"sha256": digest(tensors, described), "description": described}
+    data = serialize(tensors, {KEY: json.dumps(contents, sort_keys=True)})  # one key: their order is random
     with whole(file) as partial:
         partial.write_bytes(data)
 
@@ -148,27 +149,26 @@ def read_tensors(file: File | str, kind: str) -> tuple[dict[str, Tensor], dict[s
         tensors = parse(data)
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+        contents = json.loads(metadata.get(KEY, "null"))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{file} is cut short, damaged or no safetensors file ({error})") from error
-    if KEY not in metadata:
+    if contents is None:
         raise CheckpointError(f"{file} is a safetensors file, but none that diffusion-lessons wrote")
-    if metadata.get("sha256") != digest(tensors, metadata[KEY]):
+    description = contents.get("description", {})
+    if contents.get("sha256") != digest(tensors, description):
         raise CheckpointError(f"{file} is damaged: its contents do not match its checksum")
-    description = json.loads(metadata[KEY])
-    if description["format"] != FORMAT:
-        raise CheckpointError(
-            f"{file} has format {description['format']}; this version reads format {FORMAT}"
-        )
-    if description["kind"] != kind:
-        raise CheckpointError(f"{file} holds a {description['kind']}, not a {kind}")
+    if description.get("format") != FORMAT:
+        raise CheckpointError(f"{file} has format {description.get('format')}, this version reads {FORMAT}")
+    if description.get("kind") != kind:
+        raise CheckpointError(f"{file} holds a {description.get('kind')}, not a {kind}")
     return tensors, description
 
 
-def digest(tensors: Mapping[str, Tensor], text: str) -> str:
+def digest(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
     """SHA-256 over the description and over every tensor's name, type, shape and bytes."""
-    sha = hashlib.sha256(text.encode())
+    sha = hashlib.sha256(json.dumps(description, sort_keys=True, allow_nan=False).encode())
     for name in sorted(tensors):
         t = tensors[name]
         sha.update(f"\0{name}\0{t.dtype}\0{tuple(t.shape)}\0".encode())
-        sha.update(t.reshape(-1).view(torch.uint8).numpy())
+        sha.update(t.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()

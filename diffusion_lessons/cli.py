@@ -1,4 +1,4 @@
-"""The command line: `diffusion-lessons train · sample · evaluate · zoo`.
+"""The command line: `diffusion-lessons train · sample · evaluate · experiment · zoo`.
 
 Every command says what is wrong in one line and exits with 2; no traceback reaches the user. With
 --json the last line on standard output is one JSON object; progress goes to standard error.
@@ -135,6 +135,26 @@ def evaluate(
     report(json, {"checkpoint": checkpoint, "seed": seed, **how, **result}, f"n = {n}\n{rows}", [])
 
 
+def experiment(
+    name: Annotated[Positional[str], arg(help="steps-by-eta")],
+    model: Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")] = "mnist-unet",
+    n: Annotated[int, arg(help="number of samples a row")] = 1000,
+    seed: int = 0,
+    out: Annotated[
+        Path | None, arg(help="result file; out/NAME.json if left out. Gone on with where it exists")
+    ] = None,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Run a long measurement; a stopped one goes on where it was."""
+    from diffusion_lessons import experiments
+
+    chosen = experiments.find(name)
+    file = out or Path("out") / f"{name}.json"
+    result = experiments.run(chosen, file, {"model": model, "n": n, "seed": seed, "device": device})
+    report(json, result, experiments.table(chosen, result), [file])
+
+
 def zoo(
     name: Annotated[Positional[str | None], arg(help="show one card; all names if left out")] = None,
     json: Json = False,
@@ -163,6 +183,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "sample": sample,
     "evaluate": evaluate,
+    "experiment": experiment,
     "zoo": zoo,
 }
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from diffusion_lessons.errors import unknown
 from diffusion_lessons.files import whole
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.pictures import grid, save_gif, save_png
-from diffusion_lessons.samplers import SAMPLERS, Point
+from diffusion_lessons.samplers import SAMPLERS, Point, Step
 
 
 def default_device() -> torch.device:
@@ -59,6 +60,7 @@ def walk(
     guidance: float | None = None,
     spacing: str = "trailing",
     clip: bool = True,
+    step: Step | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Point]:
     """Walk from noise to pictures with the canonical wrappers: guide, then clip.
@@ -71,6 +73,7 @@ def walk(
         guidance: scale, 1 is the plain conditional model; None is 2 with labels and 1 without.
         spacing: of the levels.
         clip: keep each estimate of the picture in [−1, 1].
+        step: for "ddim", another step than its own: your own, or one with η.
 
     Yields:
         (level, x, estimate), once for each of steps + 1 levels.
@@ -82,7 +85,11 @@ def walk(
         raise ValueError(f"guidance {scale} needs a model with labels: this one has none, use guidance 1")
     network = checkpoint.denoiser()
     denoiser: Denoiser = network if labels is None else ClassifierFreeGuidance(network, scale)
-    options = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
+    options: dict[str, Any] = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
+    if step is not None:
+        if sampler != "ddim":
+            raise ValueError(f"a step of one's own goes with the sampler 'ddim', not {sampler!r}")
+        options["step"] = step
     levels = checkpoint.path.levels(steps, spacing)
     return SAMPLERS[sampler](Clip(denoiser) if clip else denoiser, noise, levels, labels, **options)
 
@@ -95,7 +102,7 @@ def generate(
     device: torch.device | str | None = None,
     batch: int = 256,
     progress: bool = False,
-    **how: object,
+    **how: Any,
 ) -> Tensor:
     """Sample pictures in batches. The noise a sample starts from depends on the seed and its place alone.
 
@@ -119,7 +126,7 @@ def generate(
             rows = slice(start, start + batch)
             generator = torch.Generator(device).manual_seed(seed + 1 + start)
             wanted = None if labels is None else labels[rows].to(device)
-            points = walk(checkpoint, wanted, noise[rows].to(device), generator=generator, **how)  # type: ignore[arg-type]
+            points = walk(checkpoint, wanted, noise[rows].to(device), generator=generator, **how)
             pictures.append(deque(points, maxlen=1)[0][1].float().cpu())
             bar.update(len(pictures[-1]))
     return torch.cat(pictures)
@@ -154,11 +161,11 @@ def save_trajectory(
     file: Path,
     seed: int = 0,
     device: torch.device | str | None = None,
-    **how: object,
+    **how: Any,
 ) -> None:
     """Write the walk of n pictures from noise as a .gif: what the sampler holds at each level."""
     device, noise = _prepare(checkpoint, n, seed, device)
     wanted = None if labels is None else labels.to(device)
     generator = torch.Generator(device).manual_seed(seed + 1)
-    points = walk(checkpoint, wanted, noise.to(device), generator=generator, **how)  # type: ignore[arg-type]
+    points = walk(checkpoint, wanted, noise.to(device), generator=generator, **how)
     save_gif([grid(x) for _, x, _ in points], file)

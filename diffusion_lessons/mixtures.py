@@ -34,30 +34,27 @@ class GaussianMixture:
         if self.means.ndim != 2 or not self.means.is_floating_point():
             raise ValueError(f"means must be floats of shape (K, D), got {tuple(self.means.shape)}")
         components = len(self.means)
-        self.stds = torch.as_tensor(stds, dtype=self.means.dtype).expand(components)
-        weights = torch.ones(components) if weights is None else torch.as_tensor(weights)
-        if (
-            weights.shape != (components,)
-            or not bool((weights > 0).all())
-            or not bool((self.stds >= 0).all())
-        ):
+        weights = [1.0] * components if weights is None else weights
+        stds, weights = (
+            torch.as_tensor(v, dtype=self.means.dtype).to(self.means.device) for v in (stds, weights)
+        )
+        fits = stds.shape in [(), (1,), (components,)] and weights.shape == (components,)
+        if not fits or not bool((weights > 0).all() & (stds >= 0).all()):
             raise ValueError(f"a mixture of {components} needs {components} positive weights and stds ≥ 0")
-        self.weights = (weights / weights.sum()).to(self.means.dtype)
+        self.stds = stds.expand(components)
+        self.weights = weights / weights.sum()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """n draws: points (n, D) and the components they came from (n,)."""
         labels = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
-        return self.means[labels] + self.stds[labels, None] * noise, labels
+        mean = self.means[labels]
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        return mean + self.stds[labels, None] * noise, labels
 
     def log_joint(self, x: Tensor, level: Level) -> Tensor:
         """log p(x, k) of noisy points x (B, D) and each component: (B, K). Also a classifier's logits."""
-        alpha, sigma = level.like(x)
-        variance = (alpha * self.stds) ** 2 + sigma**2  # (K,) or (B, K)
-        distance = (
-            (x[:, None] - (alpha * self.means.flatten()).reshape(-1, *self.means.shape)).square().sum(-1)
-        )
-        dims = self.means.shape[1]
+        offset, variance = self._around_components(x, level)
+        distance, dims = offset.square().sum(-1), self.means.shape[1]
         return self.weights.log() - distance / (2 * variance) - dims / 2 * (2 * math.pi * variance).log()
 
     def log_prob(self, x: Tensor, level: Level) -> Tensor:
@@ -83,11 +80,19 @@ class GaussianMixture:
 
     def component_moments(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         """Mean (B, K, D) and variance (B, K) of x₀ given noisy points x (B, D) and the component."""
+        offset, variance = self._around_components(x, level)
         alpha, sigma = level.like(x)
-        variance = ((alpha * self.stds) ** 2 + sigma**2).expand(len(x), -1)  # (B, K)
         gain = alpha * self.stds**2 / variance  # (B, K)
-        centre = (alpha * self.means.flatten()).reshape(-1, *self.means.shape)  # (1 or B, K, D)
-        return self.means + gain[..., None] * (x[:, None] - centre), (self.stds * sigma) ** 2 / variance
+        return self.means + gain[..., None] * offset, (self.stds * sigma) ** 2 / variance
+
+    def _around_components(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """x − α·μ_k (B, K, D) and the variance α²s_k² + σ² (B, K) of the noisy components."""
+        components, dims = self.means.shape
+        if x.ndim != 2 or x.shape[1] != dims:
+            raise ValueError(f"points must have shape (B, {dims}), got {tuple(x.shape)}")
+        alpha, sigma = level.like(x)
+        centre = (alpha * self.means.flatten()).reshape(-1, components, dims)  # (1 or B, K, D)
+        return x[:, None] - centre, ((alpha * self.stds) ** 2 + sigma**2).expand(len(x), -1)
 
     def optimal_loss(
         self, target: Target, level: Level, n: int = 20_000, generator: torch.Generator | None = None
@@ -97,10 +102,11 @@ class GaussianMixture:
         The variance of x₀ given x is exact; the mean over x is of n draws (exact for one Gaussian).
         """
         x0, _ = self.sample(n, generator)
-        x = add_noise(x0, torch.randn(x0.shape, generator=generator, dtype=x0.dtype), level)
+        noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        x = add_noise(x0, noise, level)
         mean, variance = self.component_moments(x, level)
         share = self.posterior(x, level)
-        second = (share * (variance + mean.square().mean(-1))).sum(1)
-        first = (share[..., None] * mean).sum(1).square().mean(-1)
-        spread = (second - first) * cast((target.det(level) / level.sigma) ** 2, x)
+        between = mean - (share[..., None] * mean).sum(1, keepdim=True)  # (n, K, D)
+        spread = (share * (variance + between.square().mean(-1))).sum(1)  # (n,)
+        spread = spread * cast((target.det(level) / level.sigma) ** 2, spread)
         return float(spread.mean()), float(spread.std() / math.sqrt(n))

@@ -113,7 +113,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether bf16 is really faster: native on a CUDA GPU, matrix units (AMX) on a CPU; never emulated."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and bool(capabilities.get("amx_bf16"))
 
 
@@ -223,14 +223,14 @@ def perturbed(network: nn.Module, std: float = 0.02) -> Iterator[None]:
 
     A fresh network ends in layers of zeros, behind which every gradient is zero in every mode.
     """
-    weights = list(network.parameters())
+    weights: list[Tensor] = list(network.parameters())
     saved = [weight.detach().clone() for weight in weights]
     try:
         with torch.no_grad():
             generator = torch.Generator().manual_seed(0)
             for weight in weights:
                 shake = torch.randn(weight.shape, generator=generator) * std
-                weight += shake.to(weight.device, weight.dtype)
+                weight.add_(shake.to(weight.device, weight.dtype))
         yield
     finally:
         with torch.no_grad():

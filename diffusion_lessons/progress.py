@@ -1,5 +1,6 @@
-"""What training tells while it runs: losses without waiting for the device, a bar, a quiet interrupt."""
+"""What training tells and hears while it runs: losses without waiting for the device, a bar, Ctrl-C."""
 
+import platform
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
+import diffusion_lessons
 from diffusion_lessons.processes import Processes
 
 
@@ -97,3 +100,24 @@ def catch_interrupts() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def progress_bar(shown: bool) -> tqdm:
+    """A bar over the share of the budget, with the time left."""
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    return tqdm(total=100, desc="training", bar_format=layout, disable=not shown, smoothing=0.1)
+
+
+def show(bar: tqdm, done: float, loss: float) -> None:
+    """Move the bar to where training is."""
+    bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+    bar.update(100 * done - bar.n)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the figures."""
+    return {
+        "diffusion_lessons": diffusion_lessons.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

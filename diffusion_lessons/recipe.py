@@ -1,7 +1,7 @@
 """How a model is trained, as plain values: what to build, on what data, how long, how fast."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -46,6 +46,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
     "none": lambda done: 1.0,
 }
 PRECISIONS = ("auto", "float32", "tf32", "bf16", "fp16")
+COMPILE = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Recipe:
     Args:
         data: name of the data set, as `load_dataset` knows it.
         size: height and width in pixels; None takes the data set's own.
-        minutes, steps, images: the budget, exactly one of them; learning rate decays to its end.
+        minutes, steps, images: the budget of training proper, exactly one of them; the learning rate
+            decays to its end. Setting up, checking speed modes and compiling come on top.
         base_channels, channel_mults, blocks_per_level, attention_levels, head_dim, dropout: of the U-Net.
         patch: pixels a side folded into channels (`Patched`); None is 2 from 32 pixels on, else 1.
         path: noise schedule, a name of `PATHS`.
@@ -124,17 +126,17 @@ class Recipe:
                 raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
 
     def _check_names(self) -> None:
-        known = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS, "decay": DECAYS}
-        choices = {**known, "precision": PRECISIONS, "compile": ("auto", "on", "off")}
-        for name, values in choices.items():
-            if getattr(self, name) not in values:
-                raise unknown(name, getattr(self, name), values)
+        tables: dict[str, Iterable[str]] = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS}
+        tables |= {"decay": DECAYS, "precision": PRECISIONS, "compile": COMPILE}
+        for name, known in tables.items():
+            if getattr(self, name) not in list(known):
+                raise unknown(name, getattr(self, name), known)
         path, target = self.build_path(), TARGETS[self.target]
         end = path(float(path.T))
         if float(target.det(end)) == 0:
             raise ValueError(
-                f"the target {self.target!r} cannot be solved where the path {self.path!r} ends (no signal is "
-                "left there): use the target 'v', or 'flow' on the straight path"
+                f"the target {self.target!r} cannot be solved where the path {self.path!r} ends (no "
+                "signal is left there): use the target 'v', or 'flow' on the straight path"
             )
 
     def build_path(self) -> Path:
@@ -176,6 +178,13 @@ class Recipe:
         if self.steps is not None:
             return min(1.0, step / self.steps)
         return min(1.0, step * self.batch / (self.images or 1))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the budget pays for compiling the network: five minutes, or 5000 steps."""
+        if self.minutes is not None:
+            return self.minutes >= 5
+        return self.done(5000, 0.0) < 1
 
     def learning_rate(self, step: int, done: float) -> float:
         """Linear warm-up over the first steps, decay to 0 at the end of the budget."""

@@ -54,7 +54,7 @@ def _steps(T: int) -> int:
 
 
 def checked_betas(betas: Tensor | Sequence[float]) -> Tensor:
-    betas = torch.as_tensor(betas).detach().to("cpu", torch.float64)
+    betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu").detach()
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(f"betas must have shape (T,) with T ≥ 1, got {tuple(betas.shape)}")
     if not bool(((betas > 0) & (betas <= 1)).all()):

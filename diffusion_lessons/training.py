@@ -1,58 +1,51 @@
 """Training: one function from a recipe and a data set to a folder with a model.
 
-Nothing is lost: the run can be killed at any moment and goes on from its last checkpoint, to the
-same weights, bit for bit on a CPU, as if it had not stopped (budgets in steps or images).
+Nothing is lost: a run that is killed goes on from its last checkpoint, and with a budget in steps or
+images reaches the same weights, bit for bit on a CPU, as if it had never stopped.
 """
 
 import copy
 import math
-import platform
+import threading
 import time
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from diffusion_lessons import run_folder
-from diffusion_lessons.batches import Batch, Batches
+from diffusion_lessons.batches import Batch, Batches, seed_of
 from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint
 from diffusion_lessons.data.dataset import Dataset
 from diffusion_lessons.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.precision import Check, SpeedMode, candidates, choose
+from diffusion_lessons.precision import candidates, choose
 from diffusion_lessons.processes import Processes, join
-from diffusion_lessons.progress import Meter, catch_interrupts
+from diffusion_lessons.progress import Meter, catch_interrupts, progress_bar, show, versions
 from diffusion_lessons.recipe import Recipe
-from diffusion_lessons.run_folder import METRICS, MODEL, TrainingState
+from diffusion_lessons.run_folder import (
+    METRICS,
+    MODEL,
+    TrainingState,
+    fingerprint,
+    prepare,
+    read_state,
+    write_metrics,
+)
 
 CHECK_BATCH = 16  # pictures that an eager speed mode is checked on
 AGREE_EVERY = 10  # steps after which several processes agree on the time
-LONG_STEPS, LONG_MINUTES = 5000, 5  # budgets from which compiling pays for itself
+MAX_SKIPPED = 50  # steps in a row that fp16 may skip while it looks for its scale
 
 
-class TrainingInterrupted(Exception):
+class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C: the run is saved; the message says how to go on."""
 
 
 class NonFiniteLossError(ValueError):
-    """The loss or the gradient became NaN or infinite; the message names the step and the last good file."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What `train` leaves behind.
-
-    Args:
-        file: the checkpoint with the averaged weights.
-        metrics: as in metrics.json.
-    """
-
-    file: Path
-    metrics: dict[str, Any]
+    """The loss or the gradient became NaN or infinite; the message names the step and what was kept."""
 
 
 def train(
@@ -62,7 +55,7 @@ def train(
     resume: bool = False,
     device: torch.device | str | None = None,
     progress: bool = True,
-) -> TrainingResult:
+) -> dict[str, Any]:
     """Train a model by a recipe.
 
     Args:
@@ -72,23 +65,24 @@ def train(
         device: None is a GPU where there is one.
         progress: show a bar with the time left.
 
+    Returns:
+        What metrics.json holds: steps, images_per_second, loss, seconds, seed, device, versions, curve …
+
     Raises:
-        ValueError: a folder that holds another run or cannot be written; NonFiniteLossError among them.
+        ValueError: a folder that holds another run or cannot be written; a loss that is not finite.
         TrainingInterrupted: after Ctrl-C, once the run is saved.
     """
-    clock = time.perf_counter()
-    processes = join(device)
-    folder = Path(out)
+    processes, folder = join(device), Path(out)
     if processes.rank == 0:
-        run_folder.prepare(folder, resume)
+        prepare(folder, resume)
     processes.wait()
-    saved = run_folder.read_state(folder, recipe, dataset) if resume else None
+    saved = read_state(folder, recipe, dataset) if resume else None
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout layers draw from the global generator
-        trainer = Trainer(recipe, dataset, folder, processes, saved, clock)
+        trainer = Trainer(recipe, dataset, folder, processes, saved)
         with trainer.mode.matmuls(), catch_interrupts() as interrupt:
             trainer.run(interrupt, progress and processes.rank == 0)
-    return TrainingResult(folder / MODEL, trainer.metrics())
+    return trainer.metrics()
 
 
 class Trainer:
@@ -96,7 +90,6 @@ class Trainer:
 
     Args:
         saved: what `read_state` gave; None for a fresh start.
-        clock: `time.perf_counter()` when the run began: the budget counts from there.
     """
 
     def __init__(
@@ -106,22 +99,20 @@ class Trainer:
         folder: Path,
         processes: Processes,
         saved: tuple[dict[str, Tensor], dict[str, Any]] | None,
-        clock: float,
     ) -> None:
         self.recipe, self.dataset, self.folder, self.processes = recipe, dataset, folder, processes
-        self.data, self.clock = fingerprint(dataset), clock
-        device = processes.device
+        self.data, device = fingerprint(dataset), processes.device
         self.path, self.target = recipe.build_path(), recipe.build_target()
         self.weight = recipe.build_weight(self.path)
-        self.batches = Batches(dataset, self.path, recipe, device, processes.rank, processes.world)
+        self.batches = Batches(
+            dataset, self.path, recipe.batch, recipe.class_dropout, recipe.seed, device, recipe.channels_last
+        ).shared(processes.rank, processes.world)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network = recipe.build_network(dataset).to(device=device, memory_format=layout)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(network).eval()
-        self.meter = Meter(processes)
 
-        modes = candidates(recipe.precision, recipe.compile, device, recipe.is_long())
-        few = None if modes[0].compile else slice(0, CHECK_BATCH)  # a compiled graph is made for one size
-        sample = self.batches.draw(0, few)
+        modes = candidates(recipe.precision, recipe.compile, device, recipe.is_long)
+        sample = self.batches(0, most=None if modes[0].compile else CHECK_BATCH)
         self.mode, compiled, self.checks = choose(network, lambda n: self.loss(n, sample), modes)
         for check in self.checks:
             if not check.holds and processes.rank == 0:
@@ -135,26 +126,119 @@ class Trainer:
         self.state = TrainingState(network, optimizer, scaler, EMA(network, recipe.ema_decay))
         if saved is not None:
             self.state.restore(*saved)
-        self.seconds_before, self.steps_before = self.state.seconds, self.state.step
         self.forward = self.mode.cast(processes.wrap(compiled))
+        self.meter = Meter(processes)
+        self.skipped = 0  # steps in a row without a finite gradient
+        self.saved = self.state.step
+        self.resumed_at = self.state.step, self.state.seconds
 
     def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """The mean loss of a batch, 0-d, on the device."""
+        """The mean loss of a batch, 0-d."""
         return diffusion_loss(forward, self.path, self.target, *batch, self.weight).mean()  # type: ignore[arg-type]
 
     def run(self, interrupt: threading.Event, progress: bool) -> None:
         """Train to the end of the budget, saving now and then."""
         state, recipe = self.state, self.recipe
         agree_every = 1 if self.processes.world == 1 else AGREE_EVERY
-        self.began = read_at = saved_at = state.seconds
-        self.began_at = time.perf_counter()
-        stop, seconds, fresh = False, state.seconds, True
+        if state.step == 0:
+            self.save(finished=False)  # a disk that cannot be written should fail now
+        clock = time.perf_counter() - state.seconds  # what came before an interruption counts too
+        read_at = saved_at = state.seconds
         with progress_bar(progress) as bar:
             while True:
-                if fresh or state.step % agree_every == 0:
-                    now = self.seconds_before + time.perf_counter() - self.clock
-                    seconds, asked = self.processes.share([now, float(interrupt.is_set())])
-                    stop, fresh = asked > 0, False
-                state.seconds = seconds
-                done = recipe.done(state.step, seconds)
-                ...
+                if state.step % agree_every == 0 or state.step == self.resumed_at[0]:
+                    now = [time.perf_counter() - clock, float(interrupt.is_set())]
+                    state.seconds, stop = self.processes.share(now)
+                done = recipe.done(state.step, state.seconds)
+                ending = stop > 0 or done == 1
+                save = ending or state.seconds - saved_at >= recipe.checkpoint_every
+                if save or self.meter.full or state.seconds - read_at >= 1:
+                    self.read()
+                    read_at = state.seconds
+                    show(bar, done, state.curve.recent())
+                if save:
+                    self.save(finished=done == 1)
+                    saved_at = state.seconds
+                if ending:
+                    break
+                self.step(done)
+        if done < 1:
+            raise TrainingInterrupted(
+                f"stopped at step {state.step}, {done:.0%} of the budget; the run is saved in {self.folder}: "
+                "go on with the same command and --resume"
+            )
+
+    def step(self, done: float) -> None:
+        """One step of training; nothing here waits for the device."""
+        state, recipe, optimizer = self.state, self.recipe, self.state.optimizer
+        if recipe.dropout:
+            torch.manual_seed(seed_of(recipe.seed, "dropout", state.step, self.processes.rank))
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate(state.step, done)
+        loss = self.loss(self.forward, self.batches(state.step))
+        state.scaler.scale(loss).backward()
+        state.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.grad_clip)
+        state.scaler.step(optimizer)
+        state.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        state.ema.update(state.network)
+        self.meter.add(loss, norm)
+        state.step += 1
+
+    def read(self) -> None:
+        """Read the losses since the last time, and stop where one is not finite."""
+        first = self.state.step - self.meter.count
+        for step, (loss, norm) in enumerate(self.meter.read(), start=first):
+            self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
+            if not math.isfinite(loss) or self.skipped > MAX_SKIPPED * self.state.scaler.is_enabled():
+                raise self.not_finite(step, f"the loss is {loss:g} and the gradient's norm {norm:g}")
+            self.state.curve.add(loss)
+
+    def not_finite(self, step: int, what: str) -> NonFiniteLossError:
+        return NonFiniteLossError(
+            f"training stopped at step {step}: {what} ({self.mode}). The good weights of step {self.saved} "
+            f"are kept in {self.folder}; train in another folder with a lower lr than {self.recipe.lr:g}, "
+            "or with precision float32"
+        )
+
+    def save(self, finished: bool) -> None:
+        """Write what the folder of a run holds; the state comes last, since it is what says "finished"."""
+        if not self.state.finite():
+            raise self.not_finite(self.state.step, "a weight is not a finite number")
+        if self.processes.rank == 0:
+            if self.state.step:
+                save_checkpoint(self.folder / MODEL, self.checkpoint())
+            if finished:
+                write_metrics(self.folder / METRICS, self.metrics())
+            self.state.save(self.folder, self.recipe, self.data, finished)
+        self.saved = self.state.step
+        self.processes.wait()
+
+    def checkpoint(self) -> Checkpoint:
+        """The model as it is now, with averaged weights."""
+        self.state.ema.copy_to(self.averaged)
+        info = {"steps": self.state.step, "seconds": round(self.state.seconds, 3), "versions": versions()}
+        classes, shape = self.dataset.classes, self.dataset.shape
+        return Checkpoint(self.averaged, self.path, self.target, classes, shape, self.recipe.to_json(), info)
+
+    def metrics(self) -> dict[str, Any]:
+        """The figures of the run."""
+        state, batch = self.state, self.recipe.batch
+        steps, seconds = state.step - self.resumed_at[0], state.seconds - self.resumed_at[1]
+        device = self.processes.device
+        return {
+            "steps": state.step,
+            "images": state.step * batch,
+            "images_per_second": steps * batch / max(seconds, 1e-9),
+            "loss": state.curve.recent(),
+            "seconds": state.seconds,
+            "seed": self.recipe.seed,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "processes": self.processes.world,
+            "mode": str(self.mode),
+            "checks": [str(check) for check in self.checks],
+            "parameters": sum(p.numel() for p in state.network.parameters()),
+            "curve": {"step": state.curve.steps, "loss": state.curve.points},
+            "versions": versions(),
+        }

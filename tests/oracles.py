@@ -19,6 +19,7 @@ from diffusion_lessons import (
 )
 from diffusion_lessons.targets import TARGETS
 
+SCHEDULES = [linear_betas, scaled_linear_betas, cosine_betas, sigmoid_betas]
 ZERO_TERMINAL = DiscreteVP(rescale_zero_terminal_snr(scaled_linear_betas()))
 PATHS = {
     "linear": DiscreteVP(linear_betas()),
@@ -86,4 +87,6 @@ def trigonometric_levels(n: int, start: float = 1.0, end: float = 0.0) -> list[L
 
 def per_sample(*levels: Level) -> Level:
     """One level of shape (B,) from B levels of shape ()."""
-    return Level(*(torch.stack([getattr(level, name) for level in levels]) for name in ("t", "alpha", "sigma")))
+    return Level(
+        *(torch.stack([getattr(level, name) for level in levels]) for name in ("t", "alpha", "sigma"))
+    )

@@ -90,7 +90,9 @@ def marker_problems(lesson: Lesson) -> list[Problem]:
         for number, line in cell.lines():
             near = _looks_like_a_marker(line)
             if near:
-                problems.append(lesson.problem(number, "marker", f"{line.strip()!r} looks like '{near}': spell it so"))
+                problems.append(
+                    lesson.problem(number, "marker", f"{line.strip()!r} looks like '{near}': spell it so")
+                )
     return problems
 
 

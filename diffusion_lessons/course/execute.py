@@ -14,34 +14,60 @@ TIMEOUT = 180  # seconds a cell may take
 VOLATILE = ("application/vnd.jupyter.widget-view+json",)
 
 
-def run(notebook: nbformat.NotebookNode, threads: int = 2, timeout: int = TIMEOUT, budget: str = "full") -> float:
-    """Execute a notebook in place in a kernel of its own, in an empty folder, and return its seconds.
+class Failed(Exception):
+    """A cell that raised, never ended or took the kernel with it; `cell` is its index."""
+
+    def __init__(self, cell: int, message: str) -> None:
+        super().__init__(message)
+        self.cell = cell
+
+
+def run(
+    notebook: nbformat.NotebookNode,
+    threads: int = 2,
+    timeout: int = TIMEOUT,
+    budget: str = "full",
+    allow_errors: bool = False,
+) -> float:
+    """Execute a notebook in place, in a kernel and an empty folder of its own, and return its seconds.
 
     Args:
-        notebook: its outputs are replaced.
+        notebook: its outputs are replaced, and made fit to be stored.
         threads: torch threads of the kernel.
         timeout: seconds that one cell may take.
         budget: see `diffusion_lessons.course.budget`.
+        allow_errors: go on after a cell that raised.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: where a cell raised.
-        nbclient.exceptions.CellTimeoutError, DeadKernelError: where one never ended or killed the kernel.
+        Failed: a cell raised, never ended, or killed the kernel.
     """
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+    at = [0]  # the cell that is running
     with tempfile.TemporaryDirectory() as folder:
-        environment = environment_of(budget, threads, Path(folder))
         client = NotebookClient(
             notebook,
             timeout=timeout,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
+            allow_errors=allow_errors,
             record_timing=False,
             store_widget_state=False,
+            on_cell_start=lambda cell, cell_index: at.__setitem__(0, cell_index),
         )
         start = time.perf_counter()
-        client.execute(env=environment)
-        return time.perf_counter() - start
+        try:
+            client.execute(env=environment_of(budget, threads, Path(folder)))
+        except CellExecutionError as error:
+            raise Failed(at[0], f"{error.ename}: {error.evalue}") from None
+        except CellTimeoutError:
+            raise Failed(at[0], f"this cell did not end within {timeout} s") from None
+        except DeadKernelError:
+            raise Failed(at[0], "the kernel died in this cell (out of memory?)") from None
+        seconds = time.perf_counter() - start
+    clean(notebook)
+    return seconds
 
 
 def environment_of(budget: str, threads: int, folder: Path) -> dict[str, str]:
@@ -60,7 +86,7 @@ def environment_of(budget: str, threads: int, folder: Path) -> dict[str, str]:
 def clean(notebook: nbformat.NotebookNode) -> None:
     """Drop from a notebook what differs from run to run or means nothing without its kernel."""
     notebook.metadata.pop("widgets", None)
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["language_info"] = nbformat.from_dict({"name": "python"})
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", ()):

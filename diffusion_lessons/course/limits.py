@@ -22,27 +22,38 @@ GRACE = 2.0  # seconds in which a thread over its time may still end
 
 
 class TimeUp(BaseException):
-    """Raised inside a call that is over its time; not an Exception, so `except Exception` lets it by."""
+    """Raised inside a call that is over its time; not an Exception, so `except Exception` lets it by.
+
+    An `except:` that swallows it gets the next one at its own next line: made and dropped in the
+    thread that is being stopped, it makes every new line there raise again.
+    """
 
     def __init__(self) -> None:
-        # Runs in the thread that is being stopped: from here on every new line raises again, so an
-        # `except:` that swallows this one is left at its own first line.
         super().__init__()
-        if isinstance(threading.current_thread(), _Worker):
-            sys.settrace(_raise_time_up)
-            frame: FrameType | None = sys._getframe(1)
-            while frame is not None and frame.f_code.co_filename != __file__:
-                frame.f_trace = _raise_time_up
-                frame = frame.f_back
+        _raise_at_next_line()
+
+    def __del__(self) -> None:
+        _raise_at_next_line()
 
 
-def _raise_time_up(frame: FrameType, event: str, argument: Any) -> Any:
+def _raise_at_next_line() -> None:
+    worker = threading.current_thread()
+    if not isinstance(worker, _Worker) or worker.finished:
+        return
+    sys.settrace(_raise)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        frame.f_trace = _raise
+        frame = frame.f_back
+
+
+def _raise(frame: FrameType, event: str, argument: Any) -> Any:
+    """A trace function: Python calls it at every line, and drops it when it raises."""
     if frame.f_code.co_filename == __file__:
         return None
     if event == "line":
-        sys.settrace(None)
         raise TimeUp
-    return _raise_time_up
+    return _raise
 
 
 @dataclass
@@ -72,10 +83,10 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         try:
             _fill(self.called, self.function)
-            self.finished = True
         except TimeUp:  # arrived after the function had ended
             pass
         finally:
+            self.finished = True
             sys.settrace(None)
 
 
@@ -85,7 +96,7 @@ def call(function: Callable[[], Any], seconds: float | None) -> Called:
     Raises:
         KeyboardInterrupt: the user's own; the call is stopped first.
     """
-    real_out, real_error = sys.stdout, sys.stderr
+    real_out, real_error = _unwrapped(sys.stdout), _unwrapped(sys.stderr)
     begin = time.perf_counter()
     worker = None if seconds is None or _debugging() else _Worker(function)
     thread = worker or threading.current_thread()
@@ -123,8 +134,8 @@ def _wait(worker: _Worker, seconds: float) -> Called:
     except KeyboardInterrupt:
         _stop(worker)
         raise
-    if worker.finished and not worker.called.stopped:
-        return worker.called  # it ended by itself at the last moment
+    if worker.finished:
+        return worker.called  # stopped, or ended by itself at the last moment
     return Called(stopped=True, running=worker.is_alive())
 
 
@@ -178,3 +189,10 @@ class Recorder:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
+
+
+def _unwrapped(stream: Any) -> Any:
+    """The stream below recorders whose threads, once left behind, have ended since."""
+    while isinstance(stream, Recorder) and not stream.thread.is_alive():
+        stream = stream.real
+    return stream

@@ -113,7 +113,11 @@ class Outputs:
                 raise ValueError(f"format {record['format']!r}, expected {FORMAT}")
             cases = tuple(_case(each, arrays) for each in record["cases"])
             return cls(
-                str(record["exercise"]), int(record["seed"]), str(record["name"]), cases, str(record["device"])
+                str(record["exercise"]),
+                int(record["seed"]),
+                str(record["name"]),
+                cases,
+                str(record["device"]),
             )
         except OSError as error:
             if isinstance(file, (str, Path)) and not Path(file).exists():
@@ -125,7 +129,7 @@ class Outputs:
 
 def _npz(packed: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **packed)
+    np.savez(buffer, **packed)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

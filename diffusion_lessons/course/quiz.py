@@ -23,7 +23,7 @@ STYLE = """<style>
 .dl-quiz summary::-webkit-details-marker { display: none; }
 .dl-quiz summary::before { content: "○"; display: inline-block; width: 1.5em; font-weight: bold; }
 .dl-quiz summary:hover { background: #8882; }
-.dl-quiz summary:focus-visible { outline: 3px solid #1a73e8; outline-offset: 1px; }
+.dl-quiz summary:focus-visible { outline: 3px solid #1a73e8; outline-offset: -3px; }
 .dl-quiz details > div { padding: 0 0.8em 0.6em 2.3em; }
 .dl-quiz details.dl-right[open] { border-left: 5px solid #1b7f4b; }
 .dl-quiz details.dl-wrong[open] { border-left: 5px solid #c2571a; }
@@ -46,7 +46,9 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not isinstance(self.right, bool):
-            raise ValueError(f"the choice {self.text!r} must be right=True or right=False, got {self.right!r}")
+            raise ValueError(
+                f"the choice {self.text!r} must be right=True or right=False, got {self.right!r}"
+            )
         if not self.text.strip() or not self.why.strip():
             raise ValueError(f"every choice needs a text and an explanation, got {self.text!r}, {self.why!r}")
 
@@ -79,7 +81,9 @@ class Question:
         if self.several and right < 2:
             raise ValueError(f"several=True promises two or more right choices, got {right}: {self.text!r}")
         if not self.several and right != 1:
-            raise ValueError(f"exactly one choice must be right, got {right}: {self.text!r} (or several=True)")
+            raise ValueError(
+                f"exactly one choice must be right, got {right}: {self.text!r} (or several=True)"
+            )
 
     def html(self, number: int | None = None) -> str:
         lead = f"<strong>{number}.</strong> " if number else ""
@@ -93,7 +97,10 @@ class Question:
         )
 
     def plain(self) -> str:
-        lines = [f"  {letter}. {choice.text}" for letter, choice in zip(ascii_uppercase, self.choices, strict=False)]
+        lines = [
+            f"  {letter}. {choice.text}"
+            for letter, choice in zip(ascii_uppercase, self.choices, strict=False)
+        ]
         return "\n".join([self.text, *lines])
 
 
@@ -124,7 +131,7 @@ class Quiz:
 
 
 def quiz(*questions: Question, title: str = "Check yourself: open the choice you would give") -> Quiz:
-    """Multiple choice in the page: `quiz(Question("…", [Choice("…", True, "…"), Choice("…", False, "…")]))`."""
+    """Multiple choice in the page: `quiz(Question("…", [Choice("…", True, "why"), …]), Question(…))`."""
     return Quiz(questions, title)
 
 

@@ -108,7 +108,8 @@ def _entry(number: str | None) -> Entry:
 
 
 def _exercise(number: str | None, context: Context) -> Any:
-    bank = context.bank((number or "")[:2])
+    number = number or ""
+    bank = context.bank(number[:2])
     if number not in bank:
         raise ValueError(f"exercise {number} has no entry in the bank")
     return bank[number]
@@ -126,14 +127,14 @@ def link(entry: Entry, context: Context, text: str | None = None) -> str:
 
 def header(lesson: Lesson, context: Context) -> str:
     """Title, question, times, difficulty, what to know before, and the way into Colab."""
-    keys = lesson.header
-    title = keys.get("title", lesson.stem) if lesson.number == "00" else f"{lesson.number} · {keys.get('title')}"
-    parts = [f"# {title}"]
+    keys, number = lesson.header, lesson.number
+    parts = [f"# {'' if number == '00' else number + ' · '}{keys.get('title', lesson.stem)}"]
     if "question" in keys:
         parts.append(f"**{keys['question']}**")
     facts = []
-    if lesson.number != "00":
-        facts.append(f"**Time:** about {reading_minutes(lesson, context)} minutes to read and do; {_run_time(lesson, context)}")
+    if number != "00":
+        minutes = reading_minutes(lesson, context)
+        facts.append(f"**Time:** about {minutes} minutes to read and do; {_run_time(lesson, context)}")
     if "difficulty" in keys:
         level = int(keys["difficulty"])
         facts.append(f"**Difficulty:** {level} of 3 {DOTS[level]}")

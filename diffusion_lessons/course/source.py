@@ -120,7 +120,9 @@ def read(file: Path) -> Lesson:
             "start the file with a cell header and keep '# %%' out of the cells"
         )
     cells = tuple(
-        Cell(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ())), start + 1, _kept(cell.metadata))
+        Cell(
+            cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ())), start + 1, _kept(cell.metadata)
+        )
         for cell, start in zip(notebook.cells, starts, strict=True)
     )
     if not cells or "header" not in cells[0].tags:

@@ -80,9 +80,7 @@ def _plain(value: Any, left: list[int], depth: int) -> Plain:
         return str(value[:MAX_TEXT])
     fields = _fields(value)
     if fields is not None:
-        return Record(
-            type(value).__name__, {k: _plain(getattr(value, k), left, depth + 1) for k in fields}
-        )
+        return Record(type(value).__name__, {k: _plain(getattr(value, k), left, depth + 1) for k in fields})
     if isinstance(value, (list, tuple)):
         items = [_plain(item, left, depth + 1) for item in value[:MAX_ITEMS]]
         return items if isinstance(value, list) else tuple(items)
@@ -187,13 +185,13 @@ def _stored_array(stored: dict[str, Any], arrays: list[np.ndarray]) -> Array:
 # In words ------------------------------------------------------------------------------------------
 
 
-def number(value: Any) -> str:
-    """A number in at most six significant digits."""
+def number(value: Any, digits: int = 6) -> str:
+    """A number in at most so many significant digits."""
     if isinstance(value, (bool, np.bool_, complex, str)) or value is None:
         return repr(value) if isinstance(value, str) else str(value)
     if isinstance(value, (int, np.integer)):
         return str(int(value))
-    return f"{float(value):.6g}".replace("-", "−") if np.isfinite(value) else str(float(value))
+    return f"{float(value):.{digits}g}".replace("-", "−") if np.isfinite(value) else str(float(value))
 
 
 def describe(value: Plain) -> str:
@@ -228,13 +226,13 @@ def _describe_array(value: Array) -> str:
     if data is None or data.size == 0:
         return f"{head}, {'empty' if data is not None else 'too large to show'}"
     if data.size <= 6:
-        numbers = ", ".join(number(x) for x in data.ravel())
+        numbers = ", ".join(number(x, 4) for x in data.ravel())
         return f"{head}: {numbers}"
     if data.dtype.kind == "c":
         return head
     finite = data[np.isfinite(data)]
     lost = data.size - finite.size
-    extent = f", from {number(finite.min())} to {number(finite.max())}" if finite.size else ""
+    extent = f", from {number(finite.min(), 3)} to {number(finite.max(), 3)}" if finite.size else ""
     return f"{head}{extent}" + (f", {lost} of {data.size} NaN or infinite" if lost else "")
 
 

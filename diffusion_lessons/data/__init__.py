@@ -31,7 +31,7 @@ def load_dataset(name: str, split: str = "train", size: int | None = None) -> Da
         ValueError: for another name, split or size.
         DataError: for data that is missing, damaged or dangerous (a ValueError too).
     """
-    if name.startswith(FOLDER):
+    if name.startswith(FOLDER) and name != FOLDER:
         from diffusion_lessons.data.folder import folder
 
         return folder(name.removeprefix(FOLDER), split, size)

@@ -57,7 +57,7 @@ def load_cached(file: str, mirrors: Sequence[str], read: Callable[[Path], Conten
     except DamagedError as error:
         raise DataError(f"{path} is damaged ({error}): delete it, and it is downloaded anew") from error
     except OSError as error:
-        raise DataError(f"cannot read {path} ({_reason(error)}): {_by_hand(path)}") from error
+        raise DataError(f"cannot read or write {path} ({_reason(error)}): {_by_hand(path)}") from error
 
 
 def check_sha256(data: bytes, expected: str) -> bytes:
@@ -120,7 +120,7 @@ def _fetch(url: str, to: Path, name: str) -> None:
     import pooch
     from tqdm import tqdm
 
-    with tqdm(desc=name, unit="B", unit_scale=True) as bar:
+    with tqdm(desc=name, total=1, unit="B", unit_scale=True) as bar:  # pooch asks the bar whether it is true
         fetch = pooch.HTTPDownloader(
             progressbar=bar,
             chunk_size=1 << 16,

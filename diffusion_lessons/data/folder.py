@@ -48,7 +48,7 @@ def folder(path: str | Path, split: str = "train", size: int | None = None) -> D
 
     Raises:
         ValueError: for another split or size.
-        DataError: where there are no classes or pictures, and for zips and pictures that unpack without bound.
+        DataError: where there are no classes or pictures, and for a zip or picture that unpacks to too much.
     """
     size = check_size(size, default=32)
     test = check_split(split) == "test"
@@ -81,21 +81,29 @@ def _folder_files(root: Path) -> tuple[Files, Reasons]:
     """What opens each file below the folder, by its path inside it; and why others are left out."""
     files: Files = {}
     skipped: Reasons = {}
-    inside = root.resolve()
-    for place, folders, names in os.walk(root):
+    inside = os.path.realpath(root)
+
+    def note(error: OSError) -> None:
+        skipped[Path(error.filename).relative_to(root).as_posix()] = error.strerror or "not readable"
+
+    for place, folders, names in os.walk(root, onerror=note):
         folders[:] = [name for name in folders if not is_ignored(name)]
         for name in folders + [name for name in names if not is_ignored(name)]:
             path = Path(place, name)
             key = path.relative_to(root).as_posix()
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
                 skipped[key] = "a link out of the folder"
             elif path.is_symlink() and path.is_dir():
                 skipped[key] = "a link to a folder"
             elif path.is_file():
-                files[key] = partial(open, path, "rb")
+                files[key] = partial(_open, path)
             elif not path.is_dir():
                 skipped[key] = "not a file"
     return files, skipped
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def _read(

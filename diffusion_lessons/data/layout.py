@@ -7,6 +7,20 @@ from typing import NamedTuple
 
 TEST_EVERY = 10
 READY_MADE = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".avif",
+    ".jp2",
+)
 IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
 
 
@@ -27,8 +41,8 @@ class Picture(NamedTuple):
 def sort_pictures(paths: Iterable[str]) -> tuple[list[Picture], list[str]]:
     """Classes and splits of files, in the order of class and path.
 
-    A class is a folder at the top, with all that is below it. A folder that holds nothing but one folder of
-    classes is looked through. Where the folders at the top are called "train" and "test" (or "val"), classes
+    A class is a folder at the top, with all that is below it. A single folder around the classes is looked
+    through. Where the folders at the top are called "train" and "test" (or "val"), classes
     are the folders inside them; otherwise every tenth picture of a class is for testing.
 
     Returns:
@@ -64,11 +78,13 @@ def printable(path: str) -> str:
 
 
 def _enclosing_folders(parts: list[list[str]]) -> int:
-    """How many folders to go down until there are several folders, or files in the only one."""
+    """How many folders to go down until there are several folders, or pictures in the only one."""
     depth = 0
     while True:
-        deeper = [part for part in parts if len(part) > depth + 1]
-        if len({part[depth] for part in deeper}) != 1 or any(len(part) == depth + 2 for part in deeper):
+        folders = {part[depth] for part in parts if len(part) > depth + 1}
+        pictures = any(len(part) == depth + 2 and part[-1].lower().endswith(SUFFIXES) for part in parts)
+        deeper = any(len(part) > depth + 2 for part in parts)
+        if len(folders) != 1 or pictures or not deeper:
             return depth
         depth += 1
 

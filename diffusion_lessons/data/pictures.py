@@ -35,7 +35,7 @@ def read_square(file: BinaryIO | Path, size: int) -> np.ndarray:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
-            image.draft(None, (2 * size, 2 * size))  # a large JPEG is unpacked at a fraction of its size
+            image.draft(None, (4 * size, 4 * size))  # a large JPEG is unpacked at a fraction of its size
             ImageOps.exif_transpose(image, in_place=True)
             return _middle(_to_rgb(image), size)
     except Image.DecompressionBombError as error:
@@ -66,7 +66,9 @@ def resize(images: Tensor, size: int) -> Tensor:
 def _middle(image: Image.Image, size: int) -> np.ndarray:
     width, height = image.size
     side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
+    left, top = (width - side) / 2, (height - side) / 2
+    if side <= size:
+        left, top = int(left), int(top)  # half a pixel to the side would blur what isn't shrunk
     box = (left, top, left + side, top + side)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
 

@@ -101,7 +101,9 @@ def _find(features: str | Classifier) -> Classifier:
     if not isinstance(features, Classifier):
         raise ValueError(f"features must be a name or a Classifier, got {type(features).__name__}")
     if not features.reference:
-        raise ValueError("this classifier has no reference of real pictures: use one of the zoo, or set .reference")
+        raise ValueError(
+            "this classifier has no reference of real pictures: use one of the zoo, or set .reference"
+        )
     return features
 
 

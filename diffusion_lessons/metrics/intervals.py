@@ -21,10 +21,7 @@ def bootstrap_counts(n: int, repeats: int, generator: torch.Generator | None = N
 
 
 def bootstrap_error(
-    statistic: Callable[[Tensor], float],
-    n: int,
-    repeats: int = 100,
-    generator: torch.Generator | None = None,
+    statistic: Callable[[Tensor], float], n: int, repeats: int = 100, generator: torch.Generator | None = None
 ) -> float:
     """Standard error of a statistic of n samples, by the bootstrap (Efron 1979).
 

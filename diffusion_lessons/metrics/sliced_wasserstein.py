@@ -47,7 +47,9 @@ def _transport_cost(a: Tensor, b: Tensor, p: float) -> Tensor:
     a, b = a.sort(dim=0).values, b.sort(dim=0).values
     n, m = len(a), len(b)
     whole = torch.lcm(torch.tensor(n), torch.tensor(m)).item()  # shares as integers: no rounding
-    borders = torch.cat([torch.arange(0, whole + 1, whole // n), torch.arange(0, whole + 1, whole // m)]).unique()
+    borders = torch.cat(
+        [torch.arange(0, whole + 1, whole // n), torch.arange(0, whole + 1, whole // m)]
+    ).unique()
     starts, lengths = borders[:-1], borders.diff().to(a.dtype) / whole  # (S,)
     gaps = (a[starts // (whole // n)] - b[starts // (whole // m)]).abs() ** p  # (S, P)
     return lengths @ gaps

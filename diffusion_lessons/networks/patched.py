@@ -28,9 +28,7 @@ class Patched(nn.Module):
         """The null condition of the network inside."""
         return self.network.null_condition(batch)  # type: ignore[operator]
 
-    def forward(
-        self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None) -> Tensor:
         """As the network inside, for x (B, C, H, W); height and width must be multiples of patch."""
         if x.ndim != 4 or x.shape[2] % self.patch or x.shape[3] % self.patch:
             raise ValueError(

@@ -50,7 +50,9 @@ class UNetConfig:
         if not self.channel_mults or min(self.channel_mults) < 1 or self.blocks_per_level < 1:
             raise ValueError(f"a U-Net needs at least one level, block and multiple of the width, got {self}")
         if any(level not in levels for level in self.attention_levels):
-            raise ValueError(f"attention_levels must lie in 0 to {len(levels) - 1}, got {self.attention_levels}")
+            raise ValueError(
+                f"attention_levels must lie in 0 to {len(levels) - 1}, got {self.attention_levels}"
+            )
 
 
 class UNet(nn.Module):
@@ -111,9 +113,7 @@ class UNet(nn.Module):
         """(batch,) labels that mean "no label"; None where the network takes no labels."""
         return None if self.label_embedding is None else self.label_embedding.null(batch)
 
-    def forward(
-        self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None) -> Tensor:
         """The output (B, C', H, W) for noisy pictures.
 
         Args:
@@ -157,15 +157,18 @@ class UNet(nn.Module):
         return self.label_embedding(labels)
 
     def _check(self, x: Tensor, time: Tensor) -> None:
-        step = 2 ** (len(self.config.channel_mults) - 1)
+        halvings = len(self.config.channel_mults) - 1
+        step = 2**halvings
         if x.ndim != 4 or x.shape[1] != self.config.in_channels:
             raise ValueError(
                 f"the network takes (B, {self.config.in_channels}, H, W), got shape {tuple(x.shape)}"
             )
         if x.shape[2] % step or x.shape[3] % step:
             raise ValueError(
-                f"{len(self.config.channel_mults)} levels halve height and width {step.bit_length() - 1} times: "
-                f"both must be multiples of {step}, got {x.shape[2]}×{x.shape[3]}"
+                f"{halvings + 1} levels halve height and width {halvings} times: both "
+                f"must be multiples of {step}, got {x.shape[2]}×{x.shape[3]}"
             )
         if time.shape != x.shape[:1]:
-            raise ValueError(f"one time for each of {len(x)} pictures, shape ({len(x)},), got {tuple(time.shape)}")
+            raise ValueError(
+                f"one time for each of {len(x)} pictures, shape ({len(x)},), got {tuple(time.shape)}"
+            )

@@ -61,7 +61,9 @@ def load(name: str, folder: Path = FOLDER) -> Any:
 
 
 def _remedy(about: dict[str, Any]) -> str:
-    return f"restore it from the repository, install the package again, or rebuild it with `{about['rebuild']}`"
+    return (
+        f"restore it from the repository, install the package again, or rebuild it with `{about['rebuild']}`"
+    )
 
 
 def _load_classifier(file: Path) -> Any:

@@ -64,7 +64,7 @@ def train_classifier(recipe: ClassifierRecipe, train: Dataset) -> Classifier:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(10 * (step + 1) / steps, (1 - step / steps) / 0.9)
     )
-    progress = tqdm(total=steps, desc=f"training on {recipe.data}", unit="step", mininterval=1)
+    progress = tqdm(total=steps, desc=f"training on {recipe.data}", unit="step", disable=None)
     for _ in range(recipe.epochs):
         order = torch.randperm(len(train), generator=generator)
         for index in order[: per_epoch * recipe.batch].split(recipe.batch):
@@ -127,7 +127,11 @@ def save_classifier(file: Path, classifier: Classifier) -> None:
     tensors = {f"network.{name}": weight.half() for name, weight in classifier.state_dict().items()}
     for split, reference in classifier.reference.items():
         tensors |= reference.tensors(split)
-    description = {"kind": "classifier", "network": describe(classifier), "splits": list(classifier.reference)}
+    description = {
+        "kind": "classifier",
+        "network": describe(classifier),
+        "splits": list(classifier.reference),
+    }
     write_tensors(file, tensors, description)
 
 

@@ -15,7 +15,9 @@ def describe(levels: Sequence[Level]) -> list[str]:
     numbers = []
     for level in levels:
         if level.t.numel() != 1:
-            raise ValueError(f"a caption needs a level of one time, got times of shape {tuple(level.t.shape)}")
+            raise ValueError(
+                f"a caption needs a level of one time, got times of shape {tuple(level.t.shape)}"
+            )
         numbers.append((level.t.item(), level.alpha.item(), level.sigma.item()))
     preserving = all(abs(alpha**2 + sigma**2 - 1) < 1e-6 for _, alpha, sigma in numbers)
     return [_caption(t, alpha, sigma, preserving) for t, alpha, sigma in numbers]
@@ -23,10 +25,11 @@ def describe(levels: Sequence[Level]) -> list[str]:
 
 def _caption(t: float, alpha: float, sigma: float, preserving: bool) -> str:
     if preserving:
-        amount = f"ᾱ_t = {alpha**2:.4f}"
+        signal = alpha**2
+        amount = f"ᾱ_t = {signal:.4f}" if signal >= 0.001 or signal == 0 else f"ᾱ_t = {signal:.1e}"
     else:
         amount = f"α = {alpha:.3f} · σ = {sigma:.3f}"
-    return f"t = {t:.4g} · {amount} · {_snr(alpha, sigma)}"
+    return f"t = {t:.4g} · {amount} · {_snr(alpha, sigma)}".replace("-", "−")
 
 
 def _snr(alpha: float, sigma: float) -> str:
@@ -35,4 +38,4 @@ def _snr(alpha: float, sigma: float) -> str:
     if alpha == 0:
         return "SNR = 0"
     snr = (alpha / sigma) ** 2
-    return f"SNR = {snr:.3g} ({10 * math.log10(snr):+.1f} dB)".replace("-", "−")
+    return f"SNR = {snr:.3g} ({10 * math.log10(snr):+.1f} dB)"

@@ -63,5 +63,5 @@ def error_box(error: BaseException, doing: str) -> str:
     return (
         '<div role="alert" style="border-left: 4px solid #b3261e; padding: 4px 12px">'
         f"<strong>{html.escape(doing)} failed.</strong> "
-        f"<code>{html.escape(type(error).__name__)}: {html.escape(str(error))}</code>{html.escape(line)}</div>"
+        f"<code>{html.escape(f'{type(error).__name__}: {error}')}</code>{html.escape(line)}</div>"
     )

@@ -70,8 +70,10 @@ class Histogram:
         rows = values.reshape(len(values), -1).clip(low, high)
         counts = np.stack([np.histogram(row, bins, (low, high))[0] for row in rows])  # (N, bins)
         density = counts / rows.shape[1] * bins / (high - low)
-        self.top = float(min(max(density.max(), 0.5), 1.5))  # one scale for all frames
-        self.heights = np.minimum(density / self.top * 254, 255).round().astype(np.uint8)  # 255: taller than top
+        self.top = float(min(max(density.max(), 0.5), 0.9))  # one scale for all frames
+        self.heights = (
+            np.minimum(density / self.top * 254, 255).round().astype(np.uint8)
+        )  # 255: taller than top
         self.low, self.high, self.normal = float(low), float(high), normal
 
     def __len__(self) -> int:
@@ -124,7 +126,7 @@ def as_panels(panels: Any) -> dict[str, Panel]:
     Raises:
         ValueError: no frames, or panels of different lengths.
     """
-    named = dict(panels) if isinstance(panels, Mapping) else {"x": panels}
+    named = dict(panels) if isinstance(panels, Mapping) else {"frames": panels}
     if not named:
         raise ValueError("no panels were given")
     made = {
@@ -160,7 +162,7 @@ def pack(panels: dict[str, Panel]) -> tuple[bytes, bytes, list[dict[str, Any]]]:
     band = max([panel.pixels.shape[1] for panel in panels.values() if isinstance(panel, Pictures)], default=0)
     for name, panel in panels.items():
         if isinstance(panel, Pictures):
-            n, height, width, _ = panel.pixels.shape
+            height, width = panel.pixels.shape[1:3]
             described.append(dict(kind="pictures", name=name, x=left, width=width, height=height, band=band))
             strips.append(_banded(panel.pixels, band))
             left += width
@@ -213,7 +215,9 @@ def png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
     file = BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG", optimize=True)
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(
+        file, format="PNG", optimize=True
+    )
     return file.getvalue()
 
 
@@ -236,4 +240,6 @@ def _bytes(points: np.ndarray, span: float) -> np.ndarray:
 def _finite(values: np.ndarray) -> None:
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        raise ValueError(f"{bad} of {values.size} values are NaN or infinite: find out where before drawing them")
+        raise ValueError(
+            f"{bad} of {values.size} values are NaN or infinite: find out where before drawing them"
+        )

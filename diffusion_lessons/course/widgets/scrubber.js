@@ -27,7 +27,7 @@ function painter(panel, canvas, bitmap, data, root) {
   if (panel.kind === "pictures") {
     canvas.width = panel.width;
     canvas.height = panel.height;
-    const scale = Math.max(1, Math.round(160 / panel.height));
+    const scale = Math.max(1, Math.min(Math.round(160 / panel.height), Math.floor(256 / panel.width)));
     canvas.style.width = `${panel.width * scale}px`;
     context.imageSmoothingEnabled = false;
     return (i) => {
@@ -35,7 +35,7 @@ function painter(panel, canvas, bitmap, data, root) {
       context.drawImage(bitmap, x, i * band, width, height, 0, 0, width, height);
     };
   }
-  const side = 168, ratio = Math.max(1, window.devicePixelRatio || 1);
+  const side = panel.kind === "histogram" ? 128 : 168, ratio = Math.max(1, window.devicePixelRatio || 1);
   const wide = panel.kind === "histogram" ? 240 : side;
   canvas.width = Math.round(wide * ratio);
   canvas.height = Math.round(side * ratio);
@@ -236,7 +236,7 @@ function render({ model, el }) {
     }
   };
   el.append(root);
-  model.on?.("change:spec", redraw); // the kernel sends the sprite and the spec together, the spec last
+  model.on?.("change:sprite change:data change:spec", redraw); // the last of several wins
   redraw();
   return () => player?.stop();
 }

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from diffusion_lessons.course.widgets.page import image_tag, required_alt, show
+from diffusion_lessons.course.widgets.page import image_tag, markup, required_alt, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def house_style() -> dict[str, Any]:
+def house_style() -> Any:
     """matplotlib settings of every figure: `with plt.rc_context(house_style()): …`."""
     from cycler import cycler
 
@@ -71,8 +71,6 @@ class Picture:
         self.png, self.alt, self.caption = png, required_alt(alt), caption
 
     def _repr_html_(self) -> str:
-        from diffusion_lessons.course.widgets.page import markup
-
         caption = f"<figcaption>{markup(self.caption)}</figcaption>" if self.caption else ""
         return f'<figure style="margin: 0">{image_tag(self.png, self.alt)}{caption}</figure>'
 
@@ -95,7 +93,7 @@ def picture(fig: "Figure", alt: str, caption: str = "", dpi: int = 100) -> Pictu
     import matplotlib.pyplot as plt
 
     file = BytesIO()
-    fig.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    fig.savefig(file, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
     return Picture(file.getvalue(), alt, caption)
 

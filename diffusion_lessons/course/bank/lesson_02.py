@@ -1,0 +1,434 @@
+"""Lesson 02, the forward process: one step, the jump to any time, where signal and noise are equal."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.paths import DiscreteVP, Level, add_noise, renoise
+from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linear_betas, sigmoid_betas
+
+Make = Callable[[torch.Generator], dict[str, Any]]
+
+
+# 02.1 One step --------------------------------------------------------------------------------------
+
+
+def one_step(x: Tensor, noise: Tensor, beta: Tensor) -> Tensor:
+    """From t = 0 to t = 1 of a chain whose only step is β."""
+    path = DiscreteVP(beta.view(1))
+    return renoise(x, path(0), path(1), noise)
+
+
+def _step(beta: float, *shape: int) -> Make:
+    return lambda g: {"x": blobs(g, *shape), "noise": normal(g, *shape), "beta": torch.tensor(beta)}
+
+
+ONE_STEP = Exercise(
+    id="02.1",
+    name="one_step",
+    title="One step of the chain",
+    kind="implement",
+    difficulty=1,
+    minutes=5,
+    reference=one_step,
+    cases=[
+        Case("two pictures, a small step", _step(0.02, 2, 1, 8, 8)),
+        Case("three colour pictures, a large step", _step(0.5, 3, 3, 8, 6)),
+        Case("β = 1: nothing but noise is left", _step(1.0, 2, 1, 4, 5)),
+        Case("seven points in the plane", _step(0.1, 7, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "variance-for-std",
+            lambda x, noise, beta: (1 - beta).sqrt() * x + beta * noise,
+            "You multiplied the noise by β. But β is the variance that a step adds, and c·noise has variance "
+            "c²: the factor is √β.",
+        ),
+        Misconception(
+            "no-root-on-the-picture",
+            lambda x, noise, beta: (1 - beta) * x + beta.sqrt() * noise,
+            "You multiplied the picture by 1 − β. That scales its variance by (1 − β)², so each step loses a "
+            "little variance in all. With √(1 − β) the two parts, 1 − β and β, add up to 1.",
+        ),
+        Misconception(
+            "no-roots",
+            lambda x, noise, beta: (1 - beta) * x + beta * noise,
+            "You used 1 − β and β as the factors. They are the two variances; the factors are their roots, "
+            "√(1 − β) for the picture and √β for the noise.",
+        ),
+        Misconception(
+            "picture-kept",
+            lambda x, noise, beta: x + beta.sqrt() * noise,
+            "You added noise and left the picture at full strength, so the variance grows with every step. "
+            "This chain keeps the variance where it is: it turns the picture down, by √(1 − β).",
+        ),
+        Misconception(
+            "factors-swapped",
+            lambda x, noise, beta: beta.sqrt() * x + (1 - beta).sqrt() * noise,
+            "The two factors are swapped. With a small β a step keeps nearly all of the picture, √(1 − β), "
+            "and adds a little noise, √β.",
+        ),
+    ],
+    alternatives=[
+        lambda x, noise, beta: math.sqrt(1 - beta) * x + math.sqrt(beta) * noise,
+        lambda x, noise, beta: torch.add(x.mul((1 - beta) ** 0.5), noise * beta**0.5),
+    ],
+    hints=(
+        "A step does two things: it turns the picture down a little, and it adds a little noise. The two are "
+        "balanced, so that pixels with variance 1 keep variance 1.",
+        "q(x_t | x_{t−1}) = N(√(1 − β)·x_{t−1}, β·I). What stands second is a variance, and a draw from "
+        "N(mean, s²) is mean + s·noise. So what is s?",
+        "One line: `return torch.sqrt(…) * x + torch.sqrt(…) * noise`, with something made of β in each "
+        "root.",
+    ),
+)
+
+
+# 02.2 The closed form -------------------------------------------------------------------------------
+
+
+def jump(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """`add_noise` at the levels that ᾱ gives at each sample's time."""
+    alpha_bar = alphas_cumprod.double()[t]
+    return add_noise(x0, noise, Level(t, alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
+
+
+def _factors(a: Tensor, b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda x0, noise: a.view(-1, 1, 1, 1) * x0 + b.view(-1, 1, 1, 1) * noise
+
+
+def _jump(betas: Tensor, times: list[int], *shape: int) -> Make:
+    alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        size = (len(times), *shape)
+        return {
+            "x0": blobs(g, *size),
+            "noise": normal(g, *size),
+            "t": torch.tensor(times),
+            "alphas_cumprod": alphas_cumprod.clone(),
+        }
+
+    return make
+
+
+def _jump_no_root_on_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors(a.sqrt(), 1 - a)(x0, noise)
+
+
+def _jump_no_roots(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors(a, 1 - a)(x0, noise)
+
+
+def _jump_one_minus_root(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t].sqrt()
+    return _factors(a, 1 - a)(x0, noise)
+
+
+def _jump_index(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t - 1]
+    return _factors(a.sqrt(), (1 - a).sqrt())(x0, noise)
+
+
+def _jump_swapped(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors((1 - a).sqrt(), a.sqrt())(x0, noise)
+
+
+def _jump_without_shape(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
+def _jump_first_time(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t[0]]
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
+JUMP = Exercise(
+    id="02.2",
+    name="jump",
+    title="Jump to any time",
+    kind="implement",
+    difficulty=2,
+    minutes=10,
+    reference=jump,
+    cases=[
+        Case("three pictures, each at a time of its own", _jump(linear_betas(), [100, 400, 900], 1, 8, 6)),
+        Case("four colour pictures, 4 pixels wide", _jump(cosine_betas(), [250, 500, 10, 800], 3, 6, 4)),
+        Case(
+            "t = 0 is the picture itself, t = T nearly all noise", _jump(linear_betas(), [0, 1000], 1, 8, 8)
+        ),
+        Case("a short chain of 10 steps", _jump(linear_betas(10, 0.1, 0.5), [1, 2, 5, 10, 3], 2, 4, 7)),
+    ],
+    misconceptions=[
+        Misconception(
+            "variance-for-std",
+            _jump_no_root_on_noise,
+            "You multiplied the noise by 1 − ᾱ. That is its variance; multiplied by c, noise has variance "
+            "c², so the factor is the standard deviation √(1 − ᾱ).",
+        ),
+        Misconception(
+            "no-roots",
+            _jump_no_roots,
+            "You used ᾱ and 1 − ᾱ as the factors. They are the shares of the variance; the factors are their "
+            "roots, √ᾱ for the picture and √(1 − ᾱ) for the noise.",
+        ),
+        Misconception(
+            "one-minus-the-root",
+            _jump_one_minus_root,
+            "You multiplied the noise by 1 − √ᾱ. The *squares* of the two factors add up to 1, not the "
+            "factors: it is √(1 − ᾱ), the root of the whole difference.",
+        ),
+        Misconception(
+            "index-off-by-one",
+            _jump_index,
+            "You looked up ᾱ one place too early. Here the list starts with ᾱ₀ = 1, the clean picture, so "
+            "that the entry for time t is alphas_cumprod[t], without a −1.",
+        ),
+        Misconception(
+            "factors-swapped",
+            _jump_swapped,
+            "The two factors are swapped: ᾱ is the share of the picture and falls from 1 to 0 as t grows, so "
+            "√ᾱ belongs to x0 and √(1 − ᾱ) to the noise.",
+        ),
+        Misconception(
+            "factor-without-shape",
+            _jump_without_shape,
+            "Your factors have shape (B,), and broadcasting lines that up with the *last* dimension, the "
+            "width. Here it fails; where B happens to equal the width it runs and gives each column of "
+            "pixels a time of its own. Give the factors shape (B, 1, 1, 1): factor.view(-1, 1, 1, 1).",
+        ),
+        Misconception(
+            "first-time-for-all",
+            _jump_first_time,
+            "You used the first time for the whole batch. Each picture has a time of its own: index with all "
+            "of t and give the result shape (B, 1, 1, 1).",
+        ),
+    ],
+    alternatives=[
+        lambda x0, noise, t, alphas_cumprod: (
+            alphas_cumprod[t][:, None, None, None] ** 0.5 * x0
+            + (1 - alphas_cumprod[t][:, None, None, None]) ** 0.5 * noise
+        ),
+        lambda x0, noise, t, alphas_cumprod: torch.stack(
+            [
+                math.sqrt(alphas_cumprod[i]) * x + math.sqrt(1 - alphas_cumprod[i]) * n
+                for x, n, i in zip(x0, noise, t, strict=True)
+            ]
+        ),
+    ],
+    hints=(
+        "Many small Gaussian steps in a row are one large Gaussian step, so nothing has to be simulated: how "
+        "much of the picture is left at time t is a single number, ᾱ_t.",
+        "x_t = √ᾱ_t · x₀ + √(1 − ᾱ_t) · ε, with ᾱ_t another number for each picture of the batch.",
+        "`a = alphas_cumprod[t].view(-1, 1, 1, 1)` has shape (B, 1, 1, 1) and multiplies (B, C, H, W); then "
+        "`return … * x0 + … * noise`.",
+    ),
+)
+
+
+# 02.3 Where signal and noise are equal --------------------------------------------------------------
+
+
+def equal_time(alphas_cumprod: Tensor) -> int:
+    """The first whole time whose level has SNR ≤ 1."""
+    alpha_bar = alphas_cumprod.double()
+    level = Level(torch.arange(len(alpha_bar)), alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+    return int((level.snr <= 1).nonzero()[0])
+
+
+def _first(below: Callable[[Tensor], Tensor]) -> Callable[[Tensor], int]:
+    return lambda alphas_cumprod: int(below(alphas_cumprod).nonzero()[0])
+
+
+def _schedule(betas: Tensor) -> Make:
+    alphas_cumprod = DiscreteVP(betas).alphas_cumprod
+    return lambda g: {"alphas_cumprod": alphas_cumprod.clone()}
+
+
+EQUAL_TIME = Exercise(
+    id="02.3",
+    name="equal_time",
+    title="Where signal and noise are equal",
+    kind="implement",
+    difficulty=1,
+    minutes=8,
+    reference=equal_time,
+    cases=[
+        Case("the linear schedule of 1000 steps", _schedule(linear_betas())),
+        Case("the cosine schedule of 1000 steps", _schedule(cosine_betas())),
+        Case("a sigmoid schedule of 100 steps", _schedule(sigmoid_betas(100, -3.0, 2.0))),
+        Case("20 large steps", _schedule(scaled_linear_betas(20, 0.02, 0.3))),
+        Case("a first step that already halves the signal", _schedule(linear_betas(5, 0.5, 0.6))),
+    ],
+    misconceptions=[
+        Misconception(
+            "one-too-early",
+            lambda alphas_cumprod: equal_time(alphas_cumprod) - 1,
+            "You are one step early: at that time there is still more signal than noise. Look for the first "
+            "time with SNR ≤ 1; and as the list starts with ᾱ₀ = 1, the place in it is the time itself.",
+        ),
+        Misconception(
+            "one-too-late",
+            lambda alphas_cumprod: equal_time(alphas_cumprod) + 1,
+            "You are one step late. The list starts with ᾱ₀ = 1, so the place in it is the time itself, and "
+            "nothing has to be added.",
+        ),
+        Misconception(
+            "root-below-a-half",
+            _first(lambda a: a.sqrt() <= 0.5),
+            "You looked for √ᾱ = ½, and there the variances are ¼ and ¾. SNR compares variances: "
+            "ᾱ/(1 − ᾱ) = 1.",
+        ),
+        Misconception(
+            "squared-twice",
+            _first(lambda a: a**2 <= 1 - a**2),
+            "You took ᾱ for the factor of the picture and squared it. ᾱ is already a variance, the square of "
+            "the factor √ᾱ: SNR = ᾱ/(1 − ᾱ).",
+        ),
+        Misconception(
+            "counted-from-noise",
+            lambda alphas_cumprod: len(alphas_cumprod) - 1 - equal_time(alphas_cumprod),
+            "You counted from the wrong end. Time runs from the data: t = 0 is the picture, t = T is noise.",
+        ),
+        Misconception(
+            "middle-of-the-chain",
+            lambda alphas_cumprod: (len(alphas_cumprod) - 1) // 2,
+            "Half of the steps is not half of the signal: that depends on the schedule. Use the numbers in "
+            "alphas_cumprod.",
+        ),
+    ],
+    alternatives=[
+        lambda alphas_cumprod: int((alphas_cumprod > 0.5).sum()),
+        lambda alphas_cumprod: next(t for t, a in enumerate(alphas_cumprod.tolist()) if a <= 0.5),
+        lambda alphas_cumprod: torch.argmax((alphas_cumprod <= 1 - alphas_cumprod).int()),
+    ],
+    hints=(
+        "The signal-to-noise ratio compares two variances: that of the picture's part and that of the "
+        "noise's. It is huge at t = 0 and falls with every step.",
+        "x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε, so SNR(t) = ᾱ_t/(1 − ᾱ_t). For which ᾱ is that 1?",
+        "Compare the whole list at once, `alphas_cumprod <= …`, and return the place of the first True as a "
+        "whole number.",
+    ),
+)
+
+
+# 02.4 Debug: a variance where a standard deviation belongs ------------------------------------------
+
+
+def run_chain(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
+    """All steps of the chain, one after another."""
+    path = DiscreteVP(betas)
+    x = x0
+    for t in range(path.T):
+        x = renoise(x, path(t), path(t + 1), noises[t])
+    return x
+
+
+def _chain(
+    keep: Callable[[Tensor], Tensor], add: Callable[[Tensor], Tensor], skip: int = 0
+) -> Callable[..., Tensor]:
+    """A chain with the factors keep(β) and add(β), its first `skip` steps left out."""
+
+    def chain(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
+        x = x0
+        for beta, noise in list(zip(betas, noises, strict=True))[skip:]:
+            x = keep(beta) * x + add(beta) * noise
+        return x
+
+    return chain
+
+
+def _one_noise_for_all(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
+    return run_chain(x0, noises[:1].expand_as(noises), betas)
+
+
+def _from_the_picture(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
+    return one_step(x0, noises[-1], betas[-1])
+
+
+def _run(betas: Tensor, *shape: int) -> Make:
+    return lambda g: {"x0": blobs(g, *shape), "noises": normal(g, len(betas), *shape), "betas": betas.float()}
+
+
+RUN_CHAIN = Exercise(
+    id="02.4",
+    name="run_chain",
+    title="The chain that fades to grey",
+    kind="debug",
+    difficulty=2,
+    minutes=10,
+    reference=run_chain,
+    cases=[
+        Case("two pictures, 50 steps", _run(linear_betas(50, 0.001, 0.2), 2, 1, 8, 8)),
+        Case("three colour pictures, 5 large steps", _run(linear_betas(5, 0.1, 0.7), 3, 3, 6, 8)),
+        Case("a single step", _run(linear_betas(1, 0.3, 0.3), 2, 1, 5, 4)),
+    ],
+    planted="variance-for-std",
+    misconceptions=[
+        Misconception(
+            "variance-for-std",
+            _chain(lambda b: (1 - b).sqrt(), lambda b: b),
+            "The noise is multiplied by β, its variance. c·noise has variance c², so the factor is the "
+            "standard deviation √β; with β the noise is far too weak, and the picture fades to grey.",
+        ),
+        Misconception(
+            "wrong-factor-mended",
+            _chain(lambda b: 1 - b, lambda b: b),
+            "You took the root off the picture's factor to match the noise's. It is the other way round: β "
+            "and 1 − β are variances, and both factors are roots.",
+        ),
+        Misconception(
+            "symptom-hidden",
+            _chain(lambda b: torch.ones_like(b), lambda b: b.sqrt()),
+            "You took away what made the picture fade, its factor √(1 − β). Now the variance grows with "
+            "every step. The fading is right; what is wrong is how much noise comes in.",
+        ),
+        Misconception(
+            "noise-factor-one-minus",
+            _chain(lambda b: (1 - b).sqrt(), lambda b: (1 - b).sqrt()),
+            "Both parts now have the factor √(1 − β). One step adds noise of variance β: its factor is √β.",
+        ),
+        Misconception(
+            "same-noise-every-step",
+            _one_noise_for_all,
+            "The factors are right, but every step gets the same noise. Then it adds up in place of "
+            "averaging out: step t needs its own, noises[t].",
+        ),
+        Misconception(
+            "first-step-skipped",
+            _chain(lambda b: (1 - b).sqrt(), lambda b: b.sqrt(), skip=1),
+            "The factors are right, but the first step is left out. Go through all of betas, from index 0.",
+        ),
+        Misconception(
+            "always-from-the-picture",
+            _from_the_picture,
+            "Each step starts again from x0, so that only the last one counts. A step starts from what the "
+            "step before left: x = … * x + ….",
+        ),
+    ],
+    alternatives=[
+        _chain(lambda b: (1 - b).sqrt(), lambda b: b.sqrt()),
+        lambda x0, noises, betas: (
+            (1 - betas).prod().sqrt() * x0
+            + sum((betas[t] * (1 - betas[t + 1 :]).prod()).sqrt() * noises[t] for t in range(len(betas)))
+        ),
+    ],
+    hints=(
+        "Measure what the line should keep: start from pixels with variance 1 and print the variance after "
+        "each step. It should stay at 1. Which of the two parts loses it?",
+        "x_t = √(1 − β_t)·x_{t−1} + √β_t·ε. The variances of the two parts are 1 − β_t and β_t, and add up "
+        "to 1.",
+        "The loop and the indices are right. One factor in the line that begins with `x =` lacks a root.",
+    ),
+)
+
+EXERCISES = [ONE_STEP, JUMP, EQUAL_TIME, RUN_CHAIN]

@@ -1,0 +1,174 @@
+"""`diffusion-lessons lab`: copies of the lessons that nothing overwrites, opened in JupyterLab."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import diffusion_lessons
+
+START = "00_start_here.ipynb"
+SHARED = Path("share") / "diffusion-lessons" / "notebooks"  # where a wheel puts the lessons
+RECORD = ".copied.json"  # of what was copied: name -> SHA-256
+
+
+def lab(folder: Path | str = "work", open_browser: bool = True, port: int | None = None) -> int:
+    """Copy the lessons into a folder and open JupyterLab there; returns its exit status.
+
+    Args:
+        folder: what you work in; nothing in it is ever overwritten.
+        open_browser: False prints the address only.
+        port: default the first free one from 8888 on.
+
+    Raises:
+        ValueError: JupyterLab is not installed, the folder cannot be written, or the port is taken.
+    """
+    if find_spec("jupyterlab") is None:
+        raise ValueError("JupyterLab is not installed: run `pip install 'diffusion-lessons[lab]'`")
+    if port is not None and not is_free(port):
+        raise ValueError(f"port {port} is taken: choose another, or leave it out and a free one is found")
+    folder = Path(folder).expanduser().resolve()
+    for line in copy_lessons(lessons_folder(), folder):
+        print(line)
+    register_kernel()
+    print(f"Your lessons are in {folder}. JupyterLab runs until you press Ctrl+C twice.", flush=True)
+    try:
+        return subprocess.call(command(folder, open_browser, port), env=environment(), cwd=folder)
+    except KeyboardInterrupt:
+        return 0
+
+
+def lessons_folder() -> Path:
+    """Where the lessons lie: in the repository, or where the wheel put them.
+
+    Raises:
+        ValueError: they are in neither place.
+    """
+    repository = Path(diffusion_lessons.__file__).resolve().parents[1] / "notebooks"
+    if (repository / START).exists():
+        return repository
+    try:
+        files = metadata.files("diffusion-lessons") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == START:
+            return Path(str(file.locate())).resolve().parent
+    raise ValueError(
+        "the lessons are not installed with this package: run `diffusion-lessons lab` from a copy of the "
+        "repository, which has them in notebooks/"
+    )
+
+
+# Copies --------------------------------------------------------------------------------------------
+
+
+def copy_lessons(lessons: Path, folder: Path) -> list[str]:
+    """Copy what is not there yet, and say in one line each what a student should know.
+
+    A copy that was never saved since is renewed; one that was is left as it is, and a newer version
+    of the lesson is put beside it as NN_name.new.ipynb. A copy that was deleted comes back new.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        copied = _read_record(folder)
+        said = [line for file in sorted(lessons.glob("*.ipynb")) for line in _copy(file, folder, copied)]
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        (folder / RECORD).write_text(json.dumps(copied, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"cannot write into {folder}: {reason}; choose another folder") from error
+    return said
+
+
+def _copy(file: Path, folder: Path, copied: dict[str, str]) -> list[str]:
+    new, name = file.read_bytes(), file.name
+    if copied.get(f"seen/{name}") == _hash(new) and (folder / name).exists():
+        return []  # this version was offered before
+    copied[f"seen/{name}"] = _hash(new)
+    if _untouched(folder / name, copied):
+        _put(folder / name, new, copied)
+        return []
+    if (folder / name).read_bytes() == new:
+        return []
+    beside = name.replace(".ipynb", ".new.ipynb")
+    if not _untouched(folder / beside, copied):
+        return [f"{name} has a newer version, but {beside} holds work of yours: rename it to get the new one"]
+    _put(folder / beside, new, copied)
+    return [f"{name} has a newer version: it is beside yours as {beside}; yours stays as it is"]
+
+
+def _untouched(file: Path, copied: dict[str, str]) -> bool:
+    """Is there no such file, or exactly what was copied there?"""
+    return not file.exists() or copied.get(file.name) == _hash(file.read_bytes())
+
+
+def _put(file: Path, content: bytes, copied: dict[str, str]) -> None:
+    file.write_bytes(content)
+    copied[file.name] = _hash(content)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_record(folder: Path) -> dict[str, str]:
+    """What was copied before; nothing where the record is missing or damaged, so that all is left alone."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return {str(name): str(digest) for name, digest in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+# JupyterLab ----------------------------------------------------------------------------------------
+
+
+def command(folder: Path, open_browser: bool = True, port: int | None = None) -> list[str]:
+    """The command that opens JupyterLab at the start page."""
+    options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{START}"]
+    options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    options += ["--LabApp.news_url=None"]
+    if not open_browser:
+        options.append("--no-browser")
+    if port is not None:
+        options += [f"--port={port}", "--ServerApp.port_retries=0"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")
+    return [sys.executable, "-m", "jupyterlab", *options]
+
+
+def environment() -> dict[str, str]:
+    """This environment's kernel comes before one of the same name in the user's home."""
+    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+
+
+def register_kernel() -> None:
+    """See to it that the kernel `python3`, which the lessons name, is this environment's Python."""
+    own = Path(sys.prefix) / "share" / "jupyter" / "kernels" / "python3" / "kernel.json"
+    if own.exists() or find_spec("ipykernel") is None:
+        return
+    from ipykernel.kernelspec import install
+
+    with suppress(OSError):  # a read-only environment: JupyterLab falls back to the Python it runs on
+        install(prefix=sys.prefix, kernel_name="python3")
+
+
+def is_free(port: int) -> bool:
+    """Does nothing listen on a local port?"""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

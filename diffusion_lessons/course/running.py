@@ -1,0 +1,244 @@
+"""Running an answer on the cases of its exercise, whatever the answer does."""
+
+import contextlib
+import dis
+import inspect
+import linecache
+import random
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FunctionType, TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffusion_lessons.course import limits
+from diffusion_lessons.course.compare import difference
+from diffusion_lessons.course.exercise import Case, Exercise
+from diffusion_lessons.course.outputs import Failure, Frame, Outputs, Ran
+from diffusion_lessons.course.values import Plain, plain
+
+PACKAGE = str(Path(__file__).parents[1])
+REPEAT_WITHIN = 1.0  # seconds: a case that took longer is not run a second time
+
+
+def run(
+    exercise: Exercise,
+    function: Any,
+    cases: Sequence[Case] | None,
+    seed: int,
+    timeout: float | None,
+    device: str,
+) -> Outputs:
+    """See `Exercise.run`."""
+    cases = exercise.cases if cases is None else cases
+    limit = exercise.timeout if timeout is None else timeout
+    name = str(getattr(function, "__name__", ""))
+    failure = before_calling(exercise, function)
+    if failure is not None:
+        return Outputs(exercise.id, seed, name, (Ran(cases[0].name, failure=failure),), device)
+    ran: list[Ran] = []
+    with random_state_kept():
+        for case in cases:
+            ran.append(_run_case(exercise, function, case, seed, limit, device, repeat=not ran))
+            if _kind(ran[-1]) == "timeout":
+                break  # the others would only take as long
+    return Outputs(exercise.id, seed, name, tuple(ran), device)
+
+
+def answers(exercise: Exercise, function: Callable[..., Any], cases: Sequence[Case], seed: int) -> Outputs:
+    """What a function of the bank's own gives: no limit, no second run, kept for the next time."""
+    key = (function, tuple((case.name, case.make) for case in cases), seed)
+    if key not in exercise._answers:
+        with random_state_kept():
+            ran = tuple(
+                _run_case(exercise, function, case, seed, None, "cpu", repeat=False) for case in cases
+            )
+        exercise._answers[key] = Outputs(exercise.id, seed, "", ran)
+    return exercise._answers[key]
+
+
+def _kind(ran: Ran) -> str:
+    return "" if ran.failure is None else ran.failure.kind
+
+
+def _run_case(
+    exercise: Exercise,
+    function: Callable[..., Any],
+    case: Case,
+    seed: int,
+    limit: float | None,
+    device: str,
+    repeat: bool,
+) -> Ran:
+    def once() -> tuple[limits.Called, Plain, tuple[str, ...]]:
+        inputs = moved(exercise.inputs(case, seed), device)
+        before = plain(inputs)
+        given = dict(inputs)  # the answer may rebind nothing of ours
+        call = exercise.call
+        called = limits.call(lambda: function(**given) if call is None else call(function, **given), limit)
+        value = None if called.stopped else plain(called.value)
+        after = plain(inputs) if not called.running else before
+        changed = tuple(key for key in before if difference(before[key], after[key], 0, 0) is not None)
+        return called, value, changed
+
+    called, value, mutated = once()
+    failure = _failure(function, called)
+    repeats = None
+    if repeat and failure is None and called.seconds < REPEAT_WITHIN:
+        again, second, _ = once()
+        same = again.error is None and not again.stopped
+        repeats = same and (value is second or difference(value, second, 1e-5, 1e-7) is None)
+    return Ran(case.name, value, failure, mutated, repeats, called.printed, called.seconds)
+
+
+def moved(inputs: dict[str, Any], device: str) -> dict[str, Any]:
+    """Inputs with their tensors on a device; levels and other objects stay as they are."""
+    return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """The global random numbers after this block are those there would have been without it."""
+    python, numbers = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
+
+
+# Before the call -----------------------------------------------------------------------------------
+
+
+def before_calling(exercise: Exercise, function: Any) -> Failure | None:
+    """What can be said of an answer without running it."""
+    wanted = "class" if inspect.isclass(exercise.reference) else "function"
+    if not callable(function) or inspect.isclass(function) != (wanted == "class"):
+        found = "class" if inspect.isclass(function) else type(function).__name__
+        return Failure("not callable", found, wanted)
+    if untouched(function):
+        return Failure("untouched")
+    sentence = signature_problem(exercise, function)
+    return Failure("signature", message=sentence) if sentence else None
+
+
+def untouched(function: Callable[..., Any]) -> bool:
+    """Nothing stands in the body: `pass`, `...`, or a docstring alone."""
+    if inspect.isclass(function):
+        return not any(isinstance(each, FunctionType) for each in vars(function).values())
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    empty = {"RESUME", "NOP", "RETURN_VALUE", "LOAD_CONST", "RETURN_CONST", "COPY_FREE_VARS"}
+    lines = list(dis.get_instructions(code))
+    return all(
+        line.opname in empty and (line.opname not in ("LOAD_CONST", "RETURN_CONST") or line.argval is None)
+        for line in lines
+    )
+
+
+def signature_problem(exercise: Exercise, function: Callable[..., Any]) -> str | None:
+    """How the arguments of an answer differ from those it will be called with, in a sentence."""
+    wanted = _parameters(exercise.reference)
+    found = _parameters(function)
+    if wanted is None or found is None or inspect.isclass(function):
+        return None  # built-ins without a signature; a class shows it when it is made
+    positional = [name for name, each in found.items() if each.kind in (each.POSITIONAL_ONLY, *NAMED)]
+    takes_all = {each.kind for each in found.values()} >= {inspect.Parameter.VAR_POSITIONAL}
+    takes_names = any(each.kind == each.VAR_KEYWORD for each in found.values())
+    names = [name for name, each in wanted.items() if each.kind in NAMED]
+    written = f"{exercise.name}({', '.join(names)})"
+    missing = [] if takes_names else [name for name in names if name not in found]
+    extra = [
+        name
+        for name, each in found.items()
+        if name not in names and each.default is each.empty and each.kind in NAMED
+    ]
+    if len(missing) == 1 and len(extra) == 1:
+        return f"The argument `{extra[0]}` should be called `{missing[0]}`: the lesson calls {written}."
+    if missing:
+        return f"Your function has no argument {_list(missing)}: the lesson calls {written}."
+    if extra:
+        return (
+            f"Your function asks for {_list(extra)} too, which nobody gives it: the lesson calls {written}."
+        )
+    shared = [name for name in positional if name in names]
+    if not takes_all and shared != [name for name in names if name in shared]:
+        return f"The arguments of your function are in another order: the lesson calls {written}."
+    return None
+
+
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
+def _list(names: list[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+# After the call ------------------------------------------------------------------------------------
+
+
+def _failure(function: Callable[..., Any], called: limits.Called) -> Failure | None:
+    if called.stopped:
+        return Failure("timeout", running=called.running)
+    error = called.error
+    if error is None:
+        return None
+    frames = own_frames(error.__traceback__)
+    last = _last_file(error.__traceback__)
+    unwritten = isinstance(error, NotImplementedError) and last is not None and not foreign(last)
+    return Failure(
+        "not implemented" if unwritten else "exception", type(error).__name__, _text(error), frames
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:1000]
+    except Exception:
+        return ""
+
+
+def own_frames(traceback: TracebackType | None) -> tuple[Frame, ...]:
+    """The student's own lines of a traceback, at most the outermost two and the innermost two."""
+    frames = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not foreign(code.co_filename):
+            text = linecache.getline(code.co_filename, traceback.tb_lineno).strip()
+            frames.append(Frame(traceback.tb_lineno, text[:300], code.co_name))
+        traceback = traceback.tb_next
+    return tuple(frames if len(frames) <= 4 else frames[:2] + frames[-2:])
+
+
+def _last_file(traceback: TracebackType | None) -> str | None:
+    name = None
+    while traceback is not None:
+        name, traceback = traceback.tb_frame.f_code.co_filename, traceback.tb_next
+    return name
+
+
+def foreign(filename: str) -> bool:
+    """Is this file ours, Python's or a library's, and so not the student's?"""
+    return filename.startswith(_foreign_folders()) or filename.startswith("<frozen")
+
+
+def _foreign_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    folders = [PACKAGE, *(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))]
+    folders += site.getsitepackages() if hasattr(site, "getsitepackages") else []
+    return tuple(folder for folder in folders if folder and folder not in ("/", sys.prefix))

@@ -1,0 +1,190 @@
+"""Controls that ask the kernel: a function drawn again for each setting, cached, with errors in the page.
+
+`live(draw, schedule=["linear", "cosine"], steps=[10, 25, 50])` shows one control for each argument.
+Every result is kept, so a setting seen before answers at once. Where the first result takes longer
+than a second, all of them are computed before anything is shown. Without ipywidgets, and in an
+exported page, the first result stays as a picture.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
+from math import prod
+from typing import Any
+
+from diffusion_lessons.course.widgets.figures import Picture, picture
+from diffusion_lessons.course.widgets.page import error_box, markup
+from diffusion_lessons.course.widgets.scrubber import Scrubber
+from diffusion_lessons.errors import unknown
+
+Result = Picture | Scrubber
+MAX_SETTINGS = 200
+SLOW = 1.0  # seconds: an answer may take no longer
+PATIENCE = 120.0  # seconds that computing all settings in advance may take
+
+
+class Live:
+    """A drawing with controls; arguments as for `live`."""
+
+    def __init__(
+        self,
+        draw: Callable[..., Any],
+        alt: str | Callable[..., str] | None,
+        start: Mapping[str, Any] | None,
+        controls: Mapping[str, Iterable[Any]],
+    ) -> None:
+        self.draw, self.alt = draw, alt
+        self.choices = {name: _labelled(name, values) for name, values in controls.items()}
+        count = prod(len(choices) for choices in self.choices.values())
+        if not self.choices or count > MAX_SETTINGS:
+            raise ValueError(f"expected controls with 2 to {MAX_SETTINGS} settings together, got {count}")
+        self.start = {name: next(iter(choices)) for name, choices in self.choices.items()}
+        for name, value in (start or {}).items():
+            if name not in self.choices:
+                raise unknown("control", name, self.choices)
+            self.start[name] = _label(value)
+            if self.start[name] not in self.choices[name]:
+                raise unknown(f"value of {name}", value, self.choices[name])
+        self.seen: dict[tuple[str, ...], Result] = {}
+        before = time.perf_counter()
+        self.first = self.result(self.start)
+        took = time.perf_counter() - before
+        if SLOW < took <= PATIENCE / count:
+            for labels in product(*self.choices.values()):
+                self.result(dict(zip(self.choices, labels, strict=True)))
+
+    def result(self, labels: Mapping[str, str]) -> Result:
+        """The drawing for one setting, computed once."""
+        key = tuple(labels[name] for name in self.choices)
+        if key not in self.seen:
+            values = {name: self.choices[name][labels[name]] for name in self.choices}
+            self.seen[key] = self._finished(self.draw(**values), values)
+        return self.seen[key]
+
+    def _finished(self, drawn: Any, values: Mapping[str, Any]) -> Result:
+        if isinstance(drawn, (Picture, Scrubber)):
+            return drawn
+        if hasattr(drawn, "savefig"):
+            alt = self.alt(**values) if callable(self.alt) else self.alt
+            setting = ", ".join(f"{name} {_label(value)}" for name, value in values.items())
+            return picture(drawn, f"{alt or ''} Setting: {setting}." if alt else "")
+        raise ValueError(
+            f"the function must return a Figure, Picture or Scrubber, got {type(drawn).__name__}"
+        )
+
+    def _repr_html_(self) -> str:
+        """The first result, for pages without a kernel."""
+        names = ", ".join(f"{name} ({', '.join(choices)})" for name, choices in self.choices.items())
+        return f"{self.first._repr_html_()}<p><em>With a running kernel, change: {markup(names)}.</em></p>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        try:
+            view = self.widget()._repr_mimebundle_()
+        except ImportError:
+            return bundle
+        data = view[0] if isinstance(view, tuple) else view
+        return {**data, **bundle}  # JupyterLab prefers the widget; `freeze` drops it for exported pages
+
+    def __repr__(self) -> str:
+        return f"Live({', '.join(self.choices)}): {self.first!r}"
+
+    def widget(self) -> Any:
+        """The controls, the busy mark and the drawing as one ipywidget.
+
+        Raises:
+            ImportError: ipywidgets (or anywidget, for scrubbers) is not installed.
+        """
+        import ipywidgets
+
+        controls = {name: _control(name, list(c), self.start[name]) for name, c in self.choices.items()}
+        status, failure, view = ipywidgets.HTML(_status("ready")), ipywidgets.HTML(), _view(self.first)
+
+        def answer(_: Any) -> None:
+            status.value = _status("computing …", busy=True)
+            before = time.perf_counter()
+            try:
+                _update(view, self.result({name: control.value for name, control in controls.items()}))
+                failure.value = ""
+                status.value = _status(f"ready ({time.perf_counter() - before:.2f} s)")
+            except Exception as error:  # whatever the drawing raises belongs in the page
+                failure.value = error_box(error, "This setting")
+                status.value = _status("the picture below is that of the setting before")
+
+        for control in controls.values():
+            control.observe(answer, names="value")
+        return ipywidgets.VBox([*controls.values(), status, failure, view])
+
+
+def live(
+    draw: Callable[..., Any],
+    alt: str | Callable[..., str] | None = None,
+    start: Mapping[str, Any] | None = None,
+    **controls: Iterable[Any],
+) -> Live:
+    """Draw again for each setting of some controls, in the kernel.
+
+    Args:
+        draw: called with one value for each control; returns a matplotlib Figure, a Picture or a
+            Scrubber (which keeps its frame from one setting to the next).
+        alt: what a Figure shows, a text or a function of the same values; the setting is added.
+        start: values shown first; else the first of each control.
+        **controls: the values of each argument: numbers make a slider, texts make buttons.
+
+    Raises:
+        ValueError: no or too many settings, an unknown start, or no alt text.
+    """
+    return Live(draw, alt, start, controls)
+
+
+def _label(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _labelled(name: str, values: Iterable[Any]) -> dict[str, Any]:
+    listed = list(values) if not isinstance(values, str) else [values]
+    labelled = {_label(value): value for value in listed}
+    if not listed or len(labelled) < len(listed):
+        raise ValueError(f"the control {name!r} needs values that can be told apart, got {listed}")
+    return labelled
+
+
+def _control(name: str, labels: list[str], value: str) -> Any:
+    import ipywidgets
+
+    wide = {"description_width": "initial"}
+    description = name.replace("_", " ")
+    if all(_is_number(label) for label in labels):
+        return ipywidgets.SelectionSlider(
+            options=labels, value=value, description=description, style=wide, continuous_update=False
+        )
+    kind = ipywidgets.ToggleButtons if len(labels) <= 6 else ipywidgets.Dropdown
+    return kind(options=labels, value=value, description=description, style=wide)
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
+
+
+def _status(text: str, busy: bool = False) -> str:
+    mark = "⏳ " if busy else ""
+    return f'<span role="status" aria-busy="{str(busy).lower()}">{mark}{text}</span>'
+
+
+def _view(result: Result) -> Any:
+    import ipywidgets
+
+    return result.widget() if isinstance(result, Scrubber) else ipywidgets.HTML(result._repr_html_())
+
+
+def _update(view: Any, result: Result) -> None:
+    if isinstance(result, Scrubber) != hasattr(view, "update"):
+        raise ValueError("the function must return the same kind of result for every setting")
+    if isinstance(result, Scrubber):
+        view.update(result)
+    else:
+        view.value = result._repr_html_()

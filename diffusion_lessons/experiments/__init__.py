@@ -1,0 +1,134 @@
+"""Long measurements, one command each: `diffusion-lessons experiment NAME`.
+
+An experiment is a list of settings and a function that measures one of them. Each row is written
+to the result file as soon as it is measured, so that a stopped run goes on where it was.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from diffusion_lessons.errors import unknown
+from diffusion_lessons.files import whole, writable
+from diffusion_lessons.machine import hardware, versions
+
+Row = dict[str, Any]
+
+MODULES = {"steps-by-eta": "steps_by_eta"}  # name on the command line -> module of this package
+RECORDED = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A measurement over a list of settings.
+
+    Args:
+        name: as on the command line, and of the result file.
+        title: what is measured, in words.
+        columns: of the table that is printed at the end.
+        settings: options -> one dict a row; cheap ones first.
+        prepare: options -> whatever all rows share (a model, reference statistics).
+        measure: (what `prepare` made, settings of the row, options) -> the row's figures.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    settings: Callable[[Row], list[Row]]
+    prepare: Callable[[Row], Any]
+    measure: Callable[[Any, Row, Row], Row]
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        ValueError: there is none; names the nearest.
+    """
+    if name not in MODULES:
+        raise unknown("experiment", name, MODULES)
+    return import_module(f"{__name__}.{MODULES[name]}").EXPERIMENT
+
+
+def recorded(name: str) -> Row:
+    """The recorded result of an experiment: its options, hardware, versions, and rows.
+
+    Raises:
+        ValueError: no result is bundled; names the command that makes one.
+    """
+    find(name)
+    file = RECORDED / f"{name}.json"
+    if not file.exists():
+        raise ValueError(f"no recorded result of {name!r}: make one with diffusion-lessons experiment {name}")
+    return json.loads(file.read_text())
+
+
+def run(experiment: Experiment, file: Path, options: Row) -> Row:
+    """Measure every setting that the result file does not hold yet.
+
+    Args:
+        file: the result file, JSON; made, or gone on with where its options are these.
+        options: of the run: model, seed, n, device. Kept in the file.
+
+    Returns:
+        What the file holds at the end.
+
+    Raises:
+        ValueError: the file belongs to another run, or cannot be read or written.
+    """
+    writable(file.parent)
+    result = _begun(experiment, file, options)
+    done = [row["settings"] for row in result["rows"]]
+    missing = [settings for settings in experiment.settings(options) if settings not in done]
+    shared = experiment.prepare(options) if missing else None
+    for settings in tqdm(missing, desc=experiment.name, unit="row"):
+        started = time.perf_counter()
+        figures = experiment.measure(shared, settings, options)
+        seconds = round(time.perf_counter() - started, 2)
+        result["rows"].append({"settings": settings, **figures, "seconds": seconds})
+        with whole(file) as partial:
+            partial.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _begun(experiment: Experiment, file: Path, options: Row) -> Row:
+    """The result as far as it was measured, or an empty one."""
+    fresh = {
+        "experiment": experiment.name,
+        "title": experiment.title,
+        "options": options,
+        "hardware": hardware(options.get("device") or "cpu"),
+        "versions": versions(),
+        "rows": [],
+    }
+    if not file.exists():
+        return fresh
+    try:
+        result = json.loads(file.read_text())
+        same = result["experiment"] == experiment.name and result["options"] == options
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is no result file of an experiment: move it or name another --out"
+        ) from error
+    if not same:
+        raise ValueError(f"{file} holds a run with other options ({result['options']}): name another --out")
+    return result
+
+
+def table(experiment: Experiment, result: Row) -> str:
+    """The rows as text, one line each."""
+    lines = ["  ".join(f"{column:>12}" for column in experiment.columns)]
+    for row in result["rows"]:
+        cells = {**row["settings"], **row}
+        lines.append("  ".join(f"{_cell(cells.get(column)):>12}" for column in experiment.columns))
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

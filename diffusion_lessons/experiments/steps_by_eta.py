@@ -1,0 +1,64 @@
+"""Fréchet distance over the number of steps and η: the table of DDIM (Song et al. 2021, table 1).
+
+η = 0 is DDIM, η = 1 ancestral sampling with the posterior's variance, and "large" the variance σ̂
+of the forward step, which DDPM used with 1000 steps.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.generate import default_device, generate, labels_for
+from diffusion_lessons.metrics import evaluate
+from diffusion_lessons.samplers import ddim_step, ddpm_step
+
+STEPS = (5, 10, 20, 50, 100, 250, 1000)
+NOISE = {
+    "0": partial(ddim_step, eta=0.0),
+    "0.5": partial(ddim_step, eta=0.5),
+    "1": partial(ddim_step, eta=1.0),
+    "large": partial(ddpm_step, variance="large"),
+}
+
+
+def settings(options: Row) -> list[Row]:
+    return [{"steps": steps, "eta": eta} for steps in STEPS for eta in NOISE]
+
+
+def prepare(options: Row) -> Any:
+    from diffusion_lessons.cli import open_model
+
+    return open_model(options["model"])
+
+
+def measure(model: Any, row: Row, options: Row) -> Row:
+    """Sample without guidance (scale 1), so that only the sampler differs between rows."""
+    pictures = generate(
+        model,
+        labels_for(model, options["n"]),
+        n=options["n"],
+        seed=options["seed"],
+        device=torch.device(options["device"] or default_device()),
+        steps=row["steps"],
+        guidance=1.0,
+        step=NOISE[row["eta"]],
+    )
+    result = evaluate(pictures, labels_for(model, options["n"]), model.recipe["data"])
+    frechet = result["frechet"]
+    return {
+        "frechet": frechet["value"],
+        "uncertainty": frechet["uncertainty"],
+        "accuracy": result["accuracy"]["value"],
+    }
+
+
+EXPERIMENT = Experiment(
+    "steps-by-eta",
+    "Fréchet distance over steps and η (DDIM, table 1)",
+    ("steps", "eta", "frechet", "uncertainty", "accuracy", "seconds"),
+    settings,
+    prepare,
+    measure,
+)

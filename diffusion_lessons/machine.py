@@ -1,0 +1,47 @@
+"""What a figure was measured on: hardware and versions, as plain values for cards and result files."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def hardware(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The processor, its cores and the GPU in use.
+
+    Args:
+        device: where the work ran.
+    """
+    facts: dict[str, Any] = {"processor": processor(), "cores": cores(), "system": platform.system()}
+    if torch.device(device).type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    elif torch.device(device).type == "mps":
+        facts["gpu"] = "Apple GPU"
+    return facts
+
+
+def processor() -> str:
+    """The processor's name, as its maker writes it where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, torch, this package and others that are installed."""
+    found = {"python": platform.python_version()}
+    for package in ("diffusion-lessons", "torch", "numpy", *packages):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

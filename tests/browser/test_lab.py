@@ -1,0 +1,207 @@
+"""JupyterLab in a real browser: everything that we draw, run, played, answered and left without a kernel."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import nbformat
+import pytest
+import torch
+from browser_harness import JupyterLab, NotebookPage, pixels, serious
+from conftest import SETUP, lesson
+
+from diffusion_lessons import Estimate, trajectory
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def notebook(browser: Any, lab: JupyterLab) -> Iterator[NotebookPage]:
+    """The lesson, opened and run once; the tests of this file follow one another on it."""
+    with lab.notebook(browser, "lesson.ipynb") as opened:
+        opened.run_all()
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Any]:
+    """x at each of the 11 levels as red values, row by row, computed without our drawing code."""
+    names: dict[str, Any] = {}
+    exec(SETUP, names)
+    x0, noise, path = names["x0"], names["noise"], names["path"]
+
+    def exact(x: torch.Tensor, level: Any, condition: Any = None) -> Estimate:
+        return Estimate.from_x0(x0, x, level)
+
+    frames = []
+    for _, x, _ in trajectory(exact, noise, path.levels(10)):
+        tiled = torch.cat([x[0, 0], x[1, 0]], dim=1)  # (28, 56)
+        frames.append(((tiled.double() + 1) * 127.5).clamp(0, 255).round().long().flatten().tolist())
+    return frames
+
+
+def scrubber(notebook: NotebookPage) -> Any:
+    root = notebook.output(2).locator(".dl-scrub[data-ready=true]")
+    root.wait_for()
+    root.scroll_into_view_if_needed()
+    return root
+
+
+def test_run_all_ends_without_an_error(notebook: NotebookPage) -> None:
+    assert notebook.errors() == []
+    assert all(cell["execution_count"] for cell in notebook.cells() if cell["cell_type"] == "code")
+
+
+@pytest.mark.parametrize("frame", [0, 5, 10])
+def test_scrubber_draws_the_pixels_of_its_frame(
+    notebook: NotebookPage, expected: list[Any], frame: int
+) -> None:
+    root = scrubber(notebook)
+    root.locator("input").fill(str(frame))
+    drawn = pixels(root.locator("canvas").first)
+    assert len(drawn) == 28 * 56
+    assert max(abs(a - b) for a, b in zip(drawn, expected[frame], strict=True)) <= 1
+    assert drawn != expected[(frame + 1) % 11]
+
+
+def test_scrubber_answers_to_the_keyboard(notebook: NotebookPage) -> None:
+    root, keyboard = scrubber(notebook), notebook.page.keyboard
+    slider, caption = root.locator("input"), root.locator("output")
+    slider.focus()
+    keyboard.press("Home")
+    assert caption.inner_text().startswith("t = 1000 · ᾱ_t = 4.0e−05 · SNR = 4.04e−05 (−43.9 dB)")
+    for key, frame in [("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 10), ("Home", 0)]:
+        keyboard.press(key)
+        assert root.get_attribute("data-frame") == str(frame), key
+        assert slider.get_attribute("aria-valuetext") == caption.inner_text()
+    keyboard.press("End")
+    assert caption.inner_text() == "t = 0 · ᾱ_t = 1.0000 · SNR = ∞"
+    keyboard.press("Home")
+    keyboard.press("Space")
+    notebook.page.wait_for_function("() => document.querySelector('.dl-scrub').dataset.frame > 2")
+    keyboard.press("Space")
+    assert "Play" in root.locator("button").first.inner_text()
+    assert slider.evaluate("slider => slider === document.activeElement")
+
+
+def test_the_next_frame_comes_within_17_ms(notebook: NotebookPage, record_property: Any) -> None:
+    """All panels drawn in the event itself: the frame is on the screen at the next refresh."""
+    spent = scrubber(notebook).evaluate(
+        """async (root) => {
+            const slider = root.querySelector('input'), spent = [];
+            for (let k = 0; k < 60; k++) {
+                await new Promise(requestAnimationFrame);
+                const before = performance.now();
+                slider.value = k % 11;
+                slider.dispatchEvent(new Event('input'));
+                spent.push(performance.now() - before);
+            }
+            return spent.sort((a, b) => a - b);
+        }"""
+    )
+    record_property("median_ms", spent[30])
+    record_property("slowest_ms", spent[-1])
+    print(f"frame drawn in {spent[30]:.2f} ms (median of 60), {spent[-1]:.2f} ms at most")
+    assert spent[30] < 17
+
+
+def test_quiz_answers_to_the_keyboard_and_explains(notebook: NotebookPage) -> None:
+    output = notebook.output(4)
+    output.scroll_into_view_if_needed()
+    wrong, right = output.locator("details").nth(0), output.locator("details").nth(1)
+    assert not wrong.locator("div").is_visible()
+    wrong.locator("summary").focus()
+    notebook.page.keyboard.press("Enter")
+    assert wrong.locator("div").inner_text() == "No. At t = 0 nothing has been added: the signal is whole."
+    assert notebook.page.locator(".jp-Notebook.jp-mod-editMode").count() == 0
+    notebook.page.keyboard.press("Tab")
+    notebook.page.keyboard.press("Space")
+    assert right.locator("div").inner_text() == "Right. The product of no factors is 1."
+    notebook.screenshot("lab_quiz")
+
+
+def test_live_answers_and_shows_errors_in_the_page(notebook: NotebookPage) -> None:
+    output = notebook.output(8)
+    output.scroll_into_view_if_needed()
+    picture, status = output.locator("img"), output.locator("[role=status]")
+    picture.wait_for()
+    first = picture.get_attribute("src")
+    assert picture.get_attribute("alt") == "A power of x. Setting: power 1, shape even."
+    slider = output.locator("[role=slider]")
+    slider.focus()
+    notebook.page.keyboard.press("ArrowRight")
+    output.locator("img[alt*='power 2']").wait_for()
+    assert picture.get_attribute("src") != first
+    notebook.page.keyboard.press("ArrowRight")
+    output.locator("[role=alert]").wait_for()
+    assert "ZeroDivisionError: power three is planted" in output.locator("[role=alert]").inner_text()
+    assert "setting before" in status.inner_text()
+    notebook.screenshot("lab_live")
+    notebook.page.keyboard.press("ArrowLeft")
+    output.locator("[role=alert]").wait_for(state="detached")
+    output.get_by_role("button", name="odd").click()
+    output.locator("img[alt*='shape odd']").wait_for()
+
+
+def test_live_scrubber_keeps_its_frame_from_one_setting_to_the_next(notebook: NotebookPage) -> None:
+    output = notebook.output(9)
+    output.scroll_into_view_if_needed()
+    root = output.locator(".dl-scrub[data-ready=true]")
+    root.wait_for()
+    root.locator("input").focus()
+    notebook.page.keyboard.press("End")
+    assert set(pixels(root.locator("canvas"))) == {255}
+    output.locator("[role=slider]").focus()
+    notebook.page.keyboard.press("ArrowRight")
+    notebook.page.wait_for_function(
+        """() => [...document.querySelectorAll('.jp-OutputArea .dl-scrub canvas')].at(-1)
+                 .getContext('2d').getImageData(0, 0, 1, 1).data[0] === 191"""
+    )
+    assert root.get_attribute("data-frame") == "4"
+
+
+def test_everything_drawn_has_alt_text_or_a_name(notebook: NotebookPage, axe: str) -> None:
+    assert serious(notebook.page, axe, ".jp-OutputArea-output .dl-scrub, .dl-quiz") == []
+    alts = notebook.page.locator(".jp-OutputArea-output img").evaluate_all("all => all.map(i => i.alt)")
+    assert len(alts) >= 4
+    assert all(len(alt) > 10 for alt in alts)
+
+
+def test_scrubber_and_quiz_outlive_the_kernel(notebook: NotebookPage, expected: list[Any]) -> None:
+    notebook.shut_down_kernel()
+    root = scrubber(notebook)
+    root.locator("input").focus()
+    notebook.page.keyboard.press("Home")
+    notebook.page.keyboard.press("ArrowRight")
+    drawn = pixels(root.locator("canvas").first)
+    assert max(abs(a - b) for a, b in zip(drawn, expected[1], strict=True)) <= 1
+    summary = notebook.output(5).locator("summary").first
+    summary.click()
+    assert notebook.output(5).locator("details[open]").count() == 1
+    notebook.screenshot("lab_without_kernel")
+
+
+def test_reopened_without_trust_the_strip_and_the_quiz_remain(
+    browser: Any, lab: JupyterLab, executed: Any
+) -> None:
+    (lab.folder / "downloaded.ipynb").write_bytes(executed.read_bytes())
+    with lab.notebook(browser, "downloaded.ipynb") as opened:
+        strip = opened.output(2).locator("img")
+        strip.wait_for()
+        assert strip.get_attribute("alt") == "Noise turns into two ramps in ten steps."
+        assert opened.output(2).locator("canvas").count() == 0
+        opened.output(4).locator("summary").first.click()
+        assert opened.output(4).locator("details[open]").inner_text().count("No. At t = 0") == 1
+        opened.output(4).locator("summary").nth(1).focus()
+        opened.page.keyboard.press("Space")
+        assert opened.output(4).locator("details[open]").count() == 2
+        opened.screenshot("lab_untrusted")
+
+
+def test_a_cell_can_be_edited_and_its_output_read(browser: Any, lab: JupyterLab) -> None:
+    made = lesson()
+    made.cells = [nbformat.v4.new_code_cell("pass", id="one")]
+    nbformat.write(made, lab.folder / "small.ipynb")
+    with lab.notebook(browser, "small.ipynb") as opened:
+        assert opened.edit_and_run(opened.find("pass"), "print(6 * 7)").strip() == "42"
+        opened.edit_and_run(0, "1 / 0")
+        assert opened.errors() == ["cell 0: ZeroDivisionError: division by zero"]
