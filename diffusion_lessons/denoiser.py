@@ -9,7 +9,7 @@ from diffusion_lessons.targets import Estimate, Target
 
 Condition = Tensor | dict[str, Tensor] | None
 
-__all__ = ["Condition", "Denoiser", "Estimate", "NetworkDenoiser"]
+__all__ = ["Condition", "Denoiser", "Estimate", "NetworkDenoiser", "network_time"]
 
 
 class Denoiser(Protocol):
@@ -38,8 +38,7 @@ class NetworkDenoiser:
         self.target = target
 
     def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
-        time = cast(self.path.network_time(level.t), x).to(x.device, non_blocking=True)
-        return self.target.solve(self.network(x, time.flatten().expand(len(x)), condition), x, level)
+        return self.target.solve(self.network(x, network_time(self.path, level, x), condition), x, level)
 
     def null_condition(self, batch: int) -> Condition:
         """The condition of `batch` rows that means "no condition"."""
@@ -50,3 +49,8 @@ class NetworkDenoiser:
                 "needs a network that was also trained without its condition"
             )
         return null_condition(batch)
+
+
+def network_time(path: Path, level: Level, x: Tensor) -> Tensor:
+    """What a network is told of a level: (B,) in the dtype and on the device of x (B, ...)."""
+    return cast(path.network_time(level.t), x).to(x.device, non_blocking=True).flatten().expand(len(x))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
-from diffusion_lessons.paths import Level
+from diffusion_lessons.paths import Level, cast
 from diffusion_lessons.targets import Estimate
 
 Scale = float | Callable[[Level], float]
@@ -97,15 +97,23 @@ class ClassifierGuidance:
         if self.scale == 0 or bool((level.alpha == 0).all()):
             return plain, plain
         labels = condition["label"] if isinstance(condition, dict) else condition
-        if labels is None:
-            raise ValueError("classifier guidance needs the wanted labels, got None: pass condition=labels")
+        if labels is None or labels.shape != (len(x),):
+            given = None if labels is None else f"shape {tuple(labels.shape)}"
+            raise ValueError(
+                f"classifier guidance needs one wanted label a sample, got {given}: pass condition=labels"
+            )
+        if torch.is_inference_mode_enabled():
+            raise ValueError(
+                "classifier guidance needs gradients, which inference_mode rules out: use no_grad instead"
+            )
         with torch.enable_grad():
             point = x.detach().requires_grad_()
             log_p = self.classifier(point, level).log_softmax(-1)
             (gradient,) = torch.autograd.grad(log_p.gather(-1, labels[:, None]).sum(), point)
-        alpha, sigma = level.like(x)
-        x0 = plain.x0 + self.scale * sigma**2 / alpha * gradient
-        return Estimate(x0, plain.eps - self.scale * sigma * gradient), plain
+        strength = self.scale * level.sigma * (level.alpha > 0)
+        ratio = level.sigma / torch.where(level.alpha > 0, level.alpha, 1.0)
+        x0 = plain.x0 + cast(strength * ratio, x) * gradient
+        return Estimate(x0, plain.eps - cast(strength, x) * gradient), plain
 
 
 class Rescale:
@@ -123,7 +131,8 @@ class Rescale:
 
     def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
         guided, plain = self.guidance.with_plain(x, level, condition)
-        factor = _spread(plain.x0) / _spread(guided.x0)
+        spread = _spread(guided.x0)
+        factor = torch.where(spread > 0, _spread(plain.x0) / spread, 1.0)  # one entry has no spread
         return Estimate.from_x0(guided.x0 * torch.lerp(torch.ones_like(factor), factor, self.phi), x, level)
 
 
@@ -146,7 +155,7 @@ class Clip:
 
 def _spread(x: Tensor) -> Tensor:
     """Standard deviation of each sample, shaped to multiply x."""
-    return x.flatten(1).std(1).view(-1, *[1] * (x.ndim - 1))
+    return x.flatten(1).std(1, correction=0).view(-1, *[1] * (x.ndim - 1))
 
 
 def _checked_scale(scale: float) -> float:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.denoiser import Condition, Denoiser
-from diffusion_lessons.paths import Level, Path, add_noise, posterior
+from diffusion_lessons.denoiser import Condition, Denoiser, network_time
+from diffusion_lessons.paths import Level, Path, add_noise, posterior, same_shape
 from diffusion_lessons.targets import Target
 
 Weight = Callable[[Level], Tensor]
@@ -84,8 +84,8 @@ def diffusion_loss(
         (B,) losses.
     """
     level = path(t)
-    time = path.network_time(level.t).to(x0.dtype).to(x0.device, non_blocking=True)
-    output = network(add_noise(x0, noise, level), time, condition)
+    output = network(add_noise(x0, noise, level), network_time(path, level, x0), condition)
+    same_shape("the network's output and x0", output, x0)
     error = (output.float() - target.of(x0, noise, level).float()).square().flatten(1).mean(1)
     if weight is None:
         return error

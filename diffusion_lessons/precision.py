@@ -214,7 +214,7 @@ def gradients(
         for name, p in network.named_parameters()
     }
     network.zero_grad(set_to_none=True)
-    return float(loss), found
+    return float(loss.detach()), found
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def name() -> str:
 
 
 def steps(full: int, at_least: int = 2) -> int:
-    """Training or sampling steps under the budget.
+    """Training steps under the budget.
 
     Args:
         full: steps at `full`, as published.
@@ -43,7 +43,7 @@ def steps(full: int, at_least: int = 2) -> int:
 
 
 def samples(full: int, at_least: int = 8) -> int:
-    """Samples drawn or measured under the budget. Arguments as `steps`."""
+    """Samples drawn, or measured, under the budget. Arguments as `steps`."""
     return _scaled(full, SAMPLES[name()], at_least)
 
 

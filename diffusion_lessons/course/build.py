@@ -111,33 +111,40 @@ def made_student(lesson: Lesson, context: Context) -> nbformat.NotebookNode:
 
 
 def made_solved(
-    lesson: Lesson, context: Context, old: nbformat.NotebookNode | None, threads: int = 2
-) -> tuple[nbformat.NotebookNode, float | None]:
-    """The solved notebook with outputs, and the seconds it took where it had to be executed.
+    lesson: Lesson, context: Context, old: nbformat.NotebookNode | None, threads: int = 2, timed: bool = False
+) -> tuple[nbformat.NotebookNode, execute.Measured | None]:
+    """The solved notebook with outputs, and the time it took where it had to be executed.
 
     Raises:
         Refused: a cell raised, never ended, or left outputs that break a rule.
     """
-    solved, seconds = solved_notebook(lesson, context), None
+    solved, measured = solved_notebook(lesson, context), None
     if (
         old is not None
         and old.metadata.get(KEY, {}).get("code_sha256") == solved.metadata[KEY]["code_sha256"]
     ):
         take_outputs(solved, old)
     else:
+        machine = execute.machine(threads) if timed else {}
         try:
             seconds = execute.run(solved, threads)
         except execute.Failed as failed:
             line = lesson.cells[failed.cell].line
             raise Refused([lesson.problem(line, "execution", str(failed))]) from None
-    problems = rules.solved_problems(lesson, solved, seconds)
+        measured = execute.Measured(seconds, machine)
+    problems = rules.solved_problems(lesson, solved)
     if problems:
         raise Refused(problems)
-    return solved, seconds
+    return solved, measured
 
 
 def build(
-    file: Path, context: Context, student_only: bool = False, threads: int = 2, timed: bool = True
+    file: Path,
+    context: Context,
+    student_only: bool = False,
+    threads: int = 2,
+    timed: bool = True,
+    again: bool = False,
 ) -> list[str]:
     """Build one lesson and return one line for each file; where it is refused nothing is written.
 
@@ -146,26 +153,28 @@ def build(
         context: from `context_of`.
         student_only: make no solved notebook.
         threads: torch threads to execute with.
-        timed: record the run time.
+        timed: record the run time, unless the machine was busy with something else.
+        again: execute even where the code has not changed.
 
     Raises:
         Refused: with all that is wrong.
     """
     lesson = read(file)
     files = Files.of(lesson, context.root)
-    context = with_old_pictures(context, files)
+    context = with_old_pictures(replace(context, timings=render.read_timings(context.root)), files)
     student = made_student(lesson, context)
     if student_only:
         return [_line(files.student, write(files.student, text_of(student)))]
-    solved, seconds = made_solved(lesson, context, read_notebook(files.solved), threads)
-    if seconds is not None and timed:
-        context = replace(context, timings=record(context.root, lesson, seconds))
+    old = None if again else read_notebook(files.solved)
+    solved, measured = made_solved(lesson, context, old, threads, timed)
+    if measured is not None and timed:
+        context = replace(context, timings=record(context.root, lesson, measured))
         student, executed = student_notebook(lesson, context), solved
         solved = solved_notebook(lesson, context)
         take_outputs(solved, executed)
     return [
         _line(files.student, write(files.student, text_of(student))),
-        _line(files.solved, write(files.solved, text_of(solved)), seconds),
+        _line(files.solved, write(files.solved, text_of(solved)), measured),
     ]
 
 
@@ -174,17 +183,18 @@ def with_old_pictures(context: Context, files: Files) -> Context:
     return replace(context, old=render.pictures_in(read_notebook(files.student) or {}))
 
 
-def record(root: Path, lesson: Lesson, seconds: float) -> dict[str, Any]:
-    """Put a run time, with what it depends on, into solutions/timings.json; returns all of that file."""
-    timings = render.read_timings(root)
-    measured = {"seconds": round(seconds, 1), **execute.machine()}
-    timings.setdefault("lessons", {})[lesson.stem] = measured
-    if lesson.number == "00":
-        from diffusion_lessons.course.start import images_per_second
+def record(root: Path, lesson: Lesson, measured: execute.Measured) -> dict[str, Any]:
+    """Put a run time, with what it depends on, into solutions/timings.json; returns all of that file.
 
-        timings["machine"] = {"images_per_second": round(images_per_second()), **execute.machine()}
+    A time that was taken on a busy machine is not stated, nor is that of the code before.
+    """
+    before = render.read_timings(root)
+    timings = {stem: entry for stem, entry in before.items() if stem != lesson.stem}
+    if not measured.busy:
+        timings[lesson.stem] = {"seconds": round(measured.seconds, 1), **measured.machine}
     text = json.dumps(timings, indent=1, sort_keys=True, ensure_ascii=False)
-    write(root / "solutions" / "timings.json", text + "\n")
+    if timings != before:
+        write(root / "solutions" / "timings.json", text + "\n")
     return timings
 
 
@@ -215,7 +225,7 @@ def check(file: Path, context: Context) -> list[Problem]:
     if solved.metadata.get(KEY) != fresh.metadata[KEY] or not same:
         stale(f"solutions/{files.solved.name} was made from another source")
         return problems
-    return problems + rules.solved_problems(lesson, solved)
+    return [*problems, *rules.solved_problems(lesson, solved), *rules.time_problems(lesson, context)]
 
 
 def draft(file: Path, context: Context, folder: Path, threads: int = 2) -> list[str | Problem]:
@@ -233,15 +243,18 @@ def draft(file: Path, context: Context, folder: Path, threads: int = 2) -> list[
         said, student = list[str | Problem](refused.problems), student_notebook(lesson, context)
     solved = solved_notebook(lesson, context)
     seconds = execute.run(solved, threads, allow_errors=True)
-    said += rules.solved_problems(lesson, solved, seconds)
+    said += rules.solved_problems(lesson, solved)
     for made, name in ((student, f"{lesson.stem}.ipynb"), (solved, f"{lesson.stem}.solved.ipynb")):
         write(folder / name, text_of(made))
     return [*said, f"{folder / lesson.stem}.ipynb and .solved.ipynb: a draft, executed in {seconds:.0f} s"]
 
 
-def _line(file: Path, written: bool, seconds: float | None = None) -> str:
-    took = f", executed in {seconds:.0f} s" if seconds is not None else ""
-    return f"{file.parent.name}/{file.name}: {'written' if written else 'unchanged'}{took}"
+def _line(file: Path, written: bool, measured: execute.Measured | None = None) -> str:
+    line = f"{file.parent.name}/{file.name}: {'written' if written else 'unchanged'}"
+    if measured is None:
+        return line
+    busy = "; not recorded, because something else kept the machine busy" if measured.busy else ""
+    return f"{line}, executed in {measured.seconds:.0f} s{busy}"
 
 
 # The command line ----------------------------------------------------------------------------------
@@ -258,14 +271,16 @@ def main(arguments: list[str] | None = None) -> int:
                 return list(check(file, context))
             if given.draft:
                 return draft(file, context, given.draft, given.threads)
-            return list(build(file, context, given.student, given.threads, timed=given.jobs == 1))
+            return list(build(file, context, given.student, given.threads, given.jobs == 1, given.again))
         except Refused as refused:
             return list(refused.problems)
 
     try:
         context = context_of(given.root.resolve())
         with ThreadPoolExecutor(given.jobs) as pool:
-            for lines in pool.map(one, sources(context.root, given.numbers)):
+            files = sources(context.root, given.numbers)
+            files.sort(key=lambda file: (file.stem[:2] == "00", file.stem))  # it tells of the others' times
+            for lines in pool.map(one, files):
                 for line in lines:
                     print(line, flush=True)
                     failed |= isinstance(line, Problem)
@@ -285,6 +300,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--check", action="store_true", help="fail where a file is stale or a rule broken; execute nothing")
     add("--student", action="store_true", help="make the student notebooks only; execute nothing")
     add("--draft", type=Path, metavar="FOLDER", help="put half-written lessons there, whatever the rules say")
+    add("--again", action="store_true", help="execute even where the code has not changed")
     add("--jobs", type=int, default=1, help="lessons at a time; run times are recorded with 1 only")
     add("--threads", type=int, default=2, help="torch threads of each lesson")
     add("--root", type=Path, default=Path.cwd(), help="the repository (default: here)")

@@ -5,6 +5,7 @@ import platform
 import re
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,16 +108,40 @@ def hardware() -> str:
     return f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} CPU cores"
 
 
-def machine() -> dict[str, Any]:
-    """What a measured time depends on: hardware, versions, and how busy the machine was."""
+@dataclass(frozen=True)
+class Measured:
+    """How long a notebook took, and on what; `machine` is empty where it was not looked at."""
+
+    seconds: float
+    machine: dict[str, Any]
+
+    @property
+    def busy(self) -> bool:
+        """Was more than a quarter of the machine taken by something else just before?"""
+        return bool(self.machine.get("busy_percent", 0) > 25)
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What a measured time depends on: hardware, versions, this machine's speed, and how busy it is."""
+    import psutil  # type: ignore[import-untyped]
     import torch
 
+    from diffusion_lessons.course.start import images_per_second
+
+    busy = psutil.cpu_percent(interval=1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        speed = images_per_second()
+    finally:
+        torch.set_num_threads(before)
     return {
         "hardware": hardware(),
         "processor": processor(),
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "images_per_second": round(speed),
+        "busy_percent": busy,
     }
 
 

@@ -18,7 +18,11 @@ from types import FrameType
 from typing import Any
 
 MAX_PRINTED = 2_000  # characters kept of what one call prints
+MAX_LINES = 30
 GRACE = 2.0  # seconds in which a thread over its time may still end
+
+
+_over_time: set[int] = set()  # threads that are being stopped
 
 
 class TimeUp(BaseException):
@@ -37,11 +41,10 @@ class TimeUp(BaseException):
 
 
 def _raise_at_next_line() -> None:
-    worker = threading.current_thread()
-    if not isinstance(worker, _Worker) or worker.finished:
+    if threading.get_ident() not in _over_time:
         return
     sys.settrace(_raise)
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         frame.f_trace = _raise
         frame = frame.f_back
@@ -63,6 +66,7 @@ class Called:
     Args:
         stopped: it was over its time.
         running: it could not even be stopped, and is still running in the background.
+        at: (stopped) where it was then, as (file, line, function), outermost first.
     """
 
     value: Any = None
@@ -71,6 +75,7 @@ class Called:
     seconds: float = 0.0
     stopped: bool = False
     running: bool = False
+    at: tuple[tuple[str, int, str], ...] = ()
 
 
 class _Worker(threading.Thread):
@@ -78,7 +83,6 @@ class _Worker(threading.Thread):
         super().__init__(daemon=True, name="exercise")
         self.function = function
         self.called = Called()
-        self.finished = False
 
     def run(self) -> None:
         try:
@@ -86,7 +90,7 @@ class _Worker(threading.Thread):
         except TimeUp:  # arrived after the function had ended
             pass
         finally:
-            self.finished = True
+            _over_time.discard(threading.get_ident())
             sys.settrace(None)
 
 
@@ -118,8 +122,6 @@ def call(function: Callable[[], Any], seconds: float | None) -> Called:
 def _fill(called: Called, function: Callable[[], Any]) -> None:
     try:
         called.value = function()
-    except TimeUp:
-        called.stopped = True
     except BaseException as error:  # SystemExit too: an answer must not end the notebook
         called.error = error
 
@@ -130,13 +132,12 @@ def _wait(worker: _Worker, seconds: float) -> Called:
         _join(worker, seconds)
         if not worker.is_alive():
             return worker.called
+        at = _place(worker)
         _stop(worker)
     except KeyboardInterrupt:
         _stop(worker)
         raise
-    if worker.finished:
-        return worker.called  # stopped, or ended by itself at the last moment
-    return Called(stopped=True, running=worker.is_alive())
+    return Called(stopped=True, running=worker.is_alive(), at=at)
 
 
 def _join(worker: _Worker, seconds: float) -> None:
@@ -145,11 +146,21 @@ def _join(worker: _Worker, seconds: float) -> None:
         worker.join(min(left, 0.1))  # short waits: Windows delivers Ctrl-C only between them
 
 
+def _place(worker: _Worker) -> tuple[tuple[str, int, str], ...]:
+    frame = sys._current_frames().get(worker.ident or 0)
+    places = []
+    while frame is not None:
+        places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return tuple(places[::-1])
+
+
 def _stop(worker: _Worker) -> None:
     end = time.monotonic() + GRACE
+    _over_time.add(worker.ident or 0)
     while worker.is_alive() and time.monotonic() < end:
-        if not worker.finished and worker.ident is not None:
-            ident = ctypes.c_ulong(worker.ident)
+        if worker.ident in _over_time:
+            ident = ctypes.c_ulong(worker.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(TimeUp))
         worker.join(0.1)
 
@@ -184,8 +195,10 @@ class Recorder:
 
     def text(self) -> str:
         """What was written, cut, with a word on how much more there was."""
-        more = self.length - MAX_PRINTED
-        return "".join(self.kept) + (f"\n… and {more} more characters" if more > 0 else "")
+        text = "".join(self.kept)
+        shown = "".join(text.splitlines(keepends=True)[:MAX_LINES])
+        more = self.length - len(shown)
+        return shown + (f"\n… and {more} more characters" if more else "")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)

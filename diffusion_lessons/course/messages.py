@@ -3,7 +3,7 @@
 from diffusion_lessons.course.compare import Difference
 from diffusion_lessons.course.exercise import Exercise
 from diffusion_lessons.course.outputs import Failure, Ran
-from diffusion_lessons.course.values import Opaque
+from diffusion_lessons.course.values import Array, Opaque
 
 PLANTED = "The planted bug is still there: this code gives just what it gave before."
 RANDOM = (
@@ -11,6 +11,11 @@ RANDOM = (
     "numbers in it, use the ones that come in as an argument, and keep nothing from one call to the next."
 )
 UNTOUCHED = "Write your answer in the cell above and run it."
+
+
+def passed(cases: int) -> str:
+    """On how many cases the answer was right."""
+    return "Right." if cases == 1 else f"Right on all {cases} cases."
 
 
 def not_attempted(failure: Failure) -> str:
@@ -24,7 +29,7 @@ def failed(exercise: Exercise, failure: Failure) -> str:
     """Why a case gave no value."""
     if failure.kind == "not callable":
         wanted = f"a {failure.message} named `{exercise.name}`"
-        return f"Exercise {exercise.id} asks for {wanted}, and this is a {failure.type}."
+        return f"Exercise {exercise.id} asks for {wanted}; what you gave is of type {failure.type}."
     if failure.kind == "signature":
         return failure.message
     if failure.kind in ("untouched", "not implemented"):
@@ -32,22 +37,22 @@ def failed(exercise: Exercise, failure: Failure) -> str:
     if failure.kind == "missing":
         return "This case has no result."
     if failure.kind == "timeout":
-        return timed_out(exercise, failure)
+        return timed_out(failure)
     said = f": {failure.message}" if failure.message else ""
     tip = _tip(failure)
     return f"Your code raised {failure.type}{said}" + ("" if said.endswith((".", "!", "?")) else ".") + tip
 
 
-def timed_out(exercise: Exercise, failure: Failure) -> str:
+def timed_out(failure: Failure) -> str:
     """The answer did not come back."""
     message = (
-        f"Your code was stopped after {exercise.timeout:g} s, and ours takes a moment: "
+        f"Your code was stopped after {failure.message}, and ours takes a moment: "
         "is there a loop that never ends?"
     )
     if failure.running:
         message += (
             " It could not be stopped and still runs in the background, which makes everything slower: "
-            "when you have mended it, restart the kernel (Kernel › Restart)."
+            "when you have put it right, restart the kernel (Kernel › Restart)."
         )
     return message
 
@@ -94,7 +99,7 @@ def differs(exercise: Exercise, problem: Difference) -> str:
 
 
 def _advice(problem: Difference) -> str:
-    given = problem.given
+    expected, given = problem.expected, problem.given
     if problem.kind == "none":
         return " Is the `return` missing?"
     if problem.kind == "type" and isinstance(given, Opaque) and given.type == "generator":
@@ -110,6 +115,9 @@ def _advice(problem: Difference) -> str:
         )
     if problem.kind == "device":
         return " Make new tensors on the device of the input: device=x.device, or torch.zeros_like(x)."
+    both = isinstance(expected, Array) and isinstance(given, Array)
+    if both and expected.dtype != given.dtype:
+        return f" The dtype is {given.dtype}, too, where {expected.dtype} was expected."
     return ""
 
 

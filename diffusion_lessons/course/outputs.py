@@ -146,16 +146,22 @@ def _case_record(ran: Ran, arrays: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _case(stored: dict[str, Any], arrays: list[np.ndarray]) -> Ran:
-    failure = stored["failure"]
-    if failure is not None:
-        frames = tuple(Frame(**frame) for frame in failure.pop("frames"))
-        failure = Failure(**failure, frames=frames)
+    """A case as it was stored; whatever wrote the file, each field has its own type."""
+    repeats = stored["repeats"]
     return Ran(
-        case=stored["case"],
+        case=str(stored["case"]),
         value=from_json(stored["value"], arrays),
-        failure=failure,
-        mutated=tuple(stored["mutated"]),
-        repeats=stored["repeats"],
-        printed=stored["printed"],
-        seconds=stored["seconds"],
+        failure=None if stored["failure"] is None else _failure(stored["failure"]),
+        mutated=tuple(map(str, stored["mutated"])),
+        repeats=None if repeats is None else bool(repeats),
+        printed=str(stored["printed"]),
+        seconds=float(stored["seconds"]),
     )
+
+
+def _failure(stored: dict[str, Any]) -> Failure:
+    frames = tuple(
+        Frame(int(frame["line"]), str(frame["text"]), str(frame["function"])) for frame in stored["frames"]
+    )
+    words = (str(stored[key]) for key in ("kind", "type", "message"))
+    return Failure(*words, frames=frames, running=bool(stored["running"]))

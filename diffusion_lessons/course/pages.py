@@ -30,18 +30,21 @@ def link_problems(lesson: Lesson, notebook: nbformat.NotebookNode, root: Path) -
                 continue
             file, _, anchor = target.partition("#")
             page = root / "notebooks" / (file or f"{lesson.stem}.ipynb")
-            if file and not _exists(page, root):
-                yield lesson.problem(_line(lesson, cell, target), "link", f"{target} leads to no file")
-            elif anchor and page.suffix == ".ipynb" and anchor not in _anchors(page, lesson, notebook):
+            line = _line(lesson, cell, target)
+            if file and not _is_lesson(file, root):
                 yield lesson.problem(
-                    _line(lesson, cell, target), "link", f"no heading or <a id> is called #{anchor}"
+                    line, "link", f"{target} is no lesson; students have the notebooks alone"
                 )
+            elif anchor and anchor not in _anchors(page, lesson, notebook):
+                yield lesson.problem(line, "link", f"no heading or <a id> is called #{anchor}")
 
 
-def _exists(page: Path, root: Path) -> bool:
-    """A file that is there, or a notebook whose source is there (it is built in the same run)."""
-    source = root / "solutions" / f"{page.stem}.py"
-    return page.exists() or (page.suffix == ".ipynb" and source.exists())
+def _is_lesson(name: str, root: Path) -> bool:
+    """A notebook beside this one that is there, or whose source is (it is built in the same run)."""
+    file = Path(name)
+    if len(file.parts) != 1 or file.suffix != ".ipynb":
+        return False
+    return (root / "solutions" / f"{file.stem}.py").exists()
 
 
 def _anchors(page: Path, lesson: Lesson, notebook: nbformat.NotebookNode) -> set[str]:

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from diffusion_lessons.course.catalogue import LESSONS, Entry, entries
@@ -18,12 +19,13 @@ IMAGE = re.compile(r"!\[[^\]]*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
 SETUP = """\
 import importlib.util, subprocess, sys
 
-if importlib.util.find_spec("diffusion_lessons") is None:  # Colab: add this package, replace nothing
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", {what}], check=True)
-from diffusion_lessons.course import setup
+if importlib.util.find_spec("diffusion_lessons") is None:  # on Colab: add this package, replace nothing
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, {what}], check=True)
+from diffusion_lessons.course.colab import setup
 
 device, generator = setup("{number}", seed=0)"""
-FROM_FOLDER = '"--no-index", "-f", ".", "diffusion-lessons"'
+FROM_FOLDER = '"--no-index", "--find-links=.", "diffusion-lessons"'
 DOTS = {1: "●○○", 2: "●●○", 3: "●●●"}
 
 
@@ -94,7 +96,7 @@ def _fill(name: str, value: str | None, lesson: Lesson, context: Context) -> str
         "lesson": lambda: link(_entry(value), context),
         "built-in": lambda: "you build this in " + link(_entry(value), context, f"lesson {value}"),
         "lessons": lambda: lesson_map(context),
-        "speed": lambda: str(context.timings.get("machine", {}).get("images_per_second")),
+        "speed": lambda: str(reference_speed(context)),
     }
     if name not in fill:
         raise ValueError(f"{{{{{name}}}}} is no placeholder: there are {', '.join(fill)}")
@@ -153,11 +155,17 @@ def reading_minutes(lesson: Lesson, context: Context) -> int:
 
 
 def _run_time(lesson: Lesson, context: Context) -> str:
-    measured = context.timings.get("lessons", {}).get(lesson.stem)
+    measured = context.timings.get(lesson.stem)
     if measured is None:
         return "the time to run it has not been measured yet"
     seconds = max(5 * round(measured["seconds"] / 5), 5)
     return f"all cells run in about {seconds} s on {measured['hardware']} (measured)"
+
+
+def reference_speed(context: Context) -> int | None:
+    """Images a second on the machine of the stated run times: the median over the lessons."""
+    speeds = [measured["images_per_second"] for measured in context.timings.values()]
+    return round(median(speeds)) if speeds else None
 
 
 def _prerequisites(value: str, context: Context) -> str:

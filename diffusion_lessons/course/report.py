@@ -16,7 +16,8 @@ from diffusion_lessons.course.exercise import Exercise, Picture, Verdict
 SIGNS = {"passed": "✓", "not attempted": "○", "wrong": "✗", "hint": "?"}
 COLOURS = {"passed": "#1b7f4b", "not attempted": "#7a7a7a", "wrong": "#c2571a", "hint": "#1a73e8"}
 WIDTH = 96  # of text in a terminal
-CELL = "text-align:left;padding:2px 16px 2px 0"
+TABLE = "border-collapse:collapse;margin:6px 0;font-size:inherit"
+CELL = "text-align:left;vertical-align:top;padding:2px 16px 2px 0"
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ def _verdict_text(verdict: Verdict, title: str, rows: list[tuple[str, str]], not
         parts.append(_wrapped(verdict.message))
     for line, text, function in verdict.frames:
         parts.append(f"    line {line}, in {function}:  {text}")
-    if verdict.case and rows:
+    if verdict.case:
         parts.append(_wrapped(f"First case that differs: {verdict.case}"))
-        width = max(len(name) for name, _ in rows)
-        parts += [f"    {name.ljust(width)}  {text}" for name, text in rows]
+    width = max((len(name) for name, _ in rows), default=0)
+    parts += [f"    {name.ljust(width)}  {text}" for name, text in rows]
     if verdict.where:
         parts.append(_wrapped(verdict.where))
     if verdict.printed.strip():
@@ -108,8 +109,10 @@ def _verdict_html(verdict: Verdict, rows: list[tuple[str, str]], notes: Sequence
             f"line {line}, in {escape(function)}:  {escape(text)}" for line, text, function in verdict.frames
         )
         parts.append(_preformatted(lines))
-    if verdict.case and rows:
-        parts.append(_table(f"First case that differs: {verdict.case}", rows))
+    if verdict.case:
+        parts.append(_paragraph(f"First case that differs: {verdict.case}"))
+    if rows:
+        parts.append(_table(rows))
     if verdict.where:
         parts.append(_paragraph(verdict.where))
     if verdict.pictures:
@@ -141,17 +144,17 @@ def _paragraph(text: str) -> str:
 
 
 def _preformatted(escaped: str) -> str:
-    return f'<pre style="margin:6px 0;padding-left:12px;white-space:pre-wrap">{escaped}</pre>'
+    style = "margin:6px 0;padding-left:12px;white-space:pre-wrap;font-family:monospace"
+    return f'<pre style="{style}">{escaped}</pre>'
 
 
-def _table(caption: str, rows: Sequence[tuple[str, str]]) -> str:
+def _table(rows: Sequence[tuple[str, str]]) -> str:
     body = "".join(
-        f'<tr style="background:none"><th scope="row" style="{CELL};vertical-align:top">{escape(name)}</th>'
+        f'<tr style="background:none"><th scope="row" style="{CELL}">{escape(name)}</th>'
         f'<td style="{CELL}">{escape(text)}</td></tr>'
         for name, text in rows
     )
-    top = f'<caption style="text-align:left;caption-side:top;padding:0;color:inherit">{escape(caption)}</caption>'
-    return f'<table style="border-collapse:collapse;margin:6px 0;font-size:inherit">{top}{body}</table>'
+    return f'<table aria-label="the case" style="{TABLE}">{body}</table>'
 
 
 def _gallery(pictures: Sequence[Picture]) -> str:
@@ -172,7 +175,7 @@ def hint_card(exercise: Exercise, shown: int) -> Card:
     """Hint number `shown`, counted from 1."""
     title = f"Exercise {exercise.id} · hint {shown} of {len(exercise.hints)}"
     text = exercise.hints[shown - 1]
-    more = f'hint("{exercise.id}") gives the next.' if shown < len(exercise.hints) else "That was the last."
+    more = f'`hint("{exercise.id}")` gives the next.' if shown < len(exercise.hints) else "That was the last."
     return Card(
         f"{SIGNS['hint']} {title}\n{_wrapped(text)}\n{_wrapped(more)}",
         _frame("hint", title, _paragraph(text) + _paragraph(more)),
@@ -218,7 +221,7 @@ def _progress_text(
 def _progress_html(
     title: str, summary: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str
 ) -> str:
-    cell = f'style="{CELL}"'
+    cell = f'style="{CELL};white-space:nowrap"'
     top = "".join(f'<th scope="col" {cell}>{escape(name or "title")}</th>' for name in head)
     body = "".join(
         f'<tr style="background:none"><th scope="row" {cell}>{escape(row[0])}</th>'
@@ -226,9 +229,7 @@ def _progress_html(
         + "</tr>"
         for row in rows
     )
-    table = (
-        f'<table style="border-collapse:collapse;margin:6px 0"><tr>{top}</tr>{body}</table>' if rows else ""
-    )
+    table = f'<table aria-label="exercises" style="{TABLE}"><tr>{top}</tr>{body}</table>' if rows else ""
     kind = "passed" if title.split()[0] == title.split()[2] else "not attempted"
     inside = _paragraph(summary) + table + (_paragraph(note) if note else "")
     return _frame(kind, title, inside)

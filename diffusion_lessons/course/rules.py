@@ -67,10 +67,8 @@ def student_problems(lesson: Lesson, student: nbformat.NotebookNode, context: Co
     return problems
 
 
-def solved_problems(
-    lesson: Lesson, solved: nbformat.NotebookNode, seconds: float | None = None
-) -> list[Problem]:
-    """All that is wrong with the solved notebook that was executed in some seconds, where they are known."""
+def solved_problems(lesson: Lesson, solved: nbformat.NotebookNode) -> list[Problem]:
+    """All that is wrong with the solved, executed notebook."""
     problems = list(output_problems(lesson, solved))
     problems += size_problems(lesson, solved)
     if lesson.number != "00":
@@ -199,3 +197,16 @@ def uncertainty_problems(lesson: Lesson, solved: nbformat.NotebookNode) -> Itera
             yield lesson.problem(
                 lesson.cells[i].line, "experiment", "no '±' or interval: a measurement has an uncertainty"
             )
+
+
+def time_problems(lesson: Lesson, context: Context) -> Iterator[Problem]:
+    """The run time is measured, and no more than 90 s."""
+    measured = context.timings.get(lesson.stem)
+    command = f"python -m diffusion_lessons.course.build {lesson.number} --again"
+    again = f"`{command}` while the machine does nothing else"
+    if measured is None:
+        yield lesson.problem(1, "time", f"its run time was never measured: run {again}")
+    elif measured["seconds"] > MAX_SECONDS:
+        yield lesson.problem(
+            1, "time", f"it ran for {measured['seconds']:.0f} s; at most {MAX_SECONDS}, or run {again}"
+        )

@@ -10,7 +10,8 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FunctionType, TracebackType
+from traceback import walk_tb
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def run(
     if failure is not None:
         return Outputs(exercise.id, seed, name, (Ran(cases[0].name, failure=failure),), device)
     ran: list[Ran] = []
-    with random_state_kept():
+    with undisturbed():
         for case in cases:
             ran.append(_run_case(exercise, function, case, seed, limit, device, repeat=not ran))
             if _kind(ran[-1]) == "timeout":
@@ -50,15 +51,17 @@ def run(
     return Outputs(exercise.id, seed, name, tuple(ran), device)
 
 
-def answers(exercise: Exercise, function: Callable[..., Any], cases: Sequence[Case], seed: int) -> Outputs:
+def answers(
+    exercise: Exercise, function: Callable[..., Any], cases: Sequence[Case], seed: int, device: str = "cpu"
+) -> Outputs:
     """What a function of the bank's own gives: no limit, no second run, kept for the next time."""
-    key = (function, tuple((case.name, case.make) for case in cases), seed)
+    key = (function, tuple((case.name, case.make) for case in cases), seed, device)
     if key not in exercise._answers:
-        with random_state_kept():
+        with undisturbed():
             ran = tuple(
-                _run_case(exercise, function, case, seed, None, "cpu", repeat=False) for case in cases
+                _run_case(exercise, function, case, seed, None, device, repeat=False) for case in cases
             )
-        exercise._answers[key] = Outputs(exercise.id, seed, "", ran)
+        exercise._answers[key] = Outputs(exercise.id, seed, "", ran, device)
     return exercise._answers[key]
 
 
@@ -81,18 +84,20 @@ def _run_case(
         given = dict(inputs)  # the answer may rebind nothing of ours
         call = exercise.call
         called = limits.call(lambda: function(**given) if call is None else call(function, **given), limit)
-        value = None if called.stopped else plain(called.value)
+        if inspect.iscoroutine(called.value):
+            called.value.close()  # else Python complains of it later, in another cell
+        value = plain(called.value)
         after = plain(inputs) if not called.running else before
         changed = tuple(key for key in before if difference(before[key], after[key], 0, 0) is not None)
         return called, value, changed
 
     called, value, mutated = once()
-    failure = _failure(function, called)
+    failure = _failure(called, limit)
     repeats = None
     if repeat and failure is None and called.seconds < REPEAT_WITHIN:
         again, second, _ = once()
         same = again.error is None and not again.stopped
-        repeats = same and (value is second or difference(value, second, 1e-5, 1e-7) is None)
+        repeats = same and difference(value, second, exercise.rtol, exercise.atol) is None
     return Ran(case.name, value, failure, mutated, repeats, called.printed, called.seconds)
 
 
@@ -102,11 +107,11 @@ def moved(inputs: dict[str, Any], device: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def random_state_kept() -> Iterator[None]:
-    """The global random numbers after this block are those there would have been without it."""
+def undisturbed() -> Iterator[None]:
+    """Work that leaves the global random numbers as they were, and that no default device touches."""
     python, numbers = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             yield
     finally:
         random.setstate(python)
@@ -149,28 +154,25 @@ def signature_problem(exercise: Exercise, function: Callable[..., Any]) -> str |
     found = _parameters(function)
     if wanted is None or found is None or inspect.isclass(function):
         return None  # built-ins without a signature; a class shows it when it is made
-    positional = [name for name, each in found.items() if each.kind in (each.POSITIONAL_ONLY, *NAMED)]
-    takes_all = {each.kind for each in found.values()} >= {inspect.Parameter.VAR_POSITIONAL}
-    takes_names = any(each.kind == each.VAR_KEYWORD for each in found.values())
     names = [name for name, each in wanted.items() if each.kind in NAMED]
-    written = f"{exercise.name}({', '.join(names)})"
-    missing = [] if takes_names else [name for name in names if name not in found]
+    called = f"{exercise.name}({', '.join(names)})"
+    kinds = {each.kind for each in found.values()}
+    takes_all = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
+    missing = [] if takes_all else [name for name in names if name not in found]
     extra = [
         name
         for name, each in found.items()
         if name not in names and each.default is each.empty and each.kind in NAMED
     ]
     if len(missing) == 1 and len(extra) == 1:
-        return f"The argument `{extra[0]}` should be called `{missing[0]}`: the lesson calls {written}."
+        return f"The argument `{extra[0]}` should be called `{missing[0]}`: the lesson calls {called}."
     if missing:
-        return f"Your function has no argument {_list(missing)}: the lesson calls {written}."
+        return f"Your function does not take {_list(missing)}: the lesson calls {called}."
     if extra:
-        return (
-            f"Your function asks for {_list(extra)} too, which nobody gives it: the lesson calls {written}."
-        )
-    shared = [name for name in positional if name in names]
-    if not takes_all and shared != [name for name in names if name in shared]:
-        return f"The arguments of your function are in another order: the lesson calls {written}."
+        return f"Your function asks for {_list(extra)} too, which nobody gives it: the lesson calls {called}."
+    in_order = [name for name, each in found.items() if name in names and each.kind != each.KEYWORD_ONLY]
+    if not takes_all and in_order != names:
+        return f"Your function takes its arguments in another order: the lesson calls {called}."
     return None
 
 
@@ -192,18 +194,21 @@ def _list(names: list[str]) -> str:
 # After the call ------------------------------------------------------------------------------------
 
 
-def _failure(function: Callable[..., Any], called: limits.Called) -> Failure | None:
+def _failure(called: limits.Called, limit: float | None) -> Failure | None:
     if called.stopped:
-        return Failure("timeout", running=called.running)
+        return Failure(
+            "timeout", message=f"{limit:g} s", frames=own_frames(called.at), running=called.running
+        )
     error = called.error
     if error is None:
         return None
-    frames = own_frames(error.__traceback__)
-    last = _last_file(error.__traceback__)
-    unwritten = isinstance(error, NotImplementedError) and last is not None and not foreign(last)
-    return Failure(
-        "not implemented" if unwritten else "exception", type(error).__name__, _text(error), frames
-    )
+    places = [
+        (code.co_filename, line, code.co_name)
+        for code, line in ((frame.f_code, line) for frame, line in walk_tb(error.__traceback__))
+    ]
+    unwritten = isinstance(error, NotImplementedError) and bool(places) and not foreign(places[-1][0])
+    kind = "not implemented" if unwritten else "exception"
+    return Failure(kind, type(error).__name__, _text(error), own_frames(places))
 
 
 def _text(error: BaseException) -> str:
@@ -213,23 +218,14 @@ def _text(error: BaseException) -> str:
         return ""
 
 
-def own_frames(traceback: TracebackType | None) -> tuple[Frame, ...]:
-    """The student's own lines of a traceback, at most the outermost two and the innermost two."""
-    frames = []
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if not foreign(code.co_filename):
-            text = linecache.getline(code.co_filename, traceback.tb_lineno).strip()
-            frames.append(Frame(traceback.tb_lineno, text[:300], code.co_name))
-        traceback = traceback.tb_next
+def own_frames(places: Sequence[tuple[str, int, str]]) -> tuple[Frame, ...]:
+    """The student's own lines among (file, line, function), the outermost two and the innermost two."""
+    frames = [
+        Frame(line, linecache.getline(file, line).strip()[:300], name)
+        for file, line, name in places
+        if not foreign(file)
+    ]
     return tuple(frames if len(frames) <= 4 else frames[:2] + frames[-2:])
-
-
-def _last_file(traceback: TracebackType | None) -> str | None:
-    name = None
-    while traceback is not None:
-        name, traceback = traceback.tb_frame.f_code.co_filename, traceback.tb_next
-    return name
 
 
 def foreign(filename: str) -> bool:

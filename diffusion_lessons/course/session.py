@@ -9,7 +9,10 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from diffusion_lessons.course import bank
 from diffusion_lessons.course.exercise import Exercise, Verdict
@@ -38,6 +41,7 @@ def _check(the: Exercise, given: Any) -> Any:
     yours = getattr(given, "_yours", given)  # decorated twice: what is checked is never our own function
     with _named(the, yours):
         verdict = the.check(yours)
+        verdict = _on_the_gpu(the, yours) or verdict if verdict.passed else verdict
     verdict = _right_name(the, yours, verdict)
     entry = record()[the.id]
     if verdict.status != "not attempted":  # running the lesson again from the top takes nothing back
@@ -48,6 +52,23 @@ def _check(the: Exercise, given: Any) -> Any:
         _namespace(yours)[the.name] = used  # later cells call it by that name
     show(verdict_card(the, verdict, _notes(the, given, verdict)))
     return used
+
+
+def _on_the_gpu(the: Exercise, yours: Any) -> Verdict | None:
+    """Where the lesson runs on a GPU: what is wrong there with an answer that is right on the CPU."""
+    if not torch.cuda.is_available():
+        return None
+    cases = the.cases[:1]
+    outputs = the.run(the.reference, cases, device="cuda")
+    if outputs.cases[0].failure is not None:
+        return None  # an exercise that belongs on the CPU
+    verdict = the.judge(the.run(yours, cases, device="cuda"), cases)
+    if verdict.kind not in ("exception", "device", "type"):
+        return None  # the numbers were judged on the CPU, and are rounded otherwise here
+    message = (
+        f"On the CPU your function is right; on the GPU, where this lesson runs, it is not. {verdict.message}"
+    )
+    return replace(verdict, message=message)
 
 
 def _right_name(the: Exercise, yours: Any, verdict: Verdict) -> Verdict:
@@ -62,9 +83,9 @@ def _notes(the: Exercise, given: Any, verdict: Verdict) -> list[str]:
     notes = []
     if hasattr(given, "_yours"):
         notes.append("There are two @exercise lines above this function: one is enough.")
-    if verdict.passed:
+    if verdict.passed and the.kind != "predict":
         notes.append(f"From here on the lesson runs on your `{the.name}`.")
-    else:
+    elif not verdict.passed:
         hints = f'hint("{the.id}")'
         notes.append(f"Using ours until yours passes: the lesson goes on. A hint: `{hints}`.")
     if trouble := record().trouble:

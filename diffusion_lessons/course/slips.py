@@ -127,11 +127,9 @@ def _reshaped_one(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float
                 return (
                     f"Your result is the {name} of ours over everything: one dimension too many was reduced."
                 )
-    if theirs.size > mine.size and _broadcasts(mine.shape, theirs.shape):
-        if agree(np.broadcast_to(mine, theirs.shape)):
-            return (
-                "The numbers are right, but repeated: broadcasting made a bigger tensor than was asked for."
-            )
+    wider = theirs.size > mine.size and _broadcasts(mine.shape, theirs.shape)
+    if wider and agree(np.broadcast_to(mine, theirs.shape)):
+        return "The numbers are right, but repeated: broadcasting made a bigger tensor than was asked for."
     return None
 
 
@@ -218,7 +216,7 @@ def _scaled(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> s
     if (np.abs(theirs) <= atol).all():
         return "Your result is zero everywhere."
     factor = _factor(mine, theirs, rtol, atol)
-    if factor is not None:
+    if factor is not None and abs(factor - 1) > rtol:
         many = f"Your result is {factor:.4g} times ours everywhere.".replace("-", "−")
         return "Your result has the opposite sign everywhere." if abs(factor + 1) <= rtol else many
     offset = float((theirs - mine).mean())

@@ -68,7 +68,8 @@ def compute(device: torch.device) -> Check:
         return Check("Computes on", torch.cuda.get_device_name())
     if device.type == "mps":
         return Check("Computes on", "Apple's GPU")
-    return Check("Computes on", f"the CPU, {torch.get_num_threads()} threads")
+    threads = torch.get_num_threads()
+    return Check("Computes on", f"the CPU, {threads} thread{'s' if threads > 1 else ''}")
 
 
 def disk(folder: Path) -> Check:

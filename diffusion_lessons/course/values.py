@@ -163,9 +163,10 @@ def from_json(stored: Any, arrays: list[np.ndarray]) -> Plain:
     if "array" in stored:
         return _stored_array(stored, arrays)
     if "record" in stored:
-        return Record(stored["record"], {k: from_json(v, arrays) for k, v in stored["fields"].items()})
+        return Record(str(stored["record"]), {k: from_json(v, arrays) for k, v in stored["fields"].items()})
     if "opaque" in stored:
-        return Opaque(*stored["opaque"])
+        type_name, text = map(str, stored["opaque"])
+        return Opaque(type_name, text)
     if "dict" in stored:
         return {k: from_json(v, arrays) for k, v in stored["dict"]}
     if "tuple" in stored:
@@ -174,11 +175,11 @@ def from_json(stored: Any, arrays: list[np.ndarray]) -> Plain:
 
 
 def _stored_array(stored: dict[str, Any], arrays: list[np.ndarray]) -> Array:
-    dtype, device, kind = stored["about"]
-    shape = tuple(stored["shape"])
+    dtype, device, kind = map(str, stored["about"])
+    shape = tuple(map(int, stored["shape"]))
     data = None if stored["array"] is None else arrays[stored["array"]]
-    if data is not None and data.shape != shape:
-        raise ValueError(f"a stored array has shape {data.shape} and says {shape}")
+    if data is not None and (data.shape != shape or data.dtype.kind not in "biufc"):
+        raise ValueError(f"a stored array is {data.dtype} {data.shape} and should have shape {shape}")
     return Array(data, shape, dtype, device, kind)
 
 

@@ -15,6 +15,14 @@ Content = TypeVar("Content")
 VARIABLE = "DIFFUSION_LESSONS_DATA"
 SECONDS_TO_ANSWER = 8.0
 SECONDS_BETWEEN_BYTES = 30.0
+IN_WORDS = {
+    "ConnectionError": "no connection",
+    "ConnectTimeout": "no answer",
+    "ReadTimeout": "no answer",
+    "TimeoutError": "no answer",
+    "SSLError": "certificate refused",
+    "ChunkedEncodingError": "cut off",
+}
 
 
 class DataError(ValueError):
@@ -98,7 +106,7 @@ def _ask(urls: Sequence[str]) -> Iterator[tuple[str, OSError | None]]:
     import pooch
 
     head = pooch.HTTPDownloader(timeout=SECONDS_TO_ANSWER)
-    silence: dict[str, OSError | None] = {url: TimeoutError("no answer") for url in urls}
+    silence: dict[str, OSError | None] = {url: TimeoutError() for url in urls}
 
     def ask(url: str) -> None:
         try:
@@ -151,4 +159,5 @@ def _reason(error: Exception) -> str:
         return f"HTTP {response.status_code}"
     if isinstance(error, DamagedError):
         return str(error)
-    return getattr(error, "strerror", None) or type(error).__name__
+    name = type(error).__name__
+    return getattr(error, "strerror", None) or IN_WORDS.get(name, name)

@@ -1,11 +1,11 @@
-"""How good made pictures are: Fréchet and kernel distance, precision and recall, sliced Wasserstein, accuracy.
+"""How good made pictures are: Fréchet and kernel distance, precision, recall, sliced Wasserstein, accuracy.
 
 `evaluate` measures pictures by the features of a bundled classifier; the others take features or points.
 """
 
 from diffusion_lessons.metrics.evaluate import evaluate, features_and_classes
 from diffusion_lessons.metrics.frechet import Statistics, frechet_between, frechet_distance, frechet_error
-from diffusion_lessons.metrics.intervals import bootstrap_error, share_error, wilson_interval
+from diffusion_lessons.metrics.intervals import bootstrap_counts, bootstrap_error, share_error, wilson_interval
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
 from diffusion_lessons.metrics.reference import Reference
@@ -15,6 +15,7 @@ __all__ = [
     "PrecisionRecall",
     "Reference",
     "Statistics",
+    "bootstrap_counts",
     "bootstrap_error",
     "evaluate",
     "features_and_classes",

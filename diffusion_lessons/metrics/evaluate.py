@@ -29,8 +29,9 @@ def evaluate(
 
     Floats are rounded to bytes first, so that what is measured is the picture one would save. The
     result holds only numbers and text. Every figure is {"value", "uncertainty"}; the uncertainty is one
-    standard error over the draw of the samples, for precision and recall with the other set held fixed.
-    The Fréchet distance has a bias that falls as 1/n: compare it only between sets of the same n.
+    standard error over the draw of the samples, with the reference held fixed. With labels the samples count
+    as drawn class by class, for the labels were chosen. The Fréchet distance has a bias that falls as 1/n:
+    compare it only between sets of the same n.
 
     Args:
         samples: (N, C, H, W), or (N, H, W) for grey: uint8, or floats in [−1, 1]. N ≥ D + 2, that is 66
@@ -65,10 +66,10 @@ def evaluate(
         "reference": {"split": reference, "n": real.statistics.n, "sample": len(real.sample)},
         "frechet": _figure(
             frechet_between(Statistics.of(made), real.statistics),
-            frechet_error(made, real.statistics, generator=generator),
+            frechet_error(made, real.statistics, generator, wanted),
         ),
         "kernel": _figure(
-            kernel_distance(made, real.sample), kernel_error(made, real.sample, generator=generator)
+            kernel_distance(made, real.sample), kernel_error(made, real.sample, generator, wanted)
         ),
         "precision": _figure(shares.precision, share_error(shares.precise, len(made))),
         "recall": _figure(shares.recall, share_error(shares.recalled, len(yardstick))),
@@ -87,7 +88,7 @@ def features_and_classes(classifier: Classifier, pictures: Tensor) -> tuple[Tens
     for batch in pictures.split(BATCH):
         h = classifier.features(to_float(batch.to(device)))  # (B, D)
         features.append(h.float().cpu())
-        classes.append(classifier.to_logits(h.relu()).argmax(1).cpu())
+        classes.append(classifier.classify(h).argmax(1).cpu())
     return torch.cat(features), torch.cat(classes)
 
 

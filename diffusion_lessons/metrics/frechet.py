@@ -48,12 +48,12 @@ class Statistics:
         n, dim = features.shape
         if n < dim + 2:
             raise ValueError(
-                f"n = {n} is too few for {dim} features: a covariance needs at least {dim + 2} samples; draw more"
+                f"n = {n} is too few for {dim} features: their covariance needs at least {dim + 2} samples"
             )
-        return cls._weighted(features, torch.ones(n, dtype=torch.float64))
+        return cls.weighted(features, torch.ones(n, dtype=torch.float64))
 
     @classmethod
-    def _weighted(cls, features: Tensor, counts: Tensor) -> "Statistics":
+    def weighted(cls, features: Tensor, counts: Tensor) -> "Statistics":
         """Of features (N, D) in which row i occurs counts[i] times."""
         n = counts.sum()
         mean = counts @ features / n  # (D,)
@@ -93,14 +93,23 @@ def frechet_between(a: Statistics, b: Statistics) -> float:
     return float((shift + spread).clamp(min=0))  # rounding alone takes it below 0
 
 
-def frechet_error(features: Tensor, reference: Statistics, generator: torch.Generator | None = None) -> float:
-    """Standard error of the distance of features (N, D) to `reference`, from redrawing the samples."""
+def frechet_error(
+    features: Tensor,
+    reference: Statistics,
+    generator: torch.Generator | None = None,
+    strata: Tensor | None = None,
+) -> float:
+    """Standard error of the distance of features (N, D) to `reference`, from redrawing them.
+
+    It is too large by up to 2 where the distance is hardly more than its bias. `strata` as for
+    `bootstrap_counts`.
+    """
     features = rows(features)
 
     def distance(counts: Tensor) -> float:
-        return frechet_between(Statistics._weighted(features, counts), reference)
+        return frechet_between(Statistics.weighted(features, counts), reference)
 
-    return bootstrap_error(distance, len(features), generator=generator)
+    return bootstrap_error(distance, len(features), generator, strata)
 
 
 def _factor(covariance: Tensor) -> Tensor:

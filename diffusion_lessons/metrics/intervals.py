@@ -7,31 +7,49 @@ import torch
 from torch import Tensor
 
 
-def bootstrap_counts(n: int, repeats: int, generator: torch.Generator | None = None) -> Tensor:
+def bootstrap_counts(
+    n: int, repeats: int = 100, generator: torch.Generator | None = None, strata: Tensor | None = None
+) -> Tensor:
     """How often each of n samples is drawn when n are drawn with replacement: (repeats, n), float64.
 
-    Every row sums to n. Without a generator the draws are always the same ones.
+    Args:
+        n: number of samples.
+        repeats: redrawings; 100 give an error to about 7 %.
+        generator: for the draws; without one they are always the same.
+        strata: (n,) whole numbers. Samples are then redrawn within each stratum, as is right where the
+            numbers in them were chosen: pictures made for given labels, say.
+
+    Raises:
+        ValueError: for fewer than 2 samples or repeats, or strata of another shape.
     """
     if n < 2 or repeats < 2:
         raise ValueError(f"a bootstrap needs at least 2 samples and 2 repeats, got n = {n} and {repeats}")
+    strata = torch.zeros(n, dtype=torch.int64) if strata is None else strata
+    if strata.shape != (n,):
+        raise ValueError(f"strata must have shape ({n},), got {tuple(strata.shape)}")
     generator = generator or torch.Generator().manual_seed(0)
-    drawn = torch.randint(n, (repeats, n), generator=generator)
     counts = torch.zeros(repeats, n, dtype=torch.float64)
-    return counts.scatter_add_(1, drawn, torch.ones(repeats, n, dtype=torch.float64))
+    for stratum in strata.unique():
+        members = (strata == stratum).nonzero().squeeze(1)  # (M,)
+        drawn = members[torch.randint(len(members), (repeats, len(members)), generator=generator)]
+        counts.scatter_add_(1, drawn, torch.ones(drawn.shape, dtype=torch.float64))
+    return counts
 
 
 def bootstrap_error(
-    statistic: Callable[[Tensor], float], n: int, repeats: int = 100, generator: torch.Generator | None = None
+    statistic: Callable[[Tensor], float],
+    n: int,
+    generator: torch.Generator | None = None,
+    strata: Tensor | None = None,
 ) -> float:
     """Standard error of a statistic of n samples, by the bootstrap (Efron 1979).
 
     Args:
         statistic: counts (n,) -> figure, counts[i] being how often sample i was drawn.
-        n: number of samples.
-        repeats: redrawings; 100 give the error to about 7 %.
-        generator: for the draws; without one they are always the same.
+        n, generator, strata: as for `bootstrap_counts`.
     """
-    figures = [statistic(counts) for counts in bootstrap_counts(n, repeats, generator)]
+    counts = bootstrap_counts(n, generator=generator, strata=strata)
+    figures = [statistic(row) for row in counts]
     return float(torch.tensor(figures, dtype=torch.float64).std())
 
 

@@ -49,7 +49,7 @@ class ClassifierConfig:
             raise ValueError(f"a classifier needs at least one of everything, got {self}")
         if self.image_size % self.stride:
             raise ValueError(
-                f"image_size must be divisible by {self.stride} (patch · 2^(levels − 1)), got {self.image_size}"
+                f"image_size must be a multiple of patch · 2^(levels − 1) = {self.stride}, got {self.image_size}"
             )
 
     def _numbers(self) -> tuple[int, ...]:
@@ -113,7 +113,11 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """Logits (B, K) of pictures (B, C, H, W); arguments and errors as for `features`."""
-        return self.to_logits(F.relu(self.features(x, time)))
+        return self.classify(self.features(x, time))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, D)."""
+        return self.to_logits(F.relu(features))
 
     def _check(self, x: Tensor, time: Tensor | None) -> None:
         c = self.config

@@ -1,6 +1,7 @@
-"""Bundled weights: NAME.safetensors beside NAME.json, the card that says what they are and how to rebuild them.
+"""Bundled weights: NAME.safetensors beside NAME.json, the card that says what they are.
 
-A file is loaded only if its bytes are those that its card names.
+The card holds the recipe, the measurements and the command that rebuilds the file; a file is loaded only
+if its bytes are those that its card names.
 """
 
 import hashlib

@@ -1,12 +1,11 @@
-"""How the classifiers that measure pictures are trained and stored, with what their features are on real data."""
+"""How the classifiers that measure pictures are trained, and stored with their features of real pictures."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffusion_lessons.checkpoint import read_tensors, write_tensors
@@ -15,6 +14,7 @@ from diffusion_lessons.metrics.evaluate import features_and_classes
 from diffusion_lessons.metrics.reference import Reference
 from diffusion_lessons.networks import build, describe
 from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
+from diffusion_lessons.zoo.augment import move, spoil
 
 SPLITS = ("train", "test")
 REFERENCE_SAMPLE = 2000  # features of real pictures that are stored for each split
@@ -31,8 +31,6 @@ class ClassifierRecipe:
         batch: pictures a step.
         lr: peak learning rate, after a linear rise over the first tenth; it then falls linearly to 0.
         weight_decay: of AdamW.
-        degrees, zoom, shift: largest rotation, change of scale, and shift as a share of the side, with
-            which each picture is changed anew each time.
         seed: of the initial weights, the order of the pictures, their changes and the reference sample.
     """
 
@@ -42,9 +40,6 @@ class ClassifierRecipe:
     batch: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.05
-    degrees: float = 10.0
-    zoom: float = 0.1
-    shift: float = 1 / 16
     seed: int = 0
 
 
@@ -55,9 +50,9 @@ def train_classifier(recipe: ClassifierRecipe, train: Dataset) -> Classifier:
     config = ClassifierConfig(size, channels, len(train.classes), recipe.patch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # the initial weights
-        classifier = Classifier(config)
+        objective = Objective(Classifier(config))
     optimizer = torch.optim.AdamW(
-        classifier.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        objective.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
     )
     per_epoch = len(train) // recipe.batch
     steps = recipe.epochs * per_epoch
@@ -69,26 +64,42 @@ def train_classifier(recipe: ClassifierRecipe, train: Dataset) -> Classifier:
         order = torch.randperm(len(train), generator=generator)
         for index in order[: per_epoch * recipe.batch].split(recipe.batch):
             x, labels = train.batch(index)  # (B, C, H, W), (B,)
-            loss = F.cross_entropy(classifier(augment(x, recipe, generator)), labels)
             optimizer.zero_grad()
-            loss.backward()
+            objective(x, labels, generator).backward()
             optimizer.step()
             schedule.step()
             progress.update()
     progress.close()
-    normalise_features(classifier, train)
-    return classifier.half().float().eval()  # what the file will hold
+    normalise_features(objective.classifier, train)
+    return objective.classifier.half().float().eval()  # what the file will hold
 
 
-def augment(x: Tensor, recipe: ClassifierRecipe, generator: torch.Generator) -> Tensor:
-    """Pictures (B, C, H, W) in [−1, 1], each a little turned, scaled and shifted; what comes in is black."""
-    turn, zoom, *shift = (2 * torch.rand(4, len(x), generator=generator) - 1).unbind()  # (B,) each, in ±1
-    angle, scale = turn * math.radians(recipe.degrees), 1 + recipe.zoom * zoom
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    right, down = (2 * recipe.shift * s for s in shift)  # a picture is 2 wide to affine_grid
-    rows = [torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    return F.grid_sample(x + 1, grid, align_corners=False) - 1
+class Objective(nn.Module):
+    """What a classifier is trained by: the class, and beside it what its features should not forget.
+
+    Features that serve only to tell classes apart hold little else: noise and blur hardly move them, and
+    as measures of pictures they are blind. So a linear layer, thrown away afterwards, must find in them the
+    picture at half its size, and how much it was spoilt.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+        c = classifier.config
+        self.to_details = nn.Linear(c.num_features, c.in_channels * (c.image_size // 2) ** 2 + 2)
+
+    def forward(self, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss () of pictures (B, C, H, W) in [−1, 1] with their labels (B,)."""
+        moved = move(x, generator)
+        seen, amounts = spoil(moved, generator)
+        features = self.classifier.features(seen)  # (B, D)
+        details = self.to_details(features)
+        picture = F.avg_pool2d(moved, 2).flatten(1)
+        return (
+            F.cross_entropy(self.classifier.classify(features), labels)
+            + F.mse_loss(details[:, 2:], picture)
+            + F.mse_loss(details[:, :2], amounts)
+        )
 
 
 @torch.no_grad()
@@ -99,9 +110,9 @@ def normalise_features(classifier: Classifier, train: Dataset) -> None:
     """
     features, _ = features_and_classes(classifier, train.images)
     scale = features.var(0).mean().sqrt()
-    classifier.to_features.weight /= scale
-    classifier.to_features.bias /= scale
-    classifier.to_logits.weight *= scale  # ReLU(a·h) = a·ReLU(h)
+    classifier.to_features.weight.div_(scale)
+    classifier.to_features.bias.div_(scale)
+    classifier.to_logits.weight.mul_(scale)  # ReLU(a·h) = a·ReLU(h)
 
 
 def accuracy(classifier: Classifier, dataset: Dataset) -> float:

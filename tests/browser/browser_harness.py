@@ -1,8 +1,8 @@
 """JupyterLab in a real browser: start it, open a notebook, run it, read what the page shows.
 
-    with JupyterLab(folder) as lab, lab.notebook(browser, "lesson.ipynb") as notebook:
-        notebook.run_all()
-        assert notebook.errors() == []
+with JupyterLab(folder) as lab, lab.notebook(browser, "lesson.ipynb") as notebook:
+    notebook.run_all()
+    assert notebook.errors() == []
 """
 
 import json
@@ -29,9 +29,9 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # nothing but this machine can be reached
 ]
-CONNECTED = (
-    "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
-)
+CONNECTED = """
+    window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'
+"""
 
 
 def find_chromium() -> str | None:
@@ -40,20 +40,33 @@ def find_chromium() -> str | None:
     found = next(filter(None, map(shutil.which, names)), None)
     if found or not shutil.which("apt-get") or not hasattr(os, "geteuid") or os.geteuid() != 0:
         return found
-    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
-        if subprocess.run(command, capture_output=True, timeout=600).returncode:
-            return None
+    install = [
+        "apt-get",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+        "install",
+        "-y",
+        "--no-install-recommends",
+        "chromium",
+    ]
+    for command in (["apt-get", "update"], install):  # another worker may be at it: what counts is the result
+        subprocess.run(command, capture_output=True, timeout=900)
     return next(filter(None, map(shutil.which, names)), None)
 
 
 def find_axe() -> str | None:
     """The source of axe-core, fetched with npm into out/node where it is missing."""
-    script = ROOT / "out" / "node" / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.exists() and shutil.which("npm"):
-        script.parents[2].mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(script.parents[2]), "axe-core@4"]
+    home, script = ROOT / "out" / "node", Path("node_modules/axe-core/axe.min.js")
+    if not (home / script).exists() and shutil.which("npm"):
+        mine = home.with_name(f"node-{os.getpid()}")  # another worker may be fetching it too
+        mine.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(mine), "axe-core@4"]
         subprocess.run(command, capture_output=True, timeout=300)
-    return script.read_text(encoding="utf-8") if script.exists() else None
+        if home.exists() or not (mine / script).exists():
+            shutil.rmtree(mine)
+        else:
+            mine.rename(home)
+    return (home / script).read_text(encoding="utf-8") if (home / script).exists() else None
 
 
 class JupyterLab:
@@ -79,7 +92,11 @@ class JupyterLab:
         }
         self.log = (private / "server.log").open("wb")
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={self.port}"]
-        command += [f"--IdentityProvider.token={TOKEN}", "--expose-app-in-browser", "--ServerApp.port_retries=0"]
+        command += [
+            f"--IdentityProvider.token={TOKEN}",
+            "--expose-app-in-browser",
+            "--ServerApp.port_retries=0",
+        ]
         command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
         self.process = subprocess.Popen(command, cwd=self.folder, env=env, stdout=self.log, stderr=self.log)
         self._wait_until_up(private / "server.log")
@@ -165,7 +182,10 @@ class NotebookPage:
         return self.output(index).inner_text()
 
     def output(self, index: int) -> Any:
-        """The output area of a cell, as a Playwright locator."""
+        """The output area of a cell, as a Playwright locator; the page is scrolled to it."""
+        self.page.evaluate(
+            "(index) => window.jupyterapp.shell.currentWidget.content.scrollToItem(index, 'smart')", index
+        )
         return self.page.locator(f".jp-Cell[data-windowed-list-index='{index}'] .jp-Cell-outputWrapper")
 
     def shut_down_kernel(self) -> None:

@@ -50,7 +50,8 @@ predict("Does the loss rise with t?", [Choice("yes", False, "ε is easier to see
                                        Choice("no", True, "At t = T, x is nearly ε.")])
 """
 CARD = """
-interview_card("Why add noise at all?", "It makes a ladder of easy steps.", [("How many?", "A few dozen."), "Why Gaussian?"])
+interview_card("Why add noise at all?", "It makes a ladder of easy steps.",
+               [("How many?", "A few dozen."), "Why Gaussian?"])
 """
 FIGURE = """
 import matplotlib.pyplot as plt
@@ -71,7 +72,8 @@ live(draw, alt="A power of x.", power=[1, 2, 3, 4], shape=["even", "odd"])
 """
 LIVE_SCRUB = """
 def frames(level):
-    return scrub(torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 8, 8) * level, alt="Grey squares.")
+    greys = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 8, 8)
+    return scrub(greys * level, alt="Grey squares.")
 
 live(frames, level=[1.0, 0.5])
 """
@@ -80,7 +82,9 @@ CELLS = [SETUP, SCRUB, POINTS, QUIZ, PREDICT, CARD, FIGURE, LIVE, LIVE_SCRUB]
 
 def lesson() -> Any:
     """A notebook with one of everything that we draw; stable ids."""
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
     title = nbformat.v4.new_markdown_cell("# Everything that we draw", id="title")
     notebook.cells = [title] + [
         nbformat.v4.new_code_cell(source.strip(), id=f"cell{i}") for i, source in enumerate(CELLS)

@@ -83,25 +83,27 @@ def test_scrubber_answers_to_the_keyboard(notebook: NotebookPage) -> None:
     assert slider.evaluate("slider => slider === document.activeElement")
 
 
-def test_the_next_frame_comes_within_17_ms(notebook: NotebookPage, record_property: Any) -> None:
-    """All panels drawn in the event itself: the frame is on the screen at the next refresh."""
-    spent = scrubber(notebook).evaluate(
+def test_the_next_frame_comes_within_17_ms(notebook: NotebookPage) -> None:
+    """All panels are drawn in the event itself, so the frame is on the screen at the next refresh."""
+    drawn, shown = scrubber(notebook).evaluate(
         """async (root) => {
-            const slider = root.querySelector('input'), spent = [];
+            const slider = root.querySelector('input'), drawn = [], shown = [];
             for (let k = 0; k < 60; k++) {
                 await new Promise(requestAnimationFrame);
                 const before = performance.now();
                 slider.value = k % 11;
                 slider.dispatchEvent(new Event('input'));
-                spent.push(performance.now() - before);
+                drawn.push(performance.now() - before);
+                await new Promise(requestAnimationFrame);
+                shown.push(performance.now() - before);
             }
-            return spent.sort((a, b) => a - b);
+            const middle = (times) => times.sort((a, b) => a - b)[30];
+            return [middle(drawn), middle(shown)];
         }"""
     )
-    record_property("median_ms", spent[30])
-    record_property("slowest_ms", spent[-1])
-    print(f"frame drawn in {spent[30]:.2f} ms (median of 60), {spent[-1]:.2f} ms at most")
-    assert spent[30] < 17
+    print(f"median of 60: drawn after {drawn:.2f} ms, at the next refresh after {shown:.1f} ms")
+    assert drawn < 8  # less than half a refresh
+    assert shown < 25  # one refresh of 16.7 ms, and what else runs on this machine
 
 
 def test_quiz_answers_to_the_keyboard_and_explains(notebook: NotebookPage) -> None:
@@ -178,6 +180,20 @@ def test_scrubber_and_quiz_outlive_the_kernel(notebook: NotebookPage, expected: 
     summary.click()
     assert notebook.output(5).locator("details[open]").count() == 1
     notebook.screenshot("lab_without_kernel")
+
+
+def test_saved_and_reopened_the_scrubber_plays_before_anything_runs(
+    notebook: NotebookPage, browser: Any, lab: JupyterLab, expected: list[Any]
+) -> None:
+    notebook.save()
+    with lab.notebook(browser, "lesson.ipynb") as opened:
+        root = scrubber(opened)
+        root.locator("input").fill("10")
+        assert (
+            max(abs(a - b) for a, b in zip(pixels(root.locator("canvas").first), expected[10], strict=True))
+            <= 1
+        )
+        opened.screenshot("lab_reopened")
 
 
 def test_reopened_without_trust_the_strip_and_the_quiz_remain(

@@ -81,7 +81,7 @@ def test_offline_is_one_error_within_seconds(data_dir: Path, monkeypatch: pytest
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     mirrors = [f"http://127.0.0.1:{free_port()}/a/", f"http://127.0.0.1:{free_port()}/b/"]
     start = time.monotonic()
-    with pytest.raises(DataError, match=re.escape("cannot download file.gz (127.0.0.1: ConnectionError")):
+    with pytest.raises(DataError, match=re.escape("cannot download file.gz (127.0.0.1: no connection; ")):
         load_cached("set/file.gz", mirrors, read)
     assert time.monotonic() - start < 5
 
@@ -94,7 +94,7 @@ def test_mirrors_that_never_answer_cost_one_wait_and_not_one_each(
     with socket.create_server(("127.0.0.1", 0)) as server:
         mirrors = [f"http://127.0.0.1:{server.getsockname()[1]}/{i}/" for i in range(6)]
         start = time.monotonic()
-        with pytest.raises(DataError, match="cannot download"):
+        with pytest.raises(DataError, match=r"cannot download.*: no answer; .*: no answer"):
             load_cached("set/file.gz", mirrors, read)
         assert time.monotonic() - start < 4
 

@@ -35,7 +35,7 @@ TO_UNIT = Exercise(
         Misconception(
             "halved-too-early",
             lambda x: x / 2 + 1,
-            "You halved x and then added a whole 1, so the range becomes [0.5, 1.5]. The 1 has to be halved too.",
+            "You halved x and then added a whole 1, so the range is [0.5, 1.5] now. Halve the 1 too.",
         ),
         Misconception(
             "not-halved",
@@ -45,13 +45,13 @@ TO_UNIT = Exercise(
         Misconception(
             "not-moved",
             lambda x: x / 2,
-            "You halved the range but did not move it: it is [−0.5, 0.5] now. Its lower end has to come to 0.",
+            "You halved the range but did not move it: it is [−0.5, 0.5] now. Its lower end belongs at 0.",
         ),
         Misconception(
             "cut-off",
             lambda x: x.clamp(0, 1),
-            "You cut the values off at 0, so the darker half of the picture is gone. Move and shrink the range "
-            "instead; no two values may become one.",
+            "You cut the values off at 0, so the darker half of the picture is gone. Move and shrink the "
+            "range instead; no two values may become one.",
         ),
     ],
     alternatives=[lambda x: 0.5 * x + 0.5, lambda x: x.add(1).div(2), lambda x: x - (x - 1) / 2],

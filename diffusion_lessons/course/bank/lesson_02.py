@@ -184,7 +184,7 @@ JUMP = Exercise(
         Misconception(
             "one-minus-the-root",
             _jump_one_minus_root,
-            "You multiplied the noise by 1 − √ᾱ. The *squares* of the two factors add up to 1, not the "
+            "You multiplied the noise by 1 − √ᾱ. The squares of the two factors add up to 1, not the "
             "factors: it is √(1 − ᾱ), the root of the whole difference.",
         ),
         Misconception(
@@ -202,7 +202,7 @@ JUMP = Exercise(
         Misconception(
             "factor-without-shape",
             _jump_without_shape,
-            "Your factors have shape (B,), and broadcasting lines that up with the *last* dimension, the "
+            "Your factors have shape (B,), and broadcasting lines that up with the last dimension, the "
             "width. Here it fails; where B happens to equal the width it runs and gives each column of "
             "pixels a time of its own. Give the factors shape (B, 1, 1, 1): factor.view(-1, 1, 1, 1).",
         ),
@@ -267,7 +267,6 @@ EQUAL_TIME = Exercise(
         Case("the cosine schedule of 1000 steps", _schedule(cosine_betas())),
         Case("a sigmoid schedule of 100 steps", _schedule(sigmoid_betas(100, -3.0, 2.0))),
         Case("20 large steps", _schedule(scaled_linear_betas(20, 0.02, 0.3))),
-        Case("a first step that already halves the signal", _schedule(linear_betas(5, 0.5, 0.6))),
     ],
     misconceptions=[
         Misconception(

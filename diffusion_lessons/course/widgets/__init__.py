@@ -6,6 +6,7 @@ from typing import Any
 _NAMES = {
     "captions": ("describe",),
     "controls": ("live",),
+    "explorers": ("explore_guidance", "explore_schedules"),
     "export": ("freeze", "to_html"),
     "figures": (
         "COLOURS",

@@ -1,8 +1,9 @@
 """Controls that ask the kernel: a function drawn again for each setting, cached, with errors in the page.
 
 `live(draw, schedule=["linear", "cosine"], steps=[10, 25, 50])` shows one control for each argument.
-Every result is kept, so a setting seen before answers at once. Where the first result takes longer
-than a second, all of them are computed before anything is shown. Without ipywidgets, and in an
+Every result is kept, so a setting seen before answers at once. Where a result takes longer
+than a second, all of them are computed before anything is shown, or, where that would take more than a
+minute, the page says how long an answer takes. Without ipywidgets, and in an
 exported page, the first result stays as a picture.
 """
 
@@ -20,7 +21,7 @@ from diffusion_lessons.errors import unknown
 Result = Picture | Scrubber
 MAX_SETTINGS = 200
 SLOW = 1.0  # seconds: an answer may take no longer
-PATIENCE = 120.0  # seconds that computing all settings in advance may take
+PATIENCE = 60.0  # seconds that computing all settings in advance may take
 
 
 class Live:
@@ -46,12 +47,24 @@ class Live:
             if self.start[name] not in self.choices[name]:
                 raise unknown(f"value of {name}", value, self.choices[name])
         self.seen: dict[tuple[str, ...], Result] = {}
+        self.first = self.result(self.start)  # not timed: it may load a library
+        self.note = self._prepare(list(product(*self.choices.values())))
+
+    def _prepare(self, settings: list[tuple[str, ...]]) -> str:
+        """Compute all settings now if one takes long; else, or if that takes too long, say what to expect."""
         before = time.perf_counter()
-        self.first = self.result(self.start)
-        took = time.perf_counter() - before
-        if SLOW < took <= PATIENCE / count:
-            for labels in product(*self.choices.values()):
+        try:
+            self.result(dict(zip(self.choices, settings[-1], strict=True)))
+            took = time.perf_counter() - before
+            if took <= SLOW:
+                return ""
+            if took * len(settings) > PATIENCE:
+                return f"; on this machine each new setting takes about {took:.0f} s"
+            for labels in settings:
                 self.result(dict(zip(self.choices, labels, strict=True)))
+        except Exception:  # the page shows it when that setting is chosen
+            return ""
+        return ""
 
     def result(self, labels: Mapping[str, str]) -> Result:
         """The drawing for one setting, computed once."""
@@ -98,7 +111,11 @@ class Live:
         import ipywidgets
 
         controls = {name: _control(name, list(c), self.start[name]) for name, c in self.choices.items()}
-        status, failure, view = ipywidgets.HTML(_status("ready")), ipywidgets.HTML(), _view(self.first)
+        status, failure, view = (
+            ipywidgets.HTML(_status("ready" + self.note)),
+            ipywidgets.HTML(),
+            _view(self.first),
+        )
 
         def answer(_: Any) -> None:
             status.value = _status("computing …", busy=True)

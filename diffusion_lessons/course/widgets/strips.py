@@ -61,7 +61,7 @@ def _sheet(panels: dict[str, Panel], chosen: Sequence[int], heads: Sequence[str]
     wide = max(cell.shape[1] for row in rows.values() for cell in row)
     wide = max([wide, *(int(_font().getlength(head)) + 2 for head in heads)])
     margin = max(int(_font().getlength(name)) for name in panels) + 2 * GAP if any(panels) else 0
-    top = 18 if any(heads) else 0
+    top = 18 if any(heads) else 1
     height = top + sum(row[0].shape[0] + GAP for row in rows.values())
     sheet = Image.new("RGB", (margin + len(chosen) * (wide + GAP), height), "white")
     draw = ImageDraw.Draw(sheet)
@@ -72,6 +72,7 @@ def _sheet(panels: dict[str, Panel], chosen: Sequence[int], heads: Sequence[str]
         draw.text((GAP, y + row[0].shape[0] / 2), name, "black", _font(), anchor="lm")
         for k, cell in enumerate(row):
             x = margin + k * (wide + GAP) + (wide - cell.shape[1]) // 2
+            draw.rectangle((x - 1, y - 1, x + cell.shape[1], y + cell.shape[0]), outline=(190, 190, 190))
             sheet.paste(Image.fromarray(cell), (x, y))
         y += row[0].shape[0] + GAP
     pixels = np.asarray(sheet)
