@@ -173,8 +173,14 @@ def compare(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return Check(str(mode), False, seconds=time.perf_counter() - start, error=reason[:200])
     true_loss, true = reference
-    floor = 1e-3 * torch.stack([g.norm() for g in true.values()]).median()
-    scores = {name: float(agreement(found[name], true[name], floor)) for name in true}
+    typical = torch.stack([g.norm() for g in true.values()]).median()
+
+    def score(name: str) -> float:
+        # a bias that a GroupNorm takes away again has no gradient but rounding noise: it must stay small
+        noise = bool(true[name].norm() < 1e-4 * typical)
+        return float(agreement(found[name], true[name], typical * (0.2 if noise else 1e-3)))
+
+    scores = {name: score(name) for name in true}
     worst = min(scores, key=lambda name: scores[name])
     wrong = sum(not score >= AGREEMENT for score in scores.values())
     loss_error = abs(loss - true_loss) / max(abs(true_loss), 1e-12)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffusion_lessons.denoiser import Condition, Denoiser
 from diffusion_lessons.errors import unknown
-from diffusion_lessons.paths import Level, cast, forward_kernel, posterior
+from diffusion_lessons.paths import Level, above_data, cast, forward_kernel, posterior, same_shape
 from diffusion_lessons.targets import Estimate
 
 Point = tuple[Level, Tensor, Estimate]
@@ -45,7 +45,7 @@ def ddim_step(
         eta: 0 to 1.
 
     Raises:
-        ValueError: eta outside [0, 1]; eta > 0 without noise or on a step towards more noise.
+        ValueError: eta outside [0, 1]; eta > 0 without noise, from t = 0 or towards more noise.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta lies between 0 (DDIM) and 1 (ancestral), got {eta}")
@@ -54,6 +54,8 @@ def ddim_step(
         return alpha * estimate.x0 + sigma * estimate.eps
     if noise is None:
         raise ValueError(f"eta = {eta} adds noise at each step: pass `noise`, or eta = 0")
+    same_shape("x and noise", x, noise)
+    above_data(now)
     std = eta * next.sigma * forward_kernel(next, now)[1] / now.sigma
     direction = (next.sigma**2 - std**2).clamp(min=0).sqrt()
     return alpha * estimate.x0 + cast(direction, x) * estimate.eps + cast(std, x) * noise
@@ -74,14 +76,16 @@ def ddpm_step(
         variance: "small", the posterior's own; "large", that of the forward step, σ̂ of Song et al.
             2021 (the two choices of Ho et al. 2020, section 3.2).
     """
+    if variance not in ("small", "large"):
+        raise unknown("variance", variance, ("small", "large"))
     mean, small = posterior(estimate.x0, x, now, next)
     if bool((next.sigma == 0).all()):
         return mean
     if noise is None:
         raise ValueError("an ancestral step adds noise: pass `noise`")
-    if variance not in ("small", "large"):
-        raise unknown("variance", variance, ("small", "large"))
-    std = small.sqrt() if variance == "small" else forward_kernel(next, now)[1]
+    same_shape("x and noise", x, noise)
+    large = forward_kernel(next, now)[1] * (next.sigma > 0)
+    std = small.sqrt() if variance == "small" else large
     return mean + cast(std, x) * noise
 
 
@@ -148,6 +152,8 @@ def heun(
                 slope = cast(next.alpha - now.alpha, x) * x0 + cast(next.sigma - now.sigma, x) * eps
                 reached = x + slope
             else:
+                if bool((now.alpha == 0).any()):
+                    raise ValueError('at α = 0 there is no x/α: use coordinates="velocity"')
                 ratio = next.alpha / now.alpha
                 reached = cast(ratio, x) * x + cast(next.sigma - ratio * now.sigma, x) * eps
         x = reached

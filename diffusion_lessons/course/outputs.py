@@ -163,5 +163,5 @@ def _failure(stored: dict[str, Any]) -> Failure:
     frames = tuple(
         Frame(int(frame["line"]), str(frame["text"]), str(frame["function"])) for frame in stored["frames"]
     )
-    words = (str(stored[key]) for key in ("kind", "type", "message"))
-    return Failure(*words, frames=frames, running=bool(stored["running"]))
+    kind, name, message = (str(stored[key]) for key in ("kind", "type", "message"))
+    return Failure(kind, name, message, frames, bool(stored["running"]))

@@ -44,8 +44,11 @@ def combination(expected: Plain, given: Plain, inputs: Inputs, at: tuple[int, ..
         return None
     arrays = {name: as_array(value) for name, value in inputs.items()}
     terms = {name: array for name, array in arrays.items() if array is not None and array.shape == mine.shape}
+    if not terms:
+        return None
+    terms[""] = np.ones_like(mine)  # a number on its own
     for row, said in ((slice(None), "Your"), (at[0], f"In sample {at[0]} your")):
-        columns = np.stack([array[row].ravel() for array in terms.values()], 1) if terms else np.zeros((0, 0))
+        columns = np.stack([array[row].ravel() for array in terms.values()], 1)
         weights = _weights(columns, theirs[row].ravel()), _weights(columns, mine[row].ravel())
         if weights[0] is not None and weights[1] is not None:
             yours, ours = (_sum(terms, each) for each in weights if each is not None)
@@ -56,7 +59,7 @@ def combination(expected: Plain, given: Plain, inputs: Inputs, at: tuple[int, ..
 def _weights(columns: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     """The weights with which the columns add up to y, to rounding, or None where none do."""
     entries, terms = columns.shape
-    if terms == 0 or entries < 4 * terms or not (np.isfinite(columns).all() and np.isfinite(y).all()):
+    if entries < 4 * terms or not (np.isfinite(columns).all() and np.isfinite(y).all()):
         return None
     weights, _, rank, _ = np.linalg.lstsq(columns, y, rcond=1e-6)
     exact = np.abs(columns @ weights - y).max() <= 1e-5 * (1 + np.abs(y).max())
@@ -64,9 +67,13 @@ def _weights(columns: np.ndarray, y: np.ndarray) -> np.ndarray | None:
 
 
 def _sum(terms: dict[str, np.ndarray], weights: np.ndarray) -> str:
-    parts = [
-        f"{weight:.3g}·{name}" for name, weight in zip(terms, weights, strict=True) if abs(weight) >= 5e-6
-    ]
+    parts = []
+    for name, weight in zip(terms, weights, strict=True):
+        digits = f"{weight:.3g}"
+        if name and digits in ("1", "-1"):
+            parts.append(f"{digits[:-1]}{name}")
+        elif abs(weight) >= 5e-6:
+            parts.append(f"{digits}·{name}" if name else digits)
     return " + ".join(parts).replace("+ -", "− ").replace("-", "−") if parts else "zero"
 
 
@@ -211,12 +218,12 @@ def _factor(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> f
 
 def _scaled(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> str | None:
     """A factor, a sign, an offset or a power that turns all of our numbers into theirs."""
-    if np.iscomplexobj(mine + theirs) or not _tells(mine, theirs):
+    if np.iscomplexobj(mine + theirs) or not _tells(mine, theirs) or close(mine, theirs, rtol, atol).all():
         return None
     if (np.abs(theirs) <= atol).all():
         return "Your result is zero everywhere."
     factor = _factor(mine, theirs, rtol, atol)
-    if factor is not None and abs(factor - 1) > rtol:
+    if factor is not None:
         many = f"Your result is {factor:.4g} times ours everywhere.".replace("-", "−")
         return "Your result has the opposite sign everywhere." if abs(factor + 1) <= rtol else many
     offset = float((theirs - mine).mean())

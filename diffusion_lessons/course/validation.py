@@ -134,5 +134,7 @@ def _figure(exercise: Exercise, seed: int) -> list[str]:
     from matplotlib.figure import Figure
 
     figure = exercise.figure(exercise.reference)
+    if not isinstance(figure, Figure):
+        return ["`figure` does not return a matplotlib Figure"]
     pyplot.close(figure)
-    return [] if isinstance(figure, Figure) else ["`figure` does not return a matplotlib Figure"]
+    return []

@@ -5,7 +5,12 @@
 
 from diffusion_lessons.metrics.evaluate import evaluate, features_and_classes
 from diffusion_lessons.metrics.frechet import Statistics, frechet_between, frechet_distance, frechet_error
-from diffusion_lessons.metrics.intervals import bootstrap_counts, bootstrap_error, share_error, wilson_interval
+from diffusion_lessons.metrics.intervals import (
+    bootstrap_counts,
+    bootstrap_error,
+    share_error,
+    wilson_interval,
+)
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
 from diffusion_lessons.metrics.reference import Reference

@@ -48,8 +48,9 @@ class ClassifierConfig:
         if not self.channel_mults or min(self._numbers()) < 1:
             raise ValueError(f"a classifier needs at least one of everything, got {self}")
         if self.image_size % self.stride:
+            size, stride = self.image_size, self.stride
             raise ValueError(
-                f"image_size must be a multiple of patch · 2^(levels − 1) = {self.stride}, got {self.image_size}"
+                f"image_size must be a multiple of {stride} (patch · 2^(levels − 1)), got {size}"
             )
 
     def _numbers(self) -> tuple[int, ...]:

@@ -47,10 +47,8 @@ def test_a_solution_becomes_one_line_at_its_indentation():
 
 
 def test_a_student_block_takes_the_place_of_the_solution_before_it():
-    cell = CELL.replace(
-        "    return y",
-        "        ### BEGIN STUDENT\n        # y = x - 1  # wrong\n        #     # kept\n        ### END STUDENT",
-    )
+    planted = ["### BEGIN STUDENT", "# y = x - 1  # wrong", "#     # kept", "### END STUDENT"]
+    cell = CELL.replace("    return y", "\n".join("        " + line for line in planted))
     assert student_code(cell).split("\n")[2:] == ["        y = x - 1  # wrong", "            # kept"]
     assert solved_code(cell).split("\n")[2:] == ["        y = x + 1"]
 

@@ -55,8 +55,8 @@ def test_a_problem_is_written_as_file_line_rule_message(tmp_path):
 
 @pytest.mark.parametrize("key", ["title", "question", "difficulty", "prerequisites"])
 def test_each_key_of_the_header_is_asked_for(problems, key):
-    line, rule, message = the_one(problems(re.sub(rf"(?m)^# {key}:.*\n", "", SAMPLE, count=1)), "header")
-    assert (line, rule) == (2, "header")
+    line, _, message = the_one(problems(re.sub(rf"(?m)^# {key}:.*\n", "", SAMPLE, count=1)), "header")
+    assert line == 2
     assert f"# {key}: …" in message
 
 
@@ -177,7 +177,7 @@ def test_the_parts_around_the_ideas_hold_what_they_must(problems, tag, old, new)
         text = text.replace(
             '# %%\n\n\n# %% [markdown] tags=["agreement"]', '# %% [markdown] tags=["agreement"]'
         )
-    line, rule, _ = the_one(problems(text), tag)
+    line, _, _ = the_one(problems(text), tag)
     assert line == line_of(text, f'["{tag}"]') + 1
 
 
@@ -296,7 +296,7 @@ def test_folded_text_formulas_and_tables_are_no_visible_words():
 
 def test_a_notebook_over_a_megabyte(problems):
     text = SAMPLE + "# %% [markdown]\n# <!-- " + "x" * 1_000_000 + " -->\n"
-    line, rule, message = the_one(problems(text), "budget")
+    line, _, message = the_one(problems(text), "budget")
     assert "1.0" in message
     assert line == line_of(text, "<!-- xxx")
 

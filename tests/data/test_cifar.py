@@ -98,7 +98,7 @@ def test_members_that_lead_elsewhere_are_not_followed(files: dict[str, bytes], d
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
         link = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
-        link.type, link.linkname = tarfile.SYMTYPE, str(secret)
+        link.type, link.linkname, link.size = tarfile.SYMTYPE, str(secret), PER_FILE * cifar.RECORD
         archive.addfile(link)
         for name, data in files.items():
             info = tarfile.TarInfo(f"../../../{name}")

@@ -4,6 +4,7 @@ import threading
 import time
 from pathlib import Path
 
+import pooch
 import pytest
 from local_mirror import Mirror
 
@@ -97,6 +98,19 @@ def test_mirrors_that_never_answer_cost_one_wait_and_not_one_each(
         with pytest.raises(DataError, match=r"cannot download.*: no answer; .*: no answer"):
             load_cached("set/file.gz", mirrors, read)
         assert time.monotonic() - start < 4
+
+
+def test_a_mirror_with_many_dead_addresses_is_given_up(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SECONDS_TO_ANSWER", 0.2)
+    never = threading.Event()  # each address has its own timeout, and a host may have sixteen
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", lambda *_, **__: never.wait(20))
+    start = time.monotonic()
+    with pytest.raises(DataError, match="no answer"):
+        load_cached("set/file.gz", [f"http://host{i}.invalid/" for i in range(10)], read)
+    assert time.monotonic() - start < 1.5
+    never.set()
 
 
 def test_a_silent_mirror_does_not_hold_up_the_one_before_it(

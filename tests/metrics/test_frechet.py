@@ -105,7 +105,7 @@ def test_bad_input_is_refused(a: Tensor, b: Tensor, message: str) -> None:
 
 
 def test_bad_statistics_are_refused() -> None:
-    with pytest.raises(ValueError, match="mean .D,. and a covariance"):
+    with pytest.raises(ValueError, match=r"mean \(D,\) and a covariance"):
         Statistics(torch.zeros(3), torch.zeros(3, 2), 10)
     with pytest.raises(ValueError, match="NaN"):
         Statistics(torch.zeros(2), torch.full((2, 2), float("nan")), 10)

@@ -16,9 +16,7 @@ def by_loops(a: torch.Tensor, b: torch.Tensor) -> float:
     return aa + bb - 2 * sum(k(x, y) for x in a for y in b) / (n * m)
 
 
-def test_agrees_with_the_sum_over_pairs(
-    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_agrees_with_the_sum_over_pairs(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     a = torch.randn(7, 5, dtype=torch.float64, generator=generator)
     b = torch.randn(5, 5, dtype=torch.float64, generator=generator) + 1
     assert kernel_distance(a, b) == pytest.approx(by_loops(a, b), rel=1e-12)

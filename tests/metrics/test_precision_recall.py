@@ -51,7 +51,7 @@ def test_blind_to_order(generator: torch.Generator) -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         precision_recall(torch.zeros(9, 2), torch.zeros(9, 2), k=0)
-    with pytest.raises(ValueError, match="n = 3 is too few.*at least 4"):
+    with pytest.raises(ValueError, match=r"n = 3 is too few.*at least 4"):
         precision_recall(torch.zeros(9, 2), torch.zeros(3, 2), k=3)
     with pytest.raises(ValueError, match="got 2 and 3"):
         precision_recall(torch.zeros(9, 2), torch.zeros(9, 3))

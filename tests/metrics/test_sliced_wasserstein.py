@@ -47,7 +47,9 @@ def test_pictures_are_flattened_and_order_does_not_matter(generator: torch.Gener
 def test_directions_come_from_the_generator(generator: torch.Generator) -> None:
     a, b = torch.randn(2, 20, 3, generator=generator)
     assert sliced_wasserstein(a, b) == sliced_wasserstein(a, b)
-    assert sliced_wasserstein(a, b, 8, generator=generator) != sliced_wasserstein(a, b, 8, generator=generator)
+    assert sliced_wasserstein(a, b, 8, generator=generator) != sliced_wasserstein(
+        a, b, 8, generator=generator
+    )
 
 
 def test_bad_input_is_refused() -> None:

@@ -27,7 +27,7 @@ function painter(panel, canvas, bitmap, data, root) {
   if (panel.kind === "pictures") {
     canvas.width = panel.width;
     canvas.height = panel.height;
-    const scale = Math.max(1, Math.min(Math.round(160 / panel.height), Math.floor(256 / panel.width)));
+    const scale = Math.max(1, Math.min(Math.round(160 / panel.height), Math.floor(200 / panel.width)));
     canvas.style.width = `${panel.width * scale}px`;
     context.imageSmoothingEnabled = false;
     return (i) => {
