@@ -12,7 +12,8 @@ from diffusion_lessons.checkpoint import load_checkpoint
 from diffusion_lessons.cli import guarded
 from diffusion_lessons.data import load_dataset
 from diffusion_lessons.files import whole, writable
-from diffusion_lessons.generate import default_device, generate, labels_for, save_trajectory
+from diffusion_lessons.generate import generate, labels_for, save_trajectory
+from diffusion_lessons.machine import choose_device
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.pictures import grid, save_loss, save_png
 from diffusion_lessons.recipe import Recipe
@@ -34,7 +35,7 @@ def demo(out: Path, minutes: float = 1.0, samples: int = 500, seed: int = 0) -> 
     writable(out)
     for name in ("model.safetensors", "state.safetensors", "metrics.json"):
         (out / name).unlink(missing_ok=True)
-    device = default_device()
+    device = choose_device()
     print(f"training on scikit-learn's handwritten digits, {minutes:g} min on {describe(device)}")
     dataset = load_dataset("digits")
     run = train(Recipe(data="digits", minutes=minutes, seed=seed), dataset, out, device=device)

@@ -16,15 +16,9 @@ from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.errors import unknown
 from diffusion_lessons.files import whole
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
+from diffusion_lessons.machine import choose_device
 from diffusion_lessons.pictures import grid, save_gif, save_png
 from diffusion_lessons.samplers import SAMPLERS, Point, Step
-
-
-def default_device() -> torch.device:
-    """A GPU where there is one (CUDA, then Apple's), else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def labels_for(checkpoint: Checkpoint, n: int, label: int | str | None = None) -> Tensor | None:
@@ -120,13 +114,15 @@ def generate(
     if n is None or n < 1:
         raise ValueError(f"the number of samples must be at least 1, got {n}")
     device, noise = _prepare(checkpoint, n, seed, device)
+    walks = []  # made before the first is walked, so that bad settings are said at once
+    for start in range(0, n, batch):
+        rows = slice(start, start + batch)
+        generator = torch.Generator(device).manual_seed(seed + 1 + start)
+        wanted = None if labels is None else labels[rows].to(device)
+        walks.append(walk(checkpoint, wanted, noise[rows].to(device), generator=generator, **how))
     pictures = []
     with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
-        for start in range(0, n, batch):
-            rows = slice(start, start + batch)
-            generator = torch.Generator(device).manual_seed(seed + 1 + start)
-            wanted = None if labels is None else labels[rows].to(device)
-            points = walk(checkpoint, wanted, noise[rows].to(device), generator=generator, **how)
+        for points in walks:
             pictures.append(deque(points, maxlen=1)[0][1].float().cpu())
             bar.update(len(pictures[-1]))
     return torch.cat(pictures)
@@ -136,7 +132,7 @@ def _prepare(
     checkpoint: Checkpoint, n: int, seed: int, device: torch.device | str | None
 ) -> tuple[torch.device, Tensor]:
     """The device, with the network on it, and the noise (n, C, H, W) that n samples start from."""
-    device = torch.device(device or default_device())
+    device = choose_device(device)
     checkpoint.network.to(device).eval()
     return device, torch.randn((n, *checkpoint.shape), generator=torch.Generator().manual_seed(seed))
 

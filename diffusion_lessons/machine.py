@@ -1,4 +1,4 @@
-"""What a figure was measured on: hardware and versions, as plain values for cards and result files."""
+"""The machine: which device to use, and what a figure was measured on, for cards and result files."""
 
 import os
 import platform
@@ -7,6 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+
+def choose_device(name: torch.device | str | None = None) -> torch.device:
+    """The device of that name; None is a GPU where there is one (CUDA, then Apple's), else the CPU.
+
+    Raises:
+        ValueError: a name that is no device, or a device that this machine lacks.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        there += ["mps"] * torch.backends.mps.is_available()
+        raise ValueError(f"no device {str(name)!r} here: expected one of {', '.join(there)}") from error
+    return device
 
 
 def hardware(device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.generate import default_device
+from diffusion_lessons.machine import choose_device
 
 
 class Processes:
@@ -23,7 +23,7 @@ class Processes:
     world = 1
 
     def __init__(self, device: torch.device | str | None = None) -> None:
-        self.device = torch.device(device) if device is not None else default_device()
+        self.device = choose_device(device)
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The network, its gradients averaged over the processes."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_training import saved_state, tiny_dataset, tiny_recipe
 
 from diffusion_lessons.processes import LaunchedProcesses, Processes, join
 from diffusion_lessons.training import train
-from tests.tiny_training import saved_state, tiny_dataset, tiny_recipe
 
 STEPS = 50
 
@@ -21,17 +21,22 @@ def recipe(**changes: object):  # type: ignore[no-untyped-def]
 
 
 def launch(folder: Path, *options: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """`accelerate launch` of this file. (--multi_gpu is its word for several processes; --device cpu is ours.)"""
+    """`accelerate launch` of this file; --multi_gpu is its word for several processes, on a CPU too."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
     command += ["--num_processes", str(processes), "--main_process_port", str(port)]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "tests.test_processes"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", __file__]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     root = Path(__file__).parents[1]
     return subprocess.run(
-        [*command, str(folder), *options], capture_output=True, text=True, env=environment, cwd=root, timeout=240
+        [*command, str(folder), *options],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=root,
+        timeout=240,
     )
 
 
@@ -93,7 +98,11 @@ def main(folder: str, *options: str) -> None:
         plain = Trainer.step
 
         def step(self: Trainer, done: float) -> None:
-            if self.state.step == 25 and isinstance(self.processes, LaunchedProcesses) and self.processes.rank == 0:
+            if (
+                self.state.step == 25
+                and isinstance(self.processes, LaunchedProcesses)
+                and self.processes.rank == 0
+            ):
                 os.kill(os.getpid(), signal.SIGINT)
             plain(self, done)
 

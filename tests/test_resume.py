@@ -5,18 +5,19 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
 
-from diffusion_lessons.batches import Batches
 from diffusion_lessons.checkpoint import load_checkpoint
+from diffusion_lessons.recipe import Recipe
 from diffusion_lessons.run_folder import METRICS, MODEL, STATE, saved_recipe
 from diffusion_lessons.training import Trainer, TrainingInterrupted, train
-from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
 
 
 class Crash(Exception):
@@ -34,29 +35,35 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
     monkeypatch.setattr(Trainer, "step", stepping)
 
 
-def crash() -> None:
-    raise Crash
+def crash_at(step: int, recipe: Recipe, folder: Path, resume: bool = False) -> None:
+    """Train until an error that nobody foresaw, at the start of a step."""
+
+    def crash() -> None:
+        raise Crash
+
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, step, crash)
+        with pytest.raises(Crash):
+            train(recipe, tiny_dataset(), folder, resume=resume, device="cpu", progress=False)
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "stops"),
     [
-        {"steps": 12, "dropout": 0.2},
-        {"images": 90, "decay": "linear"},
-        {"steps": 12, "precision": "bf16", "channels_last": False},
-        {"steps": 12, "precision": "fp16"},
+        ({"steps": 12, "dropout": 0.2}, (1,)),
+        ({"steps": 12, "dropout": 0.2}, (5, 6)),
+        ({"images": 90, "decay": "linear"}, (11,)),
+        ({"steps": 12, "precision": "bf16", "channels_last": False}, (4, 9)),
+        ({"steps": 12, "precision": "fp16"}, (7,)),
     ],
 )
-@pytest.mark.parametrize("stops", [(1,), (5, 6), (11,)])
 def test_a_crashed_run_goes_on_to_the_same_weights_bit_for_bit(
     tmp_path: Path, changes: dict[str, Any], stops: tuple[int, ...]
 ) -> None:
     recipe = tiny_recipe(**changes, checkpoint_every=0.0)
     train(recipe, tiny_dataset(), tmp_path / "whole", device="cpu", progress=False)
     for number, stop in enumerate(stops):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
-            at_step(patch, stop, crash)
-            train(recipe, tiny_dataset(), tmp_path / "cut", resume=number > 0, device="cpu", progress=False)
+        crash_at(stop, recipe, tmp_path / "cut", resume=number > 0)
         assert saved_state(tmp_path / "cut")[1]["step"] == stop
         torch.rand(7)  # other use of the global generator in between
     metrics = train(recipe, tiny_dataset(), tmp_path / "cut", resume=True, device="cpu", progress=False)
@@ -64,12 +71,10 @@ def test_a_crashed_run_goes_on_to_the_same_weights_bit_for_bit(
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_weights_of_the_model_file_are_the_same_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_the_model_file_are_the_same_too(tmp_path: Path) -> None:
     recipe = tiny_recipe(checkpoint_every=0.0)
     train(recipe, tiny_dataset(), tmp_path / "whole", device="cpu", progress=False)
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        at_step(patch, 7, crash)
-        train(recipe, tiny_dataset(), tmp_path / "cut", device="cpu", progress=False)
+    crash_at(7, recipe, tmp_path / "cut")
     train(recipe, tiny_dataset(), tmp_path / "cut", resume=True, device="cpu", progress=False)
     a, b = (load_checkpoint(tmp_path / name / MODEL).network.state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -79,9 +84,7 @@ def test_steps_since_the_last_checkpoint_are_done_again(tmp_path: Path) -> None:
     """The usual crash: the last checkpoint is older than the last step."""
     recipe = tiny_recipe()  # one checkpoint at the start, none before the end
     train(recipe, tiny_dataset(), tmp_path / "whole", device="cpu", progress=False)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
-        at_step(patch, 9, crash)
-        train(recipe, tiny_dataset(), tmp_path / "cut", device="cpu", progress=False)
+    crash_at(9, recipe, tmp_path / "cut")
     assert saved_state(tmp_path / "cut")[1]["step"] == 0
     train(recipe, tiny_dataset(), tmp_path / "cut", resume=True, device="cpu", progress=False)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
@@ -93,9 +96,10 @@ def test_interrupt_saves_says_how_to_go_on_and_does(
 ) -> None:
     train(tiny_recipe(), tiny_dataset(), tmp_path / "whole", device="cpu", progress=False)
     handler = signal.getsignal(number)
-    with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted) as stopped:
-        at_step(patch, 5, lambda: os.kill(os.getpid(), number))
+    at_step(monkeypatch, 5, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(TrainingInterrupted) as stopped:
         train(tiny_recipe(), tiny_dataset(), tmp_path / "cut", device="cpu", progress=False)
+    monkeypatch.undo()
     assert "stopped at step 6, 50% of the budget" in str(stopped.value)
     assert "--resume" in str(stopped.value)
     assert str(tmp_path / "cut") in str(stopped.value)
@@ -107,11 +111,14 @@ def test_interrupt_saves_says_how_to_go_on_and_does(
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_time_spent_before_counts_against_a_budget_in_minutes(tmp_path: Path) -> None:
+def test_time_spent_before_counts_against_a_budget_in_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = tiny_recipe(minutes=0.02)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(TrainingInterrupted):
-        at_step(patch, 3, lambda: (time.sleep(0.8), os.kill(os.getpid(), signal.SIGINT)))
+    at_step(monkeypatch, 3, lambda: (time.sleep(0.8), os.kill(os.getpid(), signal.SIGINT)))
+    with pytest.raises(TrainingInterrupted):
         train(recipe, tiny_dataset(), tmp_path, device="cpu", progress=False)
+    monkeypatch.undo()
     start = time.perf_counter()
     metrics = train(recipe, tiny_dataset(), tmp_path, resume=True, device="cpu", progress=False)
     assert metrics["seconds"] >= 1.2
@@ -122,10 +129,8 @@ def test_time_spent_before_counts_against_a_budget_in_minutes(tmp_path: Path) ->
 
 
 @pytest.fixture
-def cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        at_step(patch, 3, crash)
-        train(tiny_recipe(checkpoint_every=0.0), tiny_dataset(), tmp_path / "run", device="cpu", progress=False)
+def cut(tmp_path: Path) -> Path:
+    crash_at(3, tiny_recipe(checkpoint_every=0.0), tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -139,7 +144,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(cut: Path, finished: bool)
     if finished:
         train(recipe, tiny_dataset(), cut, resume=True, device="cpu", progress=False)
     before = contents(cut)
-    with pytest.raises(ValueError, match=r"already holds a run \(state.safetensors\): go on with it by --resume"):
+    with pytest.raises(
+        ValueError, match=r"already holds a run \(state.safetensors\): go on with it by --resume"
+    ):
         train(recipe, tiny_dataset(), cut, device="cpu", progress=False)
     assert contents(cut) == before
 
@@ -189,62 +196,64 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 # kill -9 -------------------------------------------------------------------------------------------
 
 
-def run_until_killed(folder: Path, connection: Connection) -> None:
+KILLED = {"steps": 40, "checkpoint_every": 0.0, "dropout": 0.1}
+
+
+def run_until_killed(folder: Path, tell: Connection) -> None:
     """A process of its own that trains, resuming where there is something to resume."""
     torch.set_num_threads(1)
-    recipe = tiny_recipe(steps=40, checkpoint_every=0.0, dropout=0.1)
-    connection.send("ready")
-    train(recipe, tiny_dataset(), folder, resume=(folder / STATE).exists(), device="cpu", progress=False)
-    connection.send("done")
+    with pytest.MonkeyPatch.context() as patch:
+        plain = Trainer.step
+
+        def step(self: Trainer, done: float) -> None:
+            tell.send(self.state.step)
+            plain(self, done)
+
+        patch.setattr(Trainer, "step", step)
+        tell.send(-1)
+        resume = (folder / STATE).exists()
+        train(tiny_recipe(**KILLED), tiny_dataset(), folder, resume=resume, device="cpu", progress=False)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 is for POSIX systems")
 def test_20_killed_processes_lose_nothing(tmp_path: Path) -> None:
     """kill -9 at 20 random moments, most of them while a checkpoint is being written."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        train(
-            tiny_recipe(steps=40, checkpoint_every=0.0, dropout=0.1),
-            tiny_dataset(),
-            tmp_path / "whole",
-            device="cpu",
-            progress=False,
-        )
-    finally:
-        torch.set_num_threads(threads)
-
     context = multiprocessing.get_context("forkserver")  # imports once, then forks without threads
-    context.set_forkserver_preload([__name__, "torch._dynamo"])
-    draw = random.Random(0)
-    kills, run, reached, moments = 0, 0, 0, []
-    while kills < 20:
-        folder = tmp_path / f"run{run}"
+    context.set_forkserver_preload(["pytest", "torch._dynamo", "diffusion_lessons.training"])
+
+    def start(folder: Path) -> tuple[Any, Connection]:
         mine, theirs = context.Pipe()
         process = context.Process(target=run_until_killed, args=(folder, theirs))
         process.start()
         theirs.close()
-        assert mine.recv() == "ready"
-        process.join(draw.uniform(0.02, 0.3))
+        return process, mine
+
+    whole, _ = start(tmp_path / "whole")
+    whole.join(60)
+    draw, run, reached, moments = random.Random(0), 0, 0, []
+    while len(moments) < 20:
+        folder = tmp_path / f"run{run}"
+        process, told = start(folder)
+        with suppress(EOFError):
+            for _ in range(
+                draw.choice([1, 1, 2, 3, 5, 8, 13])
+            ):  # some die while they start, most while they train
+                told.recv()
+        process.join(draw.uniform(0, 0.04))
         if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+            os.kill(process.pid, signal.SIGKILL)
             process.join()
             assert process.exitcode == -signal.SIGKILL
-            kills += 1
-        else:
+            reached = check_after_kill(folder, reached)
+            moments.append(reached)
+        else:  # it was faster than the signal
             assert process.exitcode == 0
-        reached = check_after_kill(folder, reached)
-        moments.append(reached)
-        if (folder / METRICS).exists() and saved_state(folder)[1]["finished"]:
             assert_same_run(tmp_path / "whole", folder)
             run, reached = run + 1, 0
-    folder = tmp_path / f"run{run}"
-    mine, theirs = context.Pipe()
-    process = context.Process(target=run_until_killed, args=(folder, theirs))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 0
+    last, _ = start(folder)
+    last.join(60)
+    assert last.exitcode == 0
     assert_same_run(tmp_path / "whole", folder)
     assert not [name for name in os.listdir(folder) if "partial" in name]  # swept up by the resumed run
     assert len(set(moments)) > 3, f"the kills all fell on the same steps: {moments}"
@@ -260,14 +269,3 @@ def check_after_kill(folder: Path, reached: int) -> int:
     step = saved_state(folder)[1]["step"]
     assert step >= reached
     return step
-
-
-# Several processes ---------------------------------------------------------------------------------
-
-
-def test_order_noise_and_times_do_not_depend_on_where_a_run_was_resumed() -> None:
-    dataset, recipe = tiny_dataset(), tiny_recipe()
-    batches = Batches(dataset, recipe.build_path(), 8, 0.1, 0, torch.device("cpu"))
-    later = batches(1000)
-    fresh = Batches(dataset, recipe.build_path(), 8, 0.1, 0, torch.device("cpu"))(1000)
-    assert all(torch.equal(a, b) for a, b in zip(later, fresh, strict=True))

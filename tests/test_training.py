@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
 from torch import Tensor, nn
 
 from diffusion_lessons import training
@@ -19,7 +21,6 @@ from diffusion_lessons.processes import Processes
 from diffusion_lessons.run_folder import METRICS, MODEL, STATE, TrainingState
 from diffusion_lessons.targets import V
 from diffusion_lessons.training import NonFiniteLossError, Trainer, train
-from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
 
 
 def test_a_run_leaves_a_model_that_learnt_and_metrics_that_say_how(tmp_path: Path) -> None:
@@ -214,10 +215,16 @@ def test_refused_mode_is_told_and_training_goes_on(tmp_path: Path, monkeypatch: 
             y = self.network(*inputs)
             return y.detach() + 0 * y
 
-    monkeypatch.setattr(SpeedMode, "compiled", lambda mode, network: Deaf(network) if mode.compile else network)
+    monkeypatch.setattr(
+        SpeedMode, "compiled", lambda mode, network: Deaf(network) if mode.compile else network
+    )
     with pytest.warns(RuntimeWarning, match=r"compiled bf16 refused.*training goes on in eager bf16"):
         metrics = train(
-            tiny_recipe(precision="bf16", compile="on"), tiny_dataset(), tmp_path, device="cpu", progress=False
+            tiny_recipe(precision="bf16", compile="on"),
+            tiny_dataset(),
+            tmp_path,
+            device="cpu",
+            progress=False,
         )
     assert metrics["mode"] == "eager bf16"
     assert len(metrics["checks"]) == 2
@@ -245,7 +252,7 @@ def test_checkpoints_are_written_at_the_interval(tmp_path: Path, monkeypatch: py
     plain = TrainingState.save
 
     def save(self: TrainingState, *args: object) -> None:
-        longest = max([0.0, *(b - a for a, b in zip(times, times[1:], strict=False))])
+        longest = max([0.0, *(b - a for a, b in pairwise(times))])
         saved.append((self.seconds, longest))
         plain(self, *args)  # type: ignore[arg-type]
 
@@ -262,7 +269,7 @@ def test_checkpoints_are_written_at_the_interval(tmp_path: Path, monkeypatch: py
     train(recipe, tiny_dataset(), tmp_path, device="cpu", progress=False)
     seconds = [s for s, _ in saved]
     assert len(seconds) >= 3
-    gaps = [b - a for a, b in zip(seconds, seconds[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(seconds)]
     assert max(gaps) <= 0.3 + 2 * saved[-1][1] + 0.1
     assert min(gaps[:-1], default=1.0) >= 0.3 - 0.01
 
@@ -287,12 +294,14 @@ def test_full_disk_ends_with_one_line_and_the_checkpoint_before(
     load_checkpoint(tmp_path / MODEL)
     assert [name for name in os.listdir(tmp_path) if "partial" in name] == []
     monkeypatch.undo()
-    train(tiny_recipe(checkpoint_every=0.0), tiny_dataset(), tmp_path, resume=True, device="cpu", progress=False)
+    train(
+        tiny_recipe(checkpoint_every=0.0), tiny_dataset(), tmp_path, resume=True, device="cpu", progress=False
+    )
 
 
 def test_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot write into the folder .*file"):
+    with pytest.raises(ValueError, match=r"cannot write into the folder .*file"):
         train(tiny_recipe(), tiny_dataset(), tmp_path / "file", device="cpu", progress=False)
 
 
@@ -302,7 +311,8 @@ def test_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path
 def test_import_needs_no_plotting_no_command_line_and_no_launcher() -> None:
     script = (
         "import sys, diffusion_lessons.training\n"
-        "print([m for m in ('matplotlib', 'sklearn', 'tyro', 'accelerate', 'IPython', 'diffusers') if m in sys.modules])"
+        "heavy = {'matplotlib', 'sklearn', 'tyro', 'accelerate', 'IPython', 'diffusers'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -1,23 +1,53 @@
 """The course half: what a lesson needs around the system that it builds.
 
-A lesson's first cell imports from here: `from diffusion_lessons.course import exercise, hint, progress`.
-Names that need a notebook's libraries are looked up when they are first asked for.
+A lesson imports from here: `from diffusion_lessons.course import budget, exercise, hint, quiz, scrub`.
+Names that need a notebook's libraries are looked up when they are first asked for. Those whose module
+has the same name are imported here and now: a later import of the module would hide the function.
 """
 
 from importlib import import_module
 from typing import Any
 
 from diffusion_lessons.course import budget
+from diffusion_lessons.course.quiz import Choice, Question, interview_card, predict, quiz
 from diffusion_lessons.course.session import exercise, hint, progress
 
-LATER: dict[str, str] = {}  # name -> the module that defines it
+LATER = {
+    "check_environment": "start",
+    "setup": "colab",
+    **dict.fromkeys(
+        (
+            "Histogram",
+            "Pictures",
+            "Points",
+            "explore_guidance",
+            "explore_schedules",
+            "figure",
+            "from_trajectory",
+            "live",
+            "picture",
+            "scrub",
+            "strip",
+        ),
+        "widgets",
+    ),
+}  # name -> the module that has it
 
-__all__ = ["budget", "exercise", "hint", "progress"]
+__all__ = [
+    "Choice",
+    "Question",
+    "budget",
+    "exercise",
+    "hint",
+    "interview_card",
+    "predict",
+    "progress",
+    "quiz",
+    *LATER,
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{LATER[name]}"), name)
-    globals()[name] = value  # the function, where its module has the same name
-    return value
+    return getattr(import_module(f"{__name__}.{LATER[name]}"), name)

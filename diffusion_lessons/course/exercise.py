@@ -47,7 +47,7 @@ class Misconception:
     sentence: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exercise:
     """One exercise of a lesson.
 
@@ -88,7 +88,7 @@ class Exercise:
     rtol: float = 1e-4
     atol: float = 1e-5
     timeout: float = 10.0
-    _answers: dict[Any, Outputs] = field(default_factory=dict, repr=False, compare=False)
+    _answers: dict[Any, Outputs] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\d\d\.\d+", self.id):

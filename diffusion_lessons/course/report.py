@@ -36,7 +36,7 @@ class Card:
 
 def show(card: Card) -> None:
     """Display in a notebook, print elsewhere."""
-    if "IPython" in sys.modules:
+    if sys.modules.get("IPython"):
         from IPython import get_ipython
         from IPython.display import display
 
@@ -80,6 +80,10 @@ def _rows(verdict: Verdict) -> list[tuple[str, str]]:
     return rows
 
 
+def _heading(verdict: Verdict) -> str:
+    return f"First case that {'differs' if verdict.given else 'fails'}: {verdict.case}"
+
+
 def _verdict_text(verdict: Verdict, title: str, rows: list[tuple[str, str]], notes: Sequence[str]) -> str:
     parts = [f"{SIGNS[verdict.status]} {title}"]
     if verdict.message:
@@ -87,7 +91,7 @@ def _verdict_text(verdict: Verdict, title: str, rows: list[tuple[str, str]], not
     for line, text, function in verdict.frames:
         parts.append(f"    line {line}, in {function}:  {text}")
     if verdict.case:
-        parts.append(_wrapped(f"First case that differs: {verdict.case}"))
+        parts.append(_wrapped(_heading(verdict)))
     width = max((len(name) for name, _ in rows), default=0)
     parts += [f"    {name.ljust(width)}  {text}" for name, text in rows]
     if verdict.where:
@@ -110,7 +114,7 @@ def _verdict_html(verdict: Verdict, rows: list[tuple[str, str]], notes: Sequence
         )
         parts.append(_preformatted(lines))
     if verdict.case:
-        parts.append(_paragraph(f"First case that differs: {verdict.case}"))
+        parts.append(_paragraph(_heading(verdict)))
     if rows:
         parts.append(_table(rows))
     if verdict.where:

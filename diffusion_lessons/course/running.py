@@ -6,9 +6,10 @@ import inspect
 import linecache
 import random
 import site
-import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from os.path import normcase, sep
 from pathlib import Path
 from traceback import walk_tb
 from types import FunctionType
@@ -230,11 +231,12 @@ def own_frames(places: Sequence[tuple[str, int, str]]) -> tuple[Frame, ...]:
 
 def foreign(filename: str) -> bool:
     """Is this file ours, Python's or a library's, and so not the student's?"""
-    return filename.startswith(_foreign_folders()) or filename.startswith("<frozen")
+    return filename.startswith("<frozen") or normcase(filename).startswith(_foreign_folders())
 
 
+@cache
 def _foreign_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     folders = [PACKAGE, *(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))]
-    folders += site.getsitepackages() if hasattr(site, "getsitepackages") else []
-    return tuple(folder for folder in folders if folder and folder not in ("/", sys.prefix))
+    folders += [*site.getsitepackages(), site.getusersitepackages()]
+    return tuple(normcase(folder) + sep for folder in folders if folder)

@@ -59,10 +59,12 @@ def _on_the_gpu(the: Exercise, yours: Any) -> Verdict | None:
     if not torch.cuda.is_available():
         return None
     cases = the.cases[:1]
-    outputs = the.run(the.reference, cases, device="cuda")
-    if outputs.cases[0].failure is not None:
-        return None  # an exercise that belongs on the CPU
-    verdict = the.judge(the.run(yours, cases, device="cuda"), cases)
+    try:
+        if the.run(the.reference, cases, device="cuda").cases[0].failure is not None:
+            return None  # an exercise that belongs on the CPU
+        verdict = the.judge(the.run(yours, cases, device="cuda"), cases)
+    except RuntimeError:
+        return None  # there is a GPU, and nothing can be put on it
     if verdict.kind not in ("exception", "device", "type"):
         return None  # the numbers were judged on the CPU, and are rounded otherwise here
     message = (

@@ -64,6 +64,11 @@ def _reference(exercise: Exercise, seed: int) -> list[str]:
         for ran in outputs.cases
         if ran.failure is not None
     ]
+    problems += [
+        f"the reference takes {ran.seconds:.1f} s on case {ran.case!r}; the timeout is {exercise.timeout:g} s"
+        for ran in outputs.cases
+        if ran.seconds > exercise.timeout / 4
+    ]
     if any(_has_opaque(ran.value) for ran in outputs.cases):
         problems.append("the reference returns what is not data: turn it into tensors with `call`")
     return problems

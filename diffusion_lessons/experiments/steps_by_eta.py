@@ -7,10 +7,8 @@ of the forward step, which DDPM used with 1000 steps.
 from functools import partial
 from typing import Any
 
-import torch
-
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.generate import default_device, generate, labels_for
+from diffusion_lessons.generate import generate, labels_for
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.samplers import ddim_step, ddpm_step
 
@@ -40,7 +38,7 @@ def measure(model: Any, row: Row, options: Row) -> Row:
         labels_for(model, options["n"]),
         n=options["n"],
         seed=options["seed"],
-        device=torch.device(options["device"] or default_device()),
+        device=options["device"],
         steps=row["steps"],
         guidance=1.0,
         step=NOISE[row["eta"]],

@@ -9,6 +9,8 @@ import torch
 
 from diffusion_lessons.course import bank
 from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.schedules import cosine_betas, linear_betas
 
 
 @pytest.mark.parametrize("exercise", bank.exercises(), ids=lambda exercise: exercise.id)
@@ -34,6 +36,12 @@ def test_each_misconception_is_told_its_own_sentence(exercise: Exercise, name: s
 def test_lesson_02_has_the_exercises_of_the_syllabus() -> None:
     assert [each.id for each in bank.exercises("02")] == ["02.1", "02.2", "02.3", "02.4"]
     assert [each.kind for each in bank.exercises("02")].count("debug") == 1
+
+
+def test_the_figure_of_02_3_says_in_words_what_it_shows() -> None:
+    equal_time = bank.get("02.3")
+    for betas in (linear_betas(), cosine_betas()):
+        assert f"{equal_time.reference(DiscreteVP(betas).alphas_cumprod)} for the" in equal_time.figure_alt
 
 
 def test_an_unknown_exercise_gets_the_nearest_right_one() -> None:

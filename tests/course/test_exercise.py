@@ -146,7 +146,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "float16": (lambda x, factor: (x * factor).half(), "value", "The dtype is float16, too"),
     "int": (lambda x, factor: (x * factor).int(), "value", "The dtype is int32, too"),
     "shape": (lambda x, factor: (x * factor)[:1], "shape", "has shape (1, 3, 5, 4), expected was"),
-    "NaN": (lambda x, factor: (x * factor).log(), "nonfinite", "Your result is NaN (not a number) in 51 of 120"),
+    "NaN": (lambda x, factor: (x * factor).log(), "nonfinite", "is NaN (not a number) in 51 of 120"),
     "infinite": (lambda x, factor: x / 0, "nonfinite", "is infinite in 120 of 120 entries"),
     "opposite sign": (lambda x, factor: -x * factor, "value", "has the opposite sign everywhere."),
     "in place": (mutates, "mutated", "your function changes its argument `x`"),
@@ -461,6 +461,13 @@ def test_the_judge_judges_its_own_cases_and_seed() -> None:
     assert SCALE.judge(SCALE.run(scale, seed=1), seed=1).passed
     with pytest.raises(ValueError, match=r"of exercise 02\.1, this is 99\.1"):
         SCALE.judge(get("02.1").run(scale))
+
+
+def test_a_changed_exercise_keeps_no_answers_of_the_old_one() -> None:
+    assert check(scale).passed
+    halved = replace(SCALE, call=lambda answer, x, factor: answer(x, factor) / 2)
+    assert halved.check(scale).passed
+    assert halved.check(lambda x, factor: x + factor).misconception == "sum"
 
 
 def test_other_cases_can_be_given() -> None:

@@ -128,12 +128,13 @@ def test_a_needle_does_not_take_much_memory() -> None:
     assert colour_of(saved(Image.new("RGB", (60_000, 1), "#00ff00")), 32) == [0, 255, 0]
 
 
-def test_a_large_jpeg_looks_the_same_at_a_fraction() -> None:
+@pytest.mark.parametrize("shape", [(1600, 1200), (400, 300), (160, 120)])
+def test_a_large_jpeg_looks_the_same_at_a_fraction(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    photo = Image.fromarray(random).resize((1600, 1200), Image.Resampling.BICUBIC)
+    photo = Image.fromarray(random).resize(shape, Image.Resampling.BICUBIC)
     fast = read_square(saved(photo, "JPEG", quality=95), 32).astype(int)
     exact = read_square(saved(photo, "BMP"), 32).astype(int)
-    assert abs(fast - exact).mean() < 2
+    assert abs(fast - exact).mean() < 3
 
 
 def png_of(width: int, height: int) -> io.BytesIO:

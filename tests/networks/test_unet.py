@@ -50,7 +50,11 @@ def test_output_depends_on_picture_time_and_label(inputs: tuple[torch.Tensor, ..
     network, (x, time, labels) = randomized(UNet(TINY)), inputs
     with torch.no_grad():
         y = network(x, time, labels)
-        for other in (network(x + 0.1, time, labels), network(x, time + 5, labels), network(x, time, labels % 3)):
+        for other in (
+            network(x + 0.1, time, labels),
+            network(x, time + 5, labels),
+            network(x, time, labels % 3),
+        ):
             assert (other[3] - y[3]).abs().max() > 1e-3
 
 
@@ -117,7 +121,8 @@ def test_labels_for_a_network_without_classes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"attention_levels": (3,)}, {"channel_mults": ()}, {"blocks_per_level": 0}, {"channel_mults": (0,)}]
+    "wrong",
+    [{"attention_levels": (3,)}, {"channel_mults": ()}, {"blocks_per_level": 0}, {"channel_mults": (0,)}],
 )
 def test_impossible_shapes_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"U-Net needs|attention_levels must"):

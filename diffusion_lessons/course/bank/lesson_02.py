@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, normal
 from diffusion_lessons.course.exercise import Case, Exercise, Misconception
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise, renoise
@@ -26,6 +27,13 @@ def one_step(x: Tensor, noise: Tensor, beta: Tensor) -> Tensor:
 
 def _step(beta: float, *shape: int) -> Make:
     return lambda g: {"x": blobs(g, *shape), "noise": normal(g, *shape), "beta": torch.tensor(beta)}
+
+
+def _one_step_figure(reference: Callable[..., Tensor]) -> Any:
+    x, noise = figures.digits(4)[3:], figures.noise(1, 1, 16, 16)
+    betas = [0.0001, 0.02, 0.2, 0.5, 1.0]
+    pictures = [reference(x, noise, torch.tensor(beta))[0] for beta in betas]
+    return figures.strip(pictures, [f"β = {beta:g}" for beta in betas])
 
 
 ONE_STEP = Exercise(
@@ -86,6 +94,9 @@ ONE_STEP = Exercise(
         "One line: `return torch.sqrt(…) * x + torch.sqrt(…) * noise`, with something made of β in each "
         "root.",
     ),
+    figure=_one_step_figure,
+    figure_alt="One digit after a single step with β from 0.0001 to 1: sharp at first, grainy at 0.02, to be "
+    "guessed at 0.5, nothing but noise at 1.",
 )
 
 
@@ -150,6 +161,16 @@ def _jump_without_shape(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Te
 def _jump_first_time(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
     a = alphas_cumprod[t[0]]
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
+def _jump_figure(reference: Callable[..., Tensor]) -> Any:
+    times = [0, 50, 150, 300, 500, 1000]
+    x0, alphas_cumprod = (
+        figures.digits(6)[5:].expand(6, 1, 16, 16),
+        DiscreteVP(linear_betas()).alphas_cumprod.float(),
+    )
+    pictures = reference(x0, figures.noise(6, 1, 16, 16), torch.tensor(times), alphas_cumprod)
+    return figures.strip(list(pictures), [f"t = {t}" for t in times])
 
 
 JUMP = Exercise(
@@ -232,6 +253,9 @@ JUMP = Exercise(
         "`a = alphas_cumprod[t].view(-1, 1, 1, 1)` has shape (B, 1, 1, 1) and multiplies (B, C, H, W); then "
         "`return … * x0 + … * noise`.",
     ),
+    figure=_jump_figure,
+    figure_alt="One digit at t = 0, 50, 150, 300, 500 and 1000 of the linear schedule: clean, a little "
+    "grainy, grainy, hard to read, gone, pure noise.",
 )
 
 
@@ -252,6 +276,21 @@ def _first(below: Callable[[Tensor], Tensor]) -> Callable[[Tensor], int]:
 def _schedule(betas: Tensor) -> Make:
     alphas_cumprod = DiscreteVP(betas).alphas_cumprod
     return lambda g: {"alphas_cumprod": alphas_cumprod.clone()}
+
+
+def _equal_time_figure(reference: Callable[..., int]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4, 2.2))
+    for name, betas, line in (("linear", linear_betas(), "-"), ("cosine", cosine_betas(), "--")):
+        alphas_cumprod = DiscreteVP(betas).alphas_cumprod
+        t = reference(alphas_cumprod)
+        (drawn,) = axis.plot(alphas_cumprod, line, label=f"{name}: t = {t}")
+        axis.plot([t, t], [0, 0.5], ":", color=drawn.get_color())
+    axis.axhline(0.5, color="gray", linewidth=0.8)
+    axis.set(xlabel="t", ylabel="ᾱ, the signal's variance", ylim=(0, 1))
+    axis.legend(frameon=False)
+    return figure
 
 
 EQUAL_TIME = Exercise(
@@ -317,6 +356,9 @@ EQUAL_TIME = Exercise(
         "Compare the whole list at once, `alphas_cumprod <= …`, and return the place of the first True as a "
         "whole number.",
     ),
+    figure=_equal_time_figure,
+    figure_alt="ᾱ falling over t for the linear and the cosine schedule, each with the time marked at which "
+    "it crosses one half: 260 for the linear one, 497 for the cosine one.",
 )
 
 
@@ -356,6 +398,13 @@ def _from_the_picture(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
 
 def _run(betas: Tensor, *shape: int) -> Make:
     return lambda g: {"x0": blobs(g, *shape), "noises": normal(g, len(betas), *shape), "betas": betas.float()}
+
+
+def _run_chain_figure(reference: Callable[..., Tensor]) -> Any:
+    steps, betas = [0, 5, 10, 20, 50], linear_betas(50, 0.001, 0.2).float()
+    x0, noises = figures.digits(8)[7:], figures.noise(50, 1, 1, 16, 16)
+    pictures = [reference(x0, noises[:n], betas[:n])[0] if n else x0[0] for n in steps]
+    return figures.strip(pictures, [f"{n} steps" for n in steps])
 
 
 RUN_CHAIN = Exercise(
@@ -428,6 +477,9 @@ RUN_CHAIN = Exercise(
         "to 1.",
         "The loop and the indices are right. One factor in the line that begins with `x =` lacks a root.",
     ),
+    figure=_run_chain_figure,
+    figure_alt="One digit after 0, 5, 10, 20 and 50 steps of the right chain: it sinks into noise that stays as "
+    "strong as the picture was, and does not fade to grey.",
 )
 
 EXERCISES = [ONE_STEP, JUMP, EQUAL_TIME, RUN_CHAIN]

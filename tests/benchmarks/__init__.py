@@ -1,0 +1,1 @@
+"""What is timed, side by side with other projects: `python -m tests.benchmarks.run`, or `make bench`."""

@@ -1,0 +1,198 @@
+"""The command line: what it writes, what it says, and that no traceback reaches a user."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffusion_lessons.checkpoint import save_checkpoint
+from diffusion_lessons.cli import COMMANDS, main
+from tests.tiny_checkpoint import tiny
+
+TINY = [
+    "--base-channels",
+    "8",
+    "--channel-mults",
+    "1",
+    "2",
+    "--attention-levels",
+    "--head-dim",
+    "8",
+    "--batch",
+    "8",
+    "--precision",
+    "float32",
+]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.safetensors"
+    save_checkpoint(file, tiny())
+    return file
+
+
+def run(*args: object) -> None:
+    main([str(arg) for arg in args])
+
+
+def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    """The one line that a command says before it exits with 2."""
+    with pytest.raises(SystemExit) as stop:
+        run(*args)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+def test_train_then_sample_then_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    run("train", "digits", "--steps", 3, *TINY, "--out", folder, "--device", "cpu", "--json")
+    trained = last_json(capsys)
+    assert trained["steps"] == 3
+    assert json.loads((folder / "metrics.json").read_text())["steps"] == 3
+
+    run("sample", folder, "--n", 3, "--steps", 2, "--out", tmp_path / "x.npz", "--device", "cpu", "--json")
+    assert last_json(capsys)["n"] == 3
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays["x"].shape == (3, 16, 16)
+        assert arrays["x"].dtype == np.uint8
+        assert arrays["y"].tolist() == [0, 1, 2]
+
+    run("evaluate", folder, "--n", 100, "--steps", 1, "--device", "cpu", "--json")
+    measured = last_json(capsys)
+    assert measured["n"] == 100
+    for name in ("frechet", "kernel", "precision", "recall", "accuracy"):
+        assert measured[name]["uncertainty"] >= 0
+
+
+def test_the_same_seed_gives_the_same_picture(checkpoint: Path, tmp_path: Path) -> None:
+    for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        run(
+            "sample",
+            checkpoint,
+            "--n",
+            4,
+            "--steps",
+            3,
+            "--seed",
+            seed,
+            "--out",
+            tmp_path / name,
+            "--device",
+            "cpu",
+        )
+    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
+    assert a == b
+    assert a != c
+
+
+def test_sample_writes_an_animation_and_one_class(checkpoint: Path, tmp_path: Path) -> None:
+    run(
+        "sample",
+        checkpoint,
+        "--n",
+        2,
+        "--steps",
+        3,
+        "--label",
+        "b",
+        "--out",
+        tmp_path / "w.gif",
+        "--device",
+        "cpu",
+    )
+    assert (tmp_path / "w.gif").read_bytes().startswith(b"GIF8")
+    run(
+        "sample",
+        checkpoint,
+        "--n",
+        2,
+        "--steps",
+        3,
+        "--label",
+        2,
+        "--out",
+        tmp_path / "w.npz",
+        "--device",
+        "cpu",
+    )
+    with np.load(tmp_path / "w.npz") as arrays:
+        assert arrays["y"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "0"], "from 1 to T = 100, got 0"),
+        (["--steps", "500"], "from 1 to T = 100, got 500"),
+        (["--n", "0"], "at least 1, got 0"),
+        (["--label", "7"], "out of range: this model knows 0 to 2"),
+        (["--guidance", "-1"], "a guidance scale is a number ≥ 0"),
+        (["--guidance", "nan"], "a guidance scale is a number ≥ 0"),
+        (["--sampler", "heunn"], "did you mean 'heun'?"),
+        (["--device", "gpu"], "no device 'gpu' here"),
+        (["--out", "x.jpeg"], "expected one of .png, .gif, .npz"),
+        (["--device", "cuda:99"], "no device 'cuda:99' here: expected one of cpu"),
+    ],
+)
+def test_bad_options_of_sample_are_one_line(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    said = refused(capsys, "sample", checkpoint, *options)
+    assert said.startswith("error: ")
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_what_is_no_checkpoint_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], checkpoint: Path
+) -> None:
+    assert "no checkpoint 'nowhere'" in refused(capsys, "sample", "nowhere")
+    assert "cannot read" in refused(capsys, "sample", tmp_path / "missing.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(checkpoint.read_bytes()[:1000])
+    assert "cut short" in refused(capsys, "sample", tmp_path / "cut.safetensors")
+    (tmp_path / "note.safetensors").write_text("hello")
+    assert "no safetensors file" in refused(capsys, "evaluate", tmp_path / "note.safetensors")
+
+
+def test_bad_training_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", tmp_path / "run"]
+    assert "did you mean 'digits'?" in refused(capsys, "train", "digit", "--steps", 1, *out)
+    assert "exactly one budget" in refused(capsys, "train", "digits", *out)
+    assert "exactly one budget" in refused(capsys, "train", "digits", "--steps", 1, "--minutes", 1, *out)
+    assert "did you mean 'cosine'?" in refused(
+        capsys, "train", "digits", "--steps", 1, "--path", "cosin", *out
+    )
+    (tmp_path / "file").write_text("")
+    said = refused(capsys, "train", "digits", "--steps", 1, "--out", tmp_path / "file")
+    assert "cannot write into the folder" in said
+
+
+def test_unknown_commands_and_options_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "trian" in refused(capsys, "trian")
+    assert "--stpes" in refused(capsys, "sample", "x", "--stpes", 3)
+
+
+def test_zoo_lists_the_bundled_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    run("zoo", "--json")
+    assert {"digits-classifier", "mnist-classifier"} <= last_json(capsys).keys()
+    run("zoo", "mnist-classifier")
+    assert json.loads(capsys.readouterr().out)["metrics"]
+    assert "did you mean 'mnist-classifier'?" in refused(capsys, "zoo", "mnist-clasifier")
+
+
+def test_the_module_runs_as_a_program() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "diffusion_lessons", "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(command in shown.stdout for command in COMMANDS)

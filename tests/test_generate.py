@@ -1,0 +1,126 @@
+"""From a checkpoint and labels to pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion_lessons.generate import generate, labels_for, save_samples, save_trajectory, walk
+from diffusion_lessons.samplers import SAMPLERS, ddpm_step
+from tests.tiny_checkpoint import tiny
+
+
+def test_labels_go_round_the_classes_or_are_the_wanted_one() -> None:
+    model = tiny()
+    around, by_number, by_name = labels_for(model, 5), labels_for(model, 2, 1), labels_for(model, 2, "b")
+    assert around is not None and around.tolist() == [0, 1, 2, 0, 1]
+    assert by_number is not None and by_name is not None
+    assert by_number.tolist() == by_name.tolist() == [1, 1]
+    assert labels_for(tiny(None), 4) is None
+
+
+@pytest.mark.parametrize(
+    ("n", "label", "message"),
+    [
+        (0, None, "at least 1, got 0"),
+        (2, 3, "out of range: this model knows 0 to 2"),
+        (2, -1, "out of range"),
+        (2, "cat", "unknown class 'cat'"),
+    ],
+)
+def test_labels_that_the_model_does_not_know_are_refused(
+    n: int, label: int | str | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        labels_for(tiny(), n, label)
+
+
+def test_a_model_without_labels_takes_none_and_no_guidance() -> None:
+    model = tiny(None)
+    with pytest.raises(ValueError, match="trained without labels"):
+        labels_for(model, 2, 1)
+    with pytest.raises(ValueError, match="needs a model with labels"):
+        generate(model, None, 2, steps=2, guidance=2.0, device="cpu")
+    assert generate(model, None, 2, steps=2, device="cpu").shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_is_reproducible_and_in_range(sampler: str) -> None:
+    model, labels = tiny(), torch.tensor([0, 1, 2])
+    first = generate(model, labels, seed=3, steps=4, sampler=sampler, device="cpu")
+    again = generate(model, labels, seed=3, steps=4, sampler=sampler, device="cpu")
+    other = generate(model, labels, seed=4, steps=4, sampler=sampler, device="cpu")
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert first.abs().max() <= 1 + 1e-5  # clipping comes after guidance
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    model, labels = tiny(), torch.tensor([0, 1, 2, 0, 1])
+    whole = generate(model, labels, steps=4, device="cpu")
+    in_twos = generate(model, labels, steps=4, batch=2, device="cpu")
+    torch.testing.assert_close(whole, in_twos, atol=1e-5, rtol=1e-5)
+
+
+def test_guidance_and_labels_change_the_picture() -> None:
+    model = tiny()
+    labels = torch.tensor([0, 1])
+    plain = generate(model, labels, steps=4, guidance=1.0, device="cpu")
+    assert not torch.allclose(plain, generate(model, labels, steps=4, guidance=3.0, device="cpu"), atol=1e-4)
+    assert not torch.allclose(
+        plain, generate(model, labels.flip(0), steps=4, guidance=1.0, device="cpu"), atol=1e-4
+    )
+
+
+def test_a_step_of_ones_own_is_what_runs() -> None:
+    model, labels = tiny(), torch.tensor([0, 1])
+    given = generate(model, labels, steps=3, step=ddpm_step, device="cpu")
+    assert torch.equal(given, generate(model, labels, steps=3, sampler="ddpm", device="cpu"))
+    with pytest.raises(ValueError, match="goes with the sampler 'ddim'"):
+        generate(model, labels, steps=3, step=ddpm_step, sampler="heun", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"steps": 0}, "from 1 to T = 100, got 0"),
+        ({"steps": 101}, "from 1 to T = 100, got 101"),
+        ({"guidance": -1.0}, "a guidance scale is a number ≥ 0"),
+        ({"sampler": "ddimm"}, "did you mean 'ddim'"),
+        ({"spacing": "trailling"}, "did you mean 'trailing'"),
+    ],
+)
+def test_bad_settings_are_refused(how: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generate(tiny(), torch.tensor([0]), device="cpu", **how)
+
+
+def test_samples_are_saved_as_arrays(tmp_path: Path) -> None:
+    labels = torch.tensor([2, 0])
+    save_samples(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 4, 5), labels, tmp_path / "grey.npz")
+    with np.load(tmp_path / "grey.npz") as grey:
+        assert grey["x"].dtype == np.uint8
+        assert grey["x"].shape == (2, 4, 5)
+        assert grey["x"][:, 0, 0].tolist() == [0, 255]
+        assert grey["y"].tolist() == [2, 0]
+    save_samples(torch.zeros(2, 3, 4, 5), None, tmp_path / "colour.npz")
+    with np.load(tmp_path / "colour.npz") as colour:
+        assert colour["x"].shape == (2, 4, 5, 3)
+        assert "y" not in colour
+
+
+def test_a_trajectory_has_a_frame_for_each_level(tmp_path: Path) -> None:
+    from PIL import Image
+
+    save_trajectory(tiny(), torch.tensor([0, 1]), 2, tmp_path / "walk.gif", steps=5, device="cpu")
+    with Image.open(tmp_path / "walk.gif") as walk:
+        assert getattr(walk, "n_frames", 1) == 6
+
+
+def test_walk_yields_the_levels_from_noise_to_data() -> None:
+    model = tiny()
+    times = [
+        float(level.t) for level, _, _ in walk(model, torch.tensor([0]), torch.zeros(1, 1, 8, 8), steps=4)
+    ]
+    assert times == [100, 75, 50, 25, 0]
