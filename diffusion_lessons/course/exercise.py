@@ -182,7 +182,8 @@ class Verdict:
         status: "passed", "not attempted" or "wrong".
         kind: "passed", "untouched", "planted", "misconception", or the kind of what is wrong:
             "value", "shape", "dtype", "device", "type", "keys", "length", "none", "nonfinite",
-            "mutated", "random", "exception", "timeout", "signature", "name", "not callable", "missing".
+            "mutated", "random", "exception", "timeout", "signature", "name", "not callable",
+            "not implemented" (in part), "missing" (a case without a result).
         message: what to read first, one to three sentences.
         misconception: the name of the one that explains every case, if one does.
         case, inputs: the first case that differs, and its inputs as (name, in words).

@@ -16,6 +16,8 @@ import diffusion_lessons
 START = "00_start_here.ipynb"
 SHARED = Path("share") / "diffusion-lessons" / "notebooks"  # where a wheel puts the lessons
 RECORD = ".copied.json"  # of what was copied: name -> SHA-256
+CONFIG = ".jupyter"  # JupyterLab's settings for this folder alone
+NO_NEWS = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
 
 
 def lab(folder: Path | str = "work", open_browser: bool = True, port: int | None = None) -> int:
@@ -39,7 +41,7 @@ def lab(folder: Path | str = "work", open_browser: bool = True, port: int | None
     register_kernel()
     print(f"Your lessons are in {folder}. JupyterLab runs until you press Ctrl+C twice.", flush=True)
     try:
-        return subprocess.call(command(folder, open_browser, port), env=environment(), cwd=folder)
+        return subprocess.call(command(folder, open_browser, port), env=environment(folder), cwd=folder)
     except KeyboardInterrupt:
         return 0
 
@@ -83,6 +85,9 @@ def copy_lessons(lessons: Path, folder: Path) -> list[str]:
         copied = _read_record(folder)
         said = [line for file in sorted(lessons.glob("*.ipynb")) for line in _copy(file, folder, copied)]
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        settings = folder / CONFIG / "labconfig"
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "page_config.json").write_text(json.dumps(NO_NEWS) + "\n", encoding="utf-8")
         (folder / RECORD).write_text(json.dumps(copied, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
@@ -137,7 +142,6 @@ def command(folder: Path, open_browser: bool = True, port: int | None = None) ->
     """The command that opens JupyterLab at the start page."""
     options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{START}"]
     options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    options += ["--LabApp.news_url=None"]
     if not open_browser:
         options.append("--no-browser")
     if port is not None:
@@ -147,9 +151,10 @@ def command(folder: Path, open_browser: bool = True, port: int | None = None) ->
     return [sys.executable, "-m", "jupyterlab", *options]
 
 
-def environment() -> dict[str, str]:
-    """This environment's kernel comes before one of the same name in the user's home."""
-    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+def environment(folder: Path) -> dict[str, str]:
+    """This environment's kernel comes before one in the user's home, and nothing asks about news."""
+    settings = [str(folder / CONFIG), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_PATH": os.pathsep.join(settings)}
 
 
 def register_kernel() -> None:

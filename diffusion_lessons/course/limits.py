@@ -123,6 +123,8 @@ def _fill(called: Called, function: Callable[[], Any]) -> None:
     try:
         called.value = function()
     except BaseException as error:  # SystemExit too: an answer must not end the notebook
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # the user's own
         called.error = error
 
 

@@ -21,7 +21,7 @@ def passed(cases: int) -> str:
 def not_attempted(failure: Failure) -> str:
     """Nothing was written yet, or the stub's own line still stands there."""
     if failure.kind == "not implemented" and failure.frames:
-        return f"Replace `raise NotImplementedError` (line {failure.frames[-1].line}) by your code."
+        return f"Replace `raise NotImplementedError` (line {failure.frames[-1].line}) with your code."
     return UNTOUCHED
 
 
@@ -72,7 +72,7 @@ TIPS = (
 
 
 def _tip(failure: Failure) -> str:
-    if failure.type in ("NameError", "UnboundLocalError"):
+    if failure.type == "NameError":
         return " Is it spelt right, and was the cell that makes it run?"
     if failure.type == "SystemExit":
         return " Leave exit() out: it would end the notebook."

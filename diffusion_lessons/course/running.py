@@ -102,9 +102,11 @@ def _run_case(
     return Ran(case.name, value, failure, mutated, repeats, called.printed, called.seconds)
 
 
-def moved(inputs: dict[str, Any], device: str) -> dict[str, Any]:
+def moved(inputs: Any, device: str) -> Any:
     """Inputs with their tensors on a device; levels and other objects stay as they are."""
-    return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+    if isinstance(inputs, dict):
+        return {name: moved(value, device) for name, value in inputs.items()}
+    return inputs.to(device) if isinstance(inputs, torch.Tensor) else inputs
 
 
 @contextlib.contextmanager
@@ -160,6 +162,9 @@ def signature_problem(exercise: Exercise, function: Callable[..., Any]) -> str |
     kinds = {each.kind for each in found.values()}
     takes_all = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
     missing = [] if takes_all else [name for name in names if name not in found]
+    if any(wanted[name].default is not inspect.Parameter.empty for name in missing):
+        used = {name for case in exercise.cases for name in exercise.inputs(case)}
+        missing = [name for name in missing if name in used]  # what nobody gives may be left out
     extra = [
         name
         for name, each in found.items()
@@ -172,7 +177,7 @@ def signature_problem(exercise: Exercise, function: Callable[..., Any]) -> str |
     if extra:
         return f"Your function asks for {_list(extra)} too, which nobody gives it: the lesson calls {called}."
     in_order = [name for name, each in found.items() if name in names and each.kind != each.KEYWORD_ONLY]
-    if not takes_all and in_order != names:
+    if not takes_all and in_order != [name for name in names if name in found]:
         return f"Your function takes its arguments in another order: the lesson calls {called}."
     return None
 

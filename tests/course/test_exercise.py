@@ -74,6 +74,16 @@ def test_a_right_answer_passes_on_these_and_on_hidden_cases() -> None:
     assert check(lambda *args, **kwargs: scale(*args, **kwargs)).passed
 
 
+def test_an_optional_argument_that_nobody_gives_may_be_left_out() -> None:
+    def scale_more(x: Tensor, factor: Tensor, power: float = 1.0) -> Tensor:
+        return x * factor**power
+
+    wide = replace(SCALE, reference=scale_more)
+    assert wide.check(scale).passed
+    cases = [Case("powers", lambda g: {"x": torch.ones(2), "factor": torch.tensor(2.0), "power": 2.0})]
+    assert "does not take `power`" in replace(wide, cases=cases).check(scale).message
+
+
 def test_cases_are_the_same_for_a_seed_and_others_for_another() -> None:
     case = SCALE.cases[0]
     assert torch.equal(SCALE.inputs(case, 3)["x"], SCALE.inputs(case, 3)["x"])
@@ -183,7 +193,7 @@ def test_a_stub_reads_not_attempted(body: str) -> None:
     verdict = check(space["scale"])
     assert (verdict.status, verdict.kind) == ("not attempted", "untouched")
     if "raise" in body:
-        assert "Replace `raise NotImplementedError` (line 2)" in verdict.message
+        assert "Replace `raise NotImplementedError` (line 2) with your code" in verdict.message
 
 
 def test_an_error_of_torchs_own_is_no_stub() -> None:

@@ -206,13 +206,16 @@ def test_jupyterlab_starts_and_serves_the_start_page(lessons, work):
         port = probe.getsockname()[1]
     copy_lessons(lessons, work)
     command = [*labs.command(work, open_browser=False, port=port), "--IdentityProvider.token=t"]
-    server = subprocess.Popen(command, env=labs.environment(), stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, env=labs.environment(work), stderr=subprocess.PIPE, text=True)
     try:
         address = f"http://127.0.0.1:{port}/api/contents/00_start_here.ipynb?token=t&content=0"
         for _ in range(120):
             try:
-                with urllib.request.urlopen(address, timeout=5) as page:
-                    assert json.loads(page.read())["name"] == "00_start_here.ipynb"
+                with urllib.request.urlopen(address, timeout=5) as answer:
+                    assert json.loads(answer.read())["name"] == "00_start_here.ipynb"
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/?token=t", timeout=20) as answer:
+                    assert answer.url.split("?")[0].endswith("/lab/tree/00_start_here.ipynb")
+                    assert "apputils-extension:announcements" in answer.read().decode()
                 break
             except OSError:
                 assert server.poll() is None, server.stderr.read()

@@ -169,6 +169,17 @@ def test_a_value_returned_after_the_time_is_no_value() -> None:
     assert called.value is None
 
 
+def test_the_users_interrupt_is_no_error_of_a_call_in_their_own_thread() -> None:
+    """Else an interrupted reference would be remembered as one that fails."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        limits.call(interrupted, None)
+    assert isinstance(limits.call(interrupted, LIMIT).error, KeyboardInterrupt)  # the answer's own doing
+
+
 def test_the_users_interrupt_stops_the_call_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(worker: limits._Worker, seconds: float) -> None:
         raise KeyboardInterrupt

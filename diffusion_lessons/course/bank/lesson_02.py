@@ -478,8 +478,8 @@ RUN_CHAIN = Exercise(
         "The loop and the indices are right. One factor in the line that begins with `x =` lacks a root.",
     ),
     figure=_run_chain_figure,
-    figure_alt="One digit after 0, 5, 10, 20 and 50 steps of the right chain: it sinks into noise that stays as "
-    "strong as the picture was, and does not fade to grey.",
+    figure_alt="One digit after 0, 5, 10, 20 and 50 steps of the right chain: it sinks into noise that stays "
+    "as strong as the picture was, and does not fade to grey.",
 )
 
 EXERCISES = [ONE_STEP, JUMP, EQUAL_TIME, RUN_CHAIN]

@@ -1,0 +1,86 @@
+"""Long measurements go on where they stopped and lose no row."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion_lessons import experiments
+from diffusion_lessons.experiments import Experiment, find, recorded, run, table
+from diffusion_lessons.experiments.steps_by_eta import EXPERIMENT, STEPS
+
+
+def counting(fail_at: int | None = None) -> tuple[Experiment, list[int]]:
+    """An experiment over 0, 1, 2 that keeps what it measured, and fails at one of them."""
+    measured: list[int] = []
+
+    def measure(shared: str, row: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+        if row["i"] == fail_at:
+            raise RuntimeError("stopped")
+        measured.append(row["i"])
+        return {"square": row["i"] ** 2 + options["offset"], "shared": shared}
+
+    settings = [{"i": i} for i in range(3)]
+    return Experiment(
+        "squares", "Squares", ("i", "square"), lambda o: settings, lambda o: "once", measure
+    ), measured
+
+
+def test_a_run_writes_every_row_with_where_it_was_measured(tmp_path: Path) -> None:
+    experiment, _ = counting()
+    result = run(experiment, tmp_path / "new" / "squares.json", {"offset": 1})
+    assert [row["square"] for row in result["rows"]] == [1, 2, 5]
+    assert json.loads((tmp_path / "new" / "squares.json").read_text()) == result
+    assert result["hardware"]["cores"] >= 1
+    assert result["hardware"]["processor"]
+    assert {"python", "torch", "numpy"} <= result["versions"].keys()
+    assert all(row["seconds"] >= 0 for row in result["rows"])
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "squares.json"
+    stopped, before = counting(fail_at=1)
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(stopped, file, {"offset": 0})
+    whole, after = counting()
+    result = run(whole, file, {"offset": 0})
+    assert (before, after) == ([0], [1, 2])
+    assert [row["square"] for row in result["rows"]] == [0, 1, 4]
+    assert run(counting(fail_at=0)[0], file, {"offset": 0}) == result  # nothing is measured again
+
+
+def test_a_file_of_another_run_is_not_touched(tmp_path: Path) -> None:
+    file = tmp_path / "squares.json"
+    run(counting()[0], file, {"offset": 0})
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=r"a run with other options .*: name another --out"):
+        run(counting()[0], file, {"offset": 5})
+    assert file.read_bytes() == before
+    file.write_text("not json")
+    with pytest.raises(ValueError, match="no result file of an experiment"):
+        run(counting()[0], file, {"offset": 0})
+    assert file.read_text() == "not json"
+
+
+def test_the_table_has_a_line_for_each_row(tmp_path: Path) -> None:
+    experiment, _ = counting()
+    lines = table(experiment, run(experiment, tmp_path / "s.json", {"offset": 0.5})).splitlines()
+    assert lines[0].split() == ["i", "square"]
+    assert [line.split() for line in lines[1:]] == [["0", "0.5"], ["1", "1.5"], ["2", "4.5"]]
+
+
+def test_unknown_and_unrecorded_experiments_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean 'steps-by-eta'"):
+        find("step-by-eta")
+    monkeypatch.setattr(experiments, "RECORDED", tmp_path)
+    with pytest.raises(ValueError, match="diffusion-lessons experiment steps-by-eta"):
+        recorded("steps-by-eta")
+
+
+def test_steps_by_eta_covers_the_table_of_ddim() -> None:
+    assert find("steps-by-eta") is EXPERIMENT
+    rows = EXPERIMENT.settings({})
+    assert len(rows) == 28
+    assert {row["steps"] for row in rows} == set(STEPS) == {5, 10, 20, 50, 100, 250, 1000}
+    assert {row["eta"] for row in rows} == {"0", "0.5", "1", "large"}
