@@ -145,7 +145,7 @@ def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
         if labels is not None:
             arrays["y"] = labels.numpy()
         with whole(file) as partial, partial.open("wb") as handle:
-            np.savez_compressed(handle, **arrays)
+            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
     else:
         save_png(grid(pictures), file)
 

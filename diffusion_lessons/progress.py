@@ -1,6 +1,5 @@
 """What training tells and hears while it runs: losses without waiting for the device, a bar, Ctrl-C."""
 
-import platform
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-import diffusion_lessons
 from diffusion_lessons.processes import Processes
 
 
@@ -112,12 +110,3 @@ def show(bar: tqdm, done: float, loss: float) -> None:
     """Move the bar to where training is."""
     bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
     bar.update(100 * done - bar.n)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the figures."""
-    return {
-        "diffusion_lessons": diffusion_lessons.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

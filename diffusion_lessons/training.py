@@ -21,9 +21,10 @@ from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint
 from diffusion_lessons.data.dataset import Dataset
 from diffusion_lessons.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
+from diffusion_lessons.machine import versions
 from diffusion_lessons.precision import candidates, choose
 from diffusion_lessons.processes import Processes, join
-from diffusion_lessons.progress import Meter, catch_interrupts, progress_bar, show, versions
+from diffusion_lessons.progress import Meter, catch_interrupts, progress_bar, show
 from diffusion_lessons.recipe import Recipe
 from diffusion_lessons.run_folder import (
     METRICS,

@@ -127,6 +127,7 @@ def machine(threads: int) -> dict[str, Any]:
     import torch
 
     from diffusion_lessons.course.start import images_per_second
+    from diffusion_lessons.machine import processor
 
     busy = psutil.cpu_percent(interval=1)
     before = torch.get_num_threads()
@@ -143,10 +144,3 @@ def machine(threads: int) -> dict[str, Any]:
         "images_per_second": round(speed),
         "busy_percent": busy,
     }
-
-
-def processor() -> str:
-    """The processor's name as its system gives it."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()

@@ -13,7 +13,7 @@ from diffusion_lessons.recipe import Recipe
 from diffusion_lessons.training import Trainer
 
 from .peers import Example
-from .sizes import Size, plain
+from .sizes import Plain, Size
 from .timing import Work
 
 PICTURES = 1024  # of the made-up data set
@@ -54,7 +54,7 @@ def same_for_both(network: nn.Module, batch: int, device: torch.device, mode: Sp
 
     In the given precision, compiled or not, channels-last, with the fused AdamW.
     """
-    network = plain(network).to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = Plain(network).to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=mode.precision == "fp16")
     generator = torch.Generator(device).manual_seed(0)

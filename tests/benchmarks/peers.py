@@ -114,15 +114,12 @@ class Example:
 def sample(
     network: Any, scheduler: str, n: int, steps: int, generator: torch.Generator, batch: int = 256
 ) -> Tensor:
-    """Pictures by diffusers' own pipeline for "ddpm" or "ddim", as their scheduler comes: (n, C, H, W) uint8."""
+    """Pictures by diffusers' own pipeline for "ddpm" or "ddim", schedulers as they come: (n, C, H, W) uint8."""
     pictures = []
     pipeline = sampling_pipeline(network, scheduler)
     for start in range(0, n, batch):
         made = pipeline(
-            batch_size=min(batch, n - start),
-            num_inference_steps=steps,
-            output_type="np",
-            generator=generator,
+            batch_size=min(batch, n - start), num_inference_steps=steps, output_type="np", generator=generator
         ).images  # (B, H, W, C) in [0, 1]
         pictures.append(torch.from_numpy(made).permute(0, 3, 1, 2))
     return (torch.cat(pictures) * 255).round().to(torch.uint8)

@@ -88,7 +88,7 @@ def cost(network: nn.Module, channels: int = 3, size: int = 32) -> Cost:
     """What a network costs, by torch's own counter (it leaves out everything but matrix products)."""
     x, time = torch.zeros(1, channels, size, size), torch.zeros(1)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        plain(network)(x, time).sum().backward()
+        Plain(network)(x, time).sum().backward()
     network.zero_grad(set_to_none=True)
     return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops())
 
@@ -103,11 +103,13 @@ def parity(size: Size) -> tuple[Cost, Cost]:
     for name, within in (("parameters", size.parameters_within), ("flops", FLOPS_WITHIN)):
         ratio = getattr(ours, name) / getattr(theirs, name)
         if abs(ratio - 1) > within:
-            raise ValueError(f"{size.title}: ours has {ratio:.3f} times their {name}, allowed is ±{within:.0%}")
+            raise ValueError(
+                f"{size.title}: ours has {ratio:.3f} times their {name}, allowed is ±{within:.0%}"
+            )
     return ours, theirs
 
 
-class plain(nn.Module):  # noqa: N801
+class Plain(nn.Module):
     """Any network as (x, time) -> tensor: diffusers' returns an object around it."""
 
     def __init__(self, network: nn.Module) -> None:
