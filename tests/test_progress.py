@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffusion_lessons.processes import Processes
-from diffusion_lessons.progress import LossCurve, Meter, catch_interrupts, versions
+from diffusion_lessons.progress import LossCurve, Meter, catch_interrupts
 
 
 def test_curve_keeps_means_and_doubles_its_stride() -> None:
@@ -74,8 +74,3 @@ def test_threads_that_get_no_signals_train_all_the_same() -> None:
     thread.start()
     thread.join()
     assert seen == [False]
-
-
-def test_versions_name_what_decides_the_figures() -> None:
-    assert versions()["torch"] == torch.__version__
-    assert set(versions()) == {"diffusion_lessons", "torch", "python"}

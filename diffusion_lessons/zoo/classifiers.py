@@ -153,11 +153,12 @@ def load_classifier(file: Path) -> Classifier:
         ValueError: a file that is missing, cut short, damaged, or no classifier of this project.
     """
     tensors, description = read_tensors(file, kind="classifier")
-    classifier = build(description["network"])
+    with torch.device("meta"):  # no random start for weights that are read
+        classifier = build(description["network"])
     if not isinstance(classifier, Classifier):
         raise ValueError(f"{file} holds a {type(classifier).__name__}, not a Classifier")
     prefix = "network."
     weights = {k.removeprefix(prefix): t.float() for k, t in tensors.items() if k.startswith(prefix)}
-    classifier.load_state_dict(weights)
+    classifier.load_state_dict(weights, assign=True)
     classifier.reference = {split: Reference.from_tensors(tensors, split) for split in description["splits"]}
     return classifier.eval().requires_grad_(False)

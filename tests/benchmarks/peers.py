@@ -114,7 +114,7 @@ class Example:
 def sample(
     network: Any, scheduler: str, n: int, steps: int, generator: torch.Generator, batch: int = 256
 ) -> Tensor:
-    """Pictures by diffusers' own pipeline for "ddpm" or "ddim", schedulers as they come: (n, C, H, W) uint8."""
+    """Pictures by diffusers' own pipeline for "ddpm" or "ddim", as they come: (n, C, H, W) uint8."""
     pictures = []
     pipeline = sampling_pipeline(network, scheduler)
     for start in range(0, n, batch):

@@ -88,8 +88,8 @@ def test_bad_input_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": 9}, r"multiple of 2, .*got 9"),
-        ({"image_size": 10, "patch": 2}, r"multiple of 4, .*got 10"),
+        ({"image_size": 9}, r"multiple of 2 .*got 9"),
+        ({"image_size": 10, "patch": 2}, r"multiple of 4 .*got 10"),
         ({"num_classes": 0}, "at least one"),
         ({"channel_mults": ()}, "at least one"),
     ],
