@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo test lint types unit clean
+.PHONY: help setup demo lab build test lint types unit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ setup: $(VENV)/.runs  ## make .venv with the pinned versions (done by the other 
 
 demo: $(VENV)/.runs  ## train on real digits for a minute, sample, measure: out/demo/
 	$(BIN)/python -m diffusion_lessons.demo --out $(OUT)/demo
+
+lab: $(VENV)/.lab  ## open the lessons in JupyterLab; your copies are in work/
+	$(BIN)/diffusion-lessons lab work
+
+build: $(VENV)/.tests  ## make the notebooks from solutions/*.py
+	$(BIN)/python -m diffusion_lessons.course.build
 
 test: lint types unit  ## lint, types and all tests
 
@@ -45,6 +51,11 @@ $(BIN)/python:
 $(VENV)/.runs: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the pinned versions into $(VENV) (a minute or two, once)"
 	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.runs
+	@echo "installing JupyterLab into $(VENV)"
+	@$(INSTALL) --editable '.[lab]'
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs

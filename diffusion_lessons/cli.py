@@ -1,4 +1,4 @@
-"""The command line: `diffusion-lessons train · sample · evaluate · experiment · zoo`.
+"""The command line: `diffusion-lessons train · sample · evaluate · experiment · lab · zoo`.
 
 Every command says what is wrong in one line and exits with 2; no traceback reaches the user. With
 --json the last line on standard output is one JSON object; progress goes to standard error.
@@ -155,6 +155,19 @@ def experiment(
     report(json, result, experiments.table(chosen, result), [file])
 
 
+def lab(
+    folder: Annotated[
+        Positional[Path], arg(help="what you work in; nothing there is ever overwritten")
+    ] = Path("work"),
+    port: Annotated[int | None, arg(help="the first free one from 8888 on if left out")] = None,
+    browser: Annotated[bool, arg(help="open a browser")] = True,
+) -> None:
+    """Copy the lessons into a folder of your own and open JupyterLab there."""
+    from diffusion_lessons.course.lab import lab as open_lab
+
+    sys.exit(open_lab(folder, browser, port))
+
+
 def zoo(
     name: Annotated[Positional[str | None], arg(help="show one card; all names if left out")] = None,
     json: Json = False,
@@ -184,6 +197,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "evaluate": evaluate,
     "experiment": experiment,
+    "lab": lab,
     "zoo": zoo,
 }
 
