@@ -16,7 +16,7 @@ from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.errors import unknown
 from diffusion_lessons.files import whole
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
-from diffusion_lessons.machine import choose_device
+from diffusion_lessons.machine import choose_device, keep_freed_memory
 from diffusion_lessons.pictures import grid, save_gif, save_png
 from diffusion_lessons.samplers import SAMPLERS, Point, Step
 
@@ -133,7 +133,8 @@ def _prepare(
 ) -> tuple[torch.device, Tensor]:
     """The device, with the network on it, and the noise (n, C, H, W) that n samples start from."""
     device = choose_device(device)
-    checkpoint.network.to(device).eval()
+    keep_freed_memory()
+    checkpoint.network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return device, torch.randn((n, *checkpoint.shape), generator=torch.Generator().manual_seed(seed))
 
 

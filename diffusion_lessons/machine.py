@@ -1,7 +1,10 @@
 """The machine: which device to use, and what a figure was measured on, for cards and result files."""
 
+import ctypes
 import os
 import platform
+import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,19 @@ def choose_device(name: torch.device | str | None = None) -> torch.device:
         there += ["mps"] * torch.backends.mps.is_available()
         raise ValueError(f"no device {str(name)!r} here: expected one of {', '.join(there)}") from error
     return device
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep the memory that tensors free, on Linux: the next ones come without page faults.
+
+    glibc hands every large block back to the system and asks for it again; training on a CPU does
+    that for each activation of each step.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # a C library without mallopt
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+            mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def hardware(device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -21,7 +21,7 @@ from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint
 from diffusion_lessons.data.dataset import Dataset
 from diffusion_lessons.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.machine import versions
+from diffusion_lessons.machine import keep_freed_memory, versions
 from diffusion_lessons.precision import candidates, choose
 from diffusion_lessons.processes import Processes, join
 from diffusion_lessons.progress import Meter, catch_interrupts, progress_bar, show
@@ -74,6 +74,7 @@ def train(
         TrainingInterrupted: after Ctrl-C, once the run is saved.
     """
     processes, folder = join(device), Path(out)
+    keep_freed_memory()
     if processes.rank == 0:
         prepare(folder, resume)
     processes.wait()

@@ -1,0 +1,208 @@
+"""Ours and other projects, side by side in one run: `make bench`, or `python -m tests.benchmarks.run NAME…`.
+
+Prints a table and writes a JSON file with hardware and versions. Where a figure is below its bar,
+the table says so and shows where the time goes.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusion_lessons.cli import guarded
+from diffusion_lessons.errors import unknown
+from diffusion_lessons.files import whole, writable
+from diffusion_lessons.machine import choose_device, hardware, versions
+from diffusion_lessons.precision import SpeedMode
+
+from . import memory, peers, quality
+from .loops import our_trainer, ours_as_shipped, same_for_both, theirs_as_shipped
+from .sampling import our_sampling, their_sampling
+from .sizes import SIZES, parity
+from .timing import Comparison, Timing, Work, profile, side_by_side
+
+RESULTS = Path(__file__).parent / "results"
+BATCH = {"small": 64, "medium": 16, "large": 128}
+Row = dict[str, Any]
+
+
+class Bench:
+    """What all benchmarks share.
+
+    Args:
+        device: of both sides.
+        seconds: of training for each side of time-to-quality.
+        timing: windows of the others.
+        sizes: of networks, names of `SIZES`.
+    """
+
+    def __init__(self, device: torch.device, seconds: float, timing: Timing, sizes: list[str]) -> None:
+        self.device, self.seconds, self.timing, self.sizes = device, seconds, timing, sizes
+
+    def quality(self) -> list[Row]:
+        folder = writable(Path("out/bench"))
+        facts = quality.time_to_quality(self.seconds, self.device, folder)
+        return [
+            row("time to quality: classes recognised", facts["accuracy"], 0.97, facts),
+            row("time to quality: their Fréchet distance over ours", facts["frechet_ratio"], 30.0),
+        ]
+
+    def training(self) -> list[Row]:
+        rows = []
+        for name in self.sizes:
+            size, batch = SIZES[name], BATCH[name]
+            ours, theirs = parity(size)
+            facts = {"batch": batch, "ours": vars(ours), "theirs": vars(theirs)}
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = our_trainer(size, batch, self.device, Path(folder))
+                shipped = ours_as_shipped(trainer)
+                example = theirs_as_shipped(size.unet_2d_model(), batch, self.device)
+                title = f"training {size.title}, as shipped ({trainer.mode} against theirs)"
+                rows.append(self.compare(title, shipped, example, 1.3, facts))
+            for mode in self.modes():
+                a, b = (
+                    same_for_both(network, batch, self.device, mode)
+                    for network in (size.ours(), size.unet_2d_model())
+                )
+                rows.append(self.compare(f"training {size.title}, {mode} for both", a, b, 1.05, facts))
+        return rows + self.lucidrains()
+
+    def modes(self) -> list[SpeedMode]:
+        """What both are given: compiled too where that is what one would use."""
+        if self.device.type == "cuda":
+            return [SpeedMode("bf16"), SpeedMode("bf16", compile=True)]
+        return [SpeedMode("float32")]
+
+    def lucidrains(self) -> list[Row]:
+        network, why = peers.lucidrains_unet()
+        if network is None or self.device.type != "cuda":
+            return [skipped("training against denoising-diffusion-pytorch", why or "its size needs a GPU")]
+        mode = SpeedMode("bf16")
+        a = same_for_both(SIZES["large"].ours(), BATCH["large"], self.device, mode)
+        b = same_for_both(network, BATCH["large"], self.device, mode)
+        return [
+            self.compare("training 36 M against denoising-diffusion-pytorch, eager bf16 for both", a, b, 1.05)
+        ]
+
+    def sampling(self) -> list[Row]:
+        rows = []
+        for name in self.sizes:
+            size = SIZES[name]
+            images = size.images[self.device.type == "cuda"]
+            ours, theirs = our_sampling(size, images, self.device), their_sampling(size, images, self.device)
+            rows.append(self.compare(f"sampling {size.title}, DDIM in 25 steps", ours, theirs, 1.5))
+        return rows
+
+    def memory(self) -> list[Row]:
+        rows = []
+        for name in self.sizes:
+            facts = memory.measured(name, BATCH[name], self.device)
+            rows.append(
+                row(
+                    f"peak memory of training {SIZES[name].title}, ours over theirs",
+                    facts["ratio"],
+                    1.0,
+                    facts,
+                    most=True,
+                )
+            )
+        return rows
+
+    def compare(self, title: str, ours: Work, theirs: Work, bar: float, facts: Row | None = None) -> Row:
+        """A row from windows that alternate; with a profile of both where it is below the bar."""
+        found: Comparison = side_by_side(ours, theirs, self.timing)
+        facts = {**(facts or {}), "images_per_second": {"ours": found.ours, "theirs": found.theirs}}
+        facts["ratios"] = found.ratios
+        if found.ratio < bar:
+            facts["profile"] = {"ours": profile(ours), "theirs": profile(theirs)}
+        return row(title, found.ratio, bar, facts)
+
+
+def row(title: str, figure: float, bar: float, facts: Row | None = None, most: bool = False) -> Row:
+    """A figure, its bar and whether it is reached; `most` where the bar is an upper one."""
+    reached = figure <= bar if most else figure >= bar
+    return {
+        "title": title,
+        "figure": figure,
+        "bar": bar,
+        "reached": reached,
+        "upper": most,
+        "facts": facts or {},
+    }
+
+
+def skipped(title: str, why: str) -> Row:
+    return {"title": title, "skipped": why}
+
+
+def table(rows: list[Row]) -> str:
+    """A line for each row; below a figure that falls short, where the time goes."""
+    lines = []
+    for r in rows:
+        if "skipped" in r:
+            lines.append(f"{r['title']:<66} skipped: {r['skipped']}")
+            continue
+        verdict = "" if r["reached"] else "   BELOW the bar" if not r["upper"] else "   ABOVE the bar"
+        spread = r["facts"].get("ratios")
+        span = f" ({min(spread):.2f} to {max(spread):.2f})" if spread else ""
+        sign = "≤" if r["upper"] else "≥"
+        lines.append(f"{r['title']:<66} {r['figure']:8.3f}{span}  {sign} {r['bar']:g}{verdict}")
+        for side, profile_lines in r["facts"].get("profile", {}).items():
+            lines += [f"    {side}: {line}" for line in profile_lines[:5]]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.run", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all if left out")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file; tests/benchmarks/results/DEVICE.json if left out"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training for time to quality")
+    parser.add_argument("--windows", type=int, default=5)
+    parser.add_argument("--window-seconds", type=float, default=4.0)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="small and medium; on a GPU large too")
+    parser.add_argument("--device")
+    given = parser.parse_args()
+    guarded(lambda: bench(given))
+
+
+def bench(given: argparse.Namespace) -> None:
+    """Run the benchmarks that were asked for; other results in the file stay."""
+    device = choose_device(given.device)
+    for name in given.names:
+        if name not in NAMES:
+            raise unknown("benchmark", name, NAMES)
+    sizes = given.sizes or ["small", "medium", "large"][: 3 if device.type == "cuda" else 2]
+    timing = Timing(device, given.windows, given.window_seconds)
+    shared = Bench(device, given.seconds, timing, sizes)
+    file = given.out or RESULTS / f"{device.type}.json"
+    writable(file.parent)
+    result: Row = json.loads(file.read_text()) if file.exists() else {}
+    for name in given.names or NAMES:
+        rows = NAMES[name](shared)
+        print(table(rows), flush=True)
+        result[name] = {
+            "hardware": hardware(device),
+            "threads": torch.get_num_threads(),
+            "versions": versions("diffusers"),
+            "rows": rows,
+        }
+        with whole(file) as partial:
+            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"  {file}")
+
+
+NAMES: dict[str, Callable[[Bench], list[Row]]] = {
+    "training": Bench.training,
+    "sampling": Bench.sampling,
+    "memory": Bench.memory,
+    "quality": Bench.quality,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""DDIM in 25 steps, each project by its own command."""
+
+import torch
+
+from diffusion_lessons.checkpoint import Checkpoint
+from diffusion_lessons.generate import generate
+from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.schedules import linear_betas
+from diffusion_lessons.targets import EPSILON
+
+from .peers import sample
+from .sizes import Size
+from .timing import Work
+
+STEPS = 25
+
+
+def our_sampling(size: Size, images: int, device: torch.device) -> Work:
+    """`generate`, as the command line calls it, without labels."""
+    model = Checkpoint(size.ours().eval(), DiscreteVP(linear_betas()), EPSILON, (), (3, 32, 32))
+    return Work(lambda: generate(model, None, images, steps=STEPS, device=device), images)
+
+
+def their_sampling(size: Size, images: int, device: torch.device) -> Work:
+    """diffusers' DDIMPipeline."""
+    network = size.unet_2d_model().to(device).eval()
+    generator = torch.Generator(device).manual_seed(0)
+    return Work(lambda: sample(network, "ddim", images, STEPS, generator), images)
