@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo lab build test lint types unit clean
+.PHONY: help setup demo lab build bench test lint types unit notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,10 @@ lab: $(VENV)/.lab  ## open the lessons in JupyterLab; your copies are in work/
 build: $(VENV)/.tests  ## make the notebooks from solutions/*.py
 	$(BIN)/python -m diffusion_lessons.course.build
 
-test: lint types unit  ## lint, types and all tests
+bench: $(VENV)/.tests  ## time training, sampling and memory side by side with diffusers (10 minutes)
+	$(BIN)/python -m tests.benchmarks.run
+
+test: lint types unit notebooks  ## lint, types and all tests
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
@@ -38,6 +41,9 @@ types: $(VENV)/.tests
 
 unit: $(VENV)/.tests
 	$(PYTEST)
+
+notebooks: $(VENV)/.tests
+	$(BIN)/python -m diffusion_lessons.course.rerun
 
 clean:  ## remove .venv and out/
 	rm -rf $(VENV) $(OUT)
