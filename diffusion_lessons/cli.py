@@ -6,11 +6,13 @@ Every command says what is wrong in one line and exits with 2; no traceback reac
 
 import json as json_module
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -85,8 +87,6 @@ def sample(
 ) -> None:
     """Draw pictures from a trained model."""
     import time
-
-    import torch
 
     from diffusion_lessons.generate import generate, labels_for, save_samples, save_trajectory
 
@@ -212,9 +212,17 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def guarded(command: Callable[[], object]) -> None:
-    """Run a command; what goes wrong for a reason that a user can mend becomes one line and exit code 2."""
+    """Run a command; what goes wrong for a reason that a user can mend becomes one line and exit code 2.
+
+    Warnings are one line too.
+    """
     try:
-        command()
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            command()
+    except (MemoryError, torch.OutOfMemoryError):
+        print("error: out of memory: try a smaller batch, size or n, or --device cpu", file=sys.stderr)
+        sys.exit(2)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

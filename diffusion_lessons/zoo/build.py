@@ -179,9 +179,7 @@ def write_card(name: str, folder: Path, facts: dict[str, Any], device: str = "cp
 BUILDERS: dict[str, Callable[[str, Path], None]] = {
     "digits-classifier": partial(build_classifier, ClassifierRecipe("digits", epochs=100)),
     "mnist-classifier": partial(build_classifier, ClassifierRecipe("mnist", epochs=5, patch=2)),
-    "mnist-unet": partial(
-        build_diffusion, Recipe(data="mnist", base_channels=32, head_dim=32, batch=64, steps=8000)
-    ),
+    "mnist-unet": partial(build_diffusion, Recipe(data="mnist", steps=8000)),
 }
 
 

@@ -42,6 +42,7 @@ class Size:
             "channel_mults": tuple(width // base for width in self.widths),
             "blocks_per_level": self.blocks,
             "attention_levels": self.attention,
+            "head_dim": 32,
             "patch": 1,
         }
 
