@@ -5,10 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from diffusion_lessons import experiments
+from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.experiments import Experiment, find, recorded, run, table
 from diffusion_lessons.experiments.steps_by_eta import EXPERIMENT, STEPS
+from diffusion_lessons.networks import UNet, UNetConfig
+from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.schedules import cosine_betas
+from diffusion_lessons.targets import V
 
 
 def counting(fail_at: int | None = None) -> tuple[Experiment, list[int]]:
@@ -84,3 +90,15 @@ def test_steps_by_eta_covers_the_table_of_ddim() -> None:
     assert len(rows) == 28
     assert {row["steps"] for row in rows} == set(STEPS) == {5, 10, 20, 50, 100, 250, 1000}
     assert {row["eta"] for row in rows} == {"0", "0.5", "1", "large"}
+
+
+@pytest.mark.parametrize("eta", ["0", "0.5", "1", "large"])
+def test_a_row_of_steps_by_eta_is_measured(eta: str) -> None:
+    torch.manual_seed(0)
+    network = UNet(UNetConfig(1, 1, 8, (1, 2), attention_levels=(), num_classes=10))
+    classes = tuple("0123456789")
+    model = Checkpoint(network, DiscreteVP(cosine_betas()), V, classes, (1, 16, 16), {"data": "digits"})
+    row = EXPERIMENT.measure(model, {"steps": 2, "eta": eta}, {"n": 100, "seed": 0, "device": "cpu"})
+    assert row["frechet"] > 1  # the network was never trained
+    assert row["uncertainty"] > 0
+    assert 0 <= row["accuracy"] <= 1
