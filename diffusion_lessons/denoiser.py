@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from diffusion_lessons.paths import Level, Path, cast
+from diffusion_lessons.paths import Level, Path, above_data, cast
 from diffusion_lessons.targets import Estimate, Target
 
 Condition = Tensor | dict[str, Tensor] | None
@@ -52,5 +52,10 @@ class NetworkDenoiser:
 
 
 def network_time(path: Path, level: Level, x: Tensor) -> Tensor:
-    """What a network is told of a level: (B,) in the dtype and on the device of x (B, ...)."""
+    """What a network is told of a level: (B,) in the dtype and on the device of x (B, ...).
+
+    Raises:
+        ValueError: at t = 0, which no network is trained on.
+    """
+    above_data(level)
     return cast(path.network_time(level.t), x).to(x.device, non_blocking=True).flatten().expand(len(x))

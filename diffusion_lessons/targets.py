@@ -64,6 +64,7 @@ class Target:
                 f"the target {self.name!r} cannot be solved at t = {level.t.tolist()} "
                 f"(α = {level.alpha.tolist()}, σ = {level.sigma.tolist()}): use the target 'v' there"
             )
+        y = y.to(x.dtype)  # a network may compute in half precision
         p, q = self.coefficients(level)
         x0 = cast(q / det, x) * x - cast(level.sigma / det, x) * y
         eps = cast(level.alpha / det, x) * y - cast(p / det, x) * x

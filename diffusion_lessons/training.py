@@ -111,7 +111,6 @@ class Trainer:
         ).shared(processes.rank, processes.world)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network = recipe.build_network(dataset).to(device=device, memory_format=layout)  # type: ignore[call-overload]
-        self.averaged = copy.deepcopy(network).eval()
 
         modes = candidates(recipe.precision, recipe.compile, device, recipe.is_long)
         sample = self.batches(0, most=None if modes[0].compile else CHECK_BATCH)
@@ -219,10 +218,11 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """The model as it is now, with averaged weights."""
-        self.state.ema.copy_to(self.averaged)
+        averaged = copy.deepcopy(self.state.network).eval()
+        self.state.ema.copy_to(averaged)
         info = {"steps": self.state.step, "seconds": round(self.state.seconds, 3), "versions": versions()}
         classes, shape = self.dataset.classes, self.dataset.shape
-        return Checkpoint(self.averaged, self.path, self.target, classes, shape, self.recipe.to_json(), info)
+        return Checkpoint(averaged, self.path, self.target, classes, shape, self.recipe.to_json(), info)
 
     def metrics(self) -> dict[str, Any]:
         """The figures of the run."""

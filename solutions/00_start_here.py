@@ -17,7 +17,7 @@
 # says how to read those times here.
 
 # %%
-from diffusion_lessons.course.start import check_environment
+from diffusion_lessons.course import check_environment
 
 check_environment(reference={{speed}})
 
@@ -41,7 +41,7 @@ from diffusion_lessons.course import exercise, hint, progress
 
 @exercise("00.1")
 def to_unit(x):
-    """Map values x, any shape, from [−1, 1] (what networks see) to [0, 1] (what pictures are)."""
+    """Map x, of any shape, from [−1, 1] (what networks see) to [0, 1] (what pictures are)."""
     ### BEGIN SOLUTION
     return (x + 1) / 2
     ### END SOLUTION

@@ -78,6 +78,29 @@ def test_epsilon_at_zero_terminal_snr_is_a_clear_error() -> None:
         denoiser(torch.ones(2, 3), ZERO_TERMINAL(1000))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_network_is_never_asked_at_t_0(target) -> None:
+    """v and ε could be solved there, but no network was trained on its time, −1 on a discrete path."""
+    network = Recorder()
+    for path in (PATHS["linear"], StraightPath()):
+        for t in (0.0, torch.tensor([0.5, 0.0])):
+            with pytest.raises(ValueError, match="t = 0"):
+                NetworkDenoiser(network, path, TARGETS[target])(torch.ones(2, 3), path(t))
+    assert not hasattr(network, "time")
+
+
+def test_a_network_that_computes_in_half_precision_gives_an_estimate_like_x() -> None:
+    """As autocast does: the output is rounded, the estimate keeps the dtype and the invariant of x."""
+    network = nn.Module()
+    network.forward = lambda x, time, condition=None: torch.tanh(x).bfloat16()
+    x = randn(2, 3, dtype=torch.float32)
+    for t in (400, torch.tensor([1, 1000])):
+        level = PATHS["cosine"](t)
+        estimate = NetworkDenoiser(network, PATHS["cosine"], V)(x, level)
+        assert estimate.x0.dtype == estimate.eps.dtype == torch.float32
+        torch.testing.assert_close(add_noise(*estimate, level), x, rtol=1e-5, atol=1e-5)
+
+
 def test_null_conditions_come_from_the_network() -> None:
     network = Recorder()
     denoiser = NetworkDenoiser(network, DiscreteVP([0.1]), V)

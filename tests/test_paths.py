@@ -219,6 +219,15 @@ def test_straight_times_are_uniform_and_never_0() -> None:
     assert float(drawn.var()) == pytest.approx(1 / 12, abs=1e-4)
 
 
+def test_the_smallest_draw_is_noise_and_not_data(monkeypatch) -> None:
+    """Draws lie in [0, 1): a straight time is 1 minus that, since at t = 0 there is nothing to learn."""
+    monkeypatch.setattr(
+        "diffusion_lessons.paths.stratified", lambda batch, generator=None: torch.zeros(batch)
+    )
+    assert StraightPath().sample_times(2).tolist() == [1, 1]
+    assert PATHS["linear"].sample_times(2).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("batch", [0, -2])
 def test_an_empty_batch_of_times_is_refused(name, batch) -> None:
@@ -298,6 +307,14 @@ def test_going_down_with_renoise_is_refused(name) -> None:
         renoise(randn(2, 3), path(torch.tensor([0.5, 0.5])), path(torch.tensor([0.6, 0.4])), randn(2, 3))
     with pytest.raises(ValueError, match="removes noise"):
         posterior(randn(2, 3), randn(2, 3), path(0.4 * path.T), path(0.8 * path.T))
+
+
+def test_moves_need_no_path_that_preserves_variance() -> None:
+    """α = 1 throughout, as in variance-exploding models: only σ tells up from down."""
+    low, high = (Level(*torch.tensor([sigma, 1.0, sigma]).double()) for sigma in (0.5, 1.3))
+    assert [float(v) for v in forward_kernel(low, high)] == pytest.approx([1, 1.2], rel=1e-6)
+    with pytest.raises(ValueError, match="removes noise"):
+        forward_kernel(high, low)
 
 
 @pytest.mark.parametrize("name", PATHS)

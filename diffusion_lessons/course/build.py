@@ -9,17 +9,15 @@ against the solutions at every build and every check, so it makes nothing stale.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from diffusion_lessons.course import bank, execute, render, rules
+from diffusion_lessons.course import execute, render, rules
 from diffusion_lessons.course.cells import marker_problems
 from diffusion_lessons.course.notebook import (
     KEY,
@@ -31,6 +29,7 @@ from diffusion_lessons.course.notebook import (
     write,
 )
 from diffusion_lessons.course.render import Context
+from diffusion_lessons.course.repository import Files, context_of, record, sources, with_old_pictures
 from diffusion_lessons.course.source import Lesson, Problem, read
 
 
@@ -40,51 +39,6 @@ class Refused(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = sorted(set(problems), key=lambda problem: problem.line)
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where a lesson's two notebooks lie: notebooks/NN_name.ipynb and solutions/NN_name.ipynb."""
-
-    student: Path
-    solved: Path
-
-    @classmethod
-    def of(cls, lesson: Lesson, root: Path) -> "Files":
-        name = f"{lesson.stem}.ipynb"
-        return cls(root / "notebooks" / name, root / "solutions" / name)
-
-
-def sources(root: Path, numbers: list[str] | None = None) -> list[Path]:
-    """The lessons' source files, all of them or those of some numbers.
-
-    Raises:
-        ValueError: a number that no file has.
-    """
-    found = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
-    for number in numbers or ():
-        if not any(file.stem.startswith(f"{number}_") for file in found):
-            there = ", ".join(file.stem for file in found) or "none"
-            raise ValueError(f"no solutions/{number}_….py: there are {there}")
-    return [file for file in found if not numbers or file.stem[:2] in numbers]
-
-
-def bank_of(number: str) -> Mapping[str, Any]:
-    """A lesson's exercises by id; empty where the bank has no file for it."""
-    if number not in bank.lessons():
-        return {}
-    return {exercise.id: exercise for exercise in bank.exercises(number)}
-
-
-def context_of(root: Path) -> Context:
-    """What all lessons of a repository share."""
-    return Context(
-        root=root,
-        repository=render.repository_address(root),
-        stems=tuple(file.stem for file in sources(root)),
-        timings=render.read_timings(root),
-        bank=bank_of,
-    )
 
 
 # One lesson ----------------------------------------------------------------------------------------
@@ -168,7 +122,7 @@ def build(
     old = None if again else read_notebook(files.solved)
     solved, measured = made_solved(lesson, context, old, threads, timed)
     if measured is not None and timed:
-        context = replace(context, timings=record(context.root, lesson, measured))
+        context = replace(context, timings=record(context, lesson, measured))
         student, executed = student_notebook(lesson, context), solved
         solved = solved_notebook(lesson, context)
         take_outputs(solved, executed)
@@ -176,26 +130,6 @@ def build(
         _line(files.student, write(files.student, text_of(student))),
         _line(files.solved, write(files.solved, text_of(solved)), measured),
     ]
-
-
-def with_old_pictures(context: Context, files: Files) -> Context:
-    """The context with the pictures of the student notebook that is there."""
-    return replace(context, old=render.pictures_in(read_notebook(files.student) or {}))
-
-
-def record(root: Path, lesson: Lesson, measured: execute.Measured) -> dict[str, Any]:
-    """Put a run time, with what it depends on, into solutions/timings.json; returns all of that file.
-
-    A time that was taken on a busy machine is not stated, nor is that of the code before.
-    """
-    before = render.read_timings(root)
-    timings = {stem: entry for stem, entry in before.items() if stem != lesson.stem}
-    if not measured.busy:
-        timings[lesson.stem] = {"seconds": round(measured.seconds, 1), **measured.machine}
-    text = json.dumps(timings, indent=1, sort_keys=True, ensure_ascii=False)
-    if timings != before:
-        write(root / "solutions" / "timings.json", text + "\n")
-    return timings
 
 
 def check(file: Path, context: Context) -> list[Problem]:

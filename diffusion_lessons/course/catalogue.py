@@ -42,7 +42,7 @@ LESSONS = (
 )
 
 # Public names of the system half -> the lesson that builds them. A lesson that uses a name of a
-# later one says so with `{{built-in NN}}`. "00" is what no lesson builds: data, files, bundled models.
+# later one says so with `{{built-in NN}}`.
 NAMES = {
     "Denoiser": "03",
     "Estimate": "03",
@@ -80,25 +80,36 @@ NAMES = {
     "V": "17",
     "StraightPath": "18",
     "FLOW": "18",
+    "Classifier": "09",
+    "ClassifierConfig": "09",
+    **dict.fromkeys(("bootstrap_counts", "bootstrap_error", "share_error", "wilson_interval"), "00"),
 }
-# Modules, for the names that are not listed above; the longest prefix counts.
+# Modules, for the names that are not listed above; the longest prefix counts. What no lesson builds
+# is "00": data, files and pictures, the bundled models, the settings of a run.
 MODULES = {
-    "course": "00",
-    "data": "00",
-    "errors": "00",
-    "zoo": "00",
+    **dict.fromkeys(("checkpoint", "course", "data", "demo", "errors", "experiments", "files"), "00"),
+    **dict.fromkeys(("machine", "pictures", "progress", "run_folder", "zoo", "cli"), "00"),
     "paths": "02",
     "targets": "03",
     "denoiser": "03",
     "mixtures": "01",
     "losses": "04",
     "training": "04",
+    "batches": "04",
+    "ema": "04",
+    "recipe": "04",
     "schedules": "05",
     "networks": "06",
     "networks.classifier": "09",
     "samplers": "08",
     "guidance": "10",
+    "generate": "10",
+    "precision": "19",
+    "processes": "19",
     "metrics": "20",
+    "metrics.intervals": "00",
+    "metrics.rows": "00",
+    "metrics.sliced_wasserstein": "00",
 }
 
 
@@ -115,12 +126,11 @@ def built_in(module: str, name: str | None = None) -> str | None:
         module: dotted, without the package's own name: "networks.unet", "" for the package itself.
         name: what is imported from it, or None for the module itself.
     """
-    if module.split(".")[0] in ("course", "data", "zoo", "errors"):
+    if MODULES.get(module.split(".")[0]) == "00":
         return "00"
     if name in NAMES:
         return NAMES[name]
-    parts = [*module.split("."), *([name] if name and not module else [])]
-    parts = [part for part in parts if part]
+    parts = [part for part in (*module.split("."), name) if part]
     for end in range(len(parts), 0, -1):
         if ".".join(parts[:end]) in MODULES:
             return MODULES[".".join(parts[:end])]

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import torch
 
+from diffusion_lessons.machine import choose_device, keep_freed_memory
+
 IN_A_NOTEBOOK = ("ipywidgets>=7.6", "anywidget>=0.9.13")  # Colab has an older ipywidgets than `lab` asks for
 
 
@@ -46,19 +48,13 @@ def setup(lesson: str, seed: int = 0) -> tuple[torch.device, torch.Generator]:
     from diffusion_lessons.course.widgets.figures import use_house_style
 
     use_house_style()
+    keep_freed_memory()
     torch.manual_seed(seed)
-    device = best_device()
+    device = choose_device()
     print(f"Lesson {lesson} is ready, on the {device.type.upper()}.")
     if colab:
         print("Colab forgets this page when its session ends: File → Save a copy in Drive keeps your work.")
     return device, torch.Generator().manual_seed(seed)
-
-
-def best_device() -> torch.device:
-    """A GPU where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def on_colab() -> bool:

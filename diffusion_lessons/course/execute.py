@@ -99,15 +99,6 @@ def clean(notebook: nbformat.NotebookNode) -> None:
                 data["text/plain"] = re.sub(r" at 0x[0-9a-f]{6,}", "", data["text/plain"])
 
 
-def hardware() -> str:
-    """This machine in words for a header: "2 CPU cores", or the GPU's name."""
-    import torch
-
-    if torch.cuda.is_available():
-        return f"one {torch.cuda.get_device_name()}"
-    return f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} CPU cores"
-
-
 @dataclass(frozen=True)
 class Measured:
     """How long a notebook took, and on what; `machine` is empty where it was not looked at."""
@@ -127,8 +118,9 @@ def machine(threads: int) -> dict[str, Any]:
     import torch
 
     from diffusion_lessons.course.start import images_per_second
-    from diffusion_lessons.machine import processor
+    from diffusion_lessons.machine import choose_device, cores, hardware
 
+    facts = hardware(choose_device())
     busy = psutil.cpu_percent(interval=1)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -137,8 +129,8 @@ def machine(threads: int) -> dict[str, Any]:
     finally:
         torch.set_num_threads(before)
     return {
-        "hardware": hardware(),
-        "processor": processor(),
+        "hardware": f"one {facts['gpu']}" if "gpu" in facts else f"{cores()} CPU cores",
+        "processor": facts["processor"],
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],
         "images_per_second": round(speed),

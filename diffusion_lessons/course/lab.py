@@ -14,7 +14,6 @@ from pathlib import Path
 import diffusion_lessons
 
 START = "00_start_here.ipynb"
-SHARED = Path("share") / "diffusion-lessons" / "notebooks"  # where a wheel puts the lessons
 RECORD = ".copied.json"  # of what was copied: name -> SHA-256
 CONFIG = ".jupyter"  # JupyterLab's settings for this folder alone
 NO_NEWS = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}

@@ -22,7 +22,7 @@ import importlib.util, subprocess, sys
 if importlib.util.find_spec("diffusion_lessons") is None:  # on Colab: add this package, replace nothing
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, {what}], check=True)
-from diffusion_lessons.course.colab import setup
+from diffusion_lessons.course import setup
 
 device, generator = setup("{number}", seed=0)"""
 FROM_FOLDER = '"--no-index", "--find-links=.", "diffusion-lessons"'
@@ -195,7 +195,9 @@ def card(exercise: Any, context: Context) -> str:
         f"*{exercise.kind}* · difficulty {exercise.difficulty} of 3 {DOTS[exercise.difficulty]} · "
         f'about {exercise.minutes} min · stuck? `hint("{exercise.id}")`',
     ]
-    if getattr(exercise, "figure", None) is not None:
+    if exercise.choices:
+        lines.append("Return one of: " + " · ".join(f'`"{choice}"`' for choice in exercise.choices))
+    if exercise.figure is not None:
         picture = small_picture(exercise.figure(exercise.reference), context.old.get(exercise.id))
         lines.append(f"![{exercise.figure_alt}](data:image/png;base64,{picture})")
     return "\n\n".join(lines)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import nbformat
 
-from diffusion_lessons.course.build import sources
 from diffusion_lessons.course.execute import TIMEOUT, environment_of
+from diffusion_lessons.course.repository import sources
 
 TAG = "nbval-check-output"
 

@@ -15,6 +15,7 @@ from diffusion_lessons.course.agreement import agreement_problems
 from diffusion_lessons.course.catalogue import built_in
 from diffusion_lessons.course.cells import solved_code
 from diffusion_lessons.course.leaks import leak_problems, stub_problems
+from diffusion_lessons.course.notebook import code_digest
 from diffusion_lessons.course.pages import alt_problems, link_problems, output_problems
 from diffusion_lessons.course.render import PLACEHOLDER, Context, expand
 from diffusion_lessons.course.source import Answer, Lesson, Problem, answers, parse
@@ -200,12 +201,16 @@ def uncertainty_problems(lesson: Lesson, solved: nbformat.NotebookNode) -> Itera
 
 
 def time_problems(lesson: Lesson, context: Context) -> Iterator[Problem]:
-    """The run time is measured, and no more than 90 s."""
+    """The run time is that of this code, and no more than 90 s; the start page states none."""
+    if lesson.number == "00":
+        return
     measured = context.timings.get(lesson.stem)
     command = f"python -m diffusion_lessons.course.build {lesson.number} --again"
     again = f"`{command}` while the machine does nothing else"
     if measured is None:
         yield lesson.problem(1, "time", f"its run time was never measured: run {again}")
+    elif measured.get("code_sha256") != code_digest(lesson, context):
+        yield lesson.problem(1, "time", f"its run time is that of other code: run {again}")
     elif measured["seconds"] > MAX_SECONDS:
         yield lesson.problem(
             1, "time", f"it ran for {measured['seconds']:.0f} s; at most {MAX_SECONDS}, or run {again}"

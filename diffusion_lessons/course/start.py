@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from diffusion_lessons.course.colab import best_device, lacking
+from diffusion_lessons.course.colab import lacking
+from diffusion_lessons.machine import choose_device, keep_freed_memory
 
 FREE_GB = 1.0  # of disk, for downloaded data and what lessons store
 
@@ -33,7 +34,7 @@ def check_environment(reference: float | None = None) -> None:
     Args:
         reference: images a second on the machine of the stated run times; None where not measured.
     """
-    device = best_device()
+    device = choose_device()
     checks = [
         python(),
         packages(),
@@ -103,7 +104,8 @@ def images_per_second(device: torch.device | None = None, seconds: float = 3.0) 
     """
     from diffusion_lessons.networks import UNet, UNetConfig
 
-    device, batch = device or best_device(), 64
+    device, batch = device or choose_device(), 64
+    keep_freed_memory()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = UNet(UNetConfig()).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -32,6 +32,8 @@ def evaluate(
     standard error over the draw of the samples, with the reference held fixed. With labels the samples count
     as drawn class by class, for the labels were chosen. The Fréchet distance has a bias that falls as 1/n:
     compare it only between sets of the same n.
+    The kernel distance has none for samples drawn at random; labels that go evenly round the classes take
+    it a little below 0, for such a set is more even than chance (real digits: −0.04 at n = 1000).
 
     Args:
         samples: (N, C, H, W), or (N, H, W) for grey: uint8, or floats in [−1, 1]. N ≥ D + 2, that is 66

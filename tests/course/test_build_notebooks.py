@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from sample_lesson import BANK, SAMPLE, STEM, filler, repository, source
 
-from diffusion_lessons.course import build as building
 from diffusion_lessons.course import execute
-from diffusion_lessons.course.build import Files, Refused, build, check, main
+from diffusion_lessons.course import repository as repositories
+from diffusion_lessons.course.build import Refused, build, check, main
 from diffusion_lessons.course.cells import ids
 from diffusion_lessons.course.notebook import KEY, student_notebook, text_of, write
 from diffusion_lessons.course.render import (
@@ -25,6 +25,7 @@ from diffusion_lessons.course.render import (
     repository_address,
     small_picture,
 )
+from diffusion_lessons.course.repository import Files
 from diffusion_lessons.course.source import read
 
 
@@ -263,6 +264,18 @@ def test_a_time_from_a_busy_machine_is_not_stated(tmp_path, executions, monkeypa
     assert "has not been measured yet" in texts(context)[0]
 
 
+def test_a_busy_run_takes_away_no_time_but_that_of_other_code(tmp_path, executions, monkeypatch):
+    context = repository(tmp_path)
+    build(source(context), context)
+    busy = {"hardware": "x", "busy_percent": 60.0, "images_per_second": 1}
+    monkeypatch.setattr(execute, "machine", lambda threads: busy)
+    build(source(context), context, again=True)
+    assert "about 40 s on 2 CPU cores (measured)" in texts(context)[0]
+    repository(tmp_path, changed("return alpha * x +", "return x * alpha +"))
+    build(source(context), context)
+    assert "has not been measured yet" in texts(context)[0]
+
+
 def test_reading_time_counts_words_code_and_exercises(tmp_path):
     context = repository(tmp_path)
     lesson = read(source(context))
@@ -313,6 +326,13 @@ def test_a_card_names_title_kind_difficulty_and_minutes(tmp_path):
     assert text.split("\n")[2] == '*debug* · difficulty 2 of 3 ●●○ · about 5 min · stuck? `hint("02.3")`'
 
 
+def test_the_card_of_a_prediction_lists_its_choices(tmp_path):
+    context = repository(tmp_path)
+    predicted = replace(context.bank("02")["02.2"], kind="predict", choices=("up", "down"))
+    assert 'Return one of: `"up"` · `"down"`' in card(predicted, context)
+    assert "Return one of" not in card(context.bank("02")["02.2"], context)
+
+
 # Repository address --------------------------------------------------------------------------------
 
 
@@ -352,7 +372,7 @@ def test_links_to_lessons_that_are_not_written_are_plain_words(tmp_path):
 
 def test_the_command_line(tmp_path, executions, monkeypatch, capsys):
     context = repository(tmp_path)
-    monkeypatch.setattr(building, "bank_of", lambda number: BANK)
+    monkeypatch.setattr(repositories, "bank_of", lambda number: BANK)
     assert main(["--root", str(tmp_path), "--check"]) == 1
     assert (
         f"solutions/{STEM}.py:1: stale: notebooks/{STEM}.ipynb is not what the source says"
@@ -367,7 +387,7 @@ def test_the_command_line(tmp_path, executions, monkeypatch, capsys):
 
 
 def test_a_draft_is_made_whatever_the_rules_say(tmp_path, executions, monkeypatch, capsys):
-    monkeypatch.setattr(building, "bank_of", lambda number: BANK)
+    monkeypatch.setattr(repositories, "bank_of", lambda number: BANK)
     repository(tmp_path, changed("# difficulty: 2\n", "").split('# %% [markdown] tags=["play"]')[0])
     assert main(["--root", str(tmp_path), "--draft", str(tmp_path / "out")]) == 1
     assert "header" in capsys.readouterr().out

@@ -16,6 +16,7 @@ import torch
 from diffusion_lessons.course import colab
 from diffusion_lessons.course.colab import Lacking, install, installed, lacking, setup
 from diffusion_lessons.course.render import setup_cell
+from diffusion_lessons.machine import choose_device
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +39,7 @@ def test_here_nothing_is_missing_and_nothing_is_installed(pip, capsys):
     assert lacking() == Lacking([], [])
     device, generator = setup("02")
     assert pip.made == []
-    assert device == colab.best_device()
+    assert device == choose_device()
     assert capsys.readouterr().out == f"Lesson 02 is ready, on the {device.type.upper()}.\n"
     assert generator.device.type == "cpu"
 

@@ -14,9 +14,10 @@ import nbformat
 import pytest
 
 from diffusion_lessons.course import bank
-from diffusion_lessons.course.build import bank_of, check, context_of, sources
+from diffusion_lessons.course.build import check
 from diffusion_lessons.course.execute import environment_of
 from diffusion_lessons.course.record import Record
+from diffusion_lessons.course.repository import bank_of, context_of, sources
 from diffusion_lessons.course.rerun import TAG, unchecked
 from diffusion_lessons.course.session import exercise, use_record
 

@@ -1,6 +1,7 @@
 """Each rule of the build fires at the line that breaks it, and a lesson that breaks none passes."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from sample_lesson import ALT, BANK, SAMPLE, STEM, answer, filler, idea, line_of, repository, source
@@ -8,7 +9,7 @@ from sample_lesson import ALT, BANK, SAMPLE, STEM, answer, filler, idea, line_of
 from diffusion_lessons.course import rules
 from diffusion_lessons.course.build import Refused, made_student
 from diffusion_lessons.course.catalogue import LESSONS, NAMES, built_in
-from diffusion_lessons.course.notebook import solved_notebook
+from diffusion_lessons.course.notebook import code_digest, solved_notebook
 from diffusion_lessons.course.source import read
 
 
@@ -19,7 +20,7 @@ def problems(tmp_path):
     def refusals(text, stem=STEM, bank=None):
         context = repository(tmp_path, text, stem)
         if bank is not None:
-            context = type(context)(**{**vars(context), "bank": lambda number: bank})
+            context = replace(context, bank=lambda number: bank)
         try:
             made_student(read(source(context, stem)), context)
         except Refused as refused:
@@ -218,8 +219,6 @@ def test_the_cell_of_an_exercise_is_tagged(problems):
 
 
 def test_kinds_differ_and_one_is_debug(problems):
-    from dataclasses import replace
-
     alike = {key: replace(each, kind="implement") for key, each in BANK.items()}
     messages = " ".join(message for _, _, message in problems(SAMPLE, bank=alike))
     assert "mix them" in messages
@@ -350,11 +349,34 @@ def test_a_name_that_no_lesson_builds_is_refused(problems):
 
 
 def test_the_table_knows_every_public_name():
-    import diffusion_lessons
+    import pkgutil
 
-    assert [name for name in diffusion_lessons.__all__ if built_in("", name) is None] == []
-    assert set(NAMES.values()) <= {entry.number for entry in LESSONS}
+    import diffusion_lessons
+    from diffusion_lessons import metrics, networks
+
+    for package, module in ((diffusion_lessons, ""), (metrics, "metrics"), (networks, "networks")):
+        assert [name for name in package.__all__ if built_in(module, name) is None] == []
+    modules = [module.name for module in pkgutil.iter_modules(diffusion_lessons.__path__)]
+    assert [name for name in modules if built_in(name) is None and name != "__main__"] == []
+
+
+def test_the_table_names_the_lessons_of_the_syllabus():
     assert [entry.number for entry in LESSONS] == [f"{i:02d}" for i in range(21)]
+    assert set(NAMES.values()) <= {entry.number for entry in LESSONS}
+    found = {
+        ("networks", "UNet"): "06",
+        ("networks.unet", "UNet"): "06",
+        ("networks", "Classifier"): "09",
+        ("networks.classifier", None): "09",
+        ("metrics", "frechet_distance"): "20",
+        ("metrics", "sliced_wasserstein"): "00",
+        ("zoo", "load"): "00",
+        ("samplers", "ddpm_step"): "03",
+        ("samplers", "ddim_step"): "08",
+        ("", "V"): "17",
+        ("", "nothing"): None,
+    }
+    assert {key: built_in(*key) for key in found} == found
 
 
 # The executed notebook -----------------------------------------------------------------------------
@@ -372,10 +394,13 @@ def test_run_times_are_measured_and_at_most_90_s(tmp_path):
     context = repository(tmp_path)
     lesson = read(source(context))
     assert "never measured" in next(rules.time_problems(lesson, context)).message
-    slow = type(context)(**{**vars(context), "timings": {STEM: {"seconds": 91.0}}})
+    code = code_digest(lesson, context)
+    slow = replace(context, timings={STEM: {"seconds": 91.0, "code_sha256": code}})
     assert "ran for 91 s" in next(rules.time_problems(lesson, slow)).message
-    fine = type(context)(**{**vars(context), "timings": {STEM: {"seconds": 89.0}}})
+    fine = replace(context, timings={STEM: {"seconds": 89.0, "code_sha256": code}})
     assert list(rules.time_problems(lesson, fine)) == []
+    other = replace(context, timings={STEM: {"seconds": 89.0, "code_sha256": "0"}})
+    assert "that of other code" in next(rules.time_problems(lesson, other)).message
 
 
 def test_the_start_page_has_no_anatomy(problems):
@@ -389,3 +414,8 @@ def test_the_alt_text_of_the_figure_is_on_the_card(tmp_path):
     student = made_student(read(source(context)), context)
     card = next(cell for cell in student.cells if cell.id == "card-02-1")
     assert f"![{ALT}](data:image/png;base64," in card.source
+
+
+def test_the_expected_figure_needs_alt_text(problems):
+    silent = {**BANK, "02.1": replace(BANK["02.1"], figure_alt="")}
+    assert the_one(problems(SAMPLE, bank=silent), "alt")[0] == line_of(SAMPLE, "{{exercise 02.1}}")

@@ -31,7 +31,7 @@ def strip(pictures: Sequence[Tensor], titles: Sequence[str]) -> Any:
 
     figure, axes = pyplot.subplots(1, len(pictures), figsize=(1.25 * len(pictures), 1.5), squeeze=False)
     for axis, picture, title in zip(axes[0], pictures, titles, strict=True):
-        pixels = ((picture.detach().float() + 1) / 2).clamp(0, 1).permute(1, 2, 0)  # (H, W, C)
+        pixels = ((picture.detach().float() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()  # (H, W, C)
         axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(title, fontsize=10)
         axis.axis("off")

@@ -285,7 +285,7 @@ def _equal_time_figure(reference: Callable[..., int]) -> Any:
     for name, betas, line in (("linear", linear_betas(), "-"), ("cosine", cosine_betas(), "--")):
         alphas_cumprod = DiscreteVP(betas).alphas_cumprod
         t = reference(alphas_cumprod)
-        (drawn,) = axis.plot(alphas_cumprod, line, label=f"{name}: t = {t}")
+        (drawn,) = axis.plot(alphas_cumprod.numpy(), line, label=f"{name}: t = {t}")
         axis.plot([t, t], [0, 0.5], ":", color=drawn.get_color())
     axis.axhline(0.5, color="gray", linewidth=0.8)
     axis.set(xlabel="t", ylabel="ᾱ, the signal's variance", ylim=(0, 1))
