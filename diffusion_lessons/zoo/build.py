@@ -22,7 +22,7 @@ from diffusion_lessons.generate import generate, labels_for
 from diffusion_lessons.machine import choose_device, hardware, versions
 from diffusion_lessons.metrics import evaluate, wilson_interval
 from diffusion_lessons.recipe import Recipe
-from diffusion_lessons.training import train
+from diffusion_lessons.training import TrainingInterrupted, train
 from diffusion_lessons.zoo import FOLDER
 from diffusion_lessons.zoo.classifiers import (
     SPLITS,
@@ -39,6 +39,7 @@ DATA_LICENCES = {
     "as bundled with scikit-learn",
     "mnist": "MNIST (LeCun, Cortes and Burges 1998), CC BY-SA 3.0",
 }
+RUNS = Path("out/zoo")  # of trainings, so that a build that was stopped goes on
 EVALUATED = 1000  # pictures that a diffusion model is measured on
 SAMPLED: dict[str, Any] = {"sampler": "ddim", "steps": 25, "guidance": 2.0}
 FLOOR_SIZES = (100, 500, 1000)  # numbers of real pictures that are measured as if they were made
@@ -96,9 +97,9 @@ def build_classifier(recipe: ClassifierRecipe, name: str, folder: Path) -> None:
 def build_diffusion(recipe: Recipe, name: str, folder: Path) -> None:
     """Train a diffusion model, write NAME.safetensors in half precision and NAME.json, and print its figures.
 
-    The run itself stays in out/zoo/NAME, so that a build that was stopped goes on where it was.
+    The run itself stays in `RUNS`.
     """
-    device, run = choose_device(), Path("out/zoo") / name
+    device, run = choose_device(), RUNS / name
     dataset = load_dataset(recipe.data, "train", recipe.size)
     if not (run / "metrics.json").exists():
         train(recipe, dataset, run, resume=(run / "state.safetensors").exists(), device=device)
@@ -184,7 +185,7 @@ BUILDERS: dict[str, Callable[[str, Path], None]] = {
 
 
 def main(args: list[str] | None = None) -> int:
-    """Build the named models. Exit codes: 0 done, 2 bad input."""
+    """Build the named models. Exit codes: 0 done, 2 bad input, 130 stopped."""
     parser = argparse.ArgumentParser(prog="python -m diffusion_lessons.zoo.build", description=__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(BUILDERS))
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to (the package's own)")
@@ -198,6 +199,9 @@ def main(args: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except TrainingInterrupted:
+        print(f"stopped; the same command goes on with the run in {RUNS}", file=sys.stderr)
+        return 130
     return 0
 
 
