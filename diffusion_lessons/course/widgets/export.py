@@ -29,7 +29,7 @@ def freeze(notebook: Any) -> Any:
 
 
 def to_html(notebook: Any) -> str:
-    """An executed notebook as one HTML page.
+    """An executed notebook as one HTML page; code that is folded away in the notebook is left out.
 
     Args:
         notebook: a notebook node, or the path of an .ipynb file.
@@ -39,5 +39,9 @@ def to_html(notebook: Any) -> str:
 
     if isinstance(notebook, (str, Path)):
         notebook = nbformat.read(notebook, as_version=4)
-    page, _ = HTMLExporter().from_notebook_node(freeze(notebook))
+    frozen = freeze(notebook)
+    for cell in frozen["cells"]:
+        if cell["metadata"].get("jupyter", {}).get("source_hidden"):
+            cell["transient"] = {"remove_source": True}
+    page, _ = HTMLExporter().from_notebook_node(frozen)
     return str(page)
