@@ -42,6 +42,6 @@ def to_html(notebook: Any) -> str:
     frozen = freeze(notebook)
     for cell in frozen["cells"]:
         if cell["metadata"].get("jupyter", {}).get("source_hidden"):
-            cell["transient"] = {"remove_source": True}
+            cell["metadata"]["transient"] = {"remove_source": True}
     page, _ = HTMLExporter().from_notebook_node(frozen)
     return str(page)
