@@ -1,4 +1,4 @@
-"""The command line: `diffusion-lessons train · sample · evaluate · experiment · lab · zoo`.
+"""The command line: train · sample · evaluate · experiment · lab · check · release · grade · zoo.
 
 Every command says what is wrong in one line and exits with 2; no traceback reaches the user. With
 --json the last line on standard output is one JSON object; progress goes to standard error.
@@ -78,6 +78,7 @@ def sample(
     label: Annotated[str | None, arg(help="class number or name; all in turn if left out")] = None,
     n: Annotated[int, arg(help="number of pictures")] = 64,
     spacing: Annotated[str, arg(help="trailing, leading or linspace")] = "trailing",
+    precision: Annotated[str, arg(help="auto (bf16 where the hardware has it) or float32")] = "auto",
     seed: Annotated[int, arg(help="same seed, same machine, same pictures")] = 0,
     out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz with x and y")] = Path(
         "samples.png"
@@ -95,7 +96,8 @@ def sample(
     model = open_model(checkpoint)
     labels = labels_for(model, n, label)
     writable(out.parent)
-    how: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance, "spacing": spacing}
+    how: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    how |= {"spacing": spacing, "precision": precision}
     started = time.perf_counter()
     if out.suffix == ".gif":
         save_trajectory(model, labels, n, out, seed=seed, device=device, **how)
@@ -114,6 +116,7 @@ def evaluate(
     steps: Annotated[int, arg(help="steps from noise to picture")] = 25,
     guidance: Annotated[float | None, arg(help="1 is plain conditional; 2 if left out")] = None,
     spacing: Annotated[str, arg(help="trailing, leading or linspace")] = "trailing",
+    precision: Annotated[str, arg(help="auto (bf16 where the hardware has it) or float32")] = "auto",
     seed: int = 0,
     device: Device = None,
     json: Json = False,
@@ -124,7 +127,8 @@ def evaluate(
 
     model = open_model(checkpoint)
     labels = labels_for(model, n)
-    how: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance, "spacing": spacing}
+    how: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    how |= {"spacing": spacing, "precision": precision}
     pictures = generate(model, labels, seed=seed, n=n, device=device, progress=True, **how)
     result = measure(pictures, labels, model.recipe["data"])
     rows = "\n".join(
@@ -182,6 +186,74 @@ def zoo(
     report(json, cards, "\n".join(f"  {entry:22} {card['title']}" for entry, card in cards.items()), [])
 
 
+def check(
+    notebook: Annotated[Positional[Path], arg(help="your notebook, NN_….ipynb")],
+    seed: Annotated[
+        int | None, arg(help="of the cases; your class's, or those of the lesson if left out")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check a notebook as the grader will; exits with 0 only where every exercise passes."""
+    from diffusion_lessons.course.grading.check import check as run
+
+    checked = run(notebook, seed)
+    rows = [row.to_json() for row in checked.rows]
+    report(json, {"lesson": checked.lesson, "passed": checked.passed, "exercises": rows}, checked.words(), [])
+    if not checked.passed:
+        sys.exit(1)
+
+
+def release(
+    lessons: Annotated[Positional[tuple[str, ...]], arg(help="two digits each: 01 02 03")],
+    out: Annotated[Path, arg(help="the archive, or with --nbgrader nbgrader's course folder")] = Path(
+        "course.zip"
+    ),
+    seed: Annotated[int | None, arg(help="of cases that the published lessons do not show")] = None,
+    wheel: Annotated[Path | None, arg(help="of this package, where it has no public repository")] = None,
+    nbgrader: Annotated[bool, arg(help="write nbgrader's source notebooks instead")] = False,
+    points: Annotated[Path | None, arg(help="points.toml; with --nbgrader")] = None,
+    json: Json = False,
+) -> None:
+    """Put student notebooks, install lines and the class's seed into one archive."""
+    from diffusion_lessons.course.grading import nbgrader as export
+    from diffusion_lessons.course.grading import points as pointing
+    from diffusion_lessons.course.grading import release as releasing
+
+    if nbgrader:
+        files = export.export(lessons, out, pointing.load(points), seed)
+        report(json, {"files": [str(file) for file in files]}, f"{len(files)} source notebooks", files)
+        return
+    names = releasing.release(lessons, out, seed, wheel)
+    report(
+        json, {"out": str(out), "files": names, "seed": seed}, "\n".join(f"  {name}" for name in names), [out]
+    )
+
+
+def grade(
+    folders: Annotated[
+        Positional[tuple[Path, ...]], arg(help="what was handed in: folders, zips, notebooks")
+    ],
+    out: Annotated[Path, arg(help="folder for grades.csv, grades.json, report.html and feedback/")] = Path(
+        "report"
+    ),
+    jobs: Annotated[int, arg(help="submissions at a time")] = 2,
+    points: Annotated[Path | None, arg(help="points.toml; one point an exercise if left out")] = None,
+    timeout: Annotated[float, arg(help="seconds for one exercise of one submission")] = 120.0,
+    memory: Annotated[str, arg(help="for one submission: 4G, 500M")] = "4G",
+    seed: Annotated[int, arg(help="of the cases; 0 is what the lessons show")] = 0,
+    lesson: Annotated[str | None, arg(help="two digits: give notebooks of other lessons no marks")] = None,
+    again: Annotated[tuple[str, ...], arg(help='mark anew: "timeouts", a student, a part of a path')] = (),
+    json: Json = False,
+) -> None:
+    """Grade a class: run what was handed in, judge it, write a report. Goes on where it was stopped."""
+    from diffusion_lessons.course.grading.command import run
+
+    facts, words, files = run(
+        folders, out, jobs, points, timeout, memory, seed, lesson, again, bar=sys.stderr.isatty() or not json
+    )
+    report(json, facts, words, files)
+
+
 def report(json: bool, facts: dict[str, Any], words: str, files: Sequence[Path]) -> None:
     """The end of a command: words and paths for people, or one line for programs."""
     if json:
@@ -198,6 +270,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "experiment": experiment,
     "lab": lab,
+    "check": check,
+    "release": release,
+    "grade": grade,
     "zoo": zoo,
 }
 

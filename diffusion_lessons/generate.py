@@ -18,7 +18,10 @@ from diffusion_lessons.files import whole
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.machine import choose_device, keep_freed_memory
 from diffusion_lessons.pictures import grid, save_gif, save_png
+from diffusion_lessons.precision import Autocast
 from diffusion_lessons.samplers import SAMPLERS, Point, Step
+
+PRECISIONS = ("auto", "float32")
 
 
 def labels_for(checkpoint: Checkpoint, n: int, label: int | str | None = None) -> Tensor | None:
@@ -54,6 +57,7 @@ def walk(
     guidance: float | None = None,
     spacing: str = "trailing",
     clip: bool = True,
+    precision: str = "auto",
     step: Step | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Point]:
@@ -67,6 +71,7 @@ def walk(
         guidance: scale, 1 is the plain conditional model; None is 2 with labels and 1 without.
         spacing: of the levels.
         clip: keep each estimate of the picture in [−1, 1].
+        precision: "auto" is bf16 where the hardware really has it; or "float32".
         step: for "ddim", another step than its own: your own, or one with η.
 
     Yields:
@@ -74,18 +79,22 @@ def walk(
     """
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
     scale = (1.0 if labels is None else 2.0) if guidance is None else guidance
     if labels is None and scale != 1:
         raise ValueError(f"guidance {scale} needs a model with labels: this one has none, use guidance 1")
     network = checkpoint.denoiser()
     denoiser: Denoiser = network if labels is None else ClassifierFreeGuidance(network, scale)
+    denoiser = Clip(denoiser) if clip else denoiser
+    denoiser = Autocast(denoiser) if precision == "auto" else denoiser
     options: dict[str, Any] = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
     if step is not None:
         if sampler != "ddim":
             raise ValueError(f"a step of one's own goes with the sampler 'ddim', not {sampler!r}")
         options["step"] = step
     levels = checkpoint.path.levels(steps, spacing)
-    return SAMPLERS[sampler](Clip(denoiser) if clip else denoiser, noise, levels, labels, **options)
+    return SAMPLERS[sampler](denoiser, noise, levels, labels, **options)
 
 
 def generate(

@@ -88,6 +88,7 @@ def test_a_step_of_ones_own_is_what_runs() -> None:
         ({"steps": 101}, "from 1 to T = 100, got 101"),
         ({"guidance": -1.0}, "a guidance scale is a number ≥ 0"),
         ({"sampler": "ddimm"}, "did you mean 'ddim'"),
+        ({"precision": "bf32"}, "unknown precision 'bf32'"),
         ({"spacing": "trailling"}, "did you mean 'trailing'"),
     ],
 )

@@ -7,11 +7,13 @@ from torch import nn
 from torch.func import functional_call
 
 from diffusion_lessons import precision
+from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.networks import UNet, UNetConfig
-from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.paths import DiscreteVP, add_noise
 from diffusion_lessons.precision import (
     AGREEMENT,
+    Autocast,
     SpeedMode,
     agreement,
     candidates,
@@ -207,11 +209,36 @@ def test_bf16_is_chosen_only_where_the_hardware_has_it(monkeypatch: pytest.Monke
     assert candidates("auto", "off", CUDA, False)[0] == SpeedMode("bf16")
 
 
-@pytest.mark.parametrize("matrix_units", [True, False])
-def test_on_a_cpu_bf16_needs_matrix_units(monkeypatch: pytest.MonkeyPatch, matrix_units: bool) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": matrix_units}, raising=False)
-    assert has_bf16(CPU) is matrix_units
-    assert (candidates("auto", "auto", CPU, False) == [EAGER]) is not matrix_units
+@pytest.mark.parametrize(
+    ("capabilities", "native"),
+    [
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": True}, True),
+        ({"avx512_f": True, "amx_bf16": False}, False),
+    ],
+)
+def test_on_a_cpu_bf16_needs_instructions_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], native: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_bf16(CPU) is native
+    assert (candidates("auto", "auto", CPU, False) == [EAGER]) is not native
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_sampling_computes_in_bf16_only_where_it_is_native(
+    monkeypatch: pytest.MonkeyPatch, network: UNet, native: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+    path = DiscreteVP(cosine_betas(100))
+    x, level = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), path(50)
+    exact = NetworkDenoiser(network, path, V)
+    with perturbed(network), torch.no_grad():
+        plain, made = exact(x, level), Autocast(exact)(x, level)
+    assert made.x0.dtype == torch.float32
+    torch.testing.assert_close(add_noise(*made, level), x)
+    assert torch.equal(made.x0, plain.x0) is not native
+    torch.testing.assert_close(made.x0, plain.x0, atol=0.05, rtol=0)
 
 
 def test_autocast_gives_float32_outputs(network: UNet) -> None:

@@ -41,6 +41,7 @@ def measure(model: Any, row: Row, options: Row) -> Row:
         device=options["device"],
         steps=row["steps"],
         guidance=1.0,
+        precision="float32",
         step=NOISE[row["eta"]],
     )
     result = evaluate(pictures, labels_for(model, options["n"]), model.recipe["data"])

@@ -41,7 +41,7 @@ DATA_LICENCES = {
 }
 RUNS = Path("out/zoo")  # of trainings, so that a build that was stopped goes on
 EVALUATED = 1000  # pictures that a diffusion model is measured on
-SAMPLED: dict[str, Any] = {"sampler": "ddim", "steps": 25, "guidance": 2.0}
+SAMPLED: dict[str, Any] = {"sampler": "ddim", "steps": 25, "guidance": 2.0, "precision": "float32"}
 FLOOR_SIZES = (100, 500, 1000)  # numbers of real pictures that are measured as if they were made
 
 
