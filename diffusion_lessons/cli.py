@@ -180,7 +180,7 @@ def zoo(
     from diffusion_lessons import zoo as bundled
 
     if name is not None:
-        print(json_module.dumps(bundled.card(name), indent=None if json else 2))
+        print(json_module.dumps(bundled.card(name), indent=None if json else 2, ensure_ascii=False))
         return
     cards = {entry: bundled.card(entry) for entry in bundled.names()}
     report(json, cards, "\n".join(f"  {entry:22} {card['title']}" for entry, card in cards.items()), [])

@@ -11,7 +11,8 @@ import torch
 
 from diffusion_lessons import zoo
 from diffusion_lessons.data import load_dataset
-from diffusion_lessons.metrics import features_and_classes, frechet_between
+from diffusion_lessons.generate import generate
+from diffusion_lessons.metrics import evaluate, features_and_classes, frechet_between
 from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
 from diffusion_lessons.zoo import build
 from diffusion_lessons.zoo.augment import blurred, move, spoil
@@ -51,6 +52,16 @@ def test_a_bundled_classifier_and_its_card(name: str) -> None:
 
 def test_mnist_is_recognised_as_the_card_says() -> None:
     assert zoo.card("mnist-classifier")["metrics"]["test_accuracy"] >= 0.99
+
+
+def test_the_bundled_diffusion_model_draws_digits_that_are_recognised() -> None:
+    about, file = zoo.card("mnist-unet"), zoo.FOLDER / "mnist-unet.safetensors"
+    assert file.stat().st_size == about["bytes"] <= 4_000_000
+    assert about["metrics"]["accuracy"][0] >= 0.97
+    labels = torch.arange(60) % 10
+    pictures = generate(zoo.load("mnist-unet"), labels, steps=15, guidance=2.0, seed=1, device="cpu")
+    found = evaluate(pictures, labels, "mnist")
+    assert found["accuracy"]["value"] >= 0.95  # of 60 samples one or two may be odd
 
 
 def test_digits_test_split_again() -> None:
