@@ -58,10 +58,10 @@ def test_the_bundled_diffusion_model_draws_digits_that_are_recognised() -> None:
     about, file = zoo.card("mnist-unet"), zoo.FOLDER / "mnist-unet.safetensors"
     assert file.stat().st_size == about["bytes"] <= 4_000_000
     assert about["metrics"]["accuracy"][0] >= 0.97
-    labels = torch.arange(60) % 10
+    labels = torch.arange(80) % 10
     pictures = generate(zoo.load("mnist-unet"), labels, steps=15, guidance=2.0, seed=1, device="cpu")
     found = evaluate(pictures, labels, "mnist")
-    assert found["accuracy"]["value"] >= 0.95  # of 60 samples one or two may be odd
+    assert found["accuracy"]["value"] >= 0.95  # of 80 samples a few may be odd
 
 
 def test_digits_test_split_again() -> None:
