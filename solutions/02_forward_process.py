@@ -257,32 +257,6 @@ figure(
 # picture. But beware of what the jump does *not* give: two jumps to t = 299 and t = 300 with fresh noise are not
 # neighbours of one chain. Their noise has nothing in common.
 
-# %% [markdown] tags=["exercise-card"]
-# {{exercise 02.4}}
-
-
-# %% tags=["exercise"]
-@exercise("02.4")
-def run_chain(x0, noises, betas):
-    """All steps of the chain.
-
-    x0: (B, C, H, W); noises: (T, B, C, H, W), one for each step; betas: (T,). Returns x_T.
-    """
-    ### BEGIN SOLUTION
-    x = x0
-    for step, beta in enumerate(betas):
-        x = torch.sqrt(1 - beta) * x + torch.sqrt(beta) * noises[step]
-    return x
-    ### END SOLUTION
-    ### BEGIN STUDENT
-    # # Its author says: "It runs, but everything fades to a flat grey." Find out why, and mend it.
-    # x = x0
-    # for step, beta in enumerate(betas):
-    #     x = torch.sqrt(1 - beta) * x + beta * noises[step]
-    # return x
-    ### END STUDENT
-
-
 # %% [markdown] tags=["idea"]
 # ## One number for a noise level: the signal-to-noise ratio
 #
@@ -394,6 +368,34 @@ figure(
 # **What to notice:** the power falls some 4,000-fold from frequency 1 to 8. The finest waves are under the noise after
 # a dozen steps, the coarsest hold out for 489. "Noisy" is not one moment but a tide that rises through the
 # frequencies.
+
+# %% [markdown] tags=["exercise-card"]
+# One thing is left before the measurement: a chain with a bug that public code really had.
+#
+# {{exercise 02.4}}
+
+
+# %% tags=["exercise"]
+@exercise("02.4")
+def run_chain(x0, noises, betas):
+    """All steps of the chain.
+
+    x0: (B, C, H, W); noises: (T, B, C, H, W), one for each step; betas: (T,). Returns x_T.
+    """
+    ### BEGIN SOLUTION
+    x = x0
+    for step, beta in enumerate(betas):
+        x = torch.sqrt(1 - beta) * x + torch.sqrt(beta) * noises[step]
+    return x
+    ### END SOLUTION
+    ### BEGIN STUDENT
+    # # Its author says: "It runs, but everything fades to a flat grey." Find out why, and mend it.
+    # x = x0
+    # for step, beta in enumerate(betas):
+    #     x = torch.sqrt(1 - beta) * x + beta * noises[step]
+    # return x
+    ### END STUDENT
+
 
 # %% [markdown] tags=["experiment"]
 # ## Experiment: how long can the class still be told?
