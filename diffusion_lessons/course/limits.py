@@ -23,6 +23,18 @@ GRACE = 2.0  # seconds in which a thread over its time may still end
 
 
 _over_time: set[int] = set()  # threads that are being stopped
+_clock: Callable[[], float] = time.perf_counter
+_patience = 1.0
+
+
+def count_cpu_time(patience: float) -> None:
+    """From now on seconds are those of this process's CPU time: the same on a busy machine.
+
+    Args:
+        patience: as many seconds of the wall clock for each end a call that sleeps.
+    """
+    global _clock, _patience
+    _clock, _patience = time.process_time, patience
 
 
 class TimeUp(BaseException):
@@ -101,7 +113,7 @@ def call(function: Callable[[], Any], seconds: float | None) -> Called:
         KeyboardInterrupt: the user's own; the call is stopped first.
     """
     real_out, real_error = _unwrapped(sys.stdout), _unwrapped(sys.stderr)
-    begin = time.perf_counter()
+    begin = _clock()
     worker = None if seconds is None or _debugging() else _Worker(function)
     thread = worker or threading.current_thread()
     recorder = Recorder(real_out, thread)
@@ -115,7 +127,7 @@ def call(function: Callable[[], Any], seconds: float | None) -> Called:
     finally:
         if not called.running:  # else what it still prints stays out of the notebook
             sys.stdout, sys.stderr = real_out, real_error
-    called.printed, called.seconds = recorder.text(), time.perf_counter() - begin
+    called.printed, called.seconds = recorder.text(), _clock() - begin
     return called
 
 
@@ -143,8 +155,8 @@ def _wait(worker: _Worker, seconds: float) -> Called:
 
 
 def _join(worker: _Worker, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while worker.is_alive() and (left := end - time.monotonic()) > 0:
+    end, last = _clock() + seconds, time.monotonic() + seconds * _patience
+    while worker.is_alive() and (left := min(end - _clock(), last - time.monotonic())) > 0:
         worker.join(min(left, 0.1))  # short waits: Windows delivers Ctrl-C only between them
 
 

@@ -87,22 +87,23 @@ def _heading(verdict: Verdict) -> str:
 def _verdict_text(verdict: Verdict, title: str, rows: list[tuple[str, str]], notes: Sequence[str]) -> str:
     parts = [f"{SIGNS[verdict.status]} {title}"]
     if verdict.message:
-        parts.append(_wrapped(verdict.message))
+        parts.append(wrapped(verdict.message))
     for line, text, function in verdict.frames:
         parts.append(f"    line {line}, in {function}:  {text}")
     if verdict.case:
-        parts.append(_wrapped(_heading(verdict)))
+        parts.append(wrapped(_heading(verdict)))
     width = max((len(name) for name, _ in rows), default=0)
     parts += [f"    {name.ljust(width)}  {text}" for name, text in rows]
     if verdict.where:
-        parts.append(_wrapped(verdict.where))
+        parts.append(wrapped(verdict.where))
     if verdict.printed.strip():
         parts.append("  Your code printed:\n" + indent(verdict.printed.rstrip("\n"), "    | "))
-    parts += [_wrapped(note) for note in notes]
+    parts += [wrapped(note) for note in notes]
     return "\n".join(parts)
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
+    """A paragraph of the width of a terminal, set in by two."""
     return "\n".join(wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False))
 
 
@@ -181,7 +182,7 @@ def hint_card(exercise: Exercise, shown: int) -> Card:
     text = exercise.hints[shown - 1]
     more = f'`hint("{exercise.id}")` gives the next.' if shown < len(exercise.hints) else "That was the last."
     return Card(
-        f"{SIGNS['hint']} {title}\n{_wrapped(text)}\n{_wrapped(more)}",
+        f"{SIGNS['hint']} {title}\n{wrapped(text)}\n{wrapped(more)}",
         _frame("hint", title, _paragraph(text) + _paragraph(more)),
     )
 
@@ -217,9 +218,7 @@ def _progress_text(
     lines = [
         "  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table
     ]
-    return "\n".join(
-        [title, _wrapped(summary), *(lines if rows else []), *([_wrapped(note)] if note else [])]
-    )
+    return "\n".join([title, wrapped(summary), *(lines if rows else []), *([wrapped(note)] if note else [])])
 
 
 def _progress_html(

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from diffusion_lessons.course import bank
+from diffusion_lessons.course import bank, messages
+from diffusion_lessons.course.class_seed import class_seed
 from diffusion_lessons.course.exercise import Exercise, Verdict
 from diffusion_lessons.course.record import Record, default_file
 from diffusion_lessons.course.report import hint_card, progress_card, show, verdict_card
@@ -40,7 +41,7 @@ def exercise(id: str) -> Callable[[Any], Any]:
 def _check(the: Exercise, given: Any) -> Any:
     yours = getattr(given, "_yours", given)  # decorated twice: what is checked is never our own function
     with _named(the, yours):
-        verdict = the.check(yours)
+        verdict = the.check(yours, class_seed())
         verdict = _on_the_gpu(the, yours) or verdict if verdict.passed else verdict
     verdict = _right_name(the, yours, verdict)
     entry = record()[the.id]
@@ -77,8 +78,7 @@ def _right_name(the: Exercise, yours: Any, verdict: Verdict) -> Verdict:
     name = getattr(yours, "__name__", the.name)
     if verdict.status == "not attempted" or verdict.kind == "not callable" or name in (the.name, "<lambda>"):
         return verdict
-    message = f"Your function is called `{name}`: call it `{the.name}`, the name that later cells use."
-    return Verdict(the.id, "wrong", "name", message)
+    return Verdict(the.id, "wrong", "name", messages.misnamed(the, name))
 
 
 def _notes(the: Exercise, given: Any, verdict: Verdict) -> list[str]:

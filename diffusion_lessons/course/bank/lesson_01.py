@@ -1,0 +1,628 @@
+"""Lesson 01, what a diffusion model is: noise, one step back, the whole way down, and a check for copies."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.mixtures import GaussianMixture
+from diffusion_lessons.paths import DiscreteVP, Level, StraightPath, add_noise
+from diffusion_lessons.samplers import ddim_step, sample
+from diffusion_lessons.schedules import cosine_betas
+from diffusion_lessons.targets import Estimate
+
+Make = Callable[[torch.Generator], dict[str, Any]]
+Guess = Callable[[Tensor, Level], Tensor]
+
+
+def _level(alpha: Any, sigma: Any) -> Level:
+    """The level with these factors, numbers or tensors that multiply a batch; its time plays no part."""
+    a, s = (torch.as_tensor(factor).detach().cpu().double() for factor in (alpha, sigma))
+    a, s = (factor.flatten() if factor.ndim > 1 else factor for factor in (a, s))
+    return Level(torch.zeros_like(a), a, s)
+
+
+def _ring() -> GaussianMixture:
+    angle = torch.arange(8) * (torch.pi / 4)
+    return GaussianMixture(1.4 * torch.stack([angle.cos(), angle.sin()], dim=1), 0.1)
+
+
+def _cloud(axis: Any, points: Tensor, title: str) -> None:
+    axis.scatter(*points.T.numpy(), s=3, linewidths=0, color="#0072B2")
+    axis.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal", xticks=[], yticks=[])
+    axis.set_title(title, fontsize=10)
+
+
+# 01.1 Noise -----------------------------------------------------------------------------------------
+
+
+def noise_points(x0: Tensor, noise: Tensor, alpha: Any, sigma: Any) -> Tensor:
+    """`add_noise` with the two factors given as numbers."""
+    return add_noise(x0, noise, _level(alpha, sigma))
+
+
+def _noised(alpha: float, sigma: float, *shape: int) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        x0 = blobs(g, *shape) if len(shape) > 2 else normal(g, *shape)
+        return {"x0": x0, "noise": normal(g, *shape), "alpha": alpha, "sigma": sigma}
+
+    return make
+
+
+def _own_levels(g: torch.Generator) -> dict[str, Any]:
+    angle = torch.tensor([0.2, 0.7, 1.1, 1.5]).view(4, 1)  # (4, 1): one level for each point
+    return {"x0": normal(g, 4, 2), "noise": normal(g, 4, 2), "alpha": angle.cos(), "sigma": angle.sin()}
+
+
+def _noise_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    generator = torch.Generator().manual_seed(0)
+    x0 = _ring().sample(500, generator)[0]
+    noise = torch.randn(500, 2, generator=generator)
+    figure, axes = pyplot.subplots(1, 4, figsize=(6, 1.8))
+    for axis, (alpha, sigma) in zip(axes, ((1.0, 0.0), (0.98, 0.2), (0.8, 0.6), (0.0, 1.0)), strict=True):
+        _cloud(axis, reference(x0, noise, alpha, sigma), f"α = {alpha:g}, σ = {sigma:g}")
+    return figure
+
+
+NOISE_POINTS = Exercise(
+    id="01.1",
+    name="noise_points",
+    title="Put noise on data",
+    kind="implement",
+    difficulty=1,
+    minutes=4,
+    reference=noise_points,
+    cases=[
+        Case("six points at α = 0.8, σ = 0.6", _noised(0.8, 0.6, 6, 2)),
+        Case("three pictures at α = 0.28, σ = 0.96", _noised(0.28, 0.96, 3, 1, 8, 8)),
+        Case("α = 1, σ = 0: the data itself", _noised(1.0, 0.0, 5, 2)),
+        Case("four points, each at a level of its own", _own_levels),
+    ],
+    misconceptions=[
+        Misconception(
+            "factors-swapped",
+            lambda x0, noise, alpha, sigma: sigma * x0 + alpha * noise,
+            "The two factors are swapped: α belongs to the data and σ to the noise. At α = 1, σ = 0 the data "
+            "should come back untouched.",
+        ),
+        Misconception(
+            "data-at-full-strength",
+            lambda x0, noise, alpha, sigma: x0 + sigma * noise,
+            "You added the noise and left the data at full strength. Here the data is turned down as well, "
+            "by α, so that nothing of it is left at α = 0.",
+        ),
+        Misconception(
+            "noise-at-full-strength",
+            lambda x0, noise, alpha, sigma: alpha * x0 + noise,
+            "You turned the data down by α but added the noise at full strength. Its factor is σ: 0 at the "
+            "data, 1 at pure noise.",
+        ),
+        Misconception(
+            "squares",
+            lambda x0, noise, alpha, sigma: alpha**2 * x0 + sigma**2 * noise,
+            "You squared the factors. α² and σ² are the two variances; what multiplies the data and the "
+            "noise is α and σ.",
+        ),
+        Misconception(
+            "roots",
+            lambda x0, noise, alpha, sigma: alpha**0.5 * x0 + sigma**0.5 * noise,
+            "You took roots of α and σ. Some papers call the variances α and σ; here both are already the "
+            "factors themselves.",
+        ),
+        Misconception(
+            "one-minus-alpha",
+            lambda x0, noise, alpha, sigma: alpha * x0 + (1 - alpha) * noise,
+            "You gave the noise the factor 1 − α. Here it has a factor of its own, σ: the squares α² and σ² "
+            "add up to 1, and the factors themselves do not.",
+        ),
+        Misconception(
+            "alpha-on-both",
+            lambda x0, noise, alpha, sigma: alpha * (x0 + sigma * noise),
+            "You turned the noise down by α along with the data. α multiplies the data alone: the bracket is "
+            "too wide.",
+        ),
+    ],
+    alternatives=[
+        lambda x0, noise, alpha, sigma: torch.add(noise * sigma, x0 * alpha),
+        lambda x0, noise, alpha, sigma: sum(f * part for f, part in ((alpha, x0), (sigma, noise))),
+        lambda x0, noise, alpha, sigma: (torch.stack([x0 * alpha, noise * sigma])).sum(0),
+    ],
+    hints=(
+        "A noisy point is a mixture of two ingredients. α says how much of the data is in it, σ how much of "
+        "the noise.",
+        "x = α·x₀ + σ·ε. Try the two ends: α = 1, σ = 0 must give the data, α = 0, σ = 1 the noise.",
+        "One line: `return … * x0 + … * noise`. Nothing has to be reshaped, squared or rooted.",
+    ),
+    figure=_noise_figure,
+    figure_alt="A ring of eight clusters at four levels: sharp at α = 1, clusters that begin to touch at "
+    "α = 0.98, and at α = 0.8 and α = 0 a filled round cloud in which no ring can be seen.",
+)
+
+
+# 01.2 One step back ---------------------------------------------------------------------------------
+
+
+def denoise_step(
+    x: Tensor, x0_hat: Tensor, alpha: Any, sigma: Any, alpha_next: Any, sigma_next: Any
+) -> Tensor:
+    """`ddim_step` without new noise, with the levels given as numbers."""
+    now, after = _level(alpha, sigma), _level(alpha_next, sigma_next)
+    return ddim_step(x, Estimate.from_x0(x0_hat, x, now), now, after)
+
+
+def _step(now: tuple[float, float], after: tuple[float, float], *shape: int) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        x0 = blobs(g, *shape) if len(shape) > 2 else normal(g, *shape)
+        x = now[0] * x0 + now[1] * normal(g, *shape)
+        guess = x0 + 0.3 * normal(g, *shape)
+        levels = {"alpha": now[0], "sigma": now[1], "alpha_next": after[0], "sigma_next": after[1]}
+        return {"x": x, "x0_hat": guess, **levels}
+
+    return make
+
+
+def _from(eps: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A step whose noise is eps(x, x0_hat, alpha, sigma, sigma_next)."""
+
+    def step(x: Tensor, x0_hat: Tensor, alpha: Any, sigma: Any, alpha_next: Any, sigma_next: Any) -> Tensor:
+        return alpha_next * x0_hat + sigma_next * eps(x, x0_hat, alpha, sigma, sigma_next)
+
+    return step
+
+
+def _divided_by_the_next(
+    x: Tensor, x0_hat: Tensor, alpha: Any, sigma: Any, alpha_next: Any, sigma_next: Any
+) -> Tensor:
+    eps = (x - alpha * x0_hat) / torch.as_tensor(sigma_next)  # a 0 gives an infinity, as a tensor's would
+    return alpha_next * x0_hat + sigma_next * eps
+
+
+def _step_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    generator = torch.Generator().manual_seed(1)
+    path, ring = DiscreteVP(cosine_betas()), _ring()
+    now, after = path(400.0), path(200.0)
+    x0 = ring.sample(400, generator)[0]
+    x = add_noise(x0, torch.randn(400, 2, generator=generator), now)
+    guess = ring(x, now).x0
+    there = reference(x, guess, float(now.alpha), float(now.sigma), float(after.alpha), float(after.sigma))
+    figure, axes = pyplot.subplots(1, 3, figsize=(5, 2))
+    for axis, points, title in zip(
+        axes, (x, guess, there), ("x at t = 400", "the guess x̂₀", "one step on, t = 200"), strict=True
+    ):
+        _cloud(axis, points, title)
+    return figure
+
+
+DENOISE_STEP = Exercise(
+    id="01.2",
+    name="denoise_step",
+    title="One step back",
+    kind="implement",
+    difficulty=2,
+    minutes=10,
+    reference=denoise_step,
+    cases=[
+        Case("six points, from σ = 0.8 to σ = 0.6", _step((0.6, 0.8), (0.8, 0.6), 6, 2)),
+        Case("three pictures, from nearly pure noise", _step((0.1, 0.995), (0.28, 0.96), 3, 1, 8, 8)),
+        Case("the last step, to α = 1, σ = 0", _step((0.96, 0.28), (1.0, 0.0), 5, 2)),
+        Case("a path where α + σ = 1", _step((0.4, 0.6), (0.7, 0.3), 7, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "noise-forgotten",
+            _from(lambda x, x0_hat, alpha, sigma, sigma_next: torch.zeros_like(x)),
+            "You turned the guess down to the next level and left the noise out. A point at the next level "
+            "still holds noise: add σ_next·ε̂, with ε̂ = (x − α·x̂₀)/σ.",
+        ),
+        Misconception(
+            "back-at-the-old-level",
+            lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: (
+                alpha * x0_hat + sigma * ((x - alpha * x0_hat) / sigma)
+            ),
+            "You put guess and noise together at the old level, and that gives back x. Split x with α and σ; "
+            "mix again with α_next and σ_next.",
+        ),
+        Misconception(
+            "noise-not-divided",
+            _from(lambda x, x0_hat, alpha, sigma, sigma_next: x - alpha * x0_hat),
+            "You took x − α·x̂₀ for the noise. That is σ·ε̂, the noise as strong as it is at this level: "
+            "divide it by σ before σ_next multiplies it.",
+        ),
+        Misconception(
+            "guess-not-turned-down",
+            _from(lambda x, x0_hat, alpha, sigma, sigma_next: (x - x0_hat) / sigma),
+            "You took the guess off x at full strength. x holds α·x̂₀, so the noise is (x − α·x̂₀)/σ.",
+        ),
+        Misconception(
+            "divided-by-the-next-sigma",
+            _divided_by_the_next,
+            "You divided by σ_next to get the noise. x is still at the old level, so its noise has the "
+            "factor σ. (On the last step σ_next is 0, and you would divide by 0.)",
+        ),
+        Misconception(
+            "next-alpha-in-the-noise",
+            lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: (
+                alpha_next * x0_hat + sigma_next * ((x - alpha_next * x0_hat) / sigma)
+            ),
+            "You took α_next·x̂₀ off x to find the noise. x is still at the old level and holds α·x̂₀: the "
+            "noise is (x − α·x̂₀)/σ, and only the new mixture uses α_next.",
+        ),
+        Misconception(
+            "brackets-missing",
+            _from(lambda x, x0_hat, alpha, sigma, sigma_next: x - alpha * x0_hat / sigma),
+            "You wrote x − α·x̂₀/σ, and the division comes before the difference. All that is left of x is "
+            "divided: (x − α·x̂₀)/σ.",
+        ),
+    ],
+    alternatives=[
+        lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: (
+            (sigma_next / sigma) * x + (alpha_next - alpha * sigma_next / sigma) * x0_hat
+        ),
+        lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: torch.add(
+            x0_hat.mul(alpha_next), x.sub(x0_hat.mul(alpha)).div(sigma).mul(sigma_next)
+        ),
+    ],
+    hints=(
+        "x and the guess x̂₀ together tell you which noise x must hold, if the guess is right. Keep that "
+        "noise, and mix it with the guess again, at the next level.",
+        "Solve x = α·x̂₀ + σ·ε̂ for ε̂. Then x' = α_next·x̂₀ + σ_next·ε̂.",
+        "Two lines: `eps_hat = (x - …) / …` with the old level, then `return … * x0_hat + … * eps_hat` with "
+        "the next.",
+    ),
+    figure=_step_figure,
+    figure_alt="Left: noisy points at t = 400, a filled round cloud. Middle: the guesses, most of them on "
+    "an octagon through the eight clusters, some inside it. Right: after one step to "
+    "t = 200, a ring with a hole in the middle.",
+)
+
+
+# 01.3 How far from the training data? ---------------------------------------------------------------
+
+
+def nearest_distance(samples: Tensor, training: Tensor) -> Tensor:
+    """Distance of each sample to the nearest member of the training set, without the rounding of a matmul."""
+    mode = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(samples.flatten(1), training.flatten(1), compute_mode=mode).min(dim=1).values
+
+
+def _differences(samples: Tensor, training: Tensor) -> Tensor:
+    return samples.flatten(1)[:, None] - training.flatten(1)[None]  # (N, M, D)
+
+
+def _sets(made: int, trained: int, *shape: int, copies: int = 0) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        draw = blobs if len(shape) > 1 else normal
+        training = draw(g, trained, *shape)
+        samples = draw(g, made, *shape)
+        return {"samples": torch.cat([training[:copies], samples[copies:]]), "training": training}
+
+    return make
+
+
+def _one_by_one(samples: Tensor, training: Tensor) -> Tensor:
+    return torch.stack([min((s - x).square().sum().sqrt() for x in training) for s in samples])
+
+
+def _nearest_figure(reference: Callable[..., Tensor]) -> Any:
+    from diffusion_lessons.data import load_dataset, to_float
+
+    training = to_float(load_dataset("digits", "train", 16).images)
+    held_out = to_float(load_dataset("digits", "test", 16).images)[20:23]
+    shown = torch.cat([training[:1], held_out])
+    distances = reference(shown, training)
+    titles = [f"{'trained on' if i == 0 else 'never seen'}\n{d:.2f}" for i, d in enumerate(distances)]
+    return figures.strip(list(shown), titles)
+
+
+NEAREST_DISTANCE = Exercise(
+    id="01.3",
+    name="nearest_distance",
+    title="Is it a copy?",
+    kind="implement",
+    difficulty=2,
+    minutes=10,
+    reference=nearest_distance,
+    cases=[
+        Case("four made pictures, six to learn from", _sets(4, 6, 1, 8, 8)),
+        Case("five pictures, two of them copies", _sets(5, 9, 1, 6, 8, copies=2)),
+        Case("seven points in the plane, three to learn from", _sets(7, 3, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "the-other-way-round",
+            lambda samples, training: nearest_distance(training, samples),
+            "You looked for the nearest sample to each training picture. Asked is the nearest training "
+            "picture to each sample: one number for each sample, the minimum over the training set.",
+        ),
+        Misconception(
+            "mean-over-the-training-set",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).mean(dim=1),
+            "You averaged the distances over the whole training set. A copy is close to *one* picture and "
+            "far from all others, so an average hides it: take the minimum.",
+        ),
+        Misconception(
+            "squared",
+            lambda samples, training: _differences(samples, training).square().sum(-1).min(dim=1).values,
+            "You left out the root: these are squared distances. The distance is the root of the sum of "
+            "squares over all pixels.",
+        ),
+        Misconception(
+            "mean-over-the-pixels",
+            lambda samples, training: (
+                _differences(samples, training).square().mean(-1).sqrt().min(dim=1).values
+            ),
+            "You averaged the squares over the pixels. That divides every distance by the root of the number "
+            "of pixels; the distance here is the root of their sum.",
+        ),
+        Misconception(
+            "one-number-for-all",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).min(),
+            "You took the minimum over everything and got one number. Each sample has a nearest picture of "
+            "its own: take the minimum over the training set alone, with dim=1.",
+        ),
+        Misconception(
+            "values-and-places",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).min(dim=1),
+            "`.min(dim=1)` gives two things, the values and the places where they stand. The distances are "
+            "the first of the two: `.values`.",
+        ),
+        Misconception(
+            "which-one-not-how-far",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).argmin(dim=1),
+            "You returned *which* training picture is the nearest. Useful to look at it; asked is how far "
+            "away it is.",
+        ),
+    ],
+    alternatives=[
+        _one_by_one,
+        lambda samples, training: torch.cdist(samples.flatten(1), training.flatten(1)).amin(1),
+        lambda samples, training: _differences(samples, training).norm(dim=-1).min(dim=1)[0],
+    ],
+    hints=(
+        "Compare each sample with every training picture. A copy gives itself away by one very small "
+        "distance, however far the others are.",
+        "d(s) = min over x of ‖s − x‖, where ‖·‖ is the root of the sum of squares over all pixels. "
+        "N samples and M training pictures have N × M distances; the minimum runs over the M.",
+        "Flatten both to rows, `samples.flatten(1)`. `torch.cdist` gives all distances as (N, M); then one "
+        "`.min(dim=…)`, which returns values and indices.",
+    ),
+    figure=_nearest_figure,
+    figure_alt="Four real digits with their distance to the nearest training picture: 0.00 for one that is "
+    "in the training set, and 3.54, 3.28 and 3.04 for three that are not.",
+    rtol=1e-3,
+    atol=1e-2,
+)
+
+
+# 01.4 Debug: the walk that stops one step short -----------------------------------------------------
+
+
+def walk_down(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    """`sample` with a denoiser that gives its guess of x₀ alone."""
+
+    def both(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        return Estimate.from_x0(denoiser(x, level), x, level)
+
+    return sample(both, x, levels)
+
+
+def black_or_white(x: Tensor, level: Level) -> Tensor:
+    """The exact guess where every pixel is −1 or 1, as likely: tanh(α·x/σ²)."""
+    alpha, sigma = level.like(x)
+    return torch.tanh(alpha * x / sigma**2)
+
+
+def _move(x: Tensor, guess: Tensor, now: Level, after: Level) -> Tensor:
+    return denoise_step(x, guess, now.alpha, now.sigma, after.alpha, after.sigma)
+
+
+def _walk(first: int = 0, last: int = 0, told: int = 0) -> Callable[..., Tensor]:
+    """A walk over levels[first:len − last]; the denoiser is told the level `told` places further on."""
+
+    def walk(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+        for i in range(first, len(levels) - 1 - last):
+            x = _move(x, denoiser(x, levels[i + told]), levels[i], levels[i + 1])
+        return x
+
+    return walk
+
+
+def _always_from_the_noise(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    return _move(x, denoiser(x, levels[-2]), levels[-2], levels[-1])
+
+
+def _one_guess_for_all(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    guess = denoiser(x, levels[0])
+    for i in range(len(levels) - 1):
+        x = _move(x, guess, levels[i], levels[i + 1])
+    return x
+
+
+def _past_the_end(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    for i in range(len(levels)):
+        x = _move(x, denoiser(x, levels[i]), levels[i], levels[i + 1])
+    return x
+
+
+def _last_guess_of_the_short_loop(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    guess = x
+    for i in range(len(levels) - 2):
+        guess = denoiser(x, levels[i])
+        x = _move(x, guess, levels[i], levels[i + 1])
+    return guess
+
+
+def _last_guess(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    """Right: the last step, to α = 1 and σ = 0, ends in its guess."""
+    *_, before_last, _ = levels
+    return denoiser(_walk(last=1)(x, denoiser, levels), before_last)
+
+
+def _by_halves(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    if len(levels) > 2:
+        half = len(levels) // 2
+        return _by_halves(_by_halves(x, denoiser, levels[: half + 1]), denoiser, levels[half:])
+    now, after = levels
+    eps = (x - now.alpha * denoiser(x, now)) / now.sigma
+    return after.alpha * denoiser(x, now) + after.sigma * eps
+
+
+def _start(levels: list[Level], *shape: int) -> Make:
+    return lambda g: {"x": normal(g, *shape), "denoiser": black_or_white, "levels": list(levels)}
+
+
+def _walk_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    ring, path = _ring(), DiscreteVP(cosine_betas())
+    noise = torch.randn(500, 2, generator=torch.Generator().manual_seed(2))
+    figure, axes = pyplot.subplots(1, 3, figsize=(5, 2))
+    for axis, steps in zip(axes, (2, 4, 10), strict=True):
+        end = reference(noise, lambda x, level: ring(x, level).x0, path.levels(steps))
+        _cloud(axis, end, f"{steps} steps")
+    return figure
+
+
+WALK_DOWN = Exercise(
+    id="01.4",
+    name="walk_down",
+    title="The samples that stay a little grainy",
+    kind="debug",
+    difficulty=2,
+    minutes=10,
+    reference=walk_down,
+    cases=[
+        Case("two pictures, ten steps", _start(DiscreteVP(cosine_betas()).levels(10), 2, 1, 8, 8)),
+        Case("six points, three steps", _start(DiscreteVP(cosine_betas()).levels(3), 6, 2)),
+        Case("five points, four steps where α + σ = 1", _start(StraightPath().levels(4), 5, 2)),
+    ],
+    planted="last-step-missing",
+    misconceptions=[
+        Misconception(
+            "last-step-missing",
+            _walk(last=1),
+            "The loop makes one step fewer than there are, and the one that is missing is the last: the "
+            "result is still at a level with σ > 0, and what is left of the noise is the grain.",
+        ),
+        Misconception(
+            "first-step-skipped",
+            _walk(first=1),
+            "The walk now reaches the data, but it starts at levels[1], and x is at levels[0]. Begin with "
+            "i = 0: there is one step for each pair of neighbouring levels.",
+        ),
+        Misconception(
+            "denoiser-told-the-next-level",
+            _walk(told=1),
+            "The denoiser is told levels[i + 1], and x is still at levels[i]. It would look for less noise "
+            "than there is.",
+        ),
+        Misconception(
+            "grain-hidden",
+            _last_guess_of_the_short_loop,
+            "You return the last guess of the loop, and that does look clean. But the loop still ends one "
+            "step early, so it is the guess of a noisier x. Mend the number of steps.",
+        ),
+        Misconception(
+            "past-the-end",
+            _past_the_end,
+            "The loop now runs once for each level, and levels[i + 1] lies past the end of the list. Between "
+            "n + 1 levels there are n steps.",
+        ),
+        Misconception(
+            "always-from-the-noise",
+            _always_from_the_noise,
+            "Each step starts from the noise again, so that only the last one counts. A step starts from "
+            "what the step before left: x = denoise_step(x, …).",
+        ),
+        Misconception(
+            "one-guess-for-all",
+            _one_guess_for_all,
+            "The denoiser is asked once, before the loop, and its first guess is kept. Ask again at every "
+            "step: each guess is better than the one before.",
+        ),
+    ],
+    alternatives=[_last_guess, _by_halves],
+    hints=(
+        "What is grain? Noise that is still there. Print the σ of the level at which the walk ends: it "
+        "should be 0.",
+        "n + 1 levels have n pairs of neighbours, (0, 1), (1, 2), …, (n − 1, n). Count how many of them the "
+        "loop visits.",
+        "The two lines inside the loop are right. Look at the number in `range(…)`: `levels[i + 1]` must be "
+        "able to reach the last level, and no further.",
+    ),
+    figure=_walk_figure,
+    figure_alt="500 points of noise walked down with the exact guess in 2, 4 and 10 steps. With 2 the result "
+    "is a filled disc, with 4 an octagon through the clusters, with 10 eight clusters and a few points "
+    "between them.",
+)
+
+
+# 01.5 Predict: everything in one step ---------------------------------------------------------------
+
+CHOICES = (
+    "in the eight clusters",
+    "at the centre of the ring",
+    "all around the ring, between the clusters too",
+    "spread out like the noise",
+)
+
+
+def one_big_step() -> str:
+    """Where points end that go from pure noise to data in a single step of the exact denoiser."""
+    noise = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    ring, levels = _ring(), DiscreteVP(cosine_betas()).levels(1)
+    end = walk_down(noise, lambda x, level: ring(x, level).x0, levels)
+    if bool((end.norm(dim=1) < 0.1).all()):
+        return CHOICES[1]
+    near = nearest_distance(end, ring.means)
+    return CHOICES[0] if bool((near < 0.4).all()) else CHOICES[3]
+
+
+ONE_BIG_STEP = Exercise(
+    id="01.5",
+    name="one_big_step",
+    title="Everything in one step",
+    kind="predict",
+    difficulty=1,
+    minutes=3,
+    reference=one_big_step,
+    cases=[Case("500 points of pure noise, a single step to t = 0", lambda g: {})],
+    misconceptions=[
+        Misconception(
+            "clusters",
+            lambda: CHOICES[0],
+            "To end in a cluster, the guess would have to choose one. From pure noise all eight are equally "
+            "likely, and what is best in squared error then is not to choose.",
+        ),
+        Misconception(
+            "ring",
+            lambda: CHOICES[2],
+            "That would need a guess that depends on the direction of the noise. At t = T, x holds almost "
+            "nothing of the data, so its direction says nothing about where the data was.",
+        ),
+        Misconception(
+            "like-the-noise",
+            lambda: CHOICES[3],
+            "The step ends at α = 1, σ = 0: no part of the noise is kept. What remains is the guess, and "
+            "the guess is an average.",
+        ),
+    ],
+    alternatives=[lambda: CHOICES[1], lambda: f" {CHOICES[1].upper()} "],
+    hints=(
+        "A single step to α = 1, σ = 0 keeps nothing but the guess. So the question is: what is the best "
+        "guess of x₀ from pure noise?",
+        "x̂₀ = E[x₀ | x]. If x says nothing about x₀, this is E[x₀], the mean of all the data.",
+        "Return one of the four texts. Where is the mean of eight clusters that stand evenly on a ring?",
+    ),
+    choices=CHOICES,
+)
+
+EXERCISES = [NOISE_POINTS, DENOISE_STEP, NEAREST_DISTANCE, WALK_DOWN, ONE_BIG_STEP]

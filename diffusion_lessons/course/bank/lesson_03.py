@@ -1,0 +1,623 @@
+"""Lesson 03, the reverse process: the posterior, x₀ from ε, the ancestral step, noise at the last step."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.paths import DiscreteVP, Level, add_noise, posterior
+from diffusion_lessons.samplers import ddpm_step
+from diffusion_lessons.schedules import cosine_betas, linear_betas, sigmoid_betas
+from diffusion_lessons.targets import EPSILON, Estimate
+
+Make = Callable[[torch.Generator], dict[str, Any]]
+Posterior = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+LINEAR, COSINE, SIGMOID = (DiscreteVP(betas) for betas in (linear_betas(), cosine_betas(), sigmoid_betas()))
+
+
+def _level(alpha_bar: Tensor) -> Level:
+    """The level with this ᾱ; which time it has does not matter here."""
+    share = alpha_bar.double()
+    return Level(torch.zeros_like(share), share.sqrt(), (1 - share).sqrt())
+
+
+def _pair(path: DiscreteVP, t: int, next_t: int) -> dict[str, Tensor]:
+    """ᾱ at two times, 0-d and float64 as a Level has them."""
+    return {
+        "alpha_bar": path.alphas_cumprod[t].clone(),
+        "alpha_bar_next": path.alphas_cumprod[next_t].clone(),
+    }
+
+
+# 03.1 The posterior ---------------------------------------------------------------------------------
+
+
+def posterior_mean_var(
+    x0: Tensor, x: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of q(x_next | x, x0)."""
+    return posterior(x0, x, _level(alpha_bar), _level(alpha_bar_next))
+
+
+def _ends(path: DiscreteVP, t: int, next_t: int, *shape: int) -> Make:
+    return lambda g: {"x0": blobs(g, *shape), "x": normal(g, *shape), **_pair(path, t, next_t)}
+
+
+def _posterior_with(
+    on_x0: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda a, n, b: n.sqrt() * b / (1 - a),
+    on_x: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda a, n, b: (1 - b).sqrt() * (1 - n) / (1 - a),
+    variance: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda a, n, b: (1 - n) / (1 - a) * b,
+    beta: Callable[[Tensor, Tensor], Tensor] = lambda a, n: 1 - a / n,
+) -> Posterior:
+    """The posterior with some of its parts replaced: a is ᾱ now, n is ᾱ next, b is β of the step."""
+
+    def answer(x0: Tensor, x: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor) -> tuple[Tensor, Tensor]:
+        parts = alpha_bar, alpha_bar_next, beta(alpha_bar, alpha_bar_next)
+        return on_x0(*parts) * x0 + on_x(*parts) * x, variance(*parts)
+
+    return answer
+
+
+def _by_precision(x0: Tensor, x: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor) -> tuple[Tensor, Tensor]:
+    """Bayes with precisions: what is known of x_next from x0, and from x, weighed (not at the data)."""
+    if alpha_bar_next == 1:
+        return x0, torch.zeros_like(alpha_bar)
+    keep = alpha_bar / alpha_bar_next
+    from_x0, from_x = 1 / (1 - alpha_bar_next), keep / (1 - keep)
+    variance = 1 / (from_x0 + from_x)
+    return variance * (from_x0 * alpha_bar_next.sqrt() * x0 + from_x * x / keep.sqrt()), variance
+
+
+def _posterior_figure(reference: Callable[..., Any]) -> Any:
+    x0, t = figures.digits(4)[3:], 300
+    x = add_noise(x0, figures.noise(1, 1, 16, 16), LINEAR(t))
+    times = [290, 200, 100, 0]
+    means = [reference(x0, x, **_pair(LINEAR, t, next_t))[0][0] for next_t in times]
+    titles = ["x₀", f"x, t = {t}", *(f"mean, {next_t}" for next_t in times)]
+    return figures.strip([x0[0], x[0], *means], titles)
+
+
+POSTERIOR = Exercise(
+    id="03.1",
+    name="posterior_mean_var",
+    title="Where did it come from?",
+    kind="reproduce",
+    difficulty=2,
+    minutes=12,
+    reference=posterior_mean_var,
+    cases=[
+        Case("two pictures, from t = 300 to 299", _ends(LINEAR, 300, 299, 2, 1, 8, 8)),
+        Case("three colour pictures, a large step: 600 to 200", _ends(COSINE, 600, 200, 3, 3, 6, 8)),
+        Case("the last step, from t = 40 to the data", _ends(LINEAR, 40, 0, 2, 1, 5, 4)),
+        Case("seven points in the plane, 900 to 700", _ends(SIGMOID, 900, 700, 7, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "factors-swapped",
+            _posterior_with(
+                on_x0=lambda a, n, b: (1 - b).sqrt() * (1 - n) / (1 - a),
+                on_x=lambda a, n, b: n.sqrt() * b / (1 - a),
+            ),
+            "The two factors of the mean are swapped. After a small step x_next is still close to x, so x "
+            "has the factor near 1, and x0 the small one with β in it.",
+        ),
+        Misconception(
+            "forward-variance",
+            _posterior_with(variance=lambda a, n, b: b),
+            "The mean is right. As variance you returned β, that of the step forward. Knowing x0 as well "
+            "makes you more certain: β̃ = β·(1 − ᾱ_next)/(1 − ᾱ), smaller than β, and 0 on the step to "
+            "the data.",
+        ),
+        Misconception(
+            "std-for-variance",
+            _posterior_with(variance=lambda a, n, b: ((1 - n) / (1 - a) * b).sqrt()),
+            "The mean is right, but you returned the standard deviation √β̃. The variance was asked for, "
+            "without the root.",
+        ),
+        Misconception(
+            "now-for-next",
+            _posterior_with(on_x0=lambda a, n, b: a.sqrt() * b / (1 - a)),
+            "In the factor of x0 you took √ᾱ of where we stand. It is √ᾱ_next, that of where we go: test it "
+            "on the step to the data, where the mean must be x0 itself.",
+        ),
+        Misconception(
+            "no-root-on-the-kept-share",
+            _posterior_with(on_x=lambda a, n, b: (1 - b) * (1 - n) / (1 - a)),
+            "In the factor of x you took 1 − β. The chain scales a picture by the root, √(1 − β): 1 − β is "
+            "what happens to its variance.",
+        ),
+        Misconception(
+            "beta-of-the-whole-way",
+            _posterior_with(beta=lambda a, n: 1 - a),
+            "Your β is 1 − ᾱ, the noise of the whole way from the data. Here it is that of this one step: "
+            "1 − β = ᾱ/ᾱ_next, the share that the step keeps.",
+        ),
+        Misconception(
+            "x-forgotten",
+            _posterior_with(
+                on_x0=lambda a, n, b: n.sqrt(),
+                on_x=lambda a, n, b: torch.zeros_like(a),
+                variance=lambda a, n, b: 1 - n,
+            ),
+            "This is q(x_next | x0), the jump from the data, as if x were not known. But x lies on the same "
+            "chain, only a step away, and says a lot: weigh both ends.",
+        ),
+        Misconception(
+            "ratio-upside-down",
+            _posterior_with(variance=lambda a, n, b: (1 - a) / (1 - n) * b),
+            "The mean is right, but the ratio in the variance is upside down. β̃ is smaller than β: the "
+            "smaller number, 1 − ᾱ_next, goes on top. On the step to the data yours divides by 0.",
+        ),
+    ],
+    alternatives=[_posterior_with(), _by_precision],
+    hints=(
+        "Think of a string that is held at both ends: at the data x0 and at x. The point x_next lies between "
+        "them, near x if the step is small, and how far it can swing depends on how much noise lies on each "
+        "side.",
+        "With 1 − β = ᾱ/ᾱ_next: μ̃ = (√ᾱ_next·β·x0 + √(1 − β)·(1 − ᾱ_next)·x) / (1 − ᾱ), and "
+        "β̃ = β·(1 − ᾱ_next)/(1 − ᾱ).",
+        "Three lines: `beta = 1 - …`, then `mean = (… * x0 + … * x) / (…)`, then `return mean, …`. Try "
+        "alpha_bar_next = 1: the mean must be x0 and the variance 0.",
+    ),
+    figure=_posterior_figure,
+    figure_alt="A digit 3; the same under noise at t = 300; and the posterior means at t = 290, 200, 100 and "
+    "0: still nearly the noisy picture, then clearer, at last the digit itself.",
+)
+
+
+# 03.2 x0 from eps -----------------------------------------------------------------------------------
+
+
+def x0_from_eps(x: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The picture that, with this noise, gives x."""
+    return EPSILON.solve(eps, x, _level(alpha_bar)).x0
+
+
+def _noisy(path: DiscreteVP, t: int, *shape: int) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        x0, eps = blobs(g, *shape), normal(g, *shape)
+        alpha_bar = path.alphas_cumprod[t].clone()
+        return {"x": add_noise(x0, eps, _level(alpha_bar)), "eps": eps, "alpha_bar": alpha_bar}
+
+    return make
+
+
+def _x0_figure(reference: Callable[..., Tensor]) -> Any:
+    x0, eps = figures.digits(6)[5:], figures.noise(1, 1, 16, 16)
+    guess = eps + 0.1 * figures.noise(1, 1, 16, 16, seed=1)
+    times = [100, 300, 500, 700]
+    noisy = [add_noise(x0, eps, LINEAR(t)) for t in times]
+    pictures = [reference(x, guess, LINEAR.alphas_cumprod[t])[0] for t, x in zip(times, noisy, strict=True)]
+    return figures.strip([x0[0], *pictures], ["x₀", *(f"from t = {t}" for t in times)])
+
+
+X0_FROM_EPS = Exercise(
+    id="03.2",
+    name="x0_from_eps",
+    title="From the noise to the picture",
+    kind="implement",
+    difficulty=1,
+    minutes=5,
+    reference=x0_from_eps,
+    cases=[
+        Case("two pictures at t = 200", _noisy(LINEAR, 200, 2, 1, 8, 8)),
+        Case("three colour pictures, little noise", _noisy(COSINE, 60, 3, 3, 6, 8)),
+        Case("two pictures, much noise", _noisy(LINEAR, 700, 2, 1, 5, 4)),
+        Case("seven points in the plane", _noisy(SIGMOID, 500, 7, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "variance-for-std",
+            lambda x, eps, alpha_bar: (x - (1 - alpha_bar) * eps) / alpha_bar.sqrt(),
+            "You took 1 − ᾱ of the noise away. That is a variance; the forward process added √(1 − ᾱ) times "
+            "the noise, so that is what has to go.",
+        ),
+        Misconception(
+            "not-scaled-back",
+            lambda x, eps, alpha_bar: x - (1 - alpha_bar).sqrt() * eps,
+            "You took the noise away and stopped. What is left is √ᾱ·x0, the picture turned down: divide by "
+            "√ᾱ.",
+        ),
+        Misconception(
+            "divided-by-alpha-bar",
+            lambda x, eps, alpha_bar: (x - (1 - alpha_bar).sqrt() * eps) / alpha_bar,
+            "You divided by ᾱ. The picture was turned down by the root, √ᾱ.",
+        ),
+        Misconception(
+            "noise-added",
+            lambda x, eps, alpha_bar: (x + (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt(),
+            "You added the noise once more. It is in x already and has to be taken away.",
+        ),
+        Misconception(
+            "only-the-picture-divided",
+            lambda x, eps, alpha_bar: x / alpha_bar.sqrt() - (1 - alpha_bar).sqrt() * eps,
+            "Only x was divided by √ᾱ, not the noise. Solve x = √ᾱ·x0 + √(1 − ᾱ)·ε for x0: the whole "
+            "difference is divided.",
+        ),
+        Misconception(
+            "one-minus-the-root",
+            lambda x, eps, alpha_bar: (x - (1 - alpha_bar.sqrt()) * eps) / alpha_bar.sqrt(),
+            "You took 1 − √ᾱ times the noise away. It is √(1 − ᾱ), the root of the whole difference.",
+        ),
+        Misconception(
+            "multiplied-back",
+            lambda x, eps, alpha_bar: (x - (1 - alpha_bar).sqrt() * eps) * alpha_bar.sqrt(),
+            "You multiplied by √ᾱ, which turns the picture down a second time. Divide by it.",
+        ),
+    ],
+    alternatives=[
+        lambda x, eps, alpha_bar: (x - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt(),
+        lambda x, eps, alpha_bar: x / math.sqrt(alpha_bar) - ((1 - alpha_bar) / alpha_bar) ** 0.5 * eps,
+    ],
+    hints=(
+        "x was made from two parts, picture and noise. If you know x and one part, you know the other.",
+        "x = √ᾱ·x₀ + √(1 − ᾱ)·ε. Solve this for x₀.",
+        "One line: `return (x - … * eps) / …`.",
+    ),
+    figure=_x0_figure,
+    figure_alt="A digit 5, and what the right formula gives for it from t = 100, 300, 500 and 700 where ε is "
+    "a tenth off: nearly clean, a little grainy, grainy, drowned. The division makes the error larger and "
+    "larger.",
+)
+
+
+# 03.3 The ancestral step ----------------------------------------------------------------------------
+
+
+def ancestral_step(x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor) -> Tensor:
+    """A draw from the posterior, with a guess in the place of x0."""
+    return ddpm_step(x, Estimate(x0, noise), _level(alpha_bar), _level(alpha_bar_next), noise)
+
+
+def _step(path: DiscreteVP, t: int, next_t: int, *shape: int) -> Make:
+    return lambda g: {
+        "x": normal(g, *shape),
+        "x0": blobs(g, *shape),
+        **_pair(path, t, next_t),
+        "noise": normal(g, *shape),
+    }
+
+
+def _stepped(
+    made: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], around: str = "mean"
+) -> Callable[..., Tensor]:
+    """A step with the factor of the noise made from (β̃, β, ᾱ, ᾱ_next), around the mean, x or x0."""
+
+    def step(x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor) -> Tensor:
+        mean, variance = posterior_mean_var(x0, x, alpha_bar, alpha_bar_next)
+        factor = made(variance, 1 - alpha_bar / alpha_bar_next, alpha_bar, alpha_bar_next)
+        return {"mean": mean, "x": x, "x0": x0}[around] + factor * noise
+
+    return step
+
+
+def _renoised(x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor) -> Tensor:
+    return alpha_bar_next.sqrt() * x0 + (1 - alpha_bar_next).sqrt() * noise
+
+
+def _ends_swapped(x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor) -> Tensor:
+    return ancestral_step(x0, x, alpha_bar, alpha_bar_next, noise)
+
+
+def _one_noise_removed(
+    x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor
+) -> Tensor:
+    """The mean written with ε, as Ho et al. do in algorithm 2."""
+    keep = alpha_bar / alpha_bar_next
+    eps = (x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+    mean = (x - (1 - keep) / (1 - alpha_bar).sqrt() * eps) / keep.sqrt()
+    return mean + ((1 - keep) * (1 - alpha_bar_next) / (1 - alpha_bar)).sqrt() * noise
+
+
+def _ancestral_figure(reference: Callable[..., Tensor]) -> Any:
+    x0, x = figures.digits(8)[7:], figures.noise(1, 1, 16, 16)
+    times, shown = list(range(1000, -1, -25)), []
+    for place, (t, next_t) in enumerate(pairwise(times)):
+        if t in (1000, 500, 200, 100, 50):
+            shown.append((f"t = {t}", x[0]))
+        x = reference(x, x0, **_pair(LINEAR, t, next_t), noise=figures.noise(1, 1, 16, 16, seed=place + 1))
+    shown.append(("t = 0", x[0]))
+    return figures.strip([picture for _, picture in shown], [title for title, _ in shown])
+
+
+ANCESTRAL_STEP = Exercise(
+    id="03.3",
+    name="ancestral_step",
+    title="One step back",
+    kind="implement",
+    difficulty=2,
+    minutes=8,
+    reference=ancestral_step,
+    cases=[
+        Case("two pictures, from t = 300 to 280", _step(LINEAR, 300, 280, 2, 1, 8, 8)),
+        Case("three colour pictures, a large step: 700 to 300", _step(COSINE, 700, 300, 3, 3, 6, 8)),
+        Case("the last step, from t = 40 to the data", _step(LINEAR, 40, 0, 2, 1, 5, 4)),
+        Case("seven points in the plane, 500 to 400", _step(SIGMOID, 500, 400, 7, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "variance-for-std",
+            _stepped(lambda small, beta, a, n: small),
+            "You multiplied the noise by the variance. c·noise has variance c², so the factor is the root of "
+            "the variance that posterior_mean_var returns.",
+        ),
+        Misconception(
+            "no-noise",
+            _stepped(lambda small, beta, a, n: torch.zeros_like(small)),
+            "You returned the mean. A step is a *draw* from the Gaussian: mean + standard deviation · noise. "
+            "What becomes of samples without the noise is the question of exercise 03.5.",
+        ),
+        Misconception(
+            "forward-variance",
+            _stepped(lambda small, beta, a, n: beta.sqrt()),
+            "The mean is right, and your noise has variance β, that of the step forward. Here it is the "
+            "posterior's own β̃, the second value that posterior_mean_var returns. (β is another sampler; "
+            "you meet it in exercise 03.4.)",
+        ),
+        Misconception(
+            "noised-afresh",
+            _renoised,
+            "You went to x0 and noised that afresh. Then the step forgets x: each picture keeps its guess "
+            "and nothing else. Draw around the posterior's mean, which weighs x0 and x.",
+        ),
+        Misconception(
+            "around-x",
+            _stepped(lambda small, beta, a, n: small.sqrt(), around="x"),
+            "You added the noise to x itself. Noise is added to the posterior's mean, which lies a little "
+            "nearer to the picture than x.",
+        ),
+        Misconception(
+            "around-x0",
+            _stepped(lambda small, beta, a, n: small.sqrt(), around="x0"),
+            "You added the noise to x0. That jumps to the end at once; one step goes to the posterior's "
+            "mean, which is still close to x.",
+        ),
+        Misconception(
+            "ends-swapped",
+            _ends_swapped,
+            "x0 and x have changed places in the call: posterior_mean_var(x0, x, …) takes the clean picture "
+            "first, ancestral_step(x, x0, …) the noisy one.",
+        ),
+        Misconception(
+            "noise-subtracted",
+            _stepped(lambda small, beta, a, n: -small.sqrt()),
+            "You subtracted the noise. That is as good a draw, since −noise is as likely as noise; but to "
+            "compare numbers the check needs mean + std · noise, as everybody writes it.",
+        ),
+    ],
+    alternatives=[
+        _stepped(lambda small, beta, a, n: small**0.5),
+        _stepped(lambda small, beta, a, n: (beta * (1 - n) / (1 - a)).sqrt()),
+        _one_noise_removed,
+    ],
+    hints=(
+        "You have all of it: exercise 03.1 gives a mean and a variance. What remains is to draw from that "
+        "Gaussian, with the guess in the place of the true x0.",
+        "x_next = μ̃(x̂₀, x) + √β̃ · noise.",
+        "Two lines: `mean, variance = posterior_mean_var(…)`, then `return mean + … * noise`.",
+    ),
+    figure=_ancestral_figure,
+    figure_alt="Forty ancestral steps where the guess is always the same true digit 7: pure noise at t = "
+    "1000, still nothing to see at 500, a grainy 7 at 200, a clear one at 50, exactly the digit at 0.",
+)
+
+
+# 03.4 Debug: noise at the last step -----------------------------------------------------------------
+
+
+def walk_back(
+    predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+) -> Tensor:
+    """All steps back to the data, with the larger variance."""
+    for i, noise in enumerate(noises):
+        guess = Estimate(predict_x0(x, i), noise)
+        x = ddpm_step(x, guess, _level(alpha_bars[i]), _level(alpha_bars[i + 1]), noise, "large")
+    return x
+
+
+def _walk(answer: Callable[..., Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor) -> Tensor:
+    """With the exact guess for data from N(0, ½²)."""
+    gain = (alpha_bars.sqrt() / (4 - 3 * alpha_bars)).to(x.dtype)
+    return answer(lambda x, i: gain[i] * x, x, noises, alpha_bars)
+
+
+def _back(path: DiscreteVP, n: int, *shape: int) -> Make:
+    alpha_bars = torch.stack([level.alpha**2 for level in path.levels(n)])
+    return lambda g: {
+        "x": normal(g, *shape),
+        "noises": normal(g, n, *shape),
+        "alpha_bars": alpha_bars.clone(),
+    }
+
+
+def _walked(
+    noisy: Callable[[int, int], bool], small: bool = False, steps: Callable[[int], int] = lambda n: n
+) -> Callable[..., Tensor]:
+    """A walk that adds noise at step i of n where noisy(i, n), and takes steps(n) steps."""
+
+    def walk(
+        predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+    ) -> Tensor:
+        n = len(noises)
+        for i in range(steps(n)):
+            mean, variance = posterior_mean_var(predict_x0(x, i), x, alpha_bars[i], alpha_bars[i + 1])
+            if not small:
+                variance = 1 - alpha_bars[i] / alpha_bars[i + 1]
+            x = mean + variance.sqrt() * noises[i] if noisy(i, n) else mean
+        return x
+
+    return walk
+
+
+def _clamped(
+    predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+) -> Tensor:
+    return _walked(lambda i, n: True)(predict_x0, x, noises, alpha_bars).clamp(-1, 1)
+
+
+def _guess_at_the_end(
+    predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+) -> Tensor:
+    last = len(noises) - 1
+    x = _walked(lambda i, n: True, steps=lambda n: n - 1)(predict_x0, x, noises, alpha_bars)
+    return predict_x0(x, last)
+
+
+def _factor_zero_at_the_end(
+    predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+) -> Tensor:
+    for i, (now, then) in enumerate(pairwise(alpha_bars)):
+        factor = (1 - now / then) ** 0.5 * (then < 1)
+        x = posterior_mean_var(predict_x0(x, i), x, now, then)[0] + factor * noises[i]
+    return x
+
+
+def _walk_back_figure(reference: Callable[..., Tensor]) -> Any:
+    x0, n = figures.digits(10)[[2, 5, 6]], 10
+    alpha_bars = torch.stack([level.alpha**2 for level in LINEAR.levels(n)])
+    noises, x = figures.noise(n, 3, 1, 16, 16), figures.noise(3, 1, 16, 16, seed=1)
+    planted, right = (
+        walk(lambda x, i: 0.9 * x0, x, noises, alpha_bars) for walk in (_walked(lambda i, n: True), reference)
+    )
+    return figures.strip([*planted, *right], ["with the bug", "", "", "mended", "", ""])
+
+
+WALK_BACK = Exercise(
+    id="03.4",
+    name="walk_back",
+    title="The grainy samples",
+    kind="debug",
+    difficulty=2,
+    minutes=10,
+    reference=walk_back,
+    call=_walk,
+    cases=[
+        Case("two pictures, 10 steps", _back(LINEAR, 10, 2, 1, 8, 8)),
+        Case("three colour pictures, 4 large steps", _back(COSINE, 4, 3, 3, 6, 5)),
+        Case("five points in the plane, 25 steps", _back(LINEAR, 25, 5, 2)),
+        Case("a single step from noise to data", _back(LINEAR, 1, 2, 1, 4, 6)),
+    ],
+    planted="noise-at-the-last-step",
+    misconceptions=[
+        Misconception(
+            "noise-at-the-last-step",
+            _walked(lambda i, n: True),
+            "The last step adds noise too, and no later step takes it away again: it stays in the picture "
+            "as grain. The step to the data returns its mean.",
+        ),
+        Misconception(
+            "no-noise-at-all",
+            _walked(lambda i, n: False),
+            "You took the noise out of every step. The grain is gone, and with it the draw; what that does "
+            "to the samples is the question of exercise 03.5. Only the last step does without noise.",
+        ),
+        Misconception(
+            "smaller-variance",
+            _walked(lambda i, n: True, small=True),
+            "You replaced the variance by the posterior's β̃. That ends the grain, for β̃ is 0 at the data, "
+            "and it is a sound sampler: your ancestral_step. But this loop keeps the larger variance in "
+            "its other steps. Leave `std` as it is, and leave only the last noise out.",
+        ),
+        Misconception(
+            "first-noise-left-out",
+            _walked(lambda i, n: i > 0),
+            "You left out the noise of the first step. The list runs from noise to data: i = 0 is the "
+            "noisiest step, and the one to the data is i = len(noises) − 1.",
+        ),
+        Misconception(
+            "last-step-left-out",
+            _walked(lambda i, n: True, steps=lambda n: n - 1),
+            "You left the whole last step out, its mean too, and returned a picture that is still noisy. "
+            "Take the step to the data, but return its mean.",
+        ),
+        Misconception(
+            "clamped",
+            _clamped,
+            "You cut the result to [−1, 1]. That hides the grain on black and white and leaves it in the "
+            "greys. The noise of the last step should not be added in the first place.",
+        ),
+        Misconception(
+            "last-two-without-noise",
+            _walked(lambda i, n: i < n - 2),
+            "You left out the noise of the last two steps. Off by one: the last index is len(noises) − 1, "
+            "and only there is no noise added.",
+        ),
+    ],
+    alternatives=[_walked(lambda i, n: i < n - 1), _guess_at_the_end, _factor_zero_at_the_end],
+    hints=(
+        "Every step but one is followed by another, which takes noise away again. Follow a speck of noise "
+        "that comes in at the last step.",
+        "At the data ᾱ_next = 1, and x_next = μ̃ = x̂₀. There is nothing left to draw: β̃ = 0. But the "
+        "larger variance, 1 − ᾱ/ᾱ_next, is not 0 there.",
+        "The mean and `std` are right. Let the line that adds `std * noises[i]` depend on whether i is the "
+        "last index.",
+    ),
+    figure=_walk_back_figure,
+    figure_alt="Three digits from 10 steps, with the bug and mended: grainy on the left, clean on the right.",
+)
+
+
+# 03.5 Predict: the noise left out -------------------------------------------------------------------
+
+CHOICES = (
+    "like the data: the mean is the best guess in each step",
+    "three clusters in the right shares, each one too tight",
+    "one tiny spot: nearly all points in the same place",
+    "smeared out: no clusters can be seen",
+)
+
+
+def without_noise() -> str:
+    """Nearly all points end in the same place."""
+    return CHOICES[2]
+
+
+WITHOUT_NOISE = Exercise(
+    id="03.5",
+    name="without_noise",
+    title="What if the noise is left out?",
+    kind="predict",
+    difficulty=2,
+    minutes=4,
+    reference=without_noise,
+    cases=[Case("4,000 points, 50 steps, means only", lambda g: {})],
+    misconceptions=[
+        Misconception(
+            "like-the-data",
+            lambda: CHOICES[0],
+            "Best in squared error is not the same as right in distribution. A step should leave the spread "
+            "that its level has; its mean alone has less, by the variance of the noise that is missing.",
+        ),
+        Misconception(
+            "too-tight",
+            lambda: CHOICES[1],
+            "Too tight is right, but go further back. The spread is missing at the noisy levels already, "
+            "before any cluster has been chosen. If all points stand close together there, what do they "
+            "choose?",
+        ),
+        Misconception(
+            "smeared-out",
+            lambda: CHOICES[3],
+            "Leaving noise out takes spread away, and adds none. Samples smear out where a step adds too "
+            "*much* noise.",
+        ),
+    ],
+    alternatives=[lambda: CHOICES[2], lambda: f" {CHOICES[2].upper()} "],
+    hints=(
+        "Ask what happens to the spread of all points, not to one point. A draw is mean + noise, and both "
+        "parts hold some of the spread.",
+        "Take data from N(0, 1), where every level is N(0, 1) too. Then the mean of x_{t−1} is "
+        "√(1 − β_t)·x_t. Multiply all these factors.",
+        "Return one of the four texts. The product of all √(1 − β_t) is √ᾱ_T = 0.006: what is left of "
+        "the spread, long before the data has clusters?",
+    ),
+    choices=CHOICES,
+)
+
+EXERCISES = [POSTERIOR, X0_FROM_EPS, ANCESTRAL_STEP, WALK_BACK, WITHOUT_NOISE]

@@ -1,0 +1,730 @@
+"""Lesson 04, the training objective: KL of Gaussians, the bound's weight, L_simple, one training step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.losses import diffusion_loss, variational_bound
+from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.schedules import cosine_betas, linear_betas
+from diffusion_lessons.targets import EPSILON
+
+Make = Callable[[torch.Generator], dict[str, Any]]
+
+
+# 04.1 KL between two Gaussians ----------------------------------------------------------------------
+
+
+def gaussian_kl(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
+    """KL(p ‖ q) of N(mean_p, std_p²) from N(mean_q, std_q²), in nats, entry by entry."""
+    p, q = torch.distributions.Normal(mean_p, std_p), torch.distributions.Normal(mean_q, std_q)
+    return torch.distributions.kl_divergence(p, q)
+
+
+def _pair(*shape: int, equal: bool = False) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        stds = torch.rand(2, *shape, generator=g) + 0.4
+        return {
+            "mean_p": normal(g, *shape),
+            "std_p": stds[0],
+            "mean_q": normal(g, *shape),
+            "std_q": stds[0].clone() if equal else stds[1],
+        }
+
+    return make
+
+
+def _kl(log: float, spread: float, half: float) -> Callable[..., Tensor]:
+    """log·ln(std_q/std_p) + spread·(std_p² + d²)/(2·std_q²) − half."""
+
+    def kl(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
+        square = std_p**2 + (mean_p - mean_q) ** 2
+        return log * (std_q / std_p).log() + spread * square / (2 * std_q**2) - half
+
+    return kl
+
+
+def _kl_of_variances(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
+    return gaussian_kl(mean_p, std_p.sqrt(), mean_q, std_q.sqrt())
+
+
+def _kl_stds_not_squared(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
+    return (std_q / std_p).log() + (std_p + (mean_p - mean_q) ** 2) / (2 * std_q) - 0.5
+
+
+def _kl_of_means(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
+    return (mean_p - mean_q) ** 2 / (2 * std_q**2)
+
+
+def _kl_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4, 2.4))
+    distance, one = torch.linspace(-3, 3, 121), torch.ones(121)
+    for std, line in ((0.7, "--"), (1.0, "-"), (2.0, ":")):
+        kl = reference(0 * one, one, distance, std * one)
+        axis.plot(distance.numpy(), kl.numpy(), line, marker="", label=f"std_q = {std:g}")
+    axis.set(xlabel="mean_q", ylabel="KL in nats", ylim=(0, 6))
+    axis.legend(fontsize=8)
+    return figure
+
+
+GAUSSIAN_KL = Exercise(
+    id="04.1",
+    name="gaussian_kl",
+    title="How far apart are two Gaussians?",
+    kind="reproduce",
+    difficulty=1,
+    minutes=8,
+    reference=gaussian_kl,
+    cases=[
+        Case("six pairs of Gaussians", _pair(6)),
+        Case("pairs with the same standard deviation", _pair(5, equal=True)),
+        Case("a Gaussian for each pixel of two pictures", _pair(2, 1, 4, 5)),
+    ],
+    misconceptions=[
+        Misconception(
+            "other-way-round",
+            lambda mean_p, std_p, mean_q, std_q: gaussian_kl(mean_q, std_q, mean_p, std_p),
+            "You computed KL(q ‖ p). The divergence is not symmetric: KL(p ‖ q) is an average over draws "
+            "from p, so the squared distance is measured in units of std_q.",
+        ),
+        Misconception(
+            "log-upside-down",
+            _kl(-1.0, 1.0, 0.5),
+            "The logarithm has the wrong sign: you have log(std_p/std_q). If p is much narrower than q, a "
+            "draw from p is *more* likely under p: the term is log(std_q/std_p), above 0.",
+        ),
+        Misconception(
+            "constant-missing",
+            _kl(1.0, 1.0, 0.0),
+            "The constant −½ is missing. Try two equal Gaussians: the divergence must be 0, and yours is ½.",
+        ),
+        Misconception(
+            "half-missing",
+            _kl(1.0, 2.0, 0.5),
+            "The fraction lacks its ½: it is (std_p² + distance²)/(2·std_q²), with the 2 from the exponent "
+            "of the Gaussian. Two equal Gaussians must have divergence 0, and yours have ½.",
+        ),
+        Misconception(
+            "log-of-variances",
+            _kl(2.0, 1.0, 0.5),
+            "You took the logarithm of the ratio of the variances. The logarithm is of the standard "
+            "deviations, or ½·log of the variances.",
+        ),
+        Misconception(
+            "stds-taken-for-variances",
+            _kl_of_variances,
+            "You used std_p and std_q as if they were variances. They are standard deviations: square them "
+            "where the formula has variances.",
+        ),
+        Misconception(
+            "stds-not-squared",
+            _kl_stds_not_squared,
+            "The logarithm is right, but in the fraction the standard deviations are not squared: it is "
+            "(std_p² + distance²)/(2·std_q²).",
+        ),
+        Misconception(
+            "means-only",
+            _kl_of_means,
+            "You compared only the means. That is all that is left where the two standard deviations are "
+            "equal, which is the case that the bound needs; here they may differ.",
+        ),
+    ],
+    alternatives=[
+        _kl(1.0, 1.0, 0.5),
+        lambda mean_p, std_p, mean_q, std_q: (
+            0.5
+            * (
+                (std_p / std_q).square()
+                + ((mean_q - mean_p) / std_q).square()
+                - 1
+                - 2 * torch.log(std_p / std_q)
+            )
+        ),
+    ],
+    hints=(
+        "KL(p ‖ q) is the average of log p(x) − log q(x) over draws x from p. Both logarithms are parabolas, "
+        "so only two averages are needed: of (x − mean_p)² and of (x − mean_q)².",
+        "KL = log(std_q/std_p) + (std_p² + (mean_p − mean_q)²)/(2·std_q²) − ½. Two equal Gaussians give 0.",
+        "Two lines: `square = … + (mean_p - mean_q) ** 2`, then `return torch.log(…) + square / (…) - 0.5`.",
+    ),
+    figure=_kl_figure,
+    figure_alt="KL of N(0, 1) from N(mean_q, std_q²) over mean_q: three parabolas. The one for std_q = 1 "
+    "touches 0 at mean_q = 0, where the two Gaussians are equal; the others stay above 0, and the narrow one "
+    "is steepest.",
+)
+
+
+# 04.2 The bound's weight on the error in ε ----------------------------------------------------------
+
+
+def vlb_weight(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """The bound's weight on the x₀-error, carried over to ε by (σ/α)²."""
+    path = DiscreteVP(1 - alphas_cumprod[1:] / alphas_cumprod[:-1])
+    level = path(t)
+    return variational_bound(path)(level) * (level.sigma / level.alpha) ** 2
+
+
+def _snr(alphas_cumprod: Tensor) -> Tensor:
+    return alphas_cumprod / (1 - alphas_cumprod)
+
+
+def _on_x0(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    snr = _snr(alphas_cumprod)
+    return (snr[t - 1] - snr[t]) / 2
+
+
+def _no_half(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    return 2 * vlb_weight(t, alphas_cumprod)
+
+
+def _over_the_cleaner(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    snr = _snr(alphas_cumprod)
+    return (1 - snr[t] / snr[t - 1]) / 2
+
+
+def _on_the_mean(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    return 1 / (2 * _posterior_variance(t, alphas_cumprod))
+
+
+def _posterior_variance(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    now, before = alphas_cumprod[t], alphas_cumprod[t - 1]
+    return (1 - now / before) * (1 - before) / (1 - now)
+
+
+def _eq_12(t: Tensor, alphas_cumprod: Tensor, variance: Tensor) -> Tensor:
+    """β²/(2·variance·(1 − β)·(1 − ᾱ)) (Ho et al. 2020, eq. 12)."""
+    now = alphas_cumprod[t]
+    beta = 1 - now / alphas_cumprod[t - 1]
+    return beta**2 / (2 * variance * (1 - beta) * (1 - now))
+
+
+def _larger_variance(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    return _eq_12(t, alphas_cumprod, 1 - alphas_cumprod[t] / alphas_cumprod[t - 1])
+
+
+def _amplitudes(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    ratio = _snr(alphas_cumprod).sqrt()
+    return (ratio[t - 1] / ratio[t] - 1) / 2
+
+
+def _next_step(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    snr = _snr(alphas_cumprod)
+    return (snr[t] / snr[t + 1] - 1) / 2
+
+
+def _times_snr(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    return _on_x0(t, alphas_cumprod) * _snr(alphas_cumprod)[t]
+
+
+def _weights_at(betas: Tensor, times: list[int]) -> Make:
+    alphas_cumprod = DiscreteVP(betas).alphas_cumprod
+    return lambda g: {"t": torch.tensor(times), "alphas_cumprod": alphas_cumprod.clone()}
+
+
+def _weight_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4, 2.4))
+    t = torch.arange(2, 1001)
+    for name, betas, line in (("linear", linear_betas(), "-"), ("cosine", cosine_betas(), "--")):
+        weights = reference(t, DiscreteVP(betas).alphas_cumprod)
+        axis.loglog(t.numpy(), weights.numpy(), line, marker="", label=name)
+    axis.set(xlabel="t", ylabel="weight on ε", ylim=(1e-3, 10))
+    axis.legend(fontsize=8)
+    return figure
+
+
+VLB_WEIGHT = Exercise(
+    id="04.2",
+    name="vlb_weight",
+    title="What the bound asks of ε",
+    kind="implement",
+    difficulty=2,
+    minutes=12,
+    reference=vlb_weight,
+    cases=[
+        Case("four times of the linear schedule", _weights_at(linear_betas(), [2, 20, 300, 1000])),
+        Case("five times of the cosine schedule", _weights_at(cosine_betas(), [3, 50, 250, 500, 900])),
+        Case("all times of a chain of 10 steps", _weights_at(linear_betas(10, 0.1, 0.5), list(range(2, 11)))),
+    ],
+    misconceptions=[
+        Misconception(
+            "weight-on-x0",
+            _on_x0,
+            "This is the weight on the error in x₀, ½·(SNR(t−1) − SNR(t)). The question is for the error in "
+            "ε: x₀ − x̂₀ is the error in ε times −σ/α, so the weight gets the factor σ²/α² = 1/SNR(t).",
+        ),
+        Misconception(
+            "half-missing",
+            _no_half,
+            "A factor ½ is missing. It comes from the exponent of the Gaussian: KL = distance²/(2·variance).",
+        ),
+        Misconception(
+            "divided-by-the-cleaner-snr",
+            _over_the_cleaner,
+            "You divided by SNR(t−1). The network sees x_t, so an error in ε becomes one in x₀ by σ/α at "
+            "time t: divide by SNR(t).",
+        ),
+        Misconception(
+            "weight-on-the-mean",
+            _on_the_mean,
+            "This is the weight on the error in the mean, 1/(2·β̃). The mean moves with x̂₀ only by a small "
+            "factor, and x̂₀ with ε̂ by σ/α: square both and multiply them in.",
+        ),
+        Misconception(
+            "variance-beta",
+            _larger_variance,
+            "You put β_t for the variance of the reverse step. Ho et al. allow that choice in sampling, but "
+            "here both Gaussians of the KL have the posterior's variance β̃_t.",
+        ),
+        Misconception(
+            "ratio-of-amplitudes",
+            _amplitudes,
+            "You used α/σ for the SNR. The SNR is the ratio of the variances, α²/σ² = ᾱ/(1 − ᾱ).",
+        ),
+        Misconception(
+            "one-step-late",
+            _next_step,
+            "You compared t with t + 1. L_{t−1} is about the step from t down to t − 1; beyond T there is no "
+            "level to look up.",
+        ),
+        Misconception(
+            "factor-upside-down",
+            _times_snr,
+            "You multiplied by SNR(t) where you should divide. At a noisy level a small error in ε is a "
+            "large one in x₀: |x₀ − x̂₀|² = |ε − ε̂|²/SNR(t).",
+        ),
+    ],
+    alternatives=[
+        lambda t, alphas_cumprod: 0.5 * (_snr(alphas_cumprod)[t - 1] / _snr(alphas_cumprod)[t] - 1),
+        lambda t, alphas_cumprod: _eq_12(t, alphas_cumprod, _posterior_variance(t, alphas_cumprod)),
+        lambda t, alphas_cumprod: torch.stack(
+            [torch.expm1(alphas_cumprod[i - 1].logit() - alphas_cumprod[i].logit()) / 2 for i in t.tolist()]
+        ),
+    ],
+    hints=(
+        "You know the weight on |x₀ − x̂₀|². How large is |x₀ − x̂₀|² if |ε − ε̂|² is 1? Both come from the "
+        "same x_t, so x_t = α·x̂₀ + σ·ε̂ and x_t = α·x₀ + σ·ε.",
+        "|x₀ − x̂₀|² = (σ²/α²)·|ε − ε̂|² = |ε − ε̂|²/SNR(t). So the weight is ½·(SNR(t−1) − SNR(t))/SNR(t).",
+        "`snr = …` for the whole list of ᾱ, then one line that looks up `snr[t]` and `snr[t - 1]`. The entry "
+        "snr[0] is infinite and never asked for.",
+    ),
+    figure=_weight_figure,
+    figure_alt="The weight over t, both on a logarithmic scale. Linear schedule: 0.6 at t = 2, falling to "
+    "about 0.005 near t = 400 and rising to 0.01 at t = 1000. Cosine: similar, but rising steeply at the "
+    "very end.",
+)
+
+
+# 04.3 The simple loss -------------------------------------------------------------------------------
+
+
+def simple_loss(
+    network: Callable[[Tensor, Tensor], Tensor], x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+) -> Tensor:
+    """`diffusion_loss` on ε with no weight; the network is told t itself."""
+    path = DiscreteVP(1 - alphas_cumprod[1:].double() / alphas_cumprod[:-1].double())
+
+    def told(x: Tensor, time: Tensor, condition: Any) -> Tensor:
+        return network(x, t)
+
+    return diffusion_loss(told, path, EPSILON, x0, noise, t)  # type: ignore[arg-type]
+
+
+def a_small_network(x: Tensor, t: Tensor) -> Tensor:
+    """Stands for a network: its answer depends on the picture and on the time."""
+    return 0.7 * x + 0.3 * torch.sin(0.01 * t.float()).view(-1, 1, 1, 1)
+
+
+def _batch(betas: Tensor, times: list[int], *shape: int) -> Make:
+    alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        size = (len(times), *shape)
+        return {
+            "network": a_small_network,
+            "x0": blobs(g, *size),
+            "noise": normal(g, *size),
+            "t": torch.tensor(times),
+            "alphas_cumprod": alphas_cumprod.clone(),
+        }
+
+    return make
+
+
+Loss = Callable[..., Tensor]
+
+
+def _noised(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
+
+
+def _error(
+    target: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x0, noise, kept: noise,
+    reduce: Callable[[Tensor], Tensor] = lambda error: error.square().flatten(1).mean(1),
+    told: Callable[[Tensor, int], Tensor] = lambda t, T: t,
+    see: Callable[..., Tensor] = _noised,
+) -> Loss:
+    """The loss with one of its parts exchanged."""
+
+    def loss(network: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+        x = see(x0, noise, t, alphas_cumprod)
+        kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+        return reduce(network(x, told(t, len(alphas_cumprod) - 1)) - target(x0, noise, kept))
+
+    return loss
+
+
+def _seen_without_roots(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return kept * x0 + (1 - kept) * noise
+
+
+def _simple_loss_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    alphas_cumprod = DiscreteVP(linear_betas()).alphas_cumprod.float()
+    times = torch.arange(1, 1001, 37).repeat_interleave(8)
+    x0, noise = figures.digits(8).repeat(len(times) // 8, 1, 1, 1), figures.noise(len(times), 1, 16, 16)
+    figure, axis = pyplot.subplots(figsize=(4, 2.4))
+    guesses: dict[str, tuple[Any, str]] = {
+        "answers 0": (lambda x, t: torch.zeros_like(x), "-"),
+        "hands x back": (lambda x, t: x, "--"),
+    }
+    for name, (network, line) in guesses.items():
+        loss = reference(network, x0, noise, times, alphas_cumprod).view(-1, 8).mean(1)
+        axis.plot(times[::8].numpy(), loss.numpy(), line, marker="", label=f"a network that {name}")
+    axis.set(xlabel="t", ylabel="loss", ylim=(0, None))
+    axis.legend(fontsize=8)
+    return figure
+
+
+SIMPLE_LOSS = Exercise(
+    id="04.3",
+    name="simple_loss",
+    title="The loss that DDPM trains on",
+    kind="implement",
+    difficulty=2,
+    minutes=10,
+    reference=simple_loss,
+    cases=[
+        Case("three pictures, each at a time of its own", _batch(linear_betas(), [100, 400, 900], 1, 8, 6)),
+        Case("four colour pictures", _batch(cosine_betas(), [250, 500, 10, 800], 3, 5, 6)),
+        Case("a short chain of 10 steps", _batch(linear_betas(10, 0.1, 0.5), [1, 2, 5, 10, 3], 2, 4, 7)),
+    ],
+    misconceptions=[
+        Misconception(
+            "clean-input",
+            _error(see=lambda x0, noise, t, alphas_cumprod: x0),
+            "You gave the network the clean x0. It would be asked for noise that it cannot see: noise the "
+            "picture first, x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε, and give it that.",
+        ),
+        Misconception(
+            "target-x0",
+            _error(target=lambda x0, noise, kept: x0),
+            "You compared the answer with x0. That trains a network for x₀, a target that exists too; here "
+            "the network is asked for ε, the argument `noise`.",
+        ),
+        Misconception(
+            "target-is-the-noise-as-added",
+            _error(target=lambda x0, noise, kept: (1 - kept).sqrt() * noise),
+            "You compared the answer with √(1 − ᾱ)·ε, the noise as it was added. The target is ε itself, "
+            "with variance 1 at every t; that keeps the network's output at one scale.",
+        ),
+        Misconception(
+            "no-roots",
+            _error(see=_seen_without_roots),
+            "You noised the picture with ᾱ and 1 − ᾱ. Those are shares of the variance; the factors are "
+            "their roots (lesson 2).",
+        ),
+        Misconception(
+            "index-off-by-one",
+            _error(see=lambda x0, noise, t, alphas_cumprod: _noised(x0, noise, t - 1, alphas_cumprod)),
+            "You looked up ᾱ one place too early. The list starts with ᾱ₀ = 1, so the entry for time t is "
+            "alphas_cumprod[t].",
+        ),
+        Misconception(
+            "mean-over-the-batch",
+            _error(reduce=lambda error: error.square().mean()),
+            "You averaged over the batch too. Return one loss for each picture, shape (B,): a weight that "
+            "depends on t can then still be multiplied in.",
+        ),
+        Misconception(
+            "sum-over-the-pixels",
+            _error(reduce=lambda error: error.square().flatten(1).sum(1)),
+            "You added the pixels up. Take their mean, so that the loss does not grow with the size of the "
+            "picture and 1 is the loss of a network that answers 0.",
+        ),
+        Misconception(
+            "absolute-error",
+            _error(reduce=lambda error: error.abs().flatten(1).mean(1)),
+            "You took the absolute error. The KL of two Gaussians is a *squared* distance; it is also the "
+            "squared error whose minimum is the mean E[ε | x_t].",
+        ),
+        Misconception(
+            "time-as-a-fraction",
+            _error(told=lambda t, T: t / T),
+            "You told the network t/T. Give it t as it comes: in sampling it will be told whole times too, "
+            "and a network that was trained on fractions would not know them.",
+        ),
+    ],
+    alternatives=[
+        _error(),
+        lambda network, x0, noise, t, alphas_cumprod: torch.stack(
+            [
+                nn.functional.mse_loss(network(x, t[i : i + 1]), noise[i : i + 1])
+                for i in range(len(t))
+                for x in [_noised(x0[i : i + 1], noise[i : i + 1], t[i : i + 1], alphas_cumprod)]
+            ]
+        ),
+    ],
+    hints=(
+        "Three moves: noise the pictures to their times, ask the network, compare its answer with the noise "
+        "that you used. There is no loop over t and no chain.",
+        "loss_b = mean over the pixels of (ε − network(x_t, t))², with x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε; one "
+        "number for each picture b of the batch.",
+        "`kept = alphas_cumprod[t].view(-1, 1, 1, 1)`, then `x = …`, then "
+        "`(network(x, t) - …).square()` and a mean over all dimensions but the first: `.flatten(1).mean(1)`.",
+    ),
+    figure=_simple_loss_figure,
+    figure_alt="The loss over t of two networks that have learnt nothing, on eight digits. One that answers "
+    "0 stays at 1 at every t. One that hands its input back starts near 1.7 and falls to 0 at t = 1000, "
+    "where the input is nothing but the noise.",
+)
+
+
+# 04.4 One training step -----------------------------------------------------------------------------
+
+
+def training_step(
+    network: nn.Module, optimizer: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+) -> Tensor:
+    """One step on the mean of `simple_loss`; returns it."""
+    loss = simple_loss(network, x0, noise, t, alphas_cumprod).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+class _TwoWeights(nn.Module):
+    """The smallest network that can be trained: a·x + b·t/10."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.tensor(0.3)), nn.Parameter(torch.tensor(-0.2))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.a * x + self.b * t.to(x.dtype).view(-1, *[1] * (x.ndim - 1)) / 10
+
+
+class _Descent:
+    """Plain gradient descent; what torch's own would load first takes seconds."""
+
+    def __init__(self, network: nn.Module, lr: float) -> None:
+        self.weights, self.lr = list(network.parameters()), lr
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for weight in self.weights:
+            weight.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for weight in self.weights:
+            if weight.grad is not None:
+                weight.sub_(self.lr * weight.grad)
+
+
+def _three_steps(
+    answer: Callable[..., Any], x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+) -> dict[str, Any]:
+    """Three steps of plain gradient descent, each on a batch of its own."""
+    network = _TwoWeights().to(x0.device)
+    optimizer = _Descent(network, lr=0.2)
+    losses = [answer(network, optimizer, *batch, alphas_cumprod) for batch in zip(x0, noise, t, strict=True)]
+    return {
+        "loss of each step": losses,
+        "weights after them": torch.stack([network.a, network.b]).detach().clone(),
+    }
+
+
+def _batches(betas: Tensor, times: list[list[int]], *shape: int) -> Make:
+    alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        size = (len(times), len(times[0]), *shape)
+        return {
+            "x0": blobs(g, *size),
+            "noise": normal(g, *size),
+            "t": torch.tensor(times),
+            "alphas_cumprod": alphas_cumprod.clone(),
+        }
+
+    return make
+
+
+def _sorted_step(
+    x0_too: bool = True,
+    noise_too: bool = True,
+    t_too: bool = True,
+    target: Callable[[Tensor, Tensor], Tensor] = lambda noise, order: noise[order],
+    output: Callable[[Tensor, Tensor], Tensor] = lambda output, order: output,
+    tell_sorted: bool = True,
+) -> Callable[..., Tensor]:
+    """The step of the exercise, with each use of the new order switched on or off."""
+
+    def step(
+        network: nn.Module, optimizer: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+    ) -> Tensor:
+        order = t.argsort()
+        x = _noised(
+            x0[order] if x0_too else x0,
+            noise[order] if noise_too else noise,
+            t[order] if t_too else t,
+            alphas_cumprod,
+        )
+        given = output(network(x, t[order] if tell_sorted else t), order)
+        loss = (given - target(noise, order)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def _learnt(*calls: str) -> Callable[..., Tensor]:
+    """The right loss, with these calls after it, in this order."""
+
+    def step(
+        network: nn.Module, optimizer: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+    ) -> Tensor:
+        loss = simple_loss(network, x0, noise, t, alphas_cumprod).mean()
+        for call in calls:
+            (loss if call == "backward" else optimizer).__getattribute__(call)()
+        return loss.detach()
+
+    return step
+
+
+def _training_step_figure(reference: Callable[..., Any]) -> Any:
+    from matplotlib import pyplot
+
+    alphas_cumprod = DiscreteVP(linear_betas(10, 0.1, 0.5)).alphas_cumprod.float()
+    figure, axis = pyplot.subplots(figsize=(4, 2.4))
+    for name, step, line in (
+        ("as you find it", TRAINING_STEP.misconception("target-out-of-step").function, "--"),
+        ("mended", reference, "-"),
+    ):
+        generator, network = torch.Generator().manual_seed(0), _TwoWeights()
+        optimizer, losses = _Descent(network, lr=0.05), []
+        for _ in range(60):
+            x0, noise = blobs(generator, 64, 1, 4, 4), normal(generator, 64, 1, 4, 4)
+            t = torch.randint(1, 11, (64,), generator=generator)
+            losses.append(float(step(network, optimizer, x0, noise, t, alphas_cumprod)))
+        axis.plot(losses, line, marker="", label=name)
+    axis.axhline(1, color="gray", linewidth=0.8)
+    axis.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    axis.legend(fontsize=8)
+    return figure
+
+
+TRAINING_STEP = Exercise(
+    id="04.4",
+    name="training_step",
+    title="The loss that sticks at 1",
+    kind="debug",
+    difficulty=2,
+    minutes=10,
+    reference=training_step,
+    call=_three_steps,
+    cases=[
+        Case(
+            "three steps on four pictures each",
+            _batches(linear_betas(10, 0.1, 0.5), [[7, 2, 10, 5], [3, 9, 1, 6], [8, 4, 2, 1]], 1, 4, 4),
+        ),
+        Case(
+            "three steps on five colour pictures each",
+            _batches(
+                linear_betas(12, 0.05, 0.4), [[9, 4, 12, 1, 6], [2, 8, 3, 11, 5], [5, 1, 9, 3, 7]], 3, 3, 4
+            ),
+        ),
+        Case(
+            "three steps on three pictures of two pixels",
+            _batches(linear_betas(10, 0.1, 0.5), [[3, 9, 1], [10, 2, 6], [5, 8, 4]], 1, 1, 2),
+        ),
+    ],
+    planted="target-out-of-step",
+    misconceptions=[
+        Misconception(
+            "target-out-of-step",
+            _sorted_step(target=lambda noise, order: noise),
+            "The pictures are noised in the new order and compared with the noise in the old order. So the "
+            "target has nothing to do with the input, and the best answer is 0, with loss 1.",
+        ),
+        Misconception(
+            "answer-sorted-once-more",
+            _sorted_step(target=lambda noise, order: noise, output=lambda output, order: output[order]),
+            "You put the answers into the order a second time. Sorting is not undone by sorting again: that "
+            "takes the inverse, order.argsort(), or a target in the same order as the input.",
+        ),
+        Misconception(
+            "noise-left-unsorted",
+            _sorted_step(noise_too=False, target=lambda noise, order: noise),
+            "Input and target now use the same noise, but x0 and t are sorted and the noise is not, so each "
+            "picture gets another one's noise. It would train; but a batch should be used as it was given, "
+            "all of it in one order.",
+        ),
+        Misconception(
+            "wrong-time-told",
+            _sorted_step(tell_sorted=False),
+            "The target is right now, but the network is told the times in the old order, so each picture is "
+            "announced with another one's t. Tell it the times that the pictures were noised to.",
+        ),
+        Misconception(
+            "target-is-the-picture",
+            _sorted_step(target=lambda noise, order: torch.zeros_like(noise)),
+            "The loss falls now because the target is gone: a network that learns to answer 0 has learnt "
+            "nothing. Compare its answer with the noise that made its input.",
+        ),
+        Misconception(
+            "gradients-never-cleared",
+            _learnt("backward", "step"),
+            "The loss is right, but optimizer.zero_grad() is gone. Gradients add up over the steps until "
+            "they are cleared: the second step would also go where the first one went.",
+        ),
+        Misconception(
+            "step-without-a-gradient",
+            _learnt("backward", "zero_grad", "step"),
+            "The loss is right, but the weights never move: when optimizer.step() comes, there is no "
+            "gradient, because it was cleared just before or is computed only afterwards. The order is "
+            "zero_grad, backward, step.",
+        ),
+    ],
+    alternatives=[
+        _sorted_step(),
+        _sorted_step(target=lambda noise, order: noise, output=lambda output, order: output[order.argsort()]),
+        _learnt("zero_grad", "backward", "step"),
+    ],
+    hints=(
+        "Ask what a network could learn here. It sees x_t, which holds the noise that it was made with. Is "
+        "that the noise in the next line? Print the first row of both.",
+        "The pair (x_t, target) must satisfy x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·target, row by row. What is the loss "
+        "of the best guess at a target that is independent of x_t? E[ε²] = 1.",
+        "Follow `order` through the lines: every tensor of the batch has to go through it wherever it is "
+        "used, or none. One of them is used twice.",
+    ),
+    figure=_training_step_figure,
+    figure_alt="The loss over 60 steps of a network with two weights. As you find it, it settles at 1, the "
+    "loss of answering 0. Mended, it falls well below 1, to about 0.3.",
+)
+
+EXERCISES = [GAUSSIAN_KL, VLB_WEIGHT, SIMPLE_LOSS, TRAINING_STEP]

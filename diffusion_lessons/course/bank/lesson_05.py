@@ -1,0 +1,713 @@
+"""Lesson 05, noise schedules: cosine, zero terminal SNR, log-SNR, where to start, larger pictures."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.inputs import normal
+from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.paths import DiscreteVP, Level, add_noise
+from diffusion_lessons.samplers import sample
+from diffusion_lessons.schedules import (
+    cosine_betas,
+    linear_betas,
+    rescale_zero_terminal_snr,
+    scaled_linear_betas,
+    sigmoid_betas,
+)
+from diffusion_lessons.targets import Estimate
+
+Make = Callable[[torch.Generator], dict[str, Any]]
+
+
+def _betas(alphas_cumprod: Tensor) -> Tensor:
+    """β_1 … β_T (T,) from ᾱ_0 … ᾱ_T (T + 1,)."""
+    return 1 - alphas_cumprod[1:] / alphas_cumprod[:-1]
+
+
+def _from_one(alphas_cumprod: Tensor) -> Tensor:
+    """ᾱ_0 = 1 put before ᾱ_1 … ᾱ_T."""
+    return torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod])
+
+
+# 05.1 The cosine schedule ---------------------------------------------------------------------------
+
+
+def _times(T: int) -> Tensor:
+    return torch.arange(T + 1, dtype=torch.float64) / T
+
+
+def _angle(T: int, s: float) -> Tensor:
+    return (_times(T) + s) / (1 + s) * math.pi / 2
+
+
+def _cosine_at(times: Tensor, s: float, max_beta: float) -> Tensor:
+    return _betas(torch.cos((times + s) / (1 + s) * math.pi / 2) ** 2).clamp(max=max_beta)
+
+
+def _cosine_by_loop(T: int, s: float, max_beta: float) -> Tensor:
+    def curve(t: int) -> float:
+        return math.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
+
+    betas = [min(1 - curve(t + 1) / curve(t), max_beta) for t in range(T)]
+    return torch.tensor(betas, dtype=torch.float64)
+
+
+def _cosine_normalised(T: int, s: float, max_beta: float) -> Tensor:
+    curve = (1 + torch.cos(2 * _angle(T, s))) / 2
+    return torch.minimum(_betas(curve / curve[0]), torch.tensor(max_beta, dtype=torch.float64))
+
+
+def _cosine(T: int, s: float = 0.008, max_beta: float = 0.999) -> Make:
+    return lambda g: {"T": T, "s": s, "max_beta": max_beta}
+
+
+def _cosine_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(6, 2.2), layout="constrained")
+    for name, betas, line in (("linear", linear_betas(), "-"), ("cosine", reference(1000), "--")):
+        left.plot(DiscreteVP(betas).alphas_cumprod.numpy(), line, marker="", label=name)
+        right.semilogy(range(1, 1001), betas.numpy(), line, marker="", label=name)
+    left.set(xlabel="t", ylabel="ᾱ, share of signal")
+    right.set(xlabel="t", ylabel="β", ylim=(1e-5, 2))
+    left.legend(frameon=False)
+    return figure
+
+
+COSINE = Exercise(
+    id="05.1",
+    name="cosine_schedule",
+    title="The cosine schedule and its clip",
+    kind="reproduce",
+    difficulty=2,
+    minutes=12,
+    reference=cosine_betas,
+    cases=[
+        Case("1000 steps", _cosine(1000)),
+        Case("ten large steps, a wider offset", _cosine(10, s=0.05)),
+        Case("50 steps, no β above 0.5", _cosine(50, max_beta=0.5)),
+        Case("three steps", _cosine(3)),
+    ],
+    misconceptions=[
+        Misconception(
+            "square-forgotten",
+            lambda T, s, max_beta: _betas(torch.cos(_angle(T, s))).clamp(max=max_beta),
+            "You took the cosine itself for ᾱ. The cosine is √ᾱ, the factor of the picture; ᾱ, the share of "
+            "its variance, is the square of it.",
+        ),
+        Misconception(
+            "not-clipped",
+            lambda T, s, max_beta: _betas(torch.cos(_angle(T, s)) ** 2),
+            "The curve is right, but nothing holds β at max_beta. The curve ends at 0, so its last β is 1, "
+            "and a step back from there would divide by √(1 − β) = 0.",
+        ),
+        Misconception(
+            "alpha-bar-clipped",
+            lambda T, s, max_beta: _betas((torch.cos(_angle(T, s)) ** 2).clamp(min=1 - max_beta)),
+            "You clipped ᾱ. That cuts off the whole noisy end of the curve: those steps do nothing, and T is "
+            "left with signal. It is β that stays at or below max_beta, and ᾱ then follows from it.",
+        ),
+        Misconception(
+            "offset-forgotten",
+            lambda T, s, max_beta: _betas(torch.cos(_angle(T, 0.0)) ** 2).clamp(max=max_beta),
+            "You left out the offset s. Without it the curve starts flat, and the first steps add next to no "
+            "noise; s starts it a little way down.",
+        ),
+        Misconception(
+            "offset-not-divided-out",
+            lambda T, s, max_beta: _betas(torch.cos((_times(T) + s) * math.pi / 2) ** 2).clamp(max=max_beta),
+            "You added s, but did not divide by 1 + s. Then the angle runs past π/2 before t = T, where the "
+            "cosine is squared on its way up again: signal would come back.",
+        ),
+        Misconception(
+            "one-time-too-few",
+            lambda T, s, max_beta: _cosine_at(torch.linspace(0, 1, T, dtype=torch.float64), s, max_beta),
+            "You took T times, and there are only T − 1 steps between them. T steps lie between T + 1 "
+            "times: t = 0, 1, …, T.",
+        ),
+        Misconception(
+            "single-precision",
+            lambda T, s, max_beta: _cosine_at(torch.arange(T + 1) / T, s, max_beta),
+            "The formula is right, in float32. Near t = 0 two neighbours of ᾱ agree in four digits, and "
+            "single precision holds seven, so little of β is left. Start with torch.arange(…, "
+            "dtype=torch.float64).",
+        ),
+    ],
+    alternatives=[_cosine_by_loop, _cosine_normalised],
+    hints=(
+        "Nichol and Dhariwal draw the curve they want, ᾱ, and work out the steps from it. You need ᾱ at "
+        "T + 1 times: t = 0, …, T.",
+        "ᾱ_t = cos²((t/T + s)/(1 + s)·π/2) up to a constant factor, which the ratio in "
+        "β_t = 1 − ᾱ_t/ᾱ_{t−1} removes. Then no β above max_beta.",
+        "`t = torch.arange(…, dtype=torch.float64) / T`, then the curve, then `betas_of(…)`, and "
+        "`.clamp(max=…)`.",
+    ),
+    figure=_cosine_figure,
+    figure_alt="Left, ᾱ over t: the linear schedule is below 0.1 from t = 476 on, the cosine one falls "
+    "evenly through 0.5 at t = 497. Right, β on a logarithmic scale: cosine starts at 0.00004 and shoots up "
+    "to 0.999 at the end.",
+)
+
+
+# 05.2 Zero terminal SNR -----------------------------------------------------------------------------
+
+
+def _roots(betas: Tensor) -> Tensor:
+    return (1 - betas).cumprod(0).sqrt()
+
+
+def _rescaled_by_alpha_bar(betas: Tensor) -> Tensor:
+    a = (1 - betas).cumprod(0)
+    return _betas(_from_one((a - a[-1]) * a[0] / (a[0] - a[-1])))
+
+
+def _rescaled_without_scale(betas: Tensor) -> Tensor:
+    root = _roots(betas)
+    return _betas(_from_one((root - root[-1]) ** 2))
+
+
+def _rescaled_from_zero(betas: Tensor) -> Tensor:
+    root = _from_one(_roots(betas))
+    return _betas(((root - root[-1]) / (1 - root[-1])) ** 2)
+
+
+def _rescaled_to_one(betas: Tensor) -> Tensor:
+    root = _roots(betas)
+    return _betas(_from_one(((root - root[-1]) / (root[0] - root[-1])) ** 2))
+
+
+def _last_beta_set(betas: Tensor) -> Tensor:
+    return torch.cat([betas[:-1], betas.new_ones(1)])
+
+
+def _rescaled_roots(betas: Tensor) -> Tensor:
+    root = _roots(betas)
+    return (root - root[-1]) * root[0] / (root[0] - root[-1])
+
+
+def _rescaled_affine(betas: Tensor) -> Tensor:
+    """The map written as a·√ᾱ + b, solved for a and b."""
+    root = _roots(betas)
+    a, b = torch.linalg.solve(
+        torch.stack([torch.stack([root[0], root[-1]]), torch.ones_like(root[:2])], 1),
+        torch.stack([root[0], torch.zeros_like(root[0])]),
+    )
+    squared = (a * root + b) ** 2
+    squared[-1] = 0
+    return _betas(_from_one(squared))
+
+
+def _rescaled_by_loop(betas: Tensor) -> Tensor:
+    kept = _rescaled_roots(betas) ** 2
+    before, steps = 1.0, []
+    for each in kept.tolist():
+        steps.append(1 - each / before)
+        before = each
+    return torch.tensor(steps, dtype=betas.dtype)
+
+
+def _chain(betas: Tensor) -> Make:
+    return lambda g: {"betas": betas.clone()}
+
+
+def _rescale_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.2, 2.3), layout="constrained")
+    before = scaled_linear_betas()
+    for name, betas, line in (("scaled-linear", before, "-"), ("rescaled", reference(before), "--")):
+        root = DiscreteVP(betas).alphas_cumprod.sqrt()
+        axis.plot(root.numpy(), line, marker="", label=f"{name}: {root[-1]:.3f}")
+    axis.axhline(0, color="gray", linewidth=0.8)
+    axis.set(xlabel="t", ylabel="√ᾱ, factor of the data")
+    axis.legend(frameon=False, title="at T")
+    return figure
+
+
+RESCALE = Exercise(
+    id="05.2",
+    name="rescale_to_zero_snr",
+    title="No signal left at T",
+    kind="implement",
+    difficulty=2,
+    minutes=12,
+    reference=rescale_zero_terminal_snr,
+    cases=[
+        Case("Stable Diffusion's 1000 steps", _chain(scaled_linear_betas())),
+        Case("five large steps", _chain(linear_betas(5, 0.1, 0.5))),
+        Case("two steps", _chain(linear_betas(2, 0.3, 0.6))),
+        Case(
+            "rescaled before: nothing changes", _chain(rescale_zero_terminal_snr(linear_betas(50, 0.01, 0.1)))
+        ),
+    ],
+    misconceptions=[
+        Misconception(
+            "alpha-bar-for-its-root",
+            _rescaled_by_alpha_bar,
+            "You shifted and scaled ᾱ itself. It is the factor of the data, √ᾱ, that is moved, and squared "
+            "again afterwards.",
+        ),
+        Misconception(
+            "shift-alone",
+            _rescaled_without_scale,
+            "You shifted √ᾱ down to 0 at T and stopped there, so that the start has moved down too. The "
+            "factor (√ᾱ_1)/(√ᾱ_1 − √ᾱ_T) brings ᾱ_1 back to where it was.",
+        ),
+        Misconception(
+            "zeroth-kept",
+            _rescaled_from_zero,
+            "You kept ᾱ_0 = 1 in its place. What stays here is ᾱ_1, the first noisy level: the least noise "
+            "that the network is ever shown.",
+        ),
+        Misconception(
+            "first-moved-to-one",
+            _rescaled_to_one,
+            "You stretched the curve until its first value is 1, so that the first step adds no noise at "
+            "all. The factor √ᾱ_1 is missing: it brings the first value back to where it was.",
+        ),
+        Misconception(
+            "last-beta-set",
+            _last_beta_set,
+            "You set the last β to 1. Then T is pure noise, but T − 1 still holds all its signal, and the "
+            "last step jumps there at once. Rescaling spreads the change over all steps.",
+        ),
+        Misconception(
+            "roots-not-squared",
+            lambda betas: _betas(_from_one(_rescaled_roots(betas))),
+            "You shifted and scaled √ᾱ, and went on with it as if it were ᾱ. Square it before you turn it "
+            "into steps.",
+        ),
+        Misconception(
+            "alpha-bar-returned",
+            lambda betas: _rescaled_roots(betas) ** 2,
+            "You returned the new ᾱ_1 … ᾱ_T. They are right; what is asked for are the steps β that lead to "
+            "them.",
+        ),
+        Misconception(
+            "first-beta-lost",
+            lambda betas: _betas(_rescaled_roots(betas) ** 2),
+            "One β is missing: the first step goes from ᾱ_0 = 1 to ᾱ_1, so put a 1 in front of the list "
+            "before you take ratios of neighbours.",
+        ),
+    ],
+    alternatives=[_rescaled_affine, _rescaled_by_loop],
+    hints=(
+        "√ᾱ is the factor of the data. Move that curve so that its last value becomes 0 and its first stays; "
+        "a shift and a stretch do it.",
+        "√ᾱ'_t = (√ᾱ_t − √ᾱ_T)·√ᾱ_1/(√ᾱ_1 − √ᾱ_T) for t = 1 … T. Then square, and go back to "
+        "β_t = 1 − ᾱ'_t/ᾱ'_{t−1} with ᾱ'_0 = 1.",
+        "`root = torch.cumprod(1 - betas, 0)` and its root; `root[0]` is √ᾱ_1, `root[-1]` is √ᾱ_T; then "
+        "`betas_of(torch.cat([root.new_ones(1), …]))`.",
+    ),
+    figure=_rescale_figure,
+    figure_alt="√ᾱ over t for Stable Diffusion's scaled-linear schedule, which ends at 0.068, and rescaled, "
+    "which ends at 0. Both start at the same place.",
+)
+
+
+# 05.3 A schedule from log-SNR -----------------------------------------------------------------------
+
+
+def schedule_from_log_snr(log_snr: Tensor) -> Tensor:
+    """β (T,) of the variance-preserving path whose log-SNR at t = 1 … T is given."""
+    return _betas(_from_one(log_snr.sigmoid()))
+
+
+def _from_snr(log_snr: Tensor) -> Tensor:
+    snr = log_snr.exp()
+    return _betas(_from_one(snr / (1 + snr)))
+
+
+def _from_snr_by_loop(log_snr: Tensor) -> Tensor:
+    before, betas = 1.0, []
+    for each in log_snr.tolist():
+        alphas_cumprod = 1 / (1 + math.exp(-each)) if math.isfinite(each) else 0.0
+        betas.append(1 - alphas_cumprod / before)
+        before = alphas_cumprod
+    return torch.tensor(betas, dtype=log_snr.dtype)
+
+
+def _line(start: float, end: float, T: int) -> Make:
+    return lambda g: {"log_snr": torch.linspace(start, end, T, dtype=torch.float64)}
+
+
+def _zero_at_the_end(g: torch.Generator) -> dict[str, Any]:
+    line = torch.linspace(4, -4, 30, dtype=torch.float64)
+    return {"log_snr": torch.cat([line, line.new_full((1,), -math.inf)])}
+
+
+def _falling(g: torch.Generator) -> dict[str, Any]:
+    values = torch.rand(20, generator=g, dtype=torch.float64).sort(descending=True).values
+    return {"log_snr": 12 * values - 6}
+
+
+def _log_snr_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(6, 2.2), layout="constrained")
+    log_snr = torch.linspace(8, -8, 1000, dtype=torch.float64)
+    left.plot(range(1, 1001), log_snr.numpy(), marker="")
+    left.set(xlabel="t", ylabel="log SNR given")
+    right.plot(DiscreteVP(reference(log_snr)).alphas_cumprod.numpy(), marker="")
+    right.set(xlabel="t", ylabel="ᾱ of the schedule")
+    return figure
+
+
+FROM_LOG_SNR = Exercise(
+    id="05.3",
+    name="schedule_from_log_snr",
+    title="A schedule from its log-SNR",
+    kind="implement",
+    difficulty=1,
+    minutes=8,
+    reference=schedule_from_log_snr,
+    cases=[
+        Case("a straight line from 8 to −8 in 1000 steps", _line(8, -8, 1000)),
+        Case("a line in ten large steps", _line(3, -3, 10)),
+        Case("20 falling values", _falling),
+        Case("no signal at the end: −∞ is the last value", _zero_at_the_end),
+    ],
+    misconceptions=[
+        Misconception(
+            "snr-for-alpha-bar",
+            lambda log_snr: _betas(_from_one(log_snr.exp())),
+            "You took exp(log SNR), which is the SNR, for ᾱ. But SNR = ᾱ/(1 − ᾱ): solve that for ᾱ.",
+        ),
+        Misconception(
+            "ratio-of-factors",
+            lambda log_snr: _betas(_from_one((2 * log_snr).sigmoid())),
+            "You read the input as log(α/σ), the ratio of the factors. Here log SNR is log(α²/σ²), the ratio "
+            "of the variances: there is no factor 2 to add.",
+        ),
+        Misconception(
+            "sign-turned",
+            lambda log_snr: _betas(_from_one((-log_snr).sigmoid())),
+            "The sign is turned: your ᾱ is small where log SNR is large. A large log SNR is nearly clean, "
+            "with ᾱ near 1.",
+        ),
+        Misconception(
+            "factor-for-variance",
+            lambda log_snr: _betas(_from_one(log_snr.sigmoid().sqrt())),
+            "You took a root: that gives α, the factor of the picture. The ratios are of ᾱ = α².",
+        ),
+        Misconception(
+            "all-noise-so-far",
+            lambda log_snr: (-log_snr).sigmoid(),
+            "You returned σ² = 1 − ᾱ_t, all the noise up to t. β_t is what one step adds: 1 − ᾱ_t/ᾱ_{t−1}.",
+        ),
+        Misconception(
+            "alpha-bar-returned",
+            lambda log_snr: log_snr.sigmoid(),
+            "You returned ᾱ_1 … ᾱ_T. They are right; what is asked for are the steps β that lead to them.",
+        ),
+        Misconception(
+            "first-beta-lost",
+            lambda log_snr: _betas(log_snr.sigmoid()),
+            "One β is missing: the first step goes from ᾱ_0 = 1 to ᾱ_1, so put a 1 in front of the list "
+            "before you take ratios of neighbours.",
+        ),
+    ],
+    alternatives=[_from_snr, _from_snr_by_loop],
+    hints=(
+        "On a variance-preserving path signal and noise add up to 1, so their ratio alone fixes both.",
+        "λ = log(ᾱ/(1 − ᾱ)) is the logit of ᾱ. Its inverse has a name of its own in PyTorch.",
+        "`betas_of(torch.cat([log_snr.new_ones(1), …]))`, with ᾱ_1 … ᾱ_T in the place of the dots.",
+    ),
+    figure=_log_snr_figure,
+    figure_alt="Left, a straight line of log SNR from 8 to −8 over 1000 steps. Right, the ᾱ that belongs to "
+    "it: a falling S-curve, near 1 for a quarter of the time and near 0 for the last quarter.",
+)
+
+
+# 05.4 Debug: the walk that starts too low -----------------------------------------------------------
+
+
+def walk_from_noise(denoiser: Denoiser, path: DiscreteVP, steps: int, noise: Tensor) -> Tensor:
+    """DDIM in `steps` equal steps from T to 0."""
+    return sample(denoiser, noise, path.levels(steps, "trailing"))
+
+
+def cards(mean: float, spread: float) -> Denoiser:
+    """The exact denoiser of cards of one shade each: x₀ = b everywhere, b ~ N(mean, spread²)."""
+
+    def denoise(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        alpha, sigma = float(level.alpha), float(level.sigma)
+        variance = (alpha * spread) ** 2 + sigma**2 / x[0].numel()
+        seen = x.mean((1, 2, 3), keepdim=True)
+        shade = mean + alpha * spread**2 / variance * (seen - alpha * mean)
+        return Estimate.from_x0(shade.expand_as(x), x, level)
+
+    return denoise
+
+
+def _on_cards(
+    answer: Callable[..., Any], betas: Tensor, mean: float, spread: float, steps: int, noise: Tensor
+) -> Any:
+    return answer(cards(mean, spread), DiscreteVP(betas), steps, noise)
+
+
+def _walk(
+    times: Callable[[int, int], Sequence[float]],
+    start: Callable[[Tensor, Level], Tensor] = lambda noise, level: noise,
+) -> Callable[..., Tensor]:
+    """A walk over other times, or from another start."""
+
+    def walk(denoiser: Denoiser, path: DiscreteVP, steps: int, noise: Tensor) -> Tensor:
+        levels = [path(float(t)) for t in times(path.T, steps)]
+        return sample(denoiser, start(noise, levels[0]), levels)
+
+    return walk
+
+
+def _leading(T: int, n: int) -> list[int]:
+    return [1 + T // n * k for k in reversed(range(n))] + [0]
+
+
+def _walk_by_hand(denoiser: Denoiser, path: DiscreteVP, steps: int, noise: Tensor) -> Tensor:
+    x, now = noise, path(float(path.T))
+    for k in range(1, steps + 1):
+        next = path(float(path.T - k * path.T // steps))
+        estimate = denoiser(x, now)
+        x = add_noise(estimate.x0, estimate.eps, next)
+        now = next
+    return x
+
+
+def _walk_on_linspace(denoiser: Denoiser, path: DiscreteVP, steps: int, noise: Tensor) -> Tensor:
+    levels = [path(t) for t in torch.linspace(path.T, 0, steps + 1, dtype=torch.float64)]
+    x = noise
+    for i in range(steps):
+        x0, eps = denoiser(x, levels[i])
+        x = levels[i + 1].alpha * x0 + levels[i + 1].sigma * eps
+    return x
+
+
+def _cards(betas: Tensor, mean: float, spread: float, steps: int, *shape: int) -> Make:
+    return lambda g: {
+        "betas": betas.clone(),
+        "mean": mean,
+        "spread": spread,
+        "steps": steps,
+        "noise": normal(g, *shape),
+    }
+
+
+def _walk_figure(reference: Callable[..., Tensor]) -> Any:
+    path = DiscreteVP(rescale_zero_terminal_snr(scaled_linear_betas()))
+    x = reference(cards(0.8, 0.1), path, 10, figures.noise(6, 1, 16, 16))
+    return figures.strip(list(x), [f"{float(card.mean()):.2f}" for card in x])
+
+
+WALK = Exercise(
+    id="05.4",
+    name="walk_from_noise",
+    title="Still grey",
+    kind="debug",
+    difficulty=2,
+    minutes=10,
+    reference=walk_from_noise,
+    cases=[
+        Case(
+            "white cards, 10 steps on the rescaled schedule",
+            _cards(rescale_zero_terminal_snr(scaled_linear_betas()), 0.8, 0.1, 10, 4, 1, 16, 16),
+        ),
+        Case("black cards, 5 steps on the cosine schedule", _cards(cosine_betas(), -0.9, 0.2, 5, 3, 1, 8, 8)),
+        Case(
+            "colour cards, 10 steps on a chain of 100",
+            _cards(sigmoid_betas(100, -3.0, 2.0), 0.5, 0.3, 10, 2, 3, 8, 6),
+        ),
+    ],
+    planted="starts-below-T",
+    misconceptions=[
+        Misconception(
+            "starts-below-T",
+            _walk(_leading),
+            "The walk starts a whole stride below T, at a level where the training pictures still held "
+            "signal, with noise that holds none.",
+        ),
+        Misconception(
+            "noise-turned-down",
+            _walk(_leading, lambda noise, level: float(level.sigma) * noise),
+            "You gave the noise the strength σ that it has at the first time. It is the signal that is "
+            "missing there, and you cannot put it in: start where there is none, at T.",
+        ),
+        Misconception(
+            "first-time-moved",
+            _walk(lambda T, n: [T, *_leading(T, n)[1:]]),
+            "The walk now starts at T: the cause is found. But you moved that one time alone, so the first "
+            "step is nearly two strides long and the last is a single unit. Space all times evenly from T "
+            "to 0.",
+        ),
+        Misconception(
+            "one-step-too-many",
+            _walk(lambda T, n: [T, *_leading(T, n)]),
+            "The walk now starts at T: the cause is found. But you put T in front of the old times, so "
+            "there is one step too many, and the last is a single unit. Space steps + 1 times evenly from T "
+            "to 0.",
+        ),
+        Misconception(
+            "last-step-wasted",
+            _walk(lambda T, n: [round(T - k * (T - 1) / (n - 1)) for k in range(n)] + [0]),
+            "The walk now starts at T, but it goes evenly down to t = 1 and spends its last step from 1 to "
+            "0, where next to no noise is left. Space the times evenly from T to 0 itself.",
+        ),
+        Misconception(
+            "stops-above-zero",
+            _walk(lambda T, n: [T // n * k for k in range(n, 0, -1)]),
+            "The walk now starts at T, but it never gets to 0: it stops one stride above, with that level's "
+            "noise still in the picture. It takes steps + 1 times to make that many steps.",
+        ),
+        Misconception(
+            "one-step-too-few",
+            _walk(lambda T, n: [T // n * k for k in reversed(range(n))]),
+            "The walk now ends at 0 in even strides, but its first time is still a whole stride below T. "
+            "From T to 0 there are steps + 1 times, not steps.",
+        ),
+        Misconception(
+            "starts-at-T-minus-1",
+            _walk(lambda T, n: [(T - 1) * k / n for k in reversed(range(n + 1))]),
+            "The walk starts at T − 1. Where lists begin with the first noisy level, that is the last "
+            "index; here t = 0 is the data and T the noisiest time.",
+        ),
+    ],
+    alternatives=[_walk_by_hand, _walk_on_linspace],
+    hints=(
+        "A network knows what a picture at time t looks like, and at T it is pure noise. Print the first of "
+        "the times: is what you hand over a picture of that time?",
+        "The walk needs steps + 1 times from T down to 0, both included: T − k·T/steps for k = 0 … steps. "
+        "The step itself, x' = α'·x̂₀ + σ'·ε̂, is right.",
+        "Only the line `times = …` is wrong. With `stride = path.T // steps` the list is `[… for k in "
+        "reversed(range(…))]`, and its first entry is T, its last 0.",
+    ),
+    call=_on_cards,
+    figure=_walk_figure,
+    figure_alt="Six nearly white cards with shades around 0.8, sampled in 10 steps.",
+)
+
+
+# 05.5 Larger pictures -------------------------------------------------------------------------------
+
+
+def shift_schedule(betas: Tensor, k: float) -> Tensor:
+    """β (T,) with log-SNR lower by 2·log k at each time (Hoogeboom et al. 2023)."""
+    return schedule_from_log_snr((1 - betas).cumprod(0).logit() - 2 * math.log(k))
+
+
+def _shifted(by: Callable[[float], float]) -> Callable[..., Tensor]:
+    return lambda betas, k: schedule_from_log_snr((1 - betas).cumprod(0).logit() + by(k))
+
+
+def _noise_times(betas: Tensor, k: float, keep: bool = True) -> Tensor:
+    signal = (1 - betas).cumprod(0)
+    noise = k**2 * (1 - signal)
+    return _betas(_from_one(signal / (signal + noise) if keep else 1 - noise))
+
+
+def _shift_by_loop(betas: Tensor, k: float) -> Tensor:
+    signal, before, shifted = 1.0, 1.0, []
+    for beta in betas.tolist():
+        signal *= 1 - beta
+        alphas_cumprod = signal / (signal + k * k * (1 - signal))
+        shifted.append(1 - alphas_cumprod / before)
+        before = alphas_cumprod
+    return torch.tensor(shifted, dtype=betas.dtype)
+
+
+def _shift(betas: Tensor, k: float) -> Make:
+    return lambda g: {"betas": betas.clone(), "k": k}
+
+
+def _shift_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.2, 2.3), layout="constrained")
+    for k, line in ((1, "-"), (2, "--"), (4, "-."), (8, ":")):
+        axis.plot(
+            DiscreteVP(reference(cosine_betas(), k)).alphas_cumprod.numpy(), line, marker="", label=f"k = {k}"
+        )
+    axis.set(xlabel="t", ylabel="ᾱ, share of signal")
+    axis.legend(frameon=False)
+    return figure
+
+
+SHIFT = Exercise(
+    id="05.5",
+    name="shift_schedule",
+    title="A schedule for larger pictures",
+    kind="stretch",
+    difficulty=2,
+    minutes=10,
+    reference=shift_schedule,
+    cases=[
+        Case("cosine, twice the side", _shift(cosine_betas(), 2.0)),
+        Case("ten large steps, three times the side", _shift(linear_betas(10, 0.05, 0.5), 3.0)),
+        Case(
+            "no signal at T, eight times the side",
+            _shift(rescale_zero_terminal_snr(linear_betas(40, 0.01, 0.1)), 8.0),
+        ),
+        Case("the same size: nothing changes", _shift(sigmoid_betas(100), 1.0)),
+    ],
+    misconceptions=[
+        Misconception(
+            "half-the-shift",
+            _shifted(lambda k: -math.log(k)),
+            "You shifted by log k. Averaging k × k pixels divides the variance of the noise by k², and SNR "
+            "compares variances, so the shift is log k² = 2·log k.",
+        ),
+        Misconception(
+            "cleaner-not-noisier",
+            _shifted(lambda k: 2 * math.log(k)),
+            "You shifted the wrong way. A larger picture keeps more of its coarse content under the same "
+            "noise, so its schedule needs a lower SNR: less log SNR at each time.",
+        ),
+        Misconception(
+            "twice-the-shift",
+            _shifted(lambda k: -4 * math.log(k)),
+            "You shifted by 4·log k. The k² pixels of a block divide the variance of the noise by k², once: "
+            "that is log k² = 2·log k.",
+        ),
+        Misconception(
+            "betas-multiplied",
+            lambda betas, k: (k**2 * betas).clamp(max=1.0),
+            "You multiplied β by k². What a shift moves is log SNR, the sum of all steps so far; for late "
+            "times its steps are hardly larger than before.",
+        ),
+        Misconception(
+            "signal-divided",
+            lambda betas, k: _betas(_from_one((1 - betas).cumprod(0) / k**2)),
+            "You divided ᾱ by k². SNR is ᾱ/(1 − ᾱ): with less signal the noise grows as well, and nearly "
+            "clean levels are moved far too much. Shift log SNR, and turn it back.",
+        ),
+        Misconception(
+            "noise-multiplied",
+            lambda betas, k: _noise_times(betas, k, keep=False),
+            "You multiplied 1 − ᾱ by k² and took the signal as what is left of 1. The ratio of the two is "
+            "what must fall by k²; that keeps both between 0 and 1.",
+        ),
+        Misconception(
+            "log-snr-returned",
+            lambda betas, k: (1 - betas).cumprod(0).logit() - 2 * math.log(k),
+            "You returned the shifted log SNR. It is right; your schedule_from_log_snr turns it into the "
+            "steps β that are asked for.",
+        ),
+    ],
+    alternatives=[_noise_times, _shift_by_loop],
+    hints=(
+        "Averaging k × k pixels makes the noise weaker and leaves coarse content as it is. The new schedule "
+        "takes back what averaging would gain.",
+        "λ'_t = λ_t − 2·log k with λ = log(ᾱ/(1 − ᾱ)), the logit of ᾱ.",
+        "`alphas_cumprod = torch.cumprod(…, 0)`, then `torch.logit(…)`, the shift, and your "
+        "`schedule_from_log_snr(…)`.",
+    ),
+    figure=_shift_figure,
+    figure_alt="ᾱ over t of the cosine schedule for pictures of 1, 2, 4 and 8 times the side: the larger, "
+    "the earlier it falls; ᾱ is one half at t = 497, 290, 150 and 73.",
+)
+
+EXERCISES = [COSINE, RESCALE, FROM_LOG_SNR, WALK, SHIFT]

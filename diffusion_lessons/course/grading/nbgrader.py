@@ -1,0 +1,128 @@
+"""For users of nbgrader: lessons as source notebooks with its cell metadata, and the test cells' check.
+
+nbgrader runs a submission and its tests in one kernel, so code in that kernel can fool it;
+`diffusion-lessons grade` cannot be fooled so. What is the same are the verdicts.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from diffusion_lessons.course import bank
+from diffusion_lessons.course.exercise import Exercise
+from diffusion_lessons.course.grading.points import Points
+from diffusion_lessons.course.grading.release import chosen
+from diffusion_lessons.files import whole
+
+VERSION = 3  # of nbgrader's metadata
+STUB = re.compile(r"(?m)^([ \t]*)raise NotImplementedError\b.*$")
+TEST = """\
+from diffusion_lessons.course.grading.nbgrader import must_pass
+
+must_pass("{id}", {name})"""
+HIDDEN = """
+### BEGIN HIDDEN TESTS
+must_pass("{id}", {name}, seed={seed})
+### END HIDDEN TESTS"""
+
+
+def must_pass(id: str, answer: Any, seed: int = 0) -> None:
+    """A test cell's one line: nothing where an answer is right, else the sentence that says what is wrong.
+
+    Args:
+        id: "02.1".
+        answer: what the exercise's cell left behind; where that is ours, the student's own counts.
+
+    Raises:
+        AssertionError: the answer is not right.
+    """
+    verdict = bank.get(id).check(getattr(answer, "_yours", answer), seed)
+    if not verdict.passed:
+        raise AssertionError(verdict.message or verdict.status)
+
+
+def export(
+    lessons: Iterable[str], folder: Path, points: Points | None = None, seed: int | None = None
+) -> list[Path]:
+    """Write each lesson as nbgrader's `source/ASSIGNMENT/NOTEBOOK.ipynb`.
+
+    Args:
+        folder: nbgrader's course folder.
+        seed: of hidden tests on other cases, None for none.
+
+    Raises:
+        ValueError: a lesson that does not exist.
+    """
+    written = []
+    numbers = list(lessons)
+    for file in chosen(numbers):
+        if file.name[:2] not in numbers:
+            continue
+        notebook = json.loads(file.read_text(encoding="utf-8"))
+        made = folder / "source" / file.stem / file.name
+        with whole(made) as partial:
+            text = json.dumps(
+                marked(notebook, file.name[:2], points or Points(), seed), indent=1, ensure_ascii=False
+            )
+            partial.write_text(text + "\n", encoding="utf-8")
+        written.append(made)
+    return written
+
+
+def marked(notebook: dict[str, Any], lesson: str, points: Points, seed: int | None) -> dict[str, Any]:
+    """A student notebook with nbgrader's metadata, and a locked test cell below each exercise."""
+    exercises = {
+        exercise.id: exercise for exercise in (bank.exercises(lesson) if lesson in bank.lessons() else ())
+    }
+    cells = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        found = re.search(r"@exercise\(\"(\d\d\.\d+)\"\)", source)
+        exercise = exercises.get(found[1]) if found and cell["cell_type"] == "code" else None
+        cells.append(cell if exercise is None else _answer(cell, exercise, source))
+        if exercise is not None:
+            cells.append(_test(exercise, points, seed))
+    return {**notebook, "cells": cells, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _answer(cell: dict[str, Any], exercise: Exercise, source: str) -> dict[str, Any]:
+    """The student's cell. nbgrader puts its own stub into the solution's place; code that a student is
+    handed on purpose has no such place, so that cell stays a plain one."""
+    if not STUB.search(source):
+        return cell
+    region = STUB.sub(r"\1### BEGIN SOLUTION\n\g<0>\n\1### END SOLUTION", source, count=1)
+    about = _metadata(_name(exercise), grade=False, solution=True, locked=False)
+    return {**cell, "source": region, "metadata": {**cell["metadata"], "nbgrader": about}}
+
+
+def _test(exercise: Exercise, points: Points, seed: int | None) -> dict[str, Any]:
+    source = TEST.format(id=exercise.id, name=exercise.name)
+    if seed is not None:
+        source += HIDDEN.format(id=exercise.id, name=exercise.name, seed=seed)
+    about = _metadata(f"test-{_name(exercise)}", grade=True, solution=False, locked=True)
+    about["points"] = points.points.get(exercise.id, points.default)
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": f"test-{_name(exercise)}",
+        "metadata": {"nbgrader": about},
+        "outputs": [],
+        "source": source,
+    }
+
+
+def _metadata(name: str, grade: bool, solution: bool, locked: bool) -> dict[str, Any]:
+    return {
+        "grade": grade,
+        "grade_id": name,
+        "locked": locked,
+        "schema_version": VERSION,
+        "solution": solution,
+        "task": False,
+    }
+
+
+def _name(exercise: Exercise) -> str:
+    return "exercise-" + exercise.id.replace(".", "-")

@@ -1,0 +1,154 @@
+"""`diffusion-lessons release`: one archive to hand to a class."""
+
+import json
+import tomllib
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import diffusion_lessons
+from diffusion_lessons.course.catalogue import LESSONS
+from diffusion_lessons.course.class_seed import NAME as SEED
+from diffusion_lessons.course.lab import START, lessons_folder
+from diffusion_lessons.errors import unknown
+from diffusion_lessons.files import whole
+
+DATE = (2000, 1, 1, 0, 0, 0)  # of every file: the same lessons give the same archive
+TOP = "course"
+README = """\
+# {title}
+
+{lessons}
+
+## Install (once)
+
+You need Python 3.11 or newer. In this folder:
+
+```sh
+python -m venv .venv
+.venv/bin/pip install {what}
+```
+
+On Windows: `.venv\\Scripts\\pip` in place of `.venv/bin/pip`. On a machine without a GPU, put
+`--extra-index-url https://download.pytorch.org/whl/cpu` behind `install`: it saves gigabytes.
+
+## Work
+
+```sh
+.venv/bin/jupyter lab notebooks
+```
+
+Start with `{start}`. Run a cell with Shift + Enter; an exercise is checked when its cell runs.
+Keep the cells of the exercises where they are, and do not rename the functions in them.
+
+## Before you hand in
+
+```sh
+.venv/bin/diffusion-lessons check notebooks/{example}
+```
+
+runs your answers as the grader will and lists what passes. Hand in the .ipynb file itself.
+"""
+
+
+def release(
+    lessons: Iterable[str], out: Path, seed: int | None = None, wheel: Path | None = None
+) -> list[str]:
+    """Write the archive; the names of the files in it.
+
+    Args:
+        lessons: two digits each; the start page always comes along.
+        out: a .zip file.
+        seed: of cases that the published lessons do not show; the notebooks and `check` use it.
+        wheel: of this package, for a class that cannot get it from its repository.
+
+    Raises:
+        ValueError: a lesson that does not exist, or nowhere to install the package from.
+    """
+    if out.suffix != ".zip":
+        raise ValueError(f"--out is a .zip file, got {out}")
+    if wheel is not None and (wheel.suffix != ".whl" or not wheel.is_file()):
+        raise ValueError(f"--wheel is a .whl file, as `pip wheel --no-deps .` makes it; got {wheel}")
+    notebooks = chosen(lessons)
+    files: dict[str, bytes] = {f"notebooks/{file.name}": file.read_bytes() for file in notebooks}
+    files["README.md"] = readme([file.stem for file in notebooks], wheel).encode()
+    if seed is not None:
+        files[f"notebooks/{SEED}"] = (json.dumps({"seed": seed}) + "\n").encode()
+    if wheel is not None:
+        files[wheel.name] = wheel.read_bytes()
+    write(out, {f"{TOP}/{name}": content for name, content in files.items()})
+    return sorted(files)
+
+
+def chosen(lessons: Iterable[str]) -> list[Path]:
+    """The student notebooks of some lessons, with the start page.
+
+    Raises:
+        ValueError: a lesson that does not exist.
+    """
+    folder = lessons_folder()
+    there = {file.name[:2]: file for file in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    for number in (numbers := list(lessons)):
+        if number not in there:
+            raise unknown("lesson", number, there)
+    return [there[number] for number in sorted({START[:2], *numbers})]
+
+
+def readme(stems: list[str], wheel: Path | None) -> str:
+    """The page for the class: what is in the archive, how to install, how to check."""
+    stems = sorted(stems)
+    lines = [f"- `notebooks/{stem}.ipynb`: {_title(stem)}" for stem in stems]
+    example = next((stem for stem in stems if not START.startswith(stem)), stems[0])
+    return README.format(
+        title="Diffusion models from scratch",
+        lessons="\n".join(lines),
+        what=source(wheel),
+        start=f"notebooks/{START}",
+        example=f"{example}.ipynb",
+    )
+
+
+def _title(stem: str) -> str:
+    return next((entry.title for entry in LESSONS if entry.stem == stem), stem)
+
+
+def source(wheel: Path | None) -> str:
+    """What pip installs: the wheel in the archive, or the public repository.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    if wheel is not None:
+        return f'"./{wheel.name}[lab]"'
+    address = repository_address()
+    if not address:
+        raise ValueError(
+            "this package has no public repository to install from: make a wheel with "
+            "`pip wheel --no-deps .` and give it with --wheel"
+        )
+    return f'"diffusion-lessons[lab] @ git+{address}"'
+
+
+def repository_address() -> str:
+    """Where the package comes from: pyproject.toml of the repository, or what was installed."""
+    project = Path(diffusion_lessons.__file__).resolve().parents[1] / "pyproject.toml"
+    if project.is_file():
+        urls = tomllib.loads(project.read_text(encoding="utf-8"))["project"].get("urls", {})
+        return str(urls.get("Repository", ""))
+    from importlib import metadata
+
+    for line in metadata.metadata("diffusion-lessons").get_all("Project-URL") or ():
+        label, _, address = line.partition(",")
+        if label.strip() == "Repository":
+            return address.strip()
+    return ""
+
+
+def write(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write an archive of some files, whole or not at all and always the same bytes."""
+    with whole(out) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, files[name])

@@ -1,0 +1,312 @@
+"""Hostile and broken code: each in its row, none of it stops, slows or fools the grader."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diffusion_lessons.course.grading.kernel import LINUX
+from diffusion_lessons.course.grading.workers import Worker
+from tests.course.grading.made import HEAD, LIMITS, RIGHT, SETUP, STUB, WRONG, body, kinds, marked
+
+ROOT = Path(__file__).resolve().parents[3]
+FORGE = """
+import io, json, struct
+from diffusion_lessons.course.outputs import Outputs, Ran
+def send(words, content):
+    words = json.dumps(words).encode()
+    os.write(3, struct.pack("!QQ", len(words), len(content)) + words + content)
+    os._exit(0)
+"""
+PASSED = ("passed", "passed")
+
+# name -> (the function's lines, status, kind, a part of the message)
+CODE: dict[str, tuple[tuple[str, ...], str, str, str]] = {
+    "infinite loop": (("while True: pass",), "wrong", "timeout", "a loop that never ends"),
+    "loop that swallows interrupts": (
+        ("while True:", "    try:", "        while True: pass", "    except BaseException: pass"),
+        "wrong",
+        "timeout",
+        "a loop that never ends",
+    ),
+    "sleep": (("import time; time.sleep(1e6)",), "wrong", "timeout", "stopped after"),
+    "ignored signals": (
+        ("import signal, os", "for n in (2, 15, 24): signal.signal(n, signal.SIG_IGN)", "while True: pass"),
+        "wrong",
+        "exception",  # signals belong to the main thread
+        "ValueError",
+    ),
+    "os._exit": (("import os; os._exit(0)",), "wrong", "ended", "leave os._exit() out"),
+    "os._exit with a status": (("import os; os._exit(3)",), "wrong", "ended", "leave os._exit() out"),
+    "sys.exit": (("import sys; sys.exit(0)",), "wrong", "exception", "SystemExit"),
+    "segmentation fault": (("import ctypes; ctypes.string_at(0)",), "wrong", "crashed", "segmentation fault"),
+    "memory bomb": (
+        ("kept = []", "while True: kept.append(torch.ones(2**24))"),
+        "wrong",
+        "exception",
+        "can't allocate memory",
+    ),
+    "memory bomb of Python's": (
+        ("kept = []", "while True: kept.append(bytearray(2**26))"),
+        "wrong",
+        "exception",
+        "MemoryError",
+    ),
+    "memory bomb in shared memory": (
+        ("import mmap", "kept = []", "while True:", "    kept.append(mmap.mmap(-1, 2**26))")
+        + ("    kept[-1].write(bytes(2**26))",),
+        "wrong",
+        "memory",
+        "more than 0.391 GB of memory",
+    ),
+    "fork bomb": (
+        ("import os", "while True:", "    try: os.fork()", "    except OSError: pass"),
+        "wrong",
+        "timeout",
+        "stopped after",
+    ),
+    "huge output": (("while True: print('x' * 10**6)",), "wrong", "timeout", "stopped after"),
+    "huge output past Python": (
+        ("import os", "while True: os.write(1, b'x' * 10**6)"),
+        "wrong",
+        "timeout",
+        "",
+    ),
+    "huge result": (("return torch.ones(2**24)",), "wrong", "memory", "could not be read: MemoryError"),
+    "huge text": (("return 'x' * 10**8",), "wrong", "type", "you gave a text"),
+    "deep result": (
+        ("deep = []", "for _ in range(10**5): deep = [deep]", "return deep"),
+        "wrong",
+        "type",
+        "A torch tensor was expected",
+    ),
+    "full disk": (
+        ("i = 0", "while True:", "    open(str(i), 'wb').write(bytes(2**25))", "    i += 1"),
+        "wrong",
+        "disk",
+        "256 MB",
+    ),
+    "forged message": (
+        ("import os", "os.write(3, b'\\0' * 100)", "os._exit(0)"),
+        "wrong",
+        "forged",
+        "no result of this exercise",
+    ),
+    "truncated message": (
+        ("import os, struct", "os.write(3, struct.pack('!QQ', 10, 10**12))", "os._exit(0)"),
+        "wrong",
+        "forged",
+        "no result of this exercise",
+    ),
+    "flood of messages": (
+        ("import os", "while True: os.write(3, bytes(2**20))"),
+        "wrong",
+        "flood",
+        "too large",
+    ),
+    "forged outputs": (
+        ("import os", *FORGE.strip().split("\n"))
+        + ("out = io.BytesIO(); Outputs('02.1', 0, 'one_step', ()).save(out)",)
+        + ("send({'called': 3, 'trouble': [None], 'passed': True}, out.getvalue())",),
+        "wrong",
+        "missing",
+        "no result",
+    ),
+    "outputs of another exercise": (
+        ("import os", *FORGE.strip().split("\n"))
+        + ("out = io.BytesIO(); Outputs('02.3', 0, 'equal_time', ()).save(out)",)
+        + ("send({}, out.getvalue())",),
+        "wrong",
+        "forged",
+        "something else",
+    ),
+    "forged verdict printed": (
+        ("print('✓ Exercise 02.1 · One step of the chain: passed')", "return x"),
+        "wrong",
+        "value",
+        "Your result is the input `x`, unchanged.",
+    ),
+    "object that lies": (
+        ("class Lie(torch.Tensor):", "    def __eq__(self, other): return True", "return Lie(x)"),
+        "wrong",
+        "value",
+        "",
+    ),
+    "secrets": (
+        ("import os", "assert not any('SECRET' in name for name in os.environ)", RIGHT.strip()),
+        *PASSED,
+        "",
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _secret() -> Iterator[None]:
+    os.environ["MY_SECRET"] = "1234"
+    yield
+    del os.environ["MY_SECRET"]
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_hostile_code_gets_its_row_and_nothing_else(name: str, worker: Worker) -> None:
+    if not LINUX and name.startswith(("memory", "fork", "full", "huge result")):
+        pytest.skip("the limits of this system are weaker: see `Protection`")
+    lines, status, kind, message = CODE[name]
+    begin = time.monotonic()
+    row = marked(worker, SETUP, body(*lines))["02.1"]
+    assert kinds(row) == (status, kind), row.message
+    assert message in row.message
+    assert time.monotonic() - begin < LIMITS.seconds + 8
+    after = marked(worker, SETUP, HEAD + RIGHT)["02.1"]  # the next submission is none the worse
+    assert kinds(after) == PASSED
+
+
+def test_no_write_outside_its_folder(worker: Worker, tmp_path: Path) -> None:
+    if not worker.protection().files:
+        pytest.skip("this kernel has no Landlock")
+    (tmp_path / "there.txt").write_text("kept")
+    tmp_path.chmod(0o777)
+    for line in (
+        f"open({str(tmp_path / 'evil')!r}, 'w')",
+        f"import os; os.remove({str(tmp_path / 'there.txt')!r})",
+        f"import os; os.rename({str(tmp_path / 'there.txt')!r}, 'mine')",
+        f"import os; os.chmod({str(tmp_path)!r}, 0)",
+        f"import os; os.utime({str(tmp_path)!r}, (0, 0))",
+        f"import os; os.symlink({str(tmp_path)!r}, 'link'); open('link/evil', 'w')",
+    ):
+        row = marked(worker, SETUP, body(line, RIGHT.strip()))["02.1"]
+        assert kinds(row) == ("wrong", "exception"), line
+        assert "PermissionError" in row.message
+    assert [file.name for file in tmp_path.iterdir()] == ["there.txt"]
+    own = marked(worker, SETUP, body("open('mine', 'w').write('x')", RIGHT.strip()))
+    assert kinds(own["02.1"]) == PASSED
+
+
+def test_solutions_and_other_submissions_are_not_there_to_read(worker: Worker, tmp_path: Path) -> None:
+    if not worker.protection().files:
+        pytest.skip("this kernel has no Landlock")
+    (tmp_path / "other.ipynb").write_text("{}")
+    for file in (tmp_path / "other.ipynb", ROOT / "solutions" / "00_start_here.py"):
+        row = marked(worker, SETUP, body(f"open({str(file)!r}).read()", RIGHT.strip()))["02.1"]
+        assert "PermissionError" in row.message
+
+
+def test_a_submission_that_deletes_its_folder_hurts_only_itself(worker: Worker) -> None:
+    lines = ("import os, shutil", "shutil.rmtree(os.getcwd(), ignore_errors=True)", RIGHT.strip())
+    assert kinds(marked(worker, SETUP, body(*lines))["02.1"]) == PASSED
+
+
+def test_no_network(worker: Worker) -> None:
+    if not (worker.protection().namespaces or worker.protection().calls):
+        pytest.skip("this system keeps nobody from the network")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        line = f"import socket; socket.create_connection(('127.0.0.1', {port}), timeout=2)"
+        assert kinds(marked(worker, SETUP, body(line, RIGHT.strip()))["02.1"]) == ("wrong", "exception")
+
+
+def test_signals_do_not_reach_the_grader(worker: Worker) -> None:
+    if not (worker.protection().namespaces or worker.protection().files):
+        pytest.skip("this system keeps no process from another")
+    for line in ("os.kill(-1, 9)", "os.kill(os.getppid(), 9)", f"os.kill({os.getpid()}, 9)"):
+        row = marked(worker, SETUP, body("import os", line, RIGHT.strip()))["02.1"]
+        assert row.kind in ("exception", "passed")
+
+
+def test_nothing_is_left_behind(worker: Worker) -> None:
+    marked(
+        worker,
+        SETUP,
+        body("import os", "if os.fork() == 0:", "    os.setsid()", "    while True: pass", "return x"),
+    )
+    ending, content = worker.ask({"do": "probe", "lesson": ""})
+    assert ending.how == "done"
+    assert json.loads(content[16:])["protection"]
+
+
+# Fooling it -----------------------------------------------------------------------------------------
+
+PATCHES = {
+    "torch.allclose": "torch.allclose = torch.equal = lambda *a, **k: True",
+    "torch.Tensor": "torch.Tensor.__eq__ = lambda *a: True",
+    "the comparison": "from diffusion_lessons.course import compare\ncompare.difference = print",
+    "the judge": (
+        "from diffusion_lessons.course import judging, exercise as e\n"
+        "from diffusion_lessons.course.exercise import Exercise, Verdict\n"
+        "Exercise.judge = lambda self, *a: Verdict(self.id, 'passed', 'passed', 'Right.')\n"
+        "Exercise.check = Exercise.judge"
+    ),
+    "the record": "from diffusion_lessons.course import session as s\ns.record().update('02.1', status='')",
+    "the package": "import diffusion_lessons.paths as paths\npaths.renoise = lambda x, *a: x",
+}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_patching_changes_nothing(name: str, worker: Worker) -> None:
+    for sources in (
+        (SETUP, PATCHES[name], HEAD + WRONG),
+        (SETUP, body(*PATCHES[name].split("\n"), WRONG.strip())),
+        (SETUP, "def patch():\n    " + PATCHES[name].replace("\n", "\n    "), body("patch()", WRONG.strip())),
+    ):
+        row = marked(worker, *sources)["02.1"]
+        assert row.status == "wrong", row
+        assert row.misconception == "variance-for-std" or row.kind == "exception"
+
+
+def test_a_runner_that_is_made_to_run_the_reference_has_none(worker: Worker) -> None:
+    """The child's exercise has the reference's signature and nothing in it."""
+    lines = (
+        "import sys",
+        "frame = sys._getframe()",
+        "while 'exercise' not in frame.f_locals: frame = frame.f_back",
+        "return frame.f_locals['exercise'].reference(x, noise, beta)",
+    )
+    row = marked(worker, SETUP, body(*lines))["02.1"]
+    assert row.status == "wrong"
+    assert row.flags == ("reaches into the checker: sys._getframe",)
+
+
+REFERENCE = {
+    "renoise": (
+        "from diffusion_lessons.paths import DiscreteVP, renoise as r",
+        "path = DiscreteVP(beta.view(1))",
+        "return r(x, path(0), path(1), noise)",
+    ),
+    "one_step": (
+        "import importlib",
+        "bank = importlib.import_module('diffusion_' + 'lessons.course.bank.lesson_02')",
+        "return bank.one_step(x, noise, beta)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_calling_the_reference_is_flagged(name: str, worker: Worker) -> None:
+    row = marked(worker, SETUP, body(*REFERENCE[name]))["02.1"]
+    assert kinds(row) == PASSED
+    assert f"calls the reference: {name}" in row.flags
+
+
+def test_reading_the_references_source_is_flagged(worker: Worker) -> None:
+    lines = (
+        "import inspect",
+        "from diffusion_lessons.course.bank import lesson_02",
+        "exec(inspect.getsource(lesson_02.one_step), vars(lesson_02))",
+        "return lesson_02.one_step(x, noise, beta)",
+    )
+    row = marked(worker, SETUP, body(*lines))["02.1"]
+    assert any(flag.startswith(("calls the reference", "reaches into the checker")) for flag in row.flags)
+
+
+def test_a_right_answer_has_no_flag(worker: Worker) -> None:
+    assert marked(worker, SETUP, HEAD + RIGHT)["02.1"].flags == ()
+
+
+def test_an_untouched_notebook_is_not_attempted(worker: Worker) -> None:
+    rows = marked(worker, SETUP, HEAD + STUB)
+    assert kinds(rows["02.1"]) == ("not attempted", "untouched")
+    assert kinds(rows["02.2"]) == ("not attempted", "missing")
