@@ -20,7 +20,11 @@ from diffusion_lessons.machine import hardware, versions
 
 Row = dict[str, Any]
 
-MODULES = {"steps-by-eta": "steps_by_eta"}  # name on the command line -> module of this package
+MODULES = {
+    "schedules": "schedules",
+    "simple-vs-vlb": "simple_vs_vlb",
+    "steps-by-eta": "steps_by_eta",
+}  # name on the command line -> module of this package
 RECORDED = Path(__file__).parent / "results"
 
 
