@@ -291,7 +291,7 @@ ax.legend(fontsize=9, loc="lower left")
 figure(
     fig,
     alt="Mean shade of sampled cards, with two standard errors, over the side of the card. Rescaled: on the "
-    "data's 0.8 at every size. Scaled-linear: from about 0.71 at 8 pixels down to about 0.27 at 64.",
+    "data's 0.8 at every size. Scaled-linear: from about 0.70 at 8 pixels down to about 0.27 at 64.",
 )
 shades = MEAN + SPREAD * torch.randn(9, 1, 1, 1, generator=generator).expand(9, 1, 64, 64)
 alt = "Nine cards a row. Data and the rescaled schedule: nearly white. Scaled-linear: middling grey."
@@ -708,7 +708,7 @@ from diffusion_lessons.schedules import rescale_zero_terminal_snr
 
 line, root_line = linear_betas(), scaled_linear_betas()
 print(
-    f"your rescaling from ours: {(rescale_to_zero_snr(line) - rescale_zero_terminal_snr(line)).abs().max():.0e}"
+    f"largest difference of your rescaling from the package's: {(rescale_to_zero_snr(line) - rescale_zero_terminal_snr(line)).abs().max():.0e}"
 )
 if importlib.util.find_spec("diffusers"):
     from diffusers import DDIMScheduler
