@@ -9,9 +9,9 @@
 #
 # - put data under any amount of noise (exercise 01.1)
 # - take one step from noise towards data, given a guess of what lies under the noise (exercise 01.2)
-# - find out why a sampler leaves a little noise behind (exercise 01.4)
-# - say what the best possible guess is, and why it cannot be used in one step (exercise 01.5)
-# - test whether a model makes pictures or copies them (exercise 01.3)
+# - find out why a sampler leaves a little noise behind (exercise 01.3)
+# - say what the best possible guess is, and why it cannot be used in one step (exercise 01.4)
+# - test whether a model makes pictures or copies them (exercise 01.5)
 
 # %% tags=["setup"]
 # {{setup}}
@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from diffusion_lessons import zoo
-from diffusion_lessons.course import Pictures, budget, exercise, figure, scrub, strip
+from diffusion_lessons.course import Pictures, budget, exercise, figure, hint, scrub, strip
 from diffusion_lessons.course.widgets import COLOURS
 from diffusion_lessons.generate import generate, walk
 
@@ -284,11 +284,11 @@ def denoise_step(x, x0_hat, alpha, sigma, alpha_next, sigma_next):
 # %% [markdown] tags=["exercise-card"]
 # The whole walk is a loop over levels. `path.levels(25)` gives 26 of them, from t = 1000 down to t = 0.
 #
-# {{exercise 01.4}}
+# {{exercise 01.3}}
 
 
 # %% tags=["exercise"]
-@exercise("01.4")
+@exercise("01.3")
 def walk_down(x, denoiser, levels):
     """From noise at levels[0] to data at levels[-1].
 
@@ -339,11 +339,11 @@ figure(
 #
 # How many steps does it take? First the extreme.
 #
-# {{exercise 01.5}}
+# {{exercise 01.4}}
 
 
 # %% tags=["exercise"]
-@exercise("01.5")
+@exercise("01.4")
 def one_big_step():
     """Where do 500 points of pure noise end that go to t = 0 in a single step of the exact guess?"""
     ### BEGIN SOLUTION
@@ -428,7 +428,7 @@ network.to(device, memory_format=torch.channels_last)
 print(f"{sum(p.numel() for p in network.parameters()):,} weights to train on {len(digits):,} digits")
 
 # %%
-steps, losses = budget.steps(750), []
+steps, losses = budget.steps(600), []
 optimizer = torch.optim.AdamW(network.parameters(), fused=True)
 rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
 for _ in range(steps):
@@ -487,8 +487,8 @@ strip(
 
 # %% [markdown]
 # **What to notice:** the same labels with other noise give other digits, with strokes as smooth as the real ones. Some are
-# clumsy, most are the digit that was asked for. Your network has seen each training picture some 17 times. The MNIST model is
-# half as large again; it had 40 times the pictures and ten times the steps.
+# clumsy, most are the digit that was asked for. Your network has seen each training picture some 13 times. The MNIST model is
+# half as large again; it had 40 times the pictures and 13 times the steps.
 
 # %% [markdown] tags=["experiment"]
 # ## Experiment 1: does the walk pass through the right clouds?
@@ -538,11 +538,11 @@ figure(
 # points, so take each for a cluster with spread 0 (labels left aside). A network that reached the smallest possible training
 # loss would compute exactly this. What would it draw? You can find out with the code you have. First the yardstick.
 #
-# {{exercise 01.3}}
+# {{exercise 01.5}}
 
 
 # %% tags=["exercise"]
-@exercise("01.3")
+@exercise("01.5")
 def nearest_distance(samples, training):
     """How far is each sample from the training picture that is most like it?
 
@@ -603,8 +603,7 @@ strip(
 # common can learn nearly the same guess, if the sets are large (Kadkhodaie et al. 2024).
 #
 # Nothing guarantees this: Carlini et al. (2023) report more than a thousand training pictures extracted from published
-# models. So run such a check on every generative model, with both controls: a
-# known copier, and real data held out.
+# models. So run such a check on every generative model, with both controls: a known copier, and real data held out.
 
 # %% [markdown] tags=["play"]
 # ## Play

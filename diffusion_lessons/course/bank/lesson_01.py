@@ -284,125 +284,7 @@ DENOISE_STEP = Exercise(
 )
 
 
-# 01.3 How far from the training data? ---------------------------------------------------------------
-
-
-def nearest_distance(samples: Tensor, training: Tensor) -> Tensor:
-    """Distance of each sample to the nearest member of the training set, without the rounding of a matmul."""
-    mode = "donot_use_mm_for_euclid_dist"
-    return torch.cdist(samples.flatten(1), training.flatten(1), compute_mode=mode).min(dim=1).values
-
-
-def _differences(samples: Tensor, training: Tensor) -> Tensor:
-    return samples.flatten(1)[:, None] - training.flatten(1)[None]  # (N, M, D)
-
-
-def _sets(made: int, trained: int, *shape: int, copies: int = 0) -> Make:
-    def make(g: torch.Generator) -> dict[str, Any]:
-        draw = blobs if len(shape) > 1 else normal
-        training = draw(g, trained, *shape)
-        samples = draw(g, made, *shape)
-        return {"samples": torch.cat([training[:copies], samples[copies:]]), "training": training}
-
-    return make
-
-
-def _one_by_one(samples: Tensor, training: Tensor) -> Tensor:
-    return torch.stack([min((s - x).square().sum().sqrt() for x in training) for s in samples])
-
-
-def _nearest_figure(reference: Callable[..., Tensor]) -> Any:
-    from diffusion_lessons.data import load_dataset, to_float
-
-    training = to_float(load_dataset("digits", "train", 16).images)
-    held_out = to_float(load_dataset("digits", "test", 16).images)[20:23]
-    shown = torch.cat([training[:1], held_out])
-    distances = reference(shown, training)
-    titles = [f"{'trained on' if i == 0 else 'never seen'}\n{d:.2f}" for i, d in enumerate(distances)]
-    return figures.strip(list(shown), titles)
-
-
-NEAREST_DISTANCE = Exercise(
-    id="01.3",
-    name="nearest_distance",
-    title="Is it a copy?",
-    kind="implement",
-    difficulty=2,
-    minutes=10,
-    reference=nearest_distance,
-    cases=[
-        Case("four made pictures, six to learn from", _sets(4, 6, 1, 8, 8)),
-        Case("five pictures, two of them copies", _sets(5, 9, 1, 6, 8, copies=2)),
-        Case("seven points in the plane, three to learn from", _sets(7, 3, 2)),
-    ],
-    misconceptions=[
-        Misconception(
-            "the-other-way-round",
-            lambda samples, training: nearest_distance(training, samples),
-            "You looked for the nearest sample to each training picture. Asked is the nearest training "
-            "picture to each sample: one number for each sample, the minimum over the training set.",
-        ),
-        Misconception(
-            "mean-over-the-training-set",
-            lambda samples, training: _differences(samples, training).norm(dim=-1).mean(dim=1),
-            "You averaged the distances over the whole training set. A copy is close to *one* picture and "
-            "far from all others, so an average hides it: take the minimum.",
-        ),
-        Misconception(
-            "squared",
-            lambda samples, training: _differences(samples, training).square().sum(-1).min(dim=1).values,
-            "You left out the root: these are squared distances. The distance is the root of the sum of "
-            "squares over all pixels.",
-        ),
-        Misconception(
-            "mean-over-the-pixels",
-            lambda samples, training: (
-                _differences(samples, training).square().mean(-1).sqrt().min(dim=1).values
-            ),
-            "You averaged the squares over the pixels. That divides every distance by the root of the number "
-            "of pixels; the distance here is the root of their sum.",
-        ),
-        Misconception(
-            "one-number-for-all",
-            lambda samples, training: _differences(samples, training).norm(dim=-1).min(),
-            "You took the minimum over everything and got one number. Each sample has a nearest picture of "
-            "its own: take the minimum over the training set alone, with dim=1.",
-        ),
-        Misconception(
-            "values-and-places",
-            lambda samples, training: _differences(samples, training).norm(dim=-1).min(dim=1),
-            "`.min(dim=1)` gives two things, the values and the places where they stand. The distances are "
-            "the first of the two: `.values`.",
-        ),
-        Misconception(
-            "which-one-not-how-far",
-            lambda samples, training: _differences(samples, training).norm(dim=-1).argmin(dim=1),
-            "You returned *which* training picture is the nearest. Useful to look at it; asked is how far "
-            "away it is.",
-        ),
-    ],
-    alternatives=[
-        _one_by_one,
-        lambda samples, training: torch.cdist(samples.flatten(1), training.flatten(1)).amin(1),
-        lambda samples, training: _differences(samples, training).norm(dim=-1).min(dim=1)[0],
-    ],
-    hints=(
-        "Compare each sample with every training picture. A copy gives itself away by one very small "
-        "distance, however far the others are.",
-        "d(s) = min over x of ‖s − x‖, where ‖·‖ is the root of the sum of squares over all pixels. "
-        "N samples and M training pictures have N × M distances; the minimum runs over the M.",
-        "Flatten both to rows, `samples.flatten(1)`. `torch.cdist` gives all distances as (N, M); then one "
-        "`.min(dim=…)`, which returns values and indices.",
-    ),
-    figure=_nearest_figure,
-    figure_alt="Four real digits with their distance to the nearest training picture: 0.00 for one that is "
-    "in the training set, and 3.54, 3.28 and 3.04 for three that are not.",
-    rtol=1e-3,
-    atol=1e-2,
-)
-
-
-# 01.4 Debug: the walk that stops one step short -----------------------------------------------------
+# 01.3 Debug: the walk that stops one step short -----------------------------------------------------
 
 
 def walk_down(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
@@ -492,7 +374,7 @@ def _walk_figure(reference: Callable[..., Tensor]) -> Any:
 
 
 WALK_DOWN = Exercise(
-    id="01.4",
+    id="01.3",
     name="walk_down",
     title="The samples that stay a little grainy",
     kind="debug",
@@ -565,7 +447,7 @@ WALK_DOWN = Exercise(
 )
 
 
-# 01.5 Predict: everything in one step ---------------------------------------------------------------
+# 01.4 Predict: everything in one step ---------------------------------------------------------------
 
 CHOICES = (
     "in the eight clusters",
@@ -587,7 +469,7 @@ def one_big_step() -> str:
 
 
 ONE_BIG_STEP = Exercise(
-    id="01.5",
+    id="01.4",
     name="one_big_step",
     title="Everything in one step",
     kind="predict",
@@ -625,4 +507,122 @@ ONE_BIG_STEP = Exercise(
     choices=CHOICES,
 )
 
-EXERCISES = [NOISE_POINTS, DENOISE_STEP, NEAREST_DISTANCE, WALK_DOWN, ONE_BIG_STEP]
+
+# 01.5 How far from the training data? ---------------------------------------------------------------
+
+
+def nearest_distance(samples: Tensor, training: Tensor) -> Tensor:
+    """Distance of each sample to the nearest member of the training set, without the rounding of a matmul."""
+    mode = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(samples.flatten(1), training.flatten(1), compute_mode=mode).min(dim=1).values
+
+
+def _differences(samples: Tensor, training: Tensor) -> Tensor:
+    return samples.flatten(1)[:, None] - training.flatten(1)[None]  # (N, M, D)
+
+
+def _sets(made: int, trained: int, *shape: int, copies: int = 0) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        draw = blobs if len(shape) > 1 else normal
+        training = draw(g, trained, *shape)
+        samples = draw(g, made, *shape)
+        return {"samples": torch.cat([training[:copies], samples[copies:]]), "training": training}
+
+    return make
+
+
+def _one_by_one(samples: Tensor, training: Tensor) -> Tensor:
+    return torch.stack([min((s - x).square().sum().sqrt() for x in training) for s in samples])
+
+
+def _nearest_figure(reference: Callable[..., Tensor]) -> Any:
+    from diffusion_lessons.data import load_dataset, to_float
+
+    training = to_float(load_dataset("digits", "train", 16).images)
+    held_out = to_float(load_dataset("digits", "test", 16).images)[20:23]
+    shown = torch.cat([training[:1], held_out])
+    distances = reference(shown, training)
+    titles = [f"{'trained on' if i == 0 else 'never seen'}\n{d:.2f}" for i, d in enumerate(distances)]
+    return figures.strip(list(shown), titles)
+
+
+NEAREST_DISTANCE = Exercise(
+    id="01.5",
+    name="nearest_distance",
+    title="Is it a copy?",
+    kind="implement",
+    difficulty=2,
+    minutes=10,
+    reference=nearest_distance,
+    cases=[
+        Case("four made pictures, six to learn from", _sets(4, 6, 1, 8, 8)),
+        Case("five pictures, two of them copies", _sets(5, 9, 1, 6, 8, copies=2)),
+        Case("seven points in the plane, three to learn from", _sets(7, 3, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "the-other-way-round",
+            lambda samples, training: nearest_distance(training, samples),
+            "You looked for the nearest sample to each training picture. Asked is the nearest training "
+            "picture to each sample: one number for each sample, the minimum over the training set.",
+        ),
+        Misconception(
+            "mean-over-the-training-set",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).mean(dim=1),
+            "You averaged the distances over the whole training set. A copy is close to *one* picture and "
+            "far from all others, so an average hides it: take the minimum.",
+        ),
+        Misconception(
+            "squared",
+            lambda samples, training: _differences(samples, training).square().sum(-1).min(dim=1).values,
+            "You left out the root: these are squared distances. The distance is the root of the sum of "
+            "squares over all pixels.",
+        ),
+        Misconception(
+            "mean-over-the-pixels",
+            lambda samples, training: (
+                _differences(samples, training).square().mean(-1).sqrt().min(dim=1).values
+            ),
+            "You averaged the squares over the pixels. That divides every distance by the root of the number "
+            "of pixels; the distance here is the root of their sum.",
+        ),
+        Misconception(
+            "one-number-for-all",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).min(),
+            "You took the minimum over everything and got one number. Each sample has a nearest picture of "
+            "its own: take the minimum over the training set alone, with dim=1.",
+        ),
+        Misconception(
+            "values-and-places",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).min(dim=1),
+            "`.min(dim=1)` gives two things, the values and the places where they stand. The distances are "
+            "the first of the two: `.values`.",
+        ),
+        Misconception(
+            "which-one-not-how-far",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).argmin(dim=1),
+            "You returned *which* training picture is the nearest. Useful to look at it; asked is how far "
+            "away it is.",
+        ),
+    ],
+    alternatives=[
+        _one_by_one,
+        lambda samples, training: torch.cdist(samples.flatten(1), training.flatten(1)).amin(1),
+        lambda samples, training: _differences(samples, training).norm(dim=-1).min(dim=1)[0],
+    ],
+    hints=(
+        "Compare each sample with every training picture. A copy gives itself away by one very small "
+        "distance, however far the others are.",
+        "d(s) = min over x of ‖s − x‖, where ‖·‖ is the root of the sum of squares over all pixels. "
+        "N samples and M training pictures have N × M distances; the minimum runs over the M.",
+        "Flatten both to rows, `samples.flatten(1)`. `torch.cdist` gives all distances as (N, M); then one "
+        "`.min(dim=…)`, which returns values and indices.",
+    ),
+    figure=_nearest_figure,
+    figure_alt="Four real digits with their distance to the nearest training picture: 0.00 for one that is "
+    "in the training set, and 3.54, 3.28 and 3.04 for three that are not.",
+    rtol=1e-3,
+    atol=1e-2,
+)
+
+EXERCISES = [NOISE_POINTS, DENOISE_STEP, WALK_DOWN, ONE_BIG_STEP, NEAREST_DISTANCE]
