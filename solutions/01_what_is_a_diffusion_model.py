@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from diffusion_lessons import zoo
-from diffusion_lessons.course import Pictures, budget, exercise, figure, hint, scrub, strip
+from diffusion_lessons.course import Pictures, budget, exercise, figure, scrub, strip
 from diffusion_lessons.course.widgets import COLOURS
 from diffusion_lessons.generate import generate, walk
 

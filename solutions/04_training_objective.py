@@ -429,7 +429,7 @@ def draw_digits(unet, n, seed=1):
 
 
 made = draw_digits(unet, budget.samples(80, at_least=72))
-strip(made[:16], alt="Sixteen samples of the network that your step trained; most can be read.", columns=16)
+strip(made[:16], alt="Sixteen samples of the network that your step trained; about half can be read.", columns=16)
 
 # %% [markdown]
 # **What to notice:** no term of a bound, no chain. A squared error between two pictures of noise, for 250 steps, and from

@@ -22,7 +22,7 @@ import importlib.util, subprocess, sys
 if importlib.util.find_spec("diffusion_lessons") is None:  # on Colab: add this package, replace nothing
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, {what}], check=True)
-from diffusion_lessons.course import setup
+from diffusion_lessons.course import hint, progress, setup
 
 device, generator = setup("{number}", seed=0)"""
 FROM_FOLDER = '"--no-index", "--find-links=.", "diffusion-lessons"'
