@@ -193,7 +193,7 @@ figure(
 # </details>
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def exact_guess(x, level, centres, spread):
     """E[x₀ | x] for equally likely clusters: x (N, D), centres (K, D)."""
     variance = (level.alpha * spread) ** 2 + level.sigma**2

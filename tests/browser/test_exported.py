@@ -7,7 +7,7 @@ from typing import Any
 import nbformat
 import pytest
 from browser_harness import pixels, screenshot, serious
-from conftest import FIGURE, SETUP
+from browser_lesson import FIGURE, SETUP
 
 from diffusion_lessons.course.widgets import freeze, scrub, to_html
 

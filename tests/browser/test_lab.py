@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import torch
 from browser_harness import JupyterLab, NotebookPage, pixels, serious
-from conftest import SETUP, lesson
+from browser_lesson import SETUP, lesson
 
 from diffusion_lessons import Estimate, trajectory
 
