@@ -18,7 +18,6 @@ from diffusers import (
     HeunDiscreteScheduler,
 )
 from diffusers.training_utils import compute_snr
-from oracles import PATHS, ZERO_TERMINAL, randn, seeded
 from torch import Tensor, nn
 
 from diffusion_lessons import (
@@ -43,6 +42,7 @@ from diffusion_lessons import (
     scaled_linear_betas,
 )
 from diffusion_lessons.losses import min_snr
+from tests.oracles import PATHS, ZERO_TERMINAL, randn, seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
 

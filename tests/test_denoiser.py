@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from oracles import PATHS, ZERO_TERMINAL, TrueNetwork, randn, targets_and_paths
 from torch import Tensor, nn
 
 from diffusion_lessons import EPSILON, DiscreteVP, NetworkDenoiser, StraightPath, V, add_noise
 from diffusion_lessons.targets import TARGETS
+from tests.oracles import PATHS, ZERO_TERMINAL, TrueNetwork, randn, targets_and_paths
 
 
 class Recorder(nn.Module):

@@ -6,7 +6,6 @@ question such as `if tensor > 0` that would hold up a GPU at each step, is an er
 
 import pytest
 import torch
-from oracles import PATHS, per_sample
 from torch import Tensor, nn
 
 from diffusion_lessons import (
@@ -28,6 +27,7 @@ from diffusion_lessons import (
 )
 from diffusion_lessons.losses import min_snr
 from diffusion_lessons.samplers import SAMPLERS
+from tests.oracles import PATHS, per_sample
 
 META = torch.device("meta")
 X, LABELS = torch.empty(3, 1, 4, 4, device=META), torch.empty(3, device=META, dtype=torch.long)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 from torch import Tensor, nn
 
 from diffusion_lessons import (
@@ -21,6 +20,7 @@ from diffusion_lessons import (
     sample,
     trajectory,
 )
+from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 PATH = PATHS["cosine"]
 MEANS = torch.tensor([[-1.0, 0.5, 0.2], [0.7, 1.1, -0.4], [0.0, -1.0, 1.0]], dtype=torch.float64)

@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from oracles import PATHS, ZERO_TERMINAL, TrueNetwork, TrueX0, randn, seeded
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -35,6 +34,7 @@ from diffusion_lessons.losses import (
     variational_bound,
 )
 from diffusion_lessons.targets import TARGETS
+from tests.oracles import PATHS, ZERO_TERMINAL, TrueNetwork, TrueX0, randn, seeded
 
 PATH = PATHS["cosine"]
 WEIGHTS = {

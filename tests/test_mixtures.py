@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from oracles import PATHS, per_sample, randn, seeded
 from torch import Tensor
 
 from diffusion_lessons import EPSILON, FLOW, X0, GaussianMixture, Level, V, add_noise
 from diffusion_lessons.targets import TARGETS
+from tests.oracles import PATHS, per_sample, randn, seeded
 
 DOUBLE = torch.float64
 LINE = GaussianMixture(torch.tensor([[-1.0], [0.4], [2.0]], dtype=DOUBLE), [0.3, 0.1, 0.6], [1, 2, 3])

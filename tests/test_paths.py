@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 from diffusion_lessons import DiscreteVP, Level, StraightPath, add_noise, linear_betas, posterior, renoise
 from diffusion_lessons.paths import forward_kernel, stratified
+from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 DISCRETE = [name for name, path in PATHS.items() if isinstance(path, DiscreteVP)]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import saved_state, tiny_dataset, tiny_recipe
 
 from diffusion_lessons.processes import LaunchedProcesses, Processes, join
 from diffusion_lessons.training import train
+from tests.tiny_training import saved_state, tiny_dataset, tiny_recipe
 
 STEPS = 50
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from oracles import PATHS, TrueX0, randn, solvable
 from torch import Tensor
 
 from diffusion_lessons import (
@@ -31,6 +30,7 @@ from diffusion_lessons import (
 from diffusion_lessons.losses import min_snr, p2, simple, snr_plus_one, truncated_snr
 from diffusion_lessons.samplers import SAMPLERS
 from diffusion_lessons.targets import TARGETS
+from tests.oracles import PATHS, TrueX0, randn, solvable
 
 settings.register_profile(
     "core",

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
 
 from diffusion_lessons.checkpoint import load_checkpoint, read_tensors, write_tensors
 from diffusion_lessons.recipe import Recipe
 from diffusion_lessons.run_folder import METRICS, MODEL, STATE, saved_recipe
 from diffusion_lessons.training import Trainer, TrainingInterrupted, train
+from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
 
 
 class Crash(Exception):

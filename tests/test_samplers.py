@@ -6,17 +6,6 @@ from itertools import pairwise, zip_longest
 
 import pytest
 import torch
-from oracles import (
-    PATHS,
-    ZERO_TERMINAL,
-    TrueNetwork,
-    TrueX0,
-    per_sample,
-    randn,
-    seeded,
-    targets_and_paths,
-    trigonometric_levels,
-)
 from torch import Tensor
 
 from diffusion_lessons import (
@@ -43,6 +32,17 @@ from diffusion_lessons import (
 from diffusion_lessons.paths import forward_kernel
 from diffusion_lessons.samplers import SAMPLERS
 from diffusion_lessons.targets import TARGETS
+from tests.oracles import (
+    PATHS,
+    ZERO_TERMINAL,
+    TrueNetwork,
+    TrueX0,
+    per_sample,
+    randn,
+    seeded,
+    targets_and_paths,
+    trigonometric_levels,
+)
 
 VARIANTS = {
     **SAMPLERS,

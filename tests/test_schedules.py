@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from oracles import SCHEDULES
 
 from diffusion_lessons import (
     DiscreteVP,
@@ -14,6 +13,7 @@ from diffusion_lessons import (
     scaled_linear_betas,
     sigmoid_betas,
 )
+from tests.oracles import SCHEDULES
 
 
 def test_linear_betas_are_those_of_ddpm() -> None:

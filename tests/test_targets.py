@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from oracles import PATHS, ZERO_TERMINAL, per_sample, randn, solvable
 
 from diffusion_lessons import EPSILON, FLOW, X0, Estimate, StraightPath, Target, V, add_noise
 from diffusion_lessons.targets import TARGETS
+from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, solvable
 
 SHARES = [0.001, 0.01, 0.3, 0.77, 0.999]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
 from torch import Tensor, nn
 
 from diffusion_lessons import training
@@ -21,6 +20,7 @@ from diffusion_lessons.processes import Processes
 from diffusion_lessons.run_folder import METRICS, MODEL, STATE, TrainingState
 from diffusion_lessons.targets import V
 from diffusion_lessons.training import NonFiniteLossError, Trainer, train
+from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
 
 
 def test_a_run_leaves_a_model_that_learnt_and_metrics_that_say_how(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser_harness import ARGUMENTS, JupyterLab, find_axe, find_chromium
-from browser_lesson import lesson
 from nbclient import NotebookClient
+
+from tests.browser.browser_harness import ARGUMENTS, JupyterLab, find_axe, find_chromium
+from tests.browser.browser_lesson import lesson
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser_harness import pixels, screenshot, serious
-from browser_lesson import FIGURE, SETUP
 
 from diffusion_lessons.course.widgets import freeze, scrub, to_html
+from tests.browser.browser_harness import pixels, screenshot, serious
+from tests.browser.browser_lesson import FIGURE, SETUP
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,10 @@ from typing import Any
 import nbformat
 import pytest
 import torch
-from browser_harness import JupyterLab, NotebookPage, pixels, serious
-from browser_lesson import SETUP, lesson
 
 from diffusion_lessons import Estimate, trajectory
+from tests.browser.browser_harness import JupyterLab, NotebookPage, pixels, serious
+from tests.browser.browser_lesson import SETUP, lesson
 
 pytestmark = pytest.mark.slow
 

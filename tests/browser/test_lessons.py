@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_harness import JupyterLab, NotebookPage, screenshot, serious
 
 from diffusion_lessons.course import bank
 from diffusion_lessons.course.record import VARIABLE
 from diffusion_lessons.course.widgets import to_html
+from tests.browser.browser_harness import JupyterLab, NotebookPage, screenshot, serious
 
 pytestmark = pytest.mark.slow
 

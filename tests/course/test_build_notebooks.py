@@ -10,7 +10,6 @@ import jupytext
 import nbformat
 import pytest
 from PIL import Image
-from sample_lesson import BANK, SAMPLE, STEM, filler, repository, source
 
 from diffusion_lessons.course import execute
 from diffusion_lessons.course import repository as repositories
@@ -27,6 +26,7 @@ from diffusion_lessons.course.render import (
 )
 from diffusion_lessons.course.repository import Files
 from diffusion_lessons.course.source import read
+from tests.course.sample_lesson import BANK, SAMPLE, STEM, filler, repository, source
 
 
 def changed(old, new, text=SAMPLE):

@@ -1,13 +1,13 @@
 """A solution never reaches a student: what strips is checked, and what is left is compared."""
 
 import pytest
-from sample_lesson import SAMPLE, line_of, repository, source
 
 from diffusion_lessons.course.build import Refused, made_student
 from diffusion_lessons.course.cells import blocks, marker_problems, solved_code, student_code
 from diffusion_lessons.course.leaks import leak_problems
 from diffusion_lessons.course.notebook import student_notebook
 from diffusion_lessons.course.source import read
+from tests.course.sample_lesson import SAMPLE, line_of, repository, source
 
 CELL = """def f(x):
     if x:

@@ -2,11 +2,11 @@
 
 import nbformat
 import pytest
-from sample_lesson import SAMPLE, line_of, repository, source
 
 from diffusion_lessons.course.notebook import solved_notebook, student_notebook
 from diffusion_lessons.course.pages import alt_problems, link_problems, output_problems
 from diffusion_lessons.course.source import read
+from tests.course.sample_lesson import SAMPLE, line_of, repository, source
 
 
 @pytest.fixture

@@ -4,13 +4,24 @@ import re
 from dataclasses import replace
 
 import pytest
-from sample_lesson import ALT, BANK, SAMPLE, STEM, answer, filler, idea, line_of, repository, source
 
 from diffusion_lessons.course import rules
 from diffusion_lessons.course.build import Refused, made_student
 from diffusion_lessons.course.catalogue import LESSONS, NAMES, built_in
 from diffusion_lessons.course.notebook import code_digest, solved_notebook
 from diffusion_lessons.course.source import read
+from tests.course.sample_lesson import (
+    ALT,
+    BANK,
+    SAMPLE,
+    STEM,
+    answer,
+    filler,
+    idea,
+    line_of,
+    repository,
+    source,
+)
 
 
 @pytest.fixture

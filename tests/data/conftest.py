@@ -6,7 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from local_mirror import Mirror
+
+from tests.data.local_mirror import Mirror
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_mirror import Mirror
 
 from diffusion_lessons.data import DataError, cifar, load_dataset
+from tests.data.local_mirror import Mirror
 
 PER_FILE = 3
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pooch
 import pytest
-from local_mirror import Mirror
 
 from diffusion_lessons.data import cache
 from diffusion_lessons.data.cache import DamagedError, DataError, data_folder, load_cached
+from tests.data.local_mirror import Mirror
 
 RIGHT = b"right" * 40_000
 

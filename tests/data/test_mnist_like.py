@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from local_mirror import Mirror
 
 from diffusion_lessons.data import DataError, load_dataset, mnist
 from diffusion_lessons.data.cache import DamagedError
 from diffusion_lessons.data.mnist import parse_idx
 from diffusion_lessons.data.pictures import resize
+from tests.data.local_mirror import Mirror
 
 
 def idx(array: np.ndarray) -> bytes:
