@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
-from diffusion_lessons.paths import Level, cast
+from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser, network_time
+from diffusion_lessons.paths import Level, Path, cast
 from diffusion_lessons.targets import Estimate
 
 Scale = float | Callable[[Level], float]
@@ -114,6 +114,22 @@ class ClassifierGuidance:
         ratio = level.sigma / torch.where(level.alpha > 0, level.alpha, 1.0)
         x0 = plain.x0 + cast(strength * ratio, x) * gradient
         return Estimate(x0, plain.eps - cast(strength, x) * gradient), plain
+
+
+class NetworkClassifier:
+    """The classifier of noisy samples that asks a network: (x, level) -> logits, as `NetworkDenoiser` does.
+
+    Args:
+        network: called as network(x, time) -> logits (B, classes), time (B,).
+        path: tells the network's time from t.
+    """
+
+    def __init__(self, network: nn.Module, path: Path) -> None:
+        self.network = network
+        self.path = path
+
+    def __call__(self, x: Tensor, level: Level) -> Tensor:
+        return self.network(x, network_time(self.path, level, x))
 
 
 class Rescale:

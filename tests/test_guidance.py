@@ -20,6 +20,7 @@ from diffusion_lessons import (
     sample,
     trajectory,
 )
+from diffusion_lessons.guidance import NetworkClassifier
 from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 PATH = PATHS["cosine"]
@@ -253,6 +254,21 @@ def test_the_classifier_sees_x_and_the_level_and_the_denoiser_the_condition() ->
     assert seen[0][1] is level
     assert torch.equal(network.calls[0], LABELS)
     keeps_the_invariant(estimate, X, level)
+
+
+@pytest.mark.parametrize("t", [1.0, 400.0, torch.tensor([1.0, 400.0, 990.0, 2.0])])
+def test_a_network_as_a_classifier_is_told_its_own_time(t) -> None:
+    def network(x: Tensor, time: Tensor) -> Tensor:
+        assert time.shape == (4,)
+        return MIXTURE.log_joint(x, PATH(time + 1))
+
+    classifier = NetworkClassifier(network, PATH)  # type: ignore[arg-type]
+    level = PATH(t)
+    torch.testing.assert_close(classifier(X, level), MIXTURE.log_joint(X, level))
+    guided = ClassifierGuidance(unconditional, classifier, 1)
+    close(guided(X, level, LABELS), MIXTURE(X, level, LABELS))
+    with pytest.raises(ValueError, match="t = 0"):
+        classifier(X, PATH(0.0))
 
 
 def test_classifier_scale_0_is_the_plain_denoiser_and_never_asks() -> None:

@@ -1,7 +1,6 @@
 """Make the bundled weights and their cards anew: `python -m diffusion_lessons.zoo.build NAME`."""
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -17,13 +16,13 @@ from torch import Tensor
 from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint
 from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.errors import unknown
-from diffusion_lessons.files import whole
 from diffusion_lessons.generate import generate, labels_for
-from diffusion_lessons.machine import choose_device, hardware, versions
+from diffusion_lessons.machine import choose_device
 from diffusion_lessons.metrics import evaluate, wilson_interval
 from diffusion_lessons.recipe import Recipe
 from diffusion_lessons.training import TrainingInterrupted, train
 from diffusion_lessons.zoo import FOLDER
+from diffusion_lessons.zoo.cards import DATA_LICENCES, provenance, write_card
 from diffusion_lessons.zoo.classifiers import (
     SPLITS,
     ClassifierRecipe,
@@ -33,12 +32,8 @@ from diffusion_lessons.zoo.classifiers import (
     save_classifier,
     train_classifier,
 )
+from diffusion_lessons.zoo.noisy import NoisyRecipe, build_noisy_classifier
 
-DATA_LICENCES = {
-    "digits": "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), CC BY 4.0, "
-    "as bundled with scikit-learn",
-    "mnist": "MNIST (LeCun, Cortes and Burges 1998), CC BY-SA 3.0",
-}
 RUNS = Path("out/zoo")  # of trainings, so that a build that was stopped goes on
 EVALUATED = 1000  # pictures that a diffusion model is measured on
 SAMPLED: dict[str, Any] = {"sampler": "ddim", "steps": 25, "guidance": 2.0, "precision": "float32"}
@@ -154,32 +149,10 @@ def figures(result: dict[str, Any]) -> dict[str, list[float]]:
     return {key: [round(entry["value"], 4), round(entry["uncertainty"], 4)] for key, entry in entries.items()}
 
 
-def provenance(dataset: Dataset) -> dict[str, Any]:
-    """How many pictures, and the hash of their bytes, so that a change in the data shows."""
-    return {"n": len(dataset), "sha256": hashlib.sha256(dataset.images.numpy().tobytes()).hexdigest()}
-
-
-def write_card(name: str, folder: Path, facts: dict[str, Any], device: str = "cpu") -> None:
-    """Write NAME.json: the facts, the hash of NAME.safetensors, where and with what it was made, licence."""
-    weights = (folder / f"{name}.safetensors").read_bytes()
-    content = {
-        "name": name,
-        **facts,
-        "sha256": hashlib.sha256(weights).hexdigest(),
-        "bytes": len(weights),
-        "rebuild": f"python -m diffusion_lessons.zoo.build {name}",
-        "hardware": {**hardware(device), "threads": torch.get_num_threads(), "device": str(device)},
-        "versions": versions("scikit-learn"),
-        "licence": "MIT (the weights; the data has its own)",
-    }
-    with whole(folder / f"{name}.json") as partial_file:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        partial_file.write_text(text + "\n", encoding="utf-8")
-
-
 BUILDERS: dict[str, Callable[[str, Path], None]] = {
     "digits-classifier": partial(build_classifier, ClassifierRecipe("digits", epochs=100)),
     "mnist-classifier": partial(build_classifier, ClassifierRecipe("mnist", epochs=5, patch=2)),
+    "mnist-noisy-classifier": partial(build_noisy_classifier, NoisyRecipe("mnist", epochs=5, patch=2)),
     "mnist-unet": partial(build_diffusion, Recipe(data="mnist", steps=8000)),
 }
 
