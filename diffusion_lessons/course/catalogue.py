@@ -74,6 +74,8 @@ NAMES = {
     "heun": "08",
     "dpmpp_2m": "08",
     "ClassifierGuidance": "09",
+    "NetworkClassifier": "09",
+    "classifier_loss": "09",
     "ClassifierFreeGuidance": "10",
     "Rescale": "10",
     "Clip": "03",
