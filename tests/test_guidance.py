@@ -20,7 +20,7 @@ from diffusion_lessons import (
     sample,
     trajectory,
 )
-from diffusion_lessons.guidance import NetworkClassifier
+from diffusion_lessons.guidance import NetworkClassifier, guidance_interval
 from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 PATH = PATHS["cosine"]
@@ -166,6 +166,33 @@ def test_a_scale_can_be_a_function_of_the_level() -> None:
     close(off(X, PATH(400), LABELS), MIXTURE(X, PATH(400)))
     with pytest.raises(ValueError, match="guidance scale"):
         ClassifierFreeGuidance(denoiser, lambda level: -1.0)(X, PATH(400), LABELS)
+
+
+def test_a_guidance_interval_is_in_the_noise_to_signal_ratio() -> None:
+    """Not in t, σ or the SNR: 1 outside, which costs one pass, also at α = 0."""
+    denoiser, network = networked(ZERO_TERMINAL)
+    guided = ClassifierFreeGuidance(denoiser, guidance_interval(3.0, 0.3, 2.0))
+    for t in (1, 100, 400, 700, 900, 1000):
+        level = ZERO_TERMINAL(t)
+        inside = 0.3 < float(level.sigma / level.alpha) <= 2.0
+        close(
+            guided(X, level, LABELS),
+            ClassifierFreeGuidance(networked(ZERO_TERMINAL)[0], 3.0 if inside else 1.0)(X, level, LABELS),
+            0,
+        )
+        assert len(network.calls[-1]) == (8 if inside else 4)
+    assert {len(call) for call in network.calls} == {4, 8}
+    level = Level(*(torch.tensor(value, dtype=torch.float64) for value in (500.0, 0.5, 1.0)))
+    assert guidance_interval(3, 0.5, 2)(level) == 3  # the upper bound belongs to it, the lower does not
+    assert guidance_interval(3, 2, 4)(level) == 1
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 1.0), (2.0, 1.0), (-0.1, 1.0), (math.nan, 1.0), (0.1, math.nan)])
+def test_an_empty_guidance_interval_is_refused(bounds) -> None:
+    with pytest.raises(ValueError, match=r"interval of σ/α is empty or below 0"):
+        guidance_interval(2, *bounds)
+    with pytest.raises(ValueError, match="guidance scale is a number ≥ 0"):
+        guidance_interval(-1, 0.1, 1)
 
 
 @pytest.mark.parametrize("scale", [-0.1, -3, math.inf, math.nan])
