@@ -75,6 +75,7 @@ NAMES = {
     "dpmpp_2m": "08",
     "ClassifierGuidance": "09",
     "NetworkClassifier": "09",
+    "class_gradient": "09",
     "classifier_loss": "09",
     "ClassifierFreeGuidance": "10",
     "Rescale": "10",
