@@ -23,6 +23,12 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
     return {"n": len(dataset), "sha256": hashlib.sha256(dataset.images.numpy().tobytes()).hexdigest()}
 
 
+def figures(result: dict[str, Any]) -> dict[str, list[float]]:
+    """[value, uncertainty] of each measure, to four digits."""
+    entries = {key: entry for key, entry in result.items() if isinstance(entry, dict) and "value" in entry}
+    return {key: [round(entry["value"], 4), round(entry["uncertainty"], 4)] for key, entry in entries.items()}
+
+
 def write_card(name: str, folder: Path, facts: dict[str, Any], device: str = "cpu") -> None:
     """Write NAME.json: the facts, the hash of NAME.safetensors, where and with what it was made, licence."""
     weights = (folder / f"{name}.safetensors").read_bytes()
