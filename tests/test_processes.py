@@ -28,8 +28,8 @@ def launch(folder: Path, *options: str, processes: int = 2) -> subprocess.Comple
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
     command += ["--num_processes", str(processes), "--main_process_port", str(port)]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", __file__]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     root = Path(__file__).parents[1]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(root)}
     return subprocess.run(
         [*command, str(folder), *options],
         capture_output=True,
