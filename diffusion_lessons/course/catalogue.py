@@ -103,6 +103,8 @@ MODULES = {
     "recipe": "04",
     "schedules": "05",
     "networks": "06",
+    "cost": "07",
+    "distillation": "07",
     "networks.classifier": "09",
     "samplers": "08",
     "guidance": "10",

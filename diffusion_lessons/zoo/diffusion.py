@@ -27,7 +27,13 @@ def build_diffusion(recipe: Recipe, name: str, folder: Path) -> None:
     if not (run / METRICS).exists():
         train(recipe, dataset, run, resume=(run / STATE).exists(), device=device)
     title = f"class-conditional diffusion of {recipe.data} at {dataset.shape[1]}×{dataset.shape[2]}"
-    store(run, name, folder, dataset, title, recipe.to_json(), recipe.seed, device)
+    store(run, name, folder, dataset, title, recipe.to_json(), trained(run), device)
+
+
+def trained(run: Path) -> dict[str, Any]:
+    """What the card of a model tells of its training run."""
+    metrics = json.loads((run / METRICS).read_text())
+    return {key: metrics[key] for key in ("steps", "images", "seconds", "loss", "mode")}
 
 
 def store(
@@ -37,21 +43,21 @@ def store(
     dataset: Dataset,
     title: str,
     recipe: dict[str, Any],
-    seed: int,
+    training: dict[str, Any],
     device: torch.device,
 ) -> None:
     """Write NAME.safetensors in half precision and NAME.json from a finished run, and print its figures.
 
-    The model is measured with the steps and the guidance that it asks for.
+    The model is measured with the steps and the guidance that it asks for, and the seed of its recipe.
     """
     file = folder / f"{name}.safetensors"
     save_checkpoint(file, load_checkpoint(run / MODEL), dtype=torch.float16)
 
     model = load_checkpoint(file)  # what is measured is what was stored
-    trained = json.loads((run / METRICS).read_text())
+    parameters = sum(p.numel() for p in model.network.parameters())
     labels = labels_for(model, EVALUATED)
     sampled = {"sampler": "ddim", **model.sampling, "precision": "float32"}
-    pictures = generate(model, labels, seed=seed, device=device, progress=True, **sampled)
+    pictures = generate(model, labels, seed=recipe["seed"], device=device, progress=True, **sampled)
     measured = figures(evaluate(pictures, labels, dataset.name))
     write_card(
         name,
@@ -60,7 +66,7 @@ def store(
             "kind": "diffusion",
             "title": title,
             "classes": list(model.classes),
-            "network": {"parameters": trained["parameters"], "precision": "weights float16"},
+            "network": {"parameters": parameters, "precision": "weights float16"},
             "data": {
                 "name": dataset.name,
                 "licence": DATA_LICENCES[dataset.name],
@@ -68,7 +74,7 @@ def store(
             },
             "recipe": recipe,
             "metrics": {"n": EVALUATED, "sampling": sampled, "against": "test split", **measured},
-            "training": {key: trained[key] for key in ("steps", "images", "seconds", "loss", "mode")},
+            "training": training,
         },
         str(device),
     )

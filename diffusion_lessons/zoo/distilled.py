@@ -13,7 +13,7 @@ from diffusion_lessons.machine import choose_device
 from diffusion_lessons.recipe import Recipe
 from diffusion_lessons.run_folder import METRICS, MODEL, STATE
 from diffusion_lessons.training import train
-from diffusion_lessons.zoo.diffusion import RUNS, store
+from diffusion_lessons.zoo.diffusion import RUNS, store, trained
 
 STAGES = {32: 700, 16: 500, 8: 700, 4: 1500, 2: 2000, 1: 2600}  # steps of the student -> of its training
 
@@ -28,12 +28,16 @@ class ChainRecipe:
         stages: (sampling steps of the student, steps of its training), each with half the steps of the
             one before.
         lr: peak learning rate of each stage; it falls linearly to 0.
+        weight: of the loss.
+        seed: of the order of the pictures, times and noise.
     """
 
     teacher: str = "mnist-unet"
     guidance: float = 2.0
     stages: tuple[tuple[int, int], ...] = tuple(STAGES.items())
     lr: float = 1e-3
+    weight: str = "truncated-snr"
+    seed: int = 0
 
     def stage(self, training_steps: int, teacher: Checkpoint) -> Recipe:
         """The recipe of a stage: the teacher's own network, path and target, with another weight."""
@@ -42,9 +46,10 @@ class ChainRecipe:
             steps=training_steps,
             lr=self.lr,
             decay="linear",
-            weight="truncated-snr",
+            weight=self.weight,
             class_dropout=0.0,
             precision="float32",
+            seed=self.seed,
         )
 
 
@@ -78,7 +83,11 @@ def build_student(steps: int, name: str, folder: Path, chain: ChainRecipe = Chai
     """Train the student of `steps` steps and store it. All students share one chain, kept in `RUNS`."""
     device = choose_device()
     data = str(zoo.load(chain.teacher).recipe["data"])
-    dataset = load_dataset(data, "train")
-    run = train_chain(chain, steps, dataset, RUNS / f"{chain.teacher}-students", device)
+    dataset, runs = load_dataset(data, "train"), RUNS / f"{chain.teacher}-students"
+    run = train_chain(chain, steps, dataset, runs, device)
+    stages = [stage for stage in chain.stages if stage[0] >= steps]
+    recipe = asdict(chain) | {"stages": stages, "teacher_sha256": zoo.card(chain.teacher)["sha256"]}
+    each = [trained(runs / str(student)) for student, _ in stages]
+    sums = {key: sum(stage[key] for stage in each) for key in ("steps", "images", "seconds")}
     title = f"{chain.teacher} distilled: {data} in {steps} {'step' if steps == 1 else 'steps'}, unguided"
-    store(run, name, folder, dataset, title, asdict(chain), 0, device)
+    store(run, name, folder, dataset, title, recipe, each[-1] | sums, device)
