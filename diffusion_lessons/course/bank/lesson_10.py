@@ -367,6 +367,12 @@ GUIDED = Exercise(
             "altogether. The first half needs labels, the second away.",
         ),
         Misconception(
+            "class-0-for-away",
+            _halves(lambda labels, away: torch.cat([labels, torch.zeros_like(away)])),
+            "The second half is asked with zeros now. 0 is a class like any other, and the walk would move "
+            "away from it. What to move away from is handed over: `away`.",
+        ),
+        Misconception(
             "halves-in-the-wrong-order",
             _halves(lambda labels, away: torch.cat([away, labels])),
             "The two passes differ now: the cause is found. But the halves are the other way round from how "
@@ -487,6 +493,12 @@ INTERVAL = Exercise(
             _where(lambda level, low, high: low < level.t <= high),
             "You compared t with the bounds. t depends on the schedule and on T; the bounds are noise "
             "levels: σ/α.",
+        ),
+        Misconception(
+            "bounds-on-a-share-of-the-walk",
+            _where(lambda level, low, high: low < level.t / 1000 <= high),
+            "You compared t/1000, the share of the walk that is left. Some libraries do count their interval "
+            "in steps; then it means other noise levels on each schedule. The bounds here are on σ/α.",
         ),
         Misconception(
             "bounds-on-sigma",
