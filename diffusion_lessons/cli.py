@@ -73,9 +73,7 @@ def train(
 def sample(
     checkpoint: Annotated[Positional[str], arg(help="a file, the folder of a training run, or a zoo name")],
     sampler: Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")] = "ddim",
-    steps: Annotated[
-        int | None, arg(help="25, or what a model was distilled for, if left out")
-    ] = None,
+    steps: Annotated[int | None, arg(help="25, or what a model was distilled for, if left out")] = None,
     guidance: Annotated[
         float | None, arg(help="1 is plain conditional; 2, or 1 if distilled, if left out")
     ] = None,
@@ -122,9 +120,7 @@ def evaluate(
     checkpoint: Annotated[Positional[str], arg(help="a file, the folder of a training run, or a zoo name")],
     n: Annotated[int, arg(help="number of samples to measure on")] = 1000,
     sampler: Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")] = "ddim",
-    steps: Annotated[
-        int | None, arg(help="25, or what a model was distilled for, if left out")
-    ] = None,
+    steps: Annotated[int | None, arg(help="25, or what a model was distilled for, if left out")] = None,
     guidance: Annotated[
         float | None, arg(help="1 is plain conditional; 2, or 1 if distilled, if left out")
     ] = None,
