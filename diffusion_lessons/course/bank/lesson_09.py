@@ -326,6 +326,12 @@ GUIDED_EPS = Exercise(
             "becomes a noise by multiplying.",
         ),
         Misconception(
+            "scale-forgotten",
+            _pushed(lambda alpha_bar, scale: _sigma(alpha_bar)),
+            "The scale has no say in your result: you pushed with 1 whatever it is. It multiplies the "
+            "classifier's part, so that 0 leaves the model alone.",
+        ),
+        Misconception(
             "scale-minus-one",
             _pushed(lambda alpha_bar, scale: (scale - 1) * _sigma(alpha_bar)),
             "You pushed with scale − 1. Some papers count so, from the conditional model. Here ε knows "
@@ -425,6 +431,10 @@ def _of_the_guess_at_level(
 
 def _at_the_mean(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
     return class_gradient(lambda z: classifier(z, level), level.alpha.to(x.dtype) * x0, y)
+
+
+def _before(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, path(level.t - 1)), x, y)
 
 
 def _brightened(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
@@ -554,6 +564,13 @@ GUIDED = Exercise(
             "classifier takes x for a clean picture. Tell it the level of x.",
         ),
         Misconception(
+            "one-time-too-early",
+            _guided_by(_before),
+            "You asked the classifier at t − 1, where the step leads. (The ancestral form of guidance takes "
+            "the slope at the mean of the step, and there that is right.) Here x is at t, and so is the "
+            "classifier.",
+        ),
+        Misconception(
             "stale-guess",
             _guided_by(_at_level, stale=True),
             "The classifier is asked at the right level now, and ε is right. But x̂₀ is still the one of "
@@ -680,6 +697,24 @@ SHARPENED = Exercise(
             lambda log_joint, y, scale: log_joint[:, y] + scale * log_joint.log_softmax(1)[:, y],
             "You began with p(x, y), which holds p(y|x) once already, so your power is scale + 1. Begin with "
             "p(x).",
+        ),
+        Misconception(
+            "scale-forgotten",
+            lambda log_joint, y, scale: log_joint[:, y],
+            "That is p(x)·p(y|x), scale 1, whatever the scale is. The logarithm of a power is a factor in "
+            "front: scale·log p(y|x).",
+        ),
+        Misconception(
+            "pushed-away",
+            lambda log_joint, y, scale: _log_p(log_joint) - scale * log_joint.log_softmax(1)[:, y],
+            "You divided by p(y|x)^scale, so that places are likelier the less they look like class y. The "
+            "logarithm of a product is a sum.",
+        ),
+        Misconception(
+            "normalised",
+            lambda log_joint, y, scale: sharpened(log_joint, y, scale).log_softmax(0),
+            "You brought the sum over all places to 1. That is right for a density on this grid, but it "
+            "adds a constant that depends on the grid; asked for is the logarithm as it is, not normalised.",
         ),
         Misconception(
             "exponential-returned",
@@ -872,6 +907,12 @@ NOISY_LOSS = Exercise(
             _classifier_loss(loss=lambda logits, y: F.cross_entropy(logits.softmax(1), y, reduction="none")),
             "You gave cross_entropy probabilities, and it takes a softmax of its own: with both, the loss "
             "cannot get near 0 however sure the classifier is. It wants the logits.",
+        ),
+        Misconception(
+            "no-softmax",
+            _classifier_loss(loss=lambda logits, y: F.nll_loss(logits, y, reduction="none")),
+            "nll_loss takes log-probabilities, and you gave it logits: the loss can be made as low as you "
+            "like by making all logits large. cross_entropy takes the logits as they are.",
         ),
         Misconception(
             "mean-over-the-batch",
