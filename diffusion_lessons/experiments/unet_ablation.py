@@ -120,10 +120,16 @@ def fit(network: nn.Module, dataset: Dataset, path: Path, steps: int = STEPS, se
 
 
 @torch.no_grad()
-def losses(network: nn.Module, dataset: Dataset, path: Path, times: tuple[int, ...] = TIMES) -> Tensor:
-    """The loss on each picture at each time, with the same noise for every network: (len(times), N)."""
+def losses(
+    network: nn.Module, dataset: Dataset, path: Path, times: tuple[int, ...] = TIMES, most: int | None = None
+) -> Tensor:
+    """The loss on each picture at each time, with the same noise for every network: (len(times), N).
+
+    Args:
+        most: of the first so many pictures; None is all of them.
+    """
     device = next(network.parameters()).device
-    images, labels = to_float(dataset.images).to(device), dataset.labels.to(device)
+    images, labels = to_float(dataset.images[:most]).to(device), dataset.labels[:most].to(device)
     rows = []
     for t in times:
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(t)).to(device)
