@@ -12,7 +12,6 @@ from diffusion_lessons.generate import generate, labels_for
 from diffusion_lessons.metrics import evaluate
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
-ANCESTRAL = (250,)  # more steps, for the sampler that needs them
 STUDENTS = {1: "1-step", 2: "2-steps", 4: "4-steps"}  # steps -> end of the student's name
 GUIDANCE = 2.0  # of the teacher
 
@@ -20,7 +19,7 @@ GUIDANCE = 2.0  # of the teacher
 def settings(options: Row) -> list[Row]:
     students = [{"sampler": "distilled", "steps": steps} for steps in STUDENTS]
     samplers = [{"sampler": name, "steps": n} for n in STEPS for name in ("ddpm", "ddim", "dpmpp-2m")]
-    return students + samplers + [{"sampler": "ddpm", "steps": steps} for steps in ANCESTRAL]
+    return students + samplers
 
 
 def prepare(options: Row) -> Any:
