@@ -401,7 +401,7 @@ def noisy_loss(classifier, x0, noise, t, y, alphas_cumprod):
 # %%
 from diffusion_lessons.networks import Classifier, ClassifierConfig
 
-count = budget.samples(600, at_least=100)
+count = budget.samples(500, at_least=100)
 digits = torch.arange(count) % 10
 album = sample(
     Clip(digit_denoiser), torch.randn(count, 1, 32, 32, generator=generator), path.levels(10), digits
@@ -418,7 +418,7 @@ def is_bold(x):
 boldness = Classifier(ClassifierConfig(32, num_classes=2, patch=4, channel_mults=(1, 2), time=True))
 optimizer = torch.optim.AdamW(boldness.parameters(), lr=2e-3)
 bold, alphas_cumprod = is_bold(album), path.alphas_cumprod.float()
-for _ in range(budget.steps(300)):
+for _ in range(budget.steps(250)):
     index = torch.randint(count, (64,), generator=generator)
     t = torch.randint(1, 1001, (64,), generator=generator)
     noise = torch.randn(64, 1, 32, 32, generator=generator)
@@ -443,7 +443,7 @@ own, begin = torch.arange(m) % 10, torch.randn(m, 1, 32, 32, generator=generator
 shown = {}
 for name, label, scale in (("fine", 0, 5), ("as it comes", 0, 0), ("bold", 1, 5)):
     steered = steer(lambda x, level: digit_denoiser(x, level, own), boldness_reader, scale)
-    x = sample(Clip(steered), begin, levels, torch.full((m,), label))
+    x = sample(Clip(steered), begin, path.levels(15), torch.full((m,), label))
     shown[name] = x[:10]
     share = int(is_bold(x).sum())
     low, high = wilson_interval(share, m)
@@ -467,7 +467,7 @@ shelf = zoo.load("mnist-classifier")  # is told no time
 guides = {"off the shelf": lambda x, level: shelf(x), "all levels": reader}
 pictures = {}
 for name, guide in guides.items():
-    x = sample(Clip(steer(unlabelled, guide, 4)), begin, levels, own)
+    x = sample(Clip(steer(unlabelled, guide, 4)), begin, path.levels(15), own)
     pictures[name] = x[:10]
     for judge, logits in (("off the shelf", shelf(x)), ("all levels", reader(x, path(1)))):
         hits = int((logits.argmax(1) == own).sum())
@@ -530,7 +530,7 @@ figure(
 # are {{built-in 20}}. `diffusion-lessons experiment guidance-scales` runs it again.
 
 # %%
-few, here = torch.arange(budget.samples(100, at_least=20)) % 10, {}
+few, here = torch.arange(budget.samples(80, at_least=20)) % 10, {}
 pairs = torch.combinations(torch.arange(len(few) // 10))
 noise = torch.randn(len(few), 1, 32, 32, generator=generator)
 for scale in (0, 1, 4, 10):
@@ -611,11 +611,11 @@ figure(
 # %%
 from diffusion_lessons.course import Points, scrub
 
-scales = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 10, 15, 20]
+scales = [0, 0.5, 1, 2, 3, 4, 6, 8, 12, 20]
 ten, noise = torch.arange(10), torch.randn(10, 1, 32, 32, generator=generator)
 frames, points = [], []
 for scale in scales:
-    x = sample(Clip(steer(unlabelled, reader, scale)), noise, levels, ten)
+    x = sample(Clip(steer(unlabelled, reader, scale)), noise, path.levels(20), ten)
     frames.append(x.view(2, 5, 32, 32).permute(0, 2, 1, 3).reshape(1, 64, 160))
     points.append(sample(steer(clusters, clusters.log_joint, scale), cloud[:500], path.levels(50), y[:500]))
 scrub(
