@@ -1,7 +1,6 @@
 """Two explorers that lessons share: noise schedules on real pictures, and guidance by the scale."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from diffusion_lessons.course.widgets.captions import describe
 from diffusion_lessons.course.widgets.controls import Live, live
 from diffusion_lessons.course.widgets.figures import COLOURS, house_style
 from diffusion_lessons.course.widgets.scrubber import Scrubber, scrub
-from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
+from diffusion_lessons.denoiser import Condition, NetworkDenoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance
 from diffusion_lessons.paths import Level, Path, add_noise
 from diffusion_lessons.samplers import trajectory
@@ -53,7 +52,7 @@ def explore_schedules(
 
 
 def explore_guidance(
-    guided: NetworkDenoiser | Mapping[str, Callable[[float], Denoiser]],
+    denoiser: NetworkDenoiser,
     noise: Tensor,
     levels: list[Level],
     condition: Condition,
@@ -62,33 +61,23 @@ def explore_guidance(
     """Sample from the same noise at several guidance scales; the scrubber keeps its frame.
 
     Args:
-        guided: a conditional denoiser with a null condition, for classifier-free guidance; or ways to
-            guide by name, each a function scale -> denoiser: then there is a control for the way, too.
-        noise: (B, C, H, W) at levels[0]; four samples are plenty, and eight are shown at most.
-        levels: from `path.levels(n)`; ten steps of the bundled MNIST model take four samples half a second.
+        denoiser: conditional, with a null condition.
+        noise: (B, C, H, W) at levels[0]; four samples are plenty, and all are shown up to eight.
+        levels: from `path.levels(n)`.
         condition: labels (B,) or a dict, as for the denoiser.
         scales: guidance scales; 1 is the plain conditional model.
     """
 
-    def draw(way: Callable[[float], Denoiser], scale: float, name: str = "") -> Scrubber:
+    def draw(scale: float) -> Scrubber:
+        guided = ClassifierFreeGuidance(denoiser, scale)
         return scrub(
-            trajectory(way(scale), noise, levels, condition),
-            alt=f"From noise to {len(noise)} samples at guidance scale {scale:g}{name}.",
+            trajectory(guided, noise, levels, condition),
+            alt=f"From noise to {len(noise)} samples at guidance scale {scale:g}.",
             samples=min(len(noise), 8),
             start=-1,
         )
 
-    start = {"scale": 1.0} if 1.0 in scales else None
-    if not isinstance(guided, Mapping):
-        return live(partial(draw, partial(ClassifierFreeGuidance, guided)), start=start, scale=list(scales))
-    ways = dict(guided)
-    if not ways:
-        raise ValueError("expected at least one way to guide, got none")
-
-    def draw_named(way: str, scale: float) -> Scrubber:
-        return draw(ways[way], scale, f", {way}")
-
-    return live(draw_named, start=start, way=list(ways), scale=list(scales))
+    return live(draw, start={"scale": 1.0} if 1.0 in scales else None, scale=list(scales))
 
 
 def _schedule_figure(
