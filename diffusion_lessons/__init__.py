@@ -9,7 +9,7 @@ from diffusion_lessons.guidance import ClassifierFreeGuidance, ClassifierGuidanc
 from diffusion_lessons.losses import diffusion_loss, vlb_terms
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level, StraightPath, add_noise, posterior, renoise
-from diffusion_lessons.samplers import ddim_step, ddpm_step, dpmpp_2m, heun, invert, sample, trajectory
+from diffusion_lessons.samplers import ddim_step, ddpm_step, dpmpp_2m, heun, invert, sample, slerp, trajectory
 from diffusion_lessons.schedules import (
     cosine_betas,
     linear_betas,
@@ -53,6 +53,7 @@ __all__ = [
     "sample",
     "scaled_linear_betas",
     "sigmoid_betas",
+    "slerp",
     "trajectory",
     "vlb_terms",
 ]

@@ -42,7 +42,7 @@ class Checkpoint:
         classes: names of the labels it knows, in order; empty for a model without labels.
         shape: (C, H, W) of a picture.
         recipe: how it was trained, as plain values.
-        info: what else is worth knowing: steps, seconds, versions.
+        info: what else is worth knowing: steps, seconds, versions, and "sampling" of a distilled model.
     """
 
     network: nn.Module
@@ -56,6 +56,12 @@ class Checkpoint:
     def denoiser(self) -> NetworkDenoiser:
         """The denoiser that samplers ask."""
         return NetworkDenoiser(self.network, self.path, self.target)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The steps and the guidance to sample with unless told otherwise; a distilled model has its own."""
+        usual = {"steps": 25, "guidance": 2.0 if self.classes else 1.0}
+        return usual | dict(self.info.get("sampling", {}))
 
 
 def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> None:

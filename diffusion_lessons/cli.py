@@ -73,8 +73,10 @@ def train(
 def sample(
     checkpoint: Annotated[Positional[str], arg(help="a file, the folder of a training run, or a zoo name")],
     sampler: Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")] = "ddim",
-    steps: Annotated[int, arg(help="steps from noise to picture")] = 25,
-    guidance: Annotated[float | None, arg(help="1 is plain conditional; 2 if left out")] = None,
+    steps: Annotated[int | None, arg(help="25, or what a model was distilled for, if left out")] = None,
+    guidance: Annotated[
+        float | None, arg(help="1 is plain conditional; 2, or 1 if distilled, if left out")
+    ] = None,
     label: Annotated[str | None, arg(help="class number or name; all in turn if left out")] = None,
     n: Annotated[int, arg(help="number of pictures")] = 64,
     spacing: Annotated[str, arg(help="trailing, leading or linspace")] = "trailing",
@@ -96,8 +98,7 @@ def sample(
     model = open_model(checkpoint)
     labels = labels_for(model, n, label)
     writable(out.parent)
-    how: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    how |= {"spacing": spacing, "precision": precision}
+    how = _settings(model, sampler, steps, guidance) | {"spacing": spacing, "precision": precision}
     started = time.perf_counter()
     if out.suffix == ".gif":
         save_trajectory(model, labels, n, out, seed=seed, device=device, **how)
@@ -109,12 +110,20 @@ def sample(
     report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
 
 
+def _settings(model: Checkpoint, sampler: str, steps: int | None, guidance: float | None) -> dict[str, Any]:
+    """What a model is sampled with: what was asked for, and its own where nothing was."""
+    asked = {"steps": steps, "guidance": guidance}
+    return {"sampler": sampler, **model.sampling} | {k: v for k, v in asked.items() if v is not None}
+
+
 def evaluate(
     checkpoint: Annotated[Positional[str], arg(help="a file, the folder of a training run, or a zoo name")],
     n: Annotated[int, arg(help="number of samples to measure on")] = 1000,
     sampler: Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")] = "ddim",
-    steps: Annotated[int, arg(help="steps from noise to picture")] = 25,
-    guidance: Annotated[float | None, arg(help="1 is plain conditional; 2 if left out")] = None,
+    steps: Annotated[int | None, arg(help="25, or what a model was distilled for, if left out")] = None,
+    guidance: Annotated[
+        float | None, arg(help="1 is plain conditional; 2, or 1 if distilled, if left out")
+    ] = None,
     spacing: Annotated[str, arg(help="trailing, leading or linspace")] = "trailing",
     precision: Annotated[str, arg(help="auto (bf16 where the hardware has it) or float32")] = "auto",
     seed: int = 0,
@@ -127,8 +136,7 @@ def evaluate(
 
     model = open_model(checkpoint)
     labels = labels_for(model, n)
-    how: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    how |= {"spacing": spacing, "precision": precision}
+    how = _settings(model, sampler, steps, guidance) | {"spacing": spacing, "precision": precision}
     pictures = generate(model, labels, seed=seed, n=n, device=device, progress=True, **how)
     result = measure(pictures, labels, model.recipe["data"])
     rows = "\n".join(

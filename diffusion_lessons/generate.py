@@ -1,5 +1,6 @@
 """From a checkpoint and labels to pictures: guidance, sampler and batches put together once."""
 
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from diffusion_lessons.errors import unknown
 from diffusion_lessons.files import whole
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.machine import choose_device, keep_freed_memory
+from diffusion_lessons.paths import Level
 from diffusion_lessons.pictures import grid, save_gif, save_png
 from diffusion_lessons.precision import Autocast
 from diffusion_lessons.samplers import SAMPLERS, Point, Step
@@ -53,7 +55,7 @@ def walk(
     labels: Tensor | None,
     noise: Tensor,
     sampler: str = "ddim",
-    steps: int = 25,
+    steps: int | None = None,
     guidance: float | None = None,
     spacing: str = "trailing",
     clip: bool = True,
@@ -67,8 +69,9 @@ def walk(
         labels: (N,) on the device of the noise, or None.
         noise: (N, C, H, W), N(0, I), on the device of the checkpoint's network.
         sampler: a name of `SAMPLERS`.
-        steps: number of steps, at most the path's T.
-        guidance: scale, 1 is the plain conditional model; None is 2 with labels and 1 without.
+        steps: number of steps, at most the path's T; None is 25, or what the model was distilled for.
+        guidance: scale, 1 is the plain conditional model; None is 2 with labels and 1 without, or what the
+            model was distilled for.
         spacing: of the levels.
         clip: keep each estimate of the picture in [−1, 1].
         precision: "auto" is bf16 where the hardware really has it; or "float32".
@@ -81,7 +84,8 @@ def walk(
         raise unknown("sampler", sampler, SAMPLERS)
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    scale = (1.0 if labels is None else 2.0) if guidance is None else guidance
+    usual = checkpoint.sampling
+    scale = (1.0 if labels is None else usual["guidance"]) if guidance is None else guidance
     if labels is None and scale != 1:
         raise ValueError(f"guidance {scale} needs a model with labels: this one has none, use guidance 1")
     network = checkpoint.denoiser()
@@ -93,8 +97,25 @@ def walk(
         if sampler != "ddim":
             raise ValueError(f"a step of one's own goes with the sampler 'ddim', not {sampler!r}")
         options["step"] = step
-    levels = checkpoint.path.levels(steps, spacing)
+    levels = checkpoint.path.levels(usual["steps"] if steps is None else steps, spacing)
+    if "sampling" in checkpoint.info:
+        _warn_of_other_settings(checkpoint, levels, scale)
     return SAMPLERS[sampler](denoiser, noise, levels, labels, **options)
+
+
+def _warn_of_other_settings(checkpoint: Checkpoint, levels: list[Level], guidance: float) -> None:
+    """A distilled model knows the times of its own few steps, and needs no guidance."""
+    usual = checkpoint.sampling
+    known = {float(level.t) for level in checkpoint.path.levels(usual["steps"])}
+    odd = [f"{float(level.t):g}" for level in levels if float(level.t) not in known]
+    if odd or guidance != usual["guidance"]:
+        what = f"t = {odd[0]}" if odd else f"guidance {guidance:g}"
+        warnings.warn(
+            f"this model was distilled for {usual['steps']} steps at guidance {usual['guidance']:g} and "
+            f"knows nothing of {what}: leave out steps, guidance and spacing",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def generate(

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
-from diffusion_lessons.paths import Level, cast
+from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser, network_time
+from diffusion_lessons.paths import Level, Path, cast
 from diffusion_lessons.targets import Estimate
 
 Scale = float | Callable[[Level], float]
@@ -23,6 +23,22 @@ class Guidance(Protocol):
     def with_plain(self, x: Tensor, level: Level, condition: Condition) -> tuple[Estimate, Estimate]: ...
 
 
+def guidance_interval(scale: float, low: float, high: float) -> Callable[[Level], float]:
+    """A scale for `ClassifierFreeGuidance`: `scale` where low < σ/α ≤ high, and 1 elsewhere.
+
+    Outside the interval one pass of the network is enough (Kynkäänniemi et al. 2024, section 3; they
+    write σ for σ/α). Levels are of the whole batch.
+
+    Args:
+        scale: ≥ 0.
+        low, high: bounds of the noise level σ/α; 0 and infinity guide everywhere.
+    """
+    _checked_scale(scale)
+    if not 0 <= low < high:
+        raise ValueError(f"the interval of σ/α is empty or below 0: low = {low}, high = {high}")
+    return lambda level: scale if low < float(level.sigma / level.alpha) <= high else 1.0
+
+
 class ClassifierFreeGuidance:
     """Move from the unconditional estimate past the conditional one (Ho and Salimans 2022, eq. 6).
 
@@ -31,7 +47,7 @@ class ClassifierFreeGuidance:
 
     Args:
         denoiser: trained with and without its condition.
-        scale: ≥ 0, or a function of the level (1 outside a guidance interval, say).
+        scale: ≥ 0, or a function of the level, such as a `guidance_interval`.
         negative: condition to move away from, in place of the null condition. Entries of a dict
             condition that it leaves out, such as inpainting channels, are kept from the condition.
     """
@@ -106,14 +122,45 @@ class ClassifierGuidance:
             raise ValueError(
                 "classifier guidance needs gradients, which inference_mode rules out: use no_grad instead"
             )
-        with torch.enable_grad():
-            point = x.detach().requires_grad_()
-            log_p = self.classifier(point, level).log_softmax(-1)
-            (gradient,) = torch.autograd.grad(log_p.gather(-1, labels[:, None]).sum(), point)
+        gradient = class_gradient(lambda point: self.classifier(point, level), x, labels)
         strength = self.scale * level.sigma * (level.alpha > 0)
         ratio = level.sigma / torch.where(level.alpha > 0, level.alpha, 1.0)
         x0 = plain.x0 + cast(strength * ratio, x) * gradient
         return Estimate(x0, plain.eps - cast(strength, x) * gradient), plain
+
+
+def class_gradient(classifier: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
+    """∇ log p(y | x) at x, with gradients switched on whatever the caller does with them.
+
+    Args:
+        classifier: x -> logits (B, classes), each row of its own sample alone.
+        x: (B, ...); nothing flows back into it.
+        labels: (B,) the wanted classes.
+
+    Returns:
+        (B, ...), the gradient of each sample's own log-probability.
+    """
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        log_p = classifier(point).log_softmax(-1).gather(-1, labels[:, None])  # (B, 1)
+        (gradient,) = torch.autograd.grad(log_p.sum(), point)
+    return gradient
+
+
+class NetworkClassifier:
+    """The classifier of noisy samples that asks a network: (x, level) -> logits, as `NetworkDenoiser` does.
+
+    Args:
+        network: called as network(x, time) -> logits (B, classes), time (B,).
+        path: tells the network's time from t.
+    """
+
+    def __init__(self, network: nn.Module, path: Path) -> None:
+        self.network = network
+        self.path = path
+
+    def __call__(self, x: Tensor, level: Level) -> Tensor:
+        return self.network(x, network_time(self.path, level, x))
 
 
 class Rescale:

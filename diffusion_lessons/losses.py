@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_lessons.denoiser import Condition, Denoiser, network_time
@@ -96,6 +97,25 @@ def diffusion_loss(
             f"{level.t[~factor.isfinite()][0].item():g}: sample times above 0; use 'v' at zero terminal SNR"
         )
     return factor.to(error.dtype).to(error.device, non_blocking=True) * error
+
+
+def classifier_loss(
+    classifier: nn.Module, path: Path, x0: Tensor, noise: Tensor, t: Tensor, labels: Tensor
+) -> Tensor:
+    """Cross-entropy of a classifier on noisy samples, one time each (Dhariwal and Nichol 2021, section 4).
+
+    Args:
+        classifier: called as classifier(x, time) -> logits (B, classes).
+        x0, noise: (B, ...), same shape.
+        t: (B,) times above 0, as from `path.sample_times(B)`.
+        labels: (B,) the classes of x0.
+
+    Returns:
+        (B,) losses, in nats.
+    """
+    level = path(t)
+    logits = classifier(add_noise(x0, noise, level), network_time(path, level, x0))
+    return F.cross_entropy(logits.float(), labels, reduction="none")
 
 
 # The variational bound, term by term ----------------------------------------------------------------

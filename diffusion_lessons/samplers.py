@@ -227,6 +227,33 @@ def invert(denoiser: Denoiser, x0: Tensor, levels: list[Level], condition: Condi
     return sample(never_at_zero, x0, rising, condition)
 
 
+def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
+    """Along the arc from noise a to noise b (Shoemake 1985; Song et al. 2021, appendix D.5).
+
+    a·sin((1 − w)Ω)/sin Ω + b·sin(wΩ)/sin Ω, Ω being the angle between the two as vectors: the result is
+    as long as they are, so it is N(0, I) where they are. A straight line is shorter in the middle.
+
+    Args:
+        a, b: (B, ...), same shape; one angle for each sample.
+        weight: 0 gives a, 1 gives b; a number, or (B,).
+
+    Raises:
+        ValueError: opposite directions, between which there is no one arc.
+    """
+    same_shape("a and b", a, b)
+    one, other = a.flatten(1), b.flatten(1)
+    cosine = torch.nn.functional.cosine_similarity(one, other, eps=1e-30).clamp(-1, 1)  # (B,)
+    if bool((cosine < -1 + 1e-6).any()):
+        raise ValueError("a and b point in opposite directions: many arcs lead from one to the other")
+    weight = torch.as_tensor(weight, dtype=a.dtype, device=a.device).expand(len(a))
+    angle = cosine.acos()
+    straight = angle < 1e-3  # the arc is a line there, and 0/0 as a formula
+    angle = torch.where(straight, 1.0, angle)
+    of_a = torch.where(straight, 1 - weight, ((1 - weight) * angle).sin() / angle.sin())
+    of_b = torch.where(straight, weight, (weight * angle).sin() / angle.sin())
+    return cast(of_a, a) * a + cast(of_b, b) * b
+
+
 SAMPLERS: dict[str, Callable[..., Iterator[Point]]] = {
     "ddim": trajectory,
     "ddpm": partial(trajectory, step=ddpm_step),

@@ -19,6 +19,7 @@ from torch import Tensor
 from diffusion_lessons.batches import Batch, Batches, seed_of
 from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint
 from diffusion_lessons.data.dataset import Dataset
+from diffusion_lessons.distillation import Distillation
 from diffusion_lessons.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.machine import keep_freed_memory, versions
@@ -56,6 +57,7 @@ def train(
     resume: bool = False,
     device: torch.device | str | None = None,
     progress: bool = True,
+    distillation: Distillation | None = None,
 ) -> dict[str, Any]:
     """Train a model by a recipe.
 
@@ -65,6 +67,7 @@ def train(
         resume: go on with the run in `out`, which must have the same recipe and data.
         device: None is a GPU where there is one.
         progress: show a bar with the time left.
+        distillation: learn from a teacher of the same shape, path and target, instead of from the pictures.
 
     Returns:
         What metrics.json holds: steps, images_per_second, loss, seconds, seed, device, versions, curve …
@@ -81,7 +84,7 @@ def train(
     saved = read_state(folder, recipe, dataset) if resume else None
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout layers draw from the global generator
-        trainer = Trainer(recipe, dataset, folder, processes, saved)
+        trainer = Trainer(recipe, dataset, folder, processes, saved, distillation)
         with trainer.mode.matmuls(), catch_interrupts() as interrupt:
             trainer.run(interrupt, progress and processes.rank == 0)
     return trainer.metrics()
@@ -101,6 +104,7 @@ class Trainer:
         folder: Path,
         processes: Processes,
         saved: tuple[dict[str, Tensor], dict[str, Any]] | None,
+        distillation: Distillation | None = None,
     ) -> None:
         self.recipe, self.dataset, self.folder, self.processes = recipe, dataset, folder, processes
         self.data, device = fingerprint(dataset), processes.device
@@ -111,9 +115,13 @@ class Trainer:
         ).shared(processes.rank, processes.world)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network = recipe.build_network(dataset).to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        self.distillation = distillation
+        if distillation is not None:
+            distillation.teacher.network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+            network.load_state_dict(distillation.teacher.network.state_dict())
 
         modes = candidates(recipe.precision, recipe.compile, device, recipe.is_long)
-        sample = self.batches(0, most=None if modes[0].compile else CHECK_BATCH)
+        sample = self.batch(0, most=None if modes[0].compile else CHECK_BATCH)
         self.mode, compiled, self.checks = choose(network, lambda n: self.loss(n, sample), modes)
         for check in self.checks:
             if not check.holds and processes.rank == 0:
@@ -132,6 +140,11 @@ class Trainer:
         self.skipped = 0  # steps in a row without a finite gradient
         self.saved = self.state.step
         self.resumed_at = self.state.step, self.state.seconds
+
+    def batch(self, step: int, most: int | None = None) -> Batch:
+        """What a step learns from."""
+        batch = self.batches(step, most)
+        return batch if self.distillation is None else self.distillation(batch)
 
     def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
         """The mean loss of a batch, 0-d."""
@@ -176,7 +189,7 @@ class Trainer:
             torch.manual_seed(seed_of(recipe.seed, "dropout", state.step, self.processes.rank))
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate(state.step, done)
-        loss = self.loss(self.forward, self.batches(state.step))
+        loss = self.loss(self.forward, self.batch(state.step))
         state.scaler.scale(loss).backward()
         state.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.grad_clip)
@@ -221,6 +234,8 @@ class Trainer:
         averaged = copy.deepcopy(self.state.network).eval()
         self.state.ema.copy_to(averaged)
         info = {"steps": self.state.step, "seconds": round(self.state.seconds, 3), "versions": versions()}
+        if self.distillation is not None:
+            info["sampling"] = self.distillation.sampling
         classes, shape = self.dataset.classes, self.dataset.shape
         return Checkpoint(averaged, self.path, self.target, classes, shape, self.recipe.to_json(), info)
 

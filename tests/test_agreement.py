@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from diffusers import ClassifierFreeGuidance as Guider
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
@@ -18,16 +19,19 @@ from diffusers import (
     HeunDiscreteScheduler,
 )
 from diffusers.training_utils import compute_snr
+from diffusers.utils import logging
 from torch import Tensor, nn
 
 from diffusion_lessons import (
     EPSILON,
     FLOW,
     X0,
+    ClassifierFreeGuidance,
     Clip,
     DiscreteVP,
     Level,
     NetworkDenoiser,
+    Rescale,
     StraightPath,
     V,
     add_noise,
@@ -314,3 +318,39 @@ def test_flow_matching_euler(n) -> None:
         x = scheduler.step(network(x, t.expand(len(x))), t, x).prev_sample
     visited = [path(sigma.double()) for sigma in scheduler.sigmas]
     assert relative(sample(NetworkDenoiser(network, path, FLOW), NOISE, visited), x) < 5e-7
+
+
+# Guidance --------------------------------------------------------------------------------------------
+
+
+class Labelled(Smooth):
+    """The same, moved a little by the label; 3 means none."""
+
+    def forward(self, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        return super().forward(x, time) + 0.2 * torch.sin(condition.float()).view(-1, 1, 1, 1) * x
+
+    def null_condition(self, batch: int) -> Tensor:
+        return torch.full((batch,), 3)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0, 7.5])
+@pytest.mark.parametrize("rescale", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("level", [PATH(20), PATH(600)])
+def test_classifier_free_guidance_in_both_ways_of_counting(scale, rescale, level) -> None:
+    """One unit in the last place. Given x₀, theirs does what ours does; rescaling ε is another thing."""
+    logging.set_verbosity_error()  # their guiders announce that they may change
+    denoiser, labels = NetworkDenoiser(Labelled(PATH, EPSILON), PATH, EPSILON), torch.tensor([0, 2])
+    plain, none = (denoiser(NOISE, level, each) for each in (labels, torch.tensor([3, 3])))
+    guidance = ClassifierFreeGuidance(denoiser, scale)
+    ours = Rescale(guidance, rescale)(NOISE, level, labels)
+    for options in (
+        {"guidance_scale": scale},
+        {"guidance_scale": scale - 1, "use_original_formulation": True},
+    ):
+        guider = Guider(guidance_rescale=rescale, **options)
+        assert relative(ours.x0, guider.forward(plain.x0, none.x0).pred) < 2e-6
+        theirs_on_eps = guider.forward(plain.eps, none.eps).pred
+        if rescale == 0:
+            assert relative(guidance(NOISE, level, labels).eps, theirs_on_eps) < 2e-6
+        elif scale > 1:
+            assert relative(ours.eps, theirs_on_eps) > 1e-3

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,21 @@ def test_train_then_sample_then_evaluate(tmp_path: Path, capsys: pytest.CaptureF
     assert measured["n"] == 100
     for name in ("frechet", "kernel", "precision", "recall", "accuracy"):
         assert measured[name]["uncertainty"] >= 0
+
+
+def test_a_distilled_model_brings_its_own_steps_and_guidance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, to = tmp_path / "student.safetensors", ("--out", tmp_path / "x.png", "--device", "cpu")
+    save_checkpoint(file, replace(tiny(), info={"sampling": {"steps": 2, "guidance": 1.0}}))
+    run("sample", file, "--n", 3, *to, "--json")
+    said = last_json(capsys)
+    assert (said["steps"], said["guidance"]) == (2, 1)
+    run("sample", file, "--n", 3, "--steps", 4, *to, "--json")
+    out, err = capsys.readouterr()
+    assert json.loads(out.strip().splitlines()[-1])["steps"] == 4
+    assert "warning: this model was distilled for 2 steps" in err
+    assert "Traceback" not in err
 
 
 def test_the_same_seed_gives_the_same_picture(checkpoint: Path, tmp_path: Path) -> None:

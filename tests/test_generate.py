@@ -1,5 +1,7 @@
 """From a checkpoint and labels to pictures."""
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,17 @@ def test_walk_yields_the_levels_from_noise_to_data() -> None:
         float(level.t) for level, _, _ in walk(model, torch.tensor([0]), torch.zeros(1, 1, 8, 8), steps=4)
     ]
     assert times == [100, 75, 50, 25, 0]
+
+
+def test_a_distilled_model_is_sampled_as_it_was_distilled_unless_told_otherwise() -> None:
+    plain, labels = tiny(), torch.tensor([0, 1, 2])
+    model = replace(plain, info={"sampling": {"steps": 2, "guidance": 1.0}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = generate(model, labels, device="cpu")
+        generate(model, labels, steps=1, device="cpu")  # t = T is a time that it knows
+    assert torch.equal(ours, generate(plain, labels, steps=2, guidance=1.0, device="cpu"))
+    assert not torch.equal(ours, generate(plain, labels, device="cpu"))
+    for odd, words in (({"steps": 3}, "t = 67"), ({"guidance": 2.0}, "guidance 2")):
+        with pytest.warns(RuntimeWarning, match=f"distilled for 2 steps at guidance 1.*nothing of {words}"):
+            generate(model, labels, device="cpu", **odd)

@@ -20,6 +20,7 @@ from diffusion_lessons import (
     sample,
     trajectory,
 )
+from diffusion_lessons.guidance import NetworkClassifier, guidance_interval
 from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 PATH = PATHS["cosine"]
@@ -167,6 +168,33 @@ def test_a_scale_can_be_a_function_of_the_level() -> None:
         ClassifierFreeGuidance(denoiser, lambda level: -1.0)(X, PATH(400), LABELS)
 
 
+def test_a_guidance_interval_is_in_the_noise_to_signal_ratio() -> None:
+    """Not in t, σ or the SNR: 1 outside, which costs one pass, also at α = 0."""
+    denoiser, network = networked(ZERO_TERMINAL)
+    guided = ClassifierFreeGuidance(denoiser, guidance_interval(3.0, 0.3, 2.0))
+    for t in (1, 100, 400, 700, 900, 1000):
+        level = ZERO_TERMINAL(t)
+        inside = 0.3 < float(level.sigma / level.alpha) <= 2.0
+        close(
+            guided(X, level, LABELS),
+            ClassifierFreeGuidance(networked(ZERO_TERMINAL)[0], 3.0 if inside else 1.0)(X, level, LABELS),
+            0,
+        )
+        assert len(network.calls[-1]) == (8 if inside else 4)
+    assert {len(call) for call in network.calls} == {4, 8}
+    level = Level(*(torch.tensor(value, dtype=torch.float64) for value in (500.0, 0.5, 1.0)))
+    assert guidance_interval(3, 0.5, 2)(level) == 3  # the upper bound belongs to it, the lower does not
+    assert guidance_interval(3, 2, 4)(level) == 1
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 1.0), (2.0, 1.0), (-0.1, 1.0), (math.nan, 1.0), (0.1, math.nan)])
+def test_an_empty_guidance_interval_is_refused(bounds) -> None:
+    with pytest.raises(ValueError, match=r"interval of σ/α is empty or below 0"):
+        guidance_interval(2, *bounds)
+    with pytest.raises(ValueError, match="guidance scale is a number ≥ 0"):
+        guidance_interval(-1, 0.1, 1)
+
+
 @pytest.mark.parametrize("scale", [-0.1, -3, math.inf, math.nan])
 def test_bad_scales_are_refused(scale) -> None:
     denoiser, _ = networked()
@@ -253,6 +281,21 @@ def test_the_classifier_sees_x_and_the_level_and_the_denoiser_the_condition() ->
     assert seen[0][1] is level
     assert torch.equal(network.calls[0], LABELS)
     keeps_the_invariant(estimate, X, level)
+
+
+@pytest.mark.parametrize("t", [1.0, 400.0, torch.tensor([1.0, 400.0, 990.0, 2.0])])
+def test_a_network_as_a_classifier_is_told_its_own_time(t) -> None:
+    def network(x: Tensor, time: Tensor) -> Tensor:
+        assert time.shape == (4,)
+        return MIXTURE.log_joint(x, PATH(time + 1))
+
+    classifier = NetworkClassifier(network, PATH)  # type: ignore[arg-type]
+    level = PATH(t)
+    torch.testing.assert_close(classifier(X, level), MIXTURE.log_joint(X, level))
+    guided = ClassifierGuidance(unconditional, classifier, 1)
+    close(guided(X, level, LABELS), MIXTURE(X, level, LABELS))
+    with pytest.raises(ValueError, match="t = 0"):
+        classifier(X, PATH(0.0))
 
 
 def test_classifier_scale_0_is_the_plain_denoiser_and_never_asks() -> None:

@@ -26,6 +26,7 @@ from diffusion_lessons import (
 )
 from diffusion_lessons.losses import (
     _log_bin_probability,
+    classifier_loss,
     min_snr,
     p2,
     simple,
@@ -187,6 +188,27 @@ def test_gradients_reach_the_network_and_not_the_data() -> None:
     ).sum().backward()
     assert float(linear.weight.grad.abs().sum()) > 0
     assert x0.grad is None
+
+
+def test_the_classifier_loss_of_the_exact_posterior_is_the_conditional_entropy() -> None:
+    """Each sample at its own time, told as the network's; no classifier of noisy points can do better."""
+    mixture = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.3]], dtype=torch.float64), [0.3, 0.5])
+    x0, labels = mixture.sample(20_000, seeded(1))
+    noise, t = randn(20_000, 2), PATH.sample_times(20_000, seeded(2))
+    seen = []
+
+    def exact(x: Tensor, time: Tensor) -> Tensor:
+        seen.append(time)
+        return mixture.log_joint(x, PATH(time + 1))
+
+    loss = classifier_loss(exact, PATH, x0, noise, t, labels)  # type: ignore[arg-type]
+    torch.testing.assert_close(seen[0], t - 1)
+    posterior = mixture.posterior(add_noise(x0, noise, PATH(t)), PATH(t))
+    entropy = -torch.xlogy(posterior, posterior).sum(1)
+    assert loss.shape == (20_000,)
+    assert float((loss - entropy).mean()) == pytest.approx(0, abs=4 * float(loss.std()) / 20_000**0.5)
+    permuted = classifier_loss(exact, PATH, x0.flip(0), noise, t, labels)  # type: ignore[arg-type]
+    assert permuted.mean() > loss.mean() + 0.3  # pictures out of step with their labels
 
 
 @pytest.mark.parametrize("target", TARGETS)

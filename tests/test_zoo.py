@@ -14,7 +14,7 @@ from diffusion_lessons.data import load_dataset
 from diffusion_lessons.generate import generate
 from diffusion_lessons.metrics import evaluate, features_and_classes, frechet_between
 from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
-from diffusion_lessons.zoo import build
+from diffusion_lessons.zoo import build, cards
 from diffusion_lessons.zoo.augment import blurred, move, spoil
 from diffusion_lessons.zoo.classifiers import ClassifierRecipe, accuracy, normalise_features
 
@@ -68,7 +68,7 @@ def test_digits_test_split_again() -> None:
     """Accuracy, data and reference are those of the card."""
     test, classifier = load_dataset("digits", "test"), zoo.load("digits-classifier")
     about = zoo.card("digits-classifier")
-    assert build.provenance(test) == about["data"]["test"]
+    assert cards.provenance(test) == about["data"]["test"]
     assert accuracy(classifier, test) == pytest.approx(about["metrics"]["test_accuracy"], abs=0.003)
     features, _ = features_and_classes(classifier, test.images)
     stored = classifier.reference["test"]
@@ -82,7 +82,7 @@ def test_digits_test_split_again() -> None:
 def test_mnist_test_split_again(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFUSION_LESSONS_DATA", str(shared_data))
     test, about = load_dataset("mnist", "test"), zoo.card("mnist-classifier")
-    assert build.provenance(test) == about["data"]["test"]
+    assert cards.provenance(test) == about["data"]["test"]
     found = accuracy(zoo.load("mnist-classifier"), test)
     assert found >= 0.99
     assert found == pytest.approx(about["metrics"]["test_accuracy"], abs=5e-4)
@@ -136,7 +136,7 @@ def test_diffusion_models_come_as_checkpoints(tmp_path: Path) -> None:
     network = UNet(UNetConfig(base_channels=8, channel_mults=(1,), attention_levels=()))
     model = Checkpoint(network, DiscreteVP(cosine_betas(10)), V, (), (1, 8, 8))
     save_checkpoint(tmp_path / "tiny.safetensors", model, torch.float16)
-    build.write_card("tiny", tmp_path, {"kind": "diffusion", "title": "a small one"})
+    cards.write_card("tiny", tmp_path, {"kind": "diffusion", "title": "a small one"})
     loaded = zoo.load("tiny", tmp_path)
     assert isinstance(loaded, Checkpoint)
     assert loaded.shape == (1, 8, 8)

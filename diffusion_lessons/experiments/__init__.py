@@ -21,9 +21,12 @@ from diffusion_lessons.machine import hardware, versions
 Row = dict[str, Any]
 
 MODULES = {
+    "guidance-scales": "guidance_scales",
     "schedules": "schedules",
     "simple-vs-vlb": "simple_vs_vlb",
     "steps-by-eta": "steps_by_eta",
+    "steps-by-sampler": "steps_by_sampler",
+    "unet-ablation": "unet_ablation",
 }  # name on the command line -> module of this package
 RECORDED = Path(__file__).parent / "results"
 

@@ -2,6 +2,9 @@
 
 η = 0 is DDIM, η = 1 ancestral sampling with the posterior's variance, and "large" the variance σ̂
 of the forward step, which DDPM used with 1000 steps.
+
+As in the paper the times run from about T down to 1, so that the last step, 1 to 0, is tiny ("linspace"):
+noise that is too much at t = 1 is there to stay.
 """
 
 from functools import partial
@@ -13,6 +16,7 @@ from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.samplers import ddim_step, ddpm_step
 
 STEPS = (5, 10, 20, 50, 100, 250, 1000)
+SPACING = "linspace"
 NOISE = {
     "0": partial(ddim_step, eta=0.0),
     "0.5": partial(ddim_step, eta=0.5),
@@ -40,6 +44,7 @@ def measure(model: Any, row: Row, options: Row) -> Row:
         seed=options["seed"],
         device=options["device"],
         steps=row["steps"],
+        spacing=SPACING,
         guidance=1.0,
         precision="float32",
         step=NOISE[row["eta"]],

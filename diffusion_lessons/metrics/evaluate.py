@@ -97,7 +97,8 @@ def features_and_classes(classifier: Classifier, pictures: Tensor) -> tuple[Tens
 def _find(features: str | Classifier) -> Classifier:
     """The classifier that gives the features."""
     if isinstance(features, str):
-        known = [name.removesuffix("-classifier") for name in zoo.names() if name.endswith("-classifier")]
+        bundled = [name for name in zoo.names() if zoo.card(name)["kind"] == "classifier"]
+        known = [name.removesuffix("-classifier") for name in bundled]
         if features not in known:
             raise unknown("features", features, known)
         features = zoo.load(f"{features}-classifier")

@@ -43,7 +43,8 @@ def load(name: str, folder: Path = FOLDER) -> Any:
     """A bundled model, on the CPU, in float32 and in evaluation mode.
 
     Returns:
-        a `Checkpoint` for a diffusion model; for a classifier a `Classifier` with its `reference`.
+        a `Checkpoint` for a diffusion model; for a classifier a `Classifier` with its `reference`; for a
+        classifier of noisy pictures a `NetworkClassifier`, called as (x, level) -> logits.
 
     Raises:
         ValueError: for an unknown name, or a file that is missing, cut short or changed.
@@ -73,10 +74,20 @@ def _load_classifier(file: Path) -> Any:
     return load_classifier(file)
 
 
+def _load_noisy_classifier(file: Path) -> Any:
+    from diffusion_lessons.zoo.noisy import load_noisy_classifier
+
+    return load_noisy_classifier(file)
+
+
 def _load_diffusion(file: Path) -> Any:
     from diffusion_lessons.checkpoint import load_checkpoint
 
     return load_checkpoint(file)
 
 
-LOADERS: dict[str, Callable[[Path], Any]] = {"classifier": _load_classifier, "diffusion": _load_diffusion}
+LOADERS: dict[str, Callable[[Path], Any]] = {
+    "classifier": _load_classifier,
+    "diffusion": _load_diffusion,
+    "noisy-classifier": _load_noisy_classifier,
+}

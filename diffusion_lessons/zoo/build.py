@@ -1,8 +1,6 @@
 """Make the bundled weights and their cards anew: `python -m diffusion_lessons.zoo.build NAME`."""
 
 import argparse
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,16 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint
 from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.errors import unknown
-from diffusion_lessons.files import whole
-from diffusion_lessons.generate import generate, labels_for
-from diffusion_lessons.machine import choose_device, hardware, versions
 from diffusion_lessons.metrics import evaluate, wilson_interval
 from diffusion_lessons.recipe import Recipe
-from diffusion_lessons.training import TrainingInterrupted, train
+from diffusion_lessons.training import TrainingInterrupted
 from diffusion_lessons.zoo import FOLDER
+from diffusion_lessons.zoo.cards import DATA_LICENCES, figures, provenance, write_card
 from diffusion_lessons.zoo.classifiers import (
     SPLITS,
     ClassifierRecipe,
@@ -33,15 +28,10 @@ from diffusion_lessons.zoo.classifiers import (
     save_classifier,
     train_classifier,
 )
+from diffusion_lessons.zoo.diffusion import RUNS, build_diffusion
+from diffusion_lessons.zoo.distilled import build_student
+from diffusion_lessons.zoo.noisy import NoisyRecipe, build_noisy_classifier
 
-DATA_LICENCES = {
-    "digits": "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), CC BY 4.0, "
-    "as bundled with scikit-learn",
-    "mnist": "MNIST (LeCun, Cortes and Burges 1998), CC BY-SA 3.0",
-}
-RUNS = Path("out/zoo")  # of trainings, so that a build that was stopped goes on
-EVALUATED = 1000  # pictures that a diffusion model is measured on
-SAMPLED: dict[str, Any] = {"sampler": "ddim", "steps": 25, "guidance": 2.0, "precision": "float32"}
 FLOOR_SIZES = (100, 500, 1000)  # numbers of real pictures that are measured as if they were made
 
 
@@ -94,45 +84,6 @@ def build_classifier(recipe: ClassifierRecipe, name: str, folder: Path) -> None:
     )
 
 
-def build_diffusion(recipe: Recipe, name: str, folder: Path) -> None:
-    """Train a diffusion model, write NAME.safetensors in half precision and NAME.json, and print its figures.
-
-    The run itself stays in `RUNS`.
-    """
-    device, run = choose_device(), RUNS / name
-    dataset = load_dataset(recipe.data, "train", recipe.size)
-    if not (run / "metrics.json").exists():
-        train(recipe, dataset, run, resume=(run / "state.safetensors").exists(), device=device)
-    file = folder / f"{name}.safetensors"
-    save_checkpoint(file, load_checkpoint(run / "model.safetensors"), dtype=torch.float16)
-
-    model = load_checkpoint(file)  # what is measured is what was stored
-    trained = json.loads((run / "metrics.json").read_text())
-    labels = labels_for(model, EVALUATED)
-    pictures = generate(model, labels, seed=recipe.seed, device=device, progress=True, **SAMPLED)
-    result = evaluate(pictures, labels, recipe.data)
-    write_card(
-        name,
-        folder,
-        {
-            "kind": "diffusion",
-            "title": f"class-conditional diffusion of {recipe.data} at {model.shape[1]}×{model.shape[2]}",
-            "classes": list(model.classes),
-            "network": {"parameters": trained["parameters"], "precision": "weights float16"},
-            "data": {
-                "name": recipe.data,
-                "licence": DATA_LICENCES[recipe.data],
-                "train": provenance(dataset),
-            },
-            "recipe": recipe.to_json(),
-            "metrics": {"n": EVALUATED, "sampling": SAMPLED, "against": "test split", **figures(result)},
-            "training": {key: trained[key] for key in ("steps", "images", "seconds", "loss", "mode")},
-        },
-        str(device),
-    )
-    print(f"{file}: {figures(result)} (n = {EVALUATED}), {file.stat().st_size:,} bytes")
-
-
 def floor(classifier: Any, dataset: Dataset, seed: int) -> list[dict[str, Any]]:
     """What real pictures get measured as if they were made: nothing made can be asked to do better."""
     generator = torch.Generator().manual_seed(seed)
@@ -148,39 +99,14 @@ def balanced(labels: Tensor, order: Tensor, n: int) -> Tensor:
     return torch.cat([order[labels[order] == label][: n // len(classes)] for label in classes])
 
 
-def figures(result: dict[str, Any]) -> dict[str, list[float]]:
-    """[value, uncertainty] of each measure, to four digits."""
-    entries = {key: entry for key, entry in result.items() if isinstance(entry, dict) and "value" in entry}
-    return {key: [round(entry["value"], 4), round(entry["uncertainty"], 4)] for key, entry in entries.items()}
-
-
-def provenance(dataset: Dataset) -> dict[str, Any]:
-    """How many pictures, and the hash of their bytes, so that a change in the data shows."""
-    return {"n": len(dataset), "sha256": hashlib.sha256(dataset.images.numpy().tobytes()).hexdigest()}
-
-
-def write_card(name: str, folder: Path, facts: dict[str, Any], device: str = "cpu") -> None:
-    """Write NAME.json: the facts, the hash of NAME.safetensors, where and with what it was made, licence."""
-    weights = (folder / f"{name}.safetensors").read_bytes()
-    content = {
-        "name": name,
-        **facts,
-        "sha256": hashlib.sha256(weights).hexdigest(),
-        "bytes": len(weights),
-        "rebuild": f"python -m diffusion_lessons.zoo.build {name}",
-        "hardware": {**hardware(device), "threads": torch.get_num_threads(), "device": str(device)},
-        "versions": versions("scikit-learn"),
-        "licence": "MIT (the weights; the data has its own)",
-    }
-    with whole(folder / f"{name}.json") as partial_file:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        partial_file.write_text(text + "\n", encoding="utf-8")
-
-
 BUILDERS: dict[str, Callable[[str, Path], None]] = {
     "digits-classifier": partial(build_classifier, ClassifierRecipe("digits", epochs=100)),
     "mnist-classifier": partial(build_classifier, ClassifierRecipe("mnist", epochs=5, patch=2)),
+    "mnist-noisy-classifier": partial(build_noisy_classifier, NoisyRecipe("mnist", epochs=5, patch=2)),
     "mnist-unet": partial(build_diffusion, Recipe(data="mnist", steps=8000)),
+    "mnist-unet-4-steps": partial(build_student, 4),
+    "mnist-unet-2-steps": partial(build_student, 2),
+    "mnist-unet-1-step": partial(build_student, 1),
 }
 
 

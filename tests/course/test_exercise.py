@@ -295,6 +295,23 @@ def test_a_misconception_may_raise_or_be_a_dtype_or_change_its_input() -> None:
     )  # its dtype is beside the point
 
 
+def test_a_misconception_that_raises_is_told_from_other_errors_of_its_type() -> None:
+    """A RuntimeError may be anything: the sentence belongs to the one that says the same."""
+
+    def no_gradient(x: Tensor, factor: Tensor) -> Tensor:
+        return torch.autograd.grad((x.detach() * factor.detach()).sum(), x)[0]
+
+    sentence = "You asked for a gradient where none is kept: switch it on with torch.enable_grad()."
+    exercise = replace(
+        SCALE, misconceptions=[*SCALE.misconceptions, Misconception("no-grad", no_gradient, sentence)]
+    )
+    assert exercise.check(no_gradient).message == sentence
+    assert exercise.check(lambda x, factor: x.sum().backward()).misconception == "no-grad"
+    other = exercise.check(lambda x, factor: x @ factor)
+    assert other.misconception is None
+    assert other.message.startswith("Your code raised RuntimeError: both arguments to")
+
+
 def test_one_case_that_does_not_fit_is_enough_to_name_nothing() -> None:
     verdict = check(lambda x, factor: x + factor if x.ndim > 1 else x - 3)
     assert verdict.misconception is None

@@ -1,6 +1,7 @@
 """Two explorers that lessons share: noise schedules on real pictures, and guidance by the scale."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from diffusion_lessons.course.widgets.captions import describe
 from diffusion_lessons.course.widgets.controls import Live, live
 from diffusion_lessons.course.widgets.figures import COLOURS, house_style
 from diffusion_lessons.course.widgets.scrubber import Scrubber, scrub
-from diffusion_lessons.denoiser import Condition, NetworkDenoiser
+from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance
 from diffusion_lessons.paths import Level, Path, add_noise
 from diffusion_lessons.samplers import trajectory
@@ -52,7 +53,7 @@ def explore_schedules(
 
 
 def explore_guidance(
-    denoiser: NetworkDenoiser,
+    guided: NetworkDenoiser | Mapping[str, Callable[[float], Denoiser]],
     noise: Tensor,
     levels: list[Level],
     condition: Condition,
@@ -61,23 +62,33 @@ def explore_guidance(
     """Sample from the same noise at several guidance scales; the scrubber keeps its frame.
 
     Args:
-        denoiser: conditional, with a null condition.
-        noise: (B, C, H, W) at levels[0]; four samples are plenty, and all are shown up to eight.
-        levels: from `path.levels(n)`.
+        guided: a conditional denoiser with a null condition, for classifier-free guidance; or ways to
+            guide by name, each a function scale -> denoiser: then there is a control for the way, too.
+        noise: (B, C, H, W) at levels[0]; four samples are plenty, and eight are shown at most.
+        levels: from `path.levels(n)`; ten steps of the bundled MNIST model take four samples half a second.
         condition: labels (B,) or a dict, as for the denoiser.
         scales: guidance scales; 1 is the plain conditional model.
     """
 
-    def draw(scale: float) -> Scrubber:
-        guided = ClassifierFreeGuidance(denoiser, scale)
+    def draw(way: Callable[[float], Denoiser], scale: float, name: str = "") -> Scrubber:
         return scrub(
-            trajectory(guided, noise, levels, condition),
-            alt=f"From noise to {len(noise)} samples at guidance scale {scale:g}.",
+            trajectory(way(scale), noise, levels, condition),
+            alt=f"From noise to {len(noise)} samples at guidance scale {scale:g}{name}.",
             samples=min(len(noise), 8),
             start=-1,
         )
 
-    return live(draw, start={"scale": 1.0} if 1.0 in scales else None, scale=list(scales))
+    start = {"scale": 1.0} if 1.0 in scales else None
+    if not isinstance(guided, Mapping):
+        return live(partial(draw, partial(ClassifierFreeGuidance, guided)), start=start, scale=list(scales))
+    ways = dict(guided)
+    if not ways:
+        raise ValueError("expected at least one way to guide, got none")
+
+    def draw_named(way: str, scale: float) -> Scrubber:
+        return draw(ways[way], scale, f", {way}")
+
+    return live(draw_named, start=start, way=list(ways), scale=list(scales))
 
 
 def _schedule_figure(

@@ -85,7 +85,13 @@ CODE: dict[str, tuple[tuple[str, ...], str, str, str]] = {
         "A torch tensor was expected",
     ),
     "full disk": (
-        ("i = 0", "while True:", "    open(str(i), 'wb').write(bytes(2**25))", "    i += 1"),
+        (
+            "import os",
+            "for i in range(20):",
+            "    with open(str(i), 'wb') as file:",
+            "        os.posix_fallocate(file.fileno(), 0, 2**25)",
+            "while True: pass",
+        ),
         "wrong",
         "disk",
         "256 MB",

@@ -1,0 +1,897 @@
+"""Lesson 06, the U-Net: how far it sees, how it is told the time, its block, its attention, the whole."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.inputs import normal
+from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.networks import embedding as embeddings
+from diffusion_lessons.networks.attention import attention
+from diffusion_lessons.networks.blocks import ResidualBlock, Upsample
+from diffusion_lessons.networks.counting import receptive_field
+from diffusion_lessons.networks.unet import UNet, UNetConfig
+
+Make = Callable[[torch.Generator], dict[str, Any]]
+Layers = Sequence[tuple[int, int]]
+
+
+def _randomized(network: nn.Module, seed: int) -> nn.Module:
+    """The network with all its weights drawn anew: a fresh one ends in zeros, whatever flows through it."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            parameter.copy_(centre + 0.3 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(1_000_000, (1,), generator=generator))
+
+
+# 06.1 How far a chain of convolutions sees ----------------------------------------------------------
+
+
+def _field(widen: Callable[[int, int, int], int], start: int = 1) -> Callable[[Layers], int]:
+    """The field where each layer adds what `widen(kernel, stride, step)` says."""
+
+    def field(layers: Layers) -> int:
+        size, step = start, 1
+        for kernel, stride in layers:
+            size += widen(kernel, stride, step)
+            step *= stride
+        return size
+
+    return field
+
+
+def _steps_added(layers: Layers) -> int:
+    size, step = 1, 1
+    for kernel, stride in layers:
+        size += (kernel - 1) * step
+        step += stride - 1
+    return size
+
+
+def _field_stretched(layers: Layers) -> int:
+    size = 1
+    for kernel, stride in layers:
+        size = (size + kernel - 1) * stride
+    return size
+
+
+def _from_the_end(layers: Layers) -> int:
+    """The other way round: how many positions below does one position need, layer by layer."""
+    size = 1
+    for kernel, stride in reversed(layers):
+        size = (size - 1) * stride + kernel
+    return size
+
+
+def _summed(layers: Layers) -> int:
+    strides = [stride for _, stride in layers]
+    return 1 + sum((kernel - 1) * math.prod(strides[:i]) for i, (kernel, _) in enumerate(layers))
+
+
+def _layers(*layers: tuple[int, int]) -> Make:
+    return lambda g: {"layers": list(layers)}
+
+
+def _field_figure(reference: Callable[[Layers], int]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.4, 2.4), layout="constrained")
+    for name, every, mark in (("stride 1", 0, "o-"), ("stride 2 at every third", 3, "s--")):
+        chain = [(3, 2 if every and i % every == 0 else 1) for i in range(1, 10)]
+        axis.plot(range(10), [reference(chain[:n]) for n in range(10)], mark, label=name)
+    axis.set(xlabel="3 × 3 convolutions", ylabel="pixels a side")
+    axis.legend(frameon=False)
+    return figure
+
+
+FIELD = Exercise(
+    id="06.1",
+    name="receptive_field",
+    title="How far a chain of convolutions sees",
+    kind="reproduce",
+    difficulty=1,
+    minutes=8,
+    reference=receptive_field,
+    cases=[
+        Case("three convolutions of 3 × 3", _layers((3, 1), (3, 1), (3, 1))),
+        Case("two halvings on the way", _layers((3, 1), (3, 1), (3, 2), (3, 1), (3, 2), (3, 1))),
+        Case("kernels of several sizes, a stride of 3", _layers((5, 1), (1, 1), (3, 3), (3, 2), (5, 1))),
+        Case("patches of 2 × 2 to begin with", _layers((2, 2), (3, 1), (3, 2), (3, 1))),
+        Case("no layer at all: the pixel itself", _layers()),
+    ],
+    misconceptions=[
+        Misconception(
+            "whole-kernels-added",
+            _field(lambda kernel, stride, step: kernel * step),
+            "You added the whole kernel. Its centre is inside the field already: a kernel of k widens the "
+            "field by k − 1 positions, not by k.",
+        ),
+        Misconception(
+            "strides-forgotten",
+            _field(lambda kernel, stride, step: kernel - 1),
+            "You left the strides out. After a stride of 2 neighbouring positions lie two pixels apart, so "
+            "every later kernel reaches twice as far.",
+        ),
+        Misconception(
+            "own-stride-counted",
+            _field(lambda kernel, stride, step: (kernel - 1) * step * stride),
+            "You let a layer's own stride widen its own reach. A strided kernel reads neighbours on the grid "
+            "as it was; the stride makes the grid coarser for the layers after it.",
+        ),
+        Misconception(
+            "pixel-itself-forgotten",
+            _field(lambda kernel, stride, step: (kernel - 1) * step, start=0),
+            "You started at 0. With no layer at all one number sees one pixel, itself: start at 1.",
+        ),
+        Misconception(
+            "strides-added",
+            _steps_added,
+            "You added the strides up. They multiply: after two strides of 2 the positions lie four pixels "
+            "apart, after three of them eight.",
+        ),
+        Misconception(
+            "kernels-multiplied",
+            lambda layers: math.prod(kernel for kernel, _ in layers),
+            "You multiplied the kernels. Two kernels of 3 in a row see 5 pixels, not 9: each adds k − 1 to "
+            "what the ones before it see.",
+        ),
+        Misconception(
+            "field-stretched",
+            _field_stretched,
+            "You multiplied the field itself by the stride. What is already seen does not grow; it is the "
+            "step, the distance between two positions, that the stride makes longer.",
+        ),
+        Misconception(
+            "one-side-only",
+            _field(lambda kernel, stride, step: (kernel - 1) // 2 * step),
+            "You counted the reach to one side, (k − 1)/2. A kernel reaches that far to both sides, so the "
+            "field grows by k − 1.",
+        ),
+    ],
+    alternatives=[_from_the_end, _summed],
+    hints=(
+        "Keep two numbers: how many pixels the field spans, and how many pixels lie between two neighbouring "
+        "positions of the grid that you have reached.",
+        "A layer widens the field by (k − 1)·step. Only then does its stride make the step longer: "
+        "step ← step·s. Both begin at 1.",
+        "`field, step = 1, 1`, then `for kernel, stride in layers:` with two lines, and `return field`.",
+    ),
+    figure=_field_figure,
+    figure_alt="The field over the number of 3 by 3 convolutions. With stride 1 it grows evenly to 19 pixels "
+    "after nine. With every third convolution of stride 2 it grows faster and faster, to 43.",
+)
+
+
+# 06.2 The time as a vector --------------------------------------------------------------------------
+
+
+def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
+    """(B, dim) sines, then cosines, at the usual frequencies."""
+    return embeddings.sinusoidal_embedding(time, dim)
+
+
+def _angles(time: Tensor, dim: int, frequencies: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """(B, dim/2) angles from frequencies(index 0 … dim/2 − 1, dim/2)."""
+    index = torch.arange(dim // 2, dtype=torch.float32, device=time.device)
+    return time.float()[:, None] * frequencies(index, dim // 2)
+
+
+def _usual(index: Tensor, half: int) -> Tensor:
+    return 10_000 ** (-index / half)
+
+
+def _sines_of(frequencies: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor, int], Tensor]:
+    """The embedding with other frequencies."""
+
+    def embed(time: Tensor, dim: int) -> Tensor:
+        angles = _angles(time, dim, frequencies)
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    return embed
+
+
+def _halves_swapped(time: Tensor, dim: int) -> Tensor:
+    angles = _angles(time, dim, _usual)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _interleaved(time: Tensor, dim: int) -> Tensor:
+    angles = _angles(time, dim, _usual)
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
+
+
+def _sines_twice(time: Tensor, dim: int) -> Tensor:
+    angles = _angles(time, dim, _usual)
+    return torch.cat([angles.sin(), angles.sin()], dim=1)
+
+
+def _embedded_by_exp(time: Tensor, dim: int) -> Tensor:
+    frequencies = torch.logspace(0, -4 * (dim - 2) / dim, dim // 2)  # from 1 down, the last above 1/10000
+    angles = torch.outer(time.float(), frequencies.to(time.device))
+    return torch.stack([angles.sin(), angles.cos()], dim=1).flatten(1)
+
+
+def _embedded_by_loop(time: Tensor, dim: int) -> Tensor:
+    half = dim // 2
+    rows = []
+    for t in time.tolist():
+        angles = [t / 10_000 ** (i / half) for i in range(half)]
+        rows.append([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+    return torch.tensor(rows, device=time.device)
+
+
+def _times(dim: int, *times: float) -> Make:
+    return lambda g: {"time": torch.tensor(times), "dim": dim}
+
+
+def _drawn_times(g: torch.Generator) -> dict[str, Any]:
+    return {"time": 1000 * torch.rand(7, generator=g), "dim": 6}
+
+
+def _embedding_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(5, 2.3), layout="constrained")
+    rows = reference(torch.arange(0.0, 1000, 2), 32).T.numpy()
+    image = axis.imshow(rows, aspect="auto", extent=(0, 1000, 31.5, -0.5), cmap="gray", vmin=-1, vmax=1)
+    axis.set(xlabel="time", ylabel="entry")
+    figure.colorbar(image)
+    return figure
+
+
+EMBEDDING = Exercise(
+    id="06.2",
+    name="sinusoidal_embedding",
+    title="The time as a vector",
+    kind="reproduce",
+    difficulty=1,
+    minutes=8,
+    reference=sinusoidal_embedding,
+    cases=[
+        Case("four times, 8 entries", _times(8, 0.0, 1.0, 37.5, 999.0)),
+        Case("the width of our network, 32 entries", _times(32, 3.0, 250.0, 700.0)),
+        Case("seven times drawn at random, 6 entries", _drawn_times),
+    ],
+    misconceptions=[
+        Misconception(
+            "halves-swapped",
+            _halves_swapped,
+            "The halves are swapped: the sines come first, then the cosines. It would train just as well, "
+            "but weights from elsewhere expect the sines first.",
+        ),
+        Misconception(
+            "interleaved",
+            _interleaved,
+            "You let sines and cosines take turns, as the Transformer paper writes it. Here the first half "
+            "of the vector is all sines, the second all cosines.",
+        ),
+        Misconception(
+            "divided-by-one-less",
+            _sines_of(lambda index, half: 10_000 ** (-index / (half - 1))),
+            "You divided by dim/2 − 1, so that the last frequency is exactly 1/10000. The code of the DDPM "
+            "paper does that; here, as in most code since, it is dim/2.",
+        ),
+        Misconception(
+            "divided-by-dim",
+            _sines_of(lambda index, half: 10_000 ** (-index / (2 * half))),
+            "You divided the index by dim. It runs over dim/2 frequencies, so divide by dim/2: else they end "
+            "at 1/100, and the slow half of the clock is missing.",
+        ),
+        Misconception(
+            "frequencies-rise",
+            _sines_of(lambda index, half: 10_000 ** (index / half)),
+            "Your frequencies rise from 1 to thousands: the sign in the exponent is turned. Between two "
+            "neighbouring times such a wave goes round many times, so they look unrelated.",
+        ),
+        Misconception(
+            "turns-for-radians",
+            _sines_of(lambda index, half: 2 * math.pi * _usual(index, half)),
+            "You multiplied by 2π. The angle is time·frequency in radians; with 2π the first wave goes round "
+            "once in each unit of time, and is the same at all whole times.",
+        ),
+        Misconception(
+            "time-brought-to-one",
+            _sines_of(lambda index, half: _usual(index, half) / 1000),
+            "You divided the time by 1000 first. The frequencies are made for times from 0 to 1000; with "
+            "times below 1 all but the first few waves stand still.",
+        ),
+        Misconception(
+            "sines-twice",
+            _sines_twice,
+            "Both halves are sines. A sine alone cannot tell an angle from its mirror image, sin(a) = "
+            "sin(π − a): the second half is the cosine.",
+        ),
+    ],
+    alternatives=[_embedded_by_exp, _embedded_by_loop],
+    hints=(
+        "Think of a clock with dim/2 hands. The first turns by one radian in a unit of time, each next one a "
+        "little slower. Each hand is written down by its sine and its cosine.",
+        "ω_i = 10000^(−i/(dim/2)) for i = 0 … dim/2 − 1; the entries are sin(ω_i·t), all of them, then "
+        "cos(ω_i·t).",
+        "`index = torch.arange(dim // 2, device=time.device)`, then the frequencies, then "
+        "`angles = time[:, None] * …`, then `torch.cat([…, …], dim=1)`.",
+    ),
+    figure=_embedding_figure,
+    figure_alt="The 32 entries of the vector over times from 0 to 1000, black is −1, white 1. The first rows "
+    "are fine stripes, each next one has wider ones; from row 16 on the same again, shifted.",
+    atol=1e-3,
+)
+
+
+# 06.3 The residual block ----------------------------------------------------------------------------
+
+
+def _block_output(
+    answer: Any, channels: tuple[int, int], groups: int, x: Tensor, embedding: Tensor, weights: int
+) -> Tensor:
+    """What a block gives with the weights of that seed."""
+    shape = (*channels, embedding.shape[1], groups)
+    block = answer(*shape)
+    block.load_state_dict(_randomized(ResidualBlock(*shape), weights).state_dict())
+    with torch.no_grad():
+        return block.to(x.device).eval()(x, embedding)
+
+
+def _block(forward: Callable[[Any, Tensor, Tensor], Tensor]) -> type[ResidualBlock]:
+    """A block with the same layers, through which other things flow."""
+    return type("ResidualBlock", (ResidualBlock,), {"forward": forward})
+
+
+def _scale_shift(block: Any, embedding: Tensor) -> tuple[Tensor, Tensor]:
+    scale, shift = block.to_scale_shift(embedding)[:, :, None, None].chunk(2, dim=1)
+    return scale, shift
+
+
+def _block_told(
+    tell: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda h, scale, shift: h * (1 + scale) + shift,
+    activate: Callable[[Tensor], Tensor] = F.silu,
+    embed: Callable[[Tensor], Tensor] = lambda embedding: embedding,
+    first: Callable[[Tensor], Tensor] = F.silu,
+) -> type[ResidualBlock]:
+    """A block that is told by other means, or with other activations."""
+
+    def forward(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.norm_2(self.conv_1(first(self.norm_1(x))))
+        h = tell(h, *_scale_shift(self, embed(embedding)))
+        return self.shortcut(x) + self.conv_2(activate(h))
+
+    return _block(forward)
+
+
+def _norm_last(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    scale, shift = _scale_shift(self, embedding)
+    h = self.conv_1(F.silu(self.norm_1(x))) * (1 + scale) + shift
+    return self.shortcut(x) + self.conv_2(F.silu(self.norm_2(h)))
+
+
+def _told_at_the_end(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    scale, shift = _scale_shift(self, embedding)
+    h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
+    return self.shortcut(x) + self.conv_2(F.silu(h)) * (1 + scale) + shift
+
+
+def _no_shortcut(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    return ResidualBlock.forward(self, x, embedding) - self.shortcut(x)
+
+
+def _x_itself(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    return x + _no_shortcut(self, x, embedding)
+
+
+def _block_in_steps(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    told = self.to_scale_shift(embedding)
+    half = told.shape[1] // 2
+    scale, shift = told[:, :half, None, None], told[:, half:, None, None]
+    y = self.norm_1(x)
+    y = self.conv_1(y * y.sigmoid())
+    y = self.norm_2(y)
+    y = y + y * scale + shift
+    y = self.conv_2(y * y.sigmoid())
+    return y + self.shortcut(x)
+
+
+def _block_by_functions(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    told = F.linear(embedding, self.to_scale_shift.weight, self.to_scale_shift.bias)
+    scale, shift = told.unflatten(1, (2, -1)).unbind(1)
+    y = F.silu(self.norm_1(x))
+    y = torch.addcmul(shift[..., None, None], self.norm_2(self.conv_1(y)), 1 + scale[..., None, None])
+    return torch.add(self.conv_2(F.silu(y)), self.shortcut(x))
+
+
+def _block_case(channels: tuple[int, int], groups: int, batch: int, size: tuple[int, int]) -> Make:
+    return lambda g: {
+        "channels": channels,
+        "groups": groups,
+        "x": normal(g, batch, channels[0], *size),
+        "embedding": normal(g, batch, 12),
+        "weights": _seed(g),
+    }
+
+
+def _block_figure(reference: Callable[..., Any]) -> Any:
+    block = _randomized(ResidualBlock(8, 8, 12, 4), 3)
+    made = reference(8, 8, 12, 4)
+    made.load_state_dict(block.state_dict())
+    x = figures.digits(4)[3:].expand(1, 8, 16, 16)
+    with torch.no_grad():
+        pictures = [made(x, k * figures.noise(1, 12, seed=1))[0, :1] / 2 for k in (0.0, 0.5, 1.0, 1.5)]
+    titles = ["x", "e = 0", "0.5·e", "e", "1.5·e"]
+    return figures.strip([x[0, :1], *pictures], titles)
+
+
+BLOCK = Exercise(
+    id="06.3",
+    name="ResidualBlock",
+    title="A residual block that is told the time",
+    kind="implement",
+    difficulty=2,
+    minutes=15,
+    reference=ResidualBlock,
+    cases=[
+        Case("two pictures of 8 channels, as many out", _block_case((8, 8), 4, 2, (6, 5))),
+        Case("from 8 channels to 12", _block_case((8, 12), 4, 3, (4, 4))),
+        Case("from 16 channels to 8, one group", _block_case((16, 8), 1, 2, (5, 4))),
+    ],
+    misconceptions=[
+        Misconception(
+            "one-forgotten",
+            _block_told(lambda h, scale, shift: h * scale + shift),
+            "You multiplied by scale. The factor is 1 + scale, so that a scale of 0 changes nothing and the "
+            "layer that makes it can start near 0.",
+        ),
+        Misconception(
+            "scale-and-shift-swapped",
+            _block_told(lambda h, scale, shift: h * (1 + shift) + scale),
+            "Scale and shift are swapped: of the two halves that `to_scale_shift` gives, the first is the "
+            "scale.",
+        ),
+        Misconception(
+            "norm-after-scale-shift",
+            _block(_norm_last),
+            "You scaled and shifted before the second norm. A norm takes the mean out again and brings the "
+            "spread back to 1, and with them much of what the embedding said. Norm first, then scale and "
+            "shift.",
+        ),
+        Misconception(
+            "shift-alone",
+            _block_told(lambda h, scale, shift: h + shift),
+            "You only added the shift. The DDPM paper does so; this block also has a scale, which lets the "
+            "time turn a channel up or off.",
+        ),
+        Misconception(
+            "no-shortcut",
+            _block(_no_shortcut),
+            "What comes in is missing from what goes out. The block adds its result to `self.shortcut(x)`; "
+            "without it the layers below can no longer pass the picture on.",
+        ),
+        Misconception(
+            "x-itself-added",
+            _block(_x_itself),
+            "You added x itself. That works while the widths are the same; where they are not, "
+            "`self.shortcut` is the 1 × 1 convolution that brings x to the new width.",
+        ),
+        Misconception(
+            "embedding-activated-again",
+            _block_told(embed=F.silu),
+            "You put a SiLU on the embedding. The network has done that already, once for all its blocks: "
+            "the linear layer takes the embedding as it comes.",
+        ),
+        Misconception(
+            "told-at-the-end",
+            _block(_told_at_the_end),
+            "You scaled and shifted the block's result. The embedding acts in between, right after the "
+            "second norm, so that the second convolution can work with it.",
+        ),
+        Misconception(
+            "first-activation-forgotten",
+            _block_told(first=lambda h: h),
+            "There is no SiLU before the first convolution. Both convolutions are led up to in the same way: "
+            "norm, SiLU, convolution (the second with scale and shift after its norm).",
+        ),
+        Misconception(
+            "relu",
+            _block_told(activate=F.relu, first=F.relu),
+            "You used ReLU. This network uses SiLU, x·sigmoid(x), which is smooth and not quite 0 for "
+            "negative numbers; weights that were trained with the one do not fit the other.",
+        ),
+    ],
+    alternatives=[_block(_block_in_steps), _block(_block_by_functions)],
+    hints=(
+        "Two rounds of norm, SiLU, convolution, and at the end what came in is added. The embedding acts in "
+        "the second round, between the norm and the SiLU.",
+        "h = conv₁(silu(norm₁(x))); h = norm₂(h)·(1 + scale) + shift; result = shortcut(x) + "
+        "conv₂(silu(h)). Scale and shift are the halves of `to_scale_shift(embedding)`.",
+        "`scale, shift = self.to_scale_shift(embedding)[:, :, None, None].chunk(2, dim=1)`, then three "
+        "lines: `h = self.conv_1(…)`, `h = self.norm_2(h) * …`, `return self.shortcut(x) + …`.",
+    ),
+    call=_block_output,
+    figure=_block_figure,
+    figure_alt="A digit, and one channel of a block with random weights on it, for an embedding that grows "
+    "from zero: the same edges throughout, darker or lighter and in other strengths.",
+)
+
+
+# 06.4 Debug: attention with the wrong scale ---------------------------------------------------------
+
+
+def _attention(
+    scale: Callable[[Tensor, Tensor], float] = lambda query, key: query.shape[-1] ** -0.5, dim: int = -1
+) -> Callable[..., Tensor]:
+    """Attention whose scores are multiplied by scale(query, key), and add up to 1 along dim."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        scores = query @ key.transpose(-2, -1) * scale(query, key)
+        return torch.softmax(scores, dim=dim) @ value
+
+    return attend
+
+
+def _scaled_after_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    scores = query @ key.transpose(-2, -1)
+    return torch.softmax(scores, dim=-1) / query.shape[-1] ** 0.5 @ value
+
+
+def _asked_by_the_key(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return attention(key, query, value)
+
+
+def _attention_by_einsum(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    scores = torch.einsum("bhid,bhjd->bhij", query, key) / math.sqrt(key.size(3))
+    weights = (scores - scores.amax(3, keepdim=True)).exp()
+    return torch.einsum("bhij,bhjd->bhid", weights / weights.sum(3, keepdim=True), value)
+
+
+def _attention_fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+def _heads(batch: int, heads: int, positions: int, width: int) -> Make:
+    shape = (batch, heads, positions, width)
+    return lambda g: {
+        "query": 2 * normal(g, *shape),
+        "key": 2 * normal(g, *shape),
+        "value": normal(g, *shape),
+    }
+
+
+def _attention_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(5.4, 2), layout="constrained", sharey=True)
+    for axis, heads in zip(axes, (1, 4, 8), strict=True):
+        query, key = (figures.noise(1, heads, 16, 24, seed=seed) for seed in (1, 2))
+        weights = reference(query, key, torch.eye(16).expand(1, heads, 16, 16))  # value = I: the weights
+        axis.imshow(weights[0, 0].numpy(), cmap="gray", vmin=0, vmax=0.3)
+        axis.set(xlabel="position seen", title=f"{heads} head{'s' * (heads > 1)}", xticks=[], yticks=[])
+    axes[0].set_ylabel("position that looks")
+    return figure
+
+
+ATTENTION = Exercise(
+    id="06.4",
+    name="attention",
+    title="Every head looks everywhere",
+    kind="debug",
+    difficulty=2,
+    minutes=10,
+    reference=attention,
+    cases=[
+        Case("4 heads of width 8, 9 positions", _heads(2, 4, 9, 8)),
+        Case("one head of width 12, 6 positions", _heads(1, 1, 6, 12)),
+        Case("8 heads of width 5, 20 positions", _heads(2, 8, 20, 5)),
+        Case("3 heads of width 16, 7 positions", _heads(3, 3, 7, 16)),
+    ],
+    planted="scaled-by-all-channels",
+    misconceptions=[
+        Misconception(
+            "scaled-by-all-channels",
+            _attention(lambda query, key: (query.shape[1] * query.shape[3]) ** -0.5),
+            "The scores are divided by the root of all channels, although each is a sum over the channels "
+            "of one head only.",
+        ),
+        Misconception(
+            "not-scaled",
+            _attention(lambda query, key: 1.0),
+            "You took the scale out. Then scores grow with the width of a head, and the softmax puts nearly "
+            "all its weight on one position: the maps are now too sharp.",
+        ),
+        Misconception(
+            "root-forgotten",
+            _attention(lambda query, key: 1 / query.shape[3]),
+            "It is the width of one head that counts: the cause is found. But you divided by d itself. A sum "
+            "of d products has a spread of √d, so divide by that.",
+        ),
+        Misconception(
+            "scaled-by-positions",
+            _attention(lambda query, key: query.shape[2] ** -0.5),
+            "You divided by the root of the number of positions. A score is a sum over the entries of a "
+            "query, not over positions: what counts is how many of those there are.",
+        ),
+        Misconception(
+            "scaled-by-heads",
+            _attention(lambda query, key: query.shape[1] ** -0.5),
+            "You divided by the root of the number of heads. A score belongs to one head, whatever the "
+            "others do: what counts is the width of that head.",
+        ),
+        Misconception(
+            "multiplied",
+            _attention(lambda query, key: query.shape[3] ** 0.5),
+            "It is the width of one head that counts, but you multiplied by its root. Scores are too large "
+            "already: divide.",
+        ),
+        Misconception(
+            "softmax-over-those-who-look",
+            _attention(dim=-2),
+            "The scale is right now, but your softmax runs over the positions that look. Each position that "
+            "looks shares out a weight of 1 among those it sees: the last dimension.",
+        ),
+        Misconception(
+            "scaled-after-softmax",
+            _scaled_after_softmax,
+            "You divided after the softmax. Its weights then no longer add up to 1, and are as sharp as "
+            "without a scale: the scores are divided, before it.",
+        ),
+        Misconception(
+            "keys-ask",
+            _asked_by_the_key,
+            "The scale is right now, but query and key have changed places: row i must hold what position i "
+            "sees, query_i · key_j for all j.",
+        ),
+    ],
+    alternatives=[_attention_by_einsum, _attention_fused],
+    hints=(
+        "How large are the scores? Each is a sum of products, one for each entry of a query. Count the "
+        "entries of one query, in one head.",
+        "A sum of d products of independent numbers with variance 1 has variance d. To bring its spread "
+        "back to 1, divide by √d, where d is the width of one head.",
+        "Only the scale is wrong. `query` has the shape (B, heads, N, d): which entry of `query.shape` is "
+        "it? Then `scores = query @ key.transpose(-2, -1) / …`.",
+    ),
+    figure=_attention_figure,
+    figure_alt="Weights of 16 positions for 16 others with 1, 4 and 8 heads of the same width: in all three "
+    "a few bright spots in each row. The number of heads makes no difference.",
+)
+
+
+# 06.5 The whole network -----------------------------------------------------------------------------
+
+
+def _unet_output(
+    answer: Any, config: UNetConfig, x: Tensor, time: Tensor, label: Tensor, weights: int
+) -> Tensor:
+    """What a network gives with the weights of that seed."""
+    network = answer(config)
+    network.load_state_dict(_randomized(UNet(config), weights).state_dict())
+    with torch.no_grad():
+        return network.to(x.device).eval()(x, time, label)
+
+
+def _pass(layer: Any, h: Tensor, embedding: Tensor) -> Tensor:
+    """Through one entry of `down` or `up`: a block with its attention, or a change of size."""
+    return layer[1](layer[0](h, embedding)) if isinstance(layer, nn.ModuleList) else layer(h)
+
+
+def _unet(
+    take: Callable[[list[Tensor]], Tensor] = lambda skips: skips.pop(),
+    join: Callable[[Tensor, Tensor], Tensor] = lambda h, skip: torch.cat([h, skip], dim=1),
+    keep: Callable[[Any], bool] = lambda layer: True,
+    stem_kept: bool = True,
+    embed: Callable[[Any, Tensor, Tensor], Tensor] = lambda net, time, label: F.silu(
+        net.time_embedding(time) + net.label_embedding(label)
+    ),
+    middle_attends: bool = True,
+    end: Callable[[Any, Tensor], Tensor] = lambda net, h: net.conv_out(F.silu(net.norm_out(h))),
+) -> type[UNet]:
+    """A U-Net that does one thing in another way."""
+
+    def forward(self: Any, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        embedding = embed(self, time, condition)
+        h = self.stem(x)
+        skips = [h] if stem_kept else []
+        for layer in self.down:
+            h = _pass(layer, h, embedding)
+            if keep(layer):
+                skips.append(h)
+        h = self.middle_1(h, embedding)
+        h = self.middle_attention(h) if middle_attends else h
+        h = self.middle_2(h, embedding)
+        for layer in self.up:
+            h = h if isinstance(layer, Upsample) else join(h, take(skips))
+            h = _pass(layer, h, embedding)
+        return end(self, h)
+
+    return type("UNet", (UNet,), {"forward": forward})
+
+
+class _ByRecursion(UNet):
+    """Written from the outside in: each skip waits in a call of its own."""
+
+    def forward(self, x: Tensor, time: Tensor, condition: Any = None) -> Tensor:
+        assert self.label_embedding is not None
+        embedding = F.silu(self.time_embedding(time) + self.label_embedding(condition))
+        ups = iter(self.up)
+
+        def inside(h: Tensor, downs: list[Any]) -> Tensor:
+            if downs:
+                y = inside(_pass(downs[0], h, embedding), downs[1:])
+            else:
+                y = self.middle_2(self.middle_attention(self.middle_1(h, embedding)), embedding)
+            layer = next(ups)
+            if isinstance(layer, Upsample):
+                y, layer = layer(y), next(ups)
+            return _pass(layer, torch.cat((y, h), 1), embedding)
+
+        return self.conv_out(F.silu(self.norm_out(inside(self.stem(x), list(self.down)))))
+
+
+class _ByIndex(UNet):
+    """The skips are kept in a list that is read from its end."""
+
+    def forward(self, x: Tensor, time: Tensor, condition: Any = None) -> Tensor:
+        assert self.label_embedding is not None
+        embedding = self.time_embedding(time) + self.label_embedding(condition)
+        embedding = embedding * embedding.sigmoid()
+        kept = [self.stem(x)]
+        for layer in self.down:
+            kept.append(_pass(layer, kept[-1], embedding))
+        h = self.middle_2(self.middle_attention(self.middle_1(kept[-1], embedding)), embedding)
+        place = len(kept)
+        for layer in self.up:
+            if isinstance(layer, nn.ModuleList):
+                place -= 1
+                h = torch.cat([h, kept[place]], dim=1)
+            h = _pass(layer, h, embedding)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+def _network(batch: int, size: tuple[int, int], **shape: Any) -> Make:
+    config = UNetConfig(base_channels=8, head_dim=8, num_classes=3, groups=4, **shape)
+    return lambda g: {
+        "config": config,
+        "x": normal(g, batch, config.in_channels, *size),
+        "time": 1000 * torch.rand(batch, generator=g),
+        "label": torch.randint(4, (batch,), generator=g),
+        "weights": _seed(g),
+    }
+
+
+def _unet_figure(reference: Callable[..., Any]) -> Any:
+    from dataclasses import replace
+
+    from diffusion_lessons import zoo
+    from diffusion_lessons.generate import generate
+    from diffusion_lessons.networks import Patched
+
+    bundled = zoo.load("mnist-unet")
+    network = reference(bundled.network.network.config)
+    network.load_state_dict(bundled.network.network.state_dict())
+    model = replace(bundled, network=Patched(network, 2))
+    labels = torch.arange(3, 9)
+    pictures = generate(model, labels, steps=8, guidance=1.0, precision="float32", device="cpu")
+    return figures.strip(list(pictures), [str(int(label)) for label in labels])
+
+
+ASSEMBLE = Exercise(
+    id="06.5",
+    name="UNet",
+    title="Down, across and up",
+    kind="implement",
+    difficulty=3,
+    minutes=20,
+    reference=UNet,
+    cases=[
+        Case(
+            "two levels, attention at the lower",
+            _network(2, (8, 8), channel_mults=(1, 2), attention_levels=(1,)),
+        ),
+        Case(
+            "one level, two blocks down, three up",
+            _network(2, (4, 6), channel_mults=(1,), blocks_per_level=2, attention_levels=(0,)),
+        ),
+        Case(
+            "three levels, colour in and out",
+            _network(
+                3, (8, 12), in_channels=3, out_channels=3, channel_mults=(1, 1, 2), attention_levels=(2,)
+            ),
+        ),
+    ],
+    misconceptions=[
+        Misconception(
+            "first-in-first-out",
+            _unet(take=lambda skips: skips.pop(0)),
+            "You took the skips in the order in which they were kept. The way up begins at the bottom, so "
+            "what was kept last is needed first: `skips.pop()`.",
+        ),
+        Misconception(
+            "skip-not-removed",
+            _unet(take=lambda skips: skips[-1]),
+            "You read the last skip and left it in the list, so every block gets the same one. "
+            "`skips.pop()` reads it and takes it off.",
+        ),
+        Misconception(
+            "skip-put-first",
+            _unet(join=lambda h, skip: torch.cat([skip, h], dim=1)),
+            "You put the skip before h. Every channel has its own weights in the next convolution, so the "
+            "order counts: h first, then the skip.",
+        ),
+        Misconception(
+            "skip-added",
+            _unet(join=lambda h, skip: h + skip),
+            "You added the skip to h. In this network it is put beside it as further channels, "
+            "`torch.cat([h, skip], dim=1)`: the blocks on the way up are built for the sum of both widths.",
+        ),
+        Misconception(
+            "stem-not-kept",
+            _unet(stem_kept=False),
+            "One skip is missing at the end of the way up: the stem's output. Start the list with it, "
+            "before the first layer down.",
+        ),
+        Misconception(
+            "halvings-not-kept",
+            _unet(keep=lambda layer: isinstance(layer, nn.ModuleList)),
+            "You kept what the blocks give, but not what the downsamplings give. Each entry of `self.down` "
+            "hands its output across: there is one block more on the way up at each level.",
+        ),
+        Misconception(
+            "label-forgotten",
+            _unet(embed=lambda net, time, label: F.silu(net.time_embedding(time))),
+            "The label is missing: all blocks are told the time alone, so a 3 and an 8 are drawn from the "
+            "same advice. Add the two embeddings before the SiLU.",
+        ),
+        Misconception(
+            "embedding-not-activated",
+            _unet(embed=lambda net, time, label: net.time_embedding(time) + net.label_embedding(label)),
+            "The SiLU on the embedding is missing. It comes once, after time and label are added and before "
+            "any block is told.",
+        ),
+        Misconception(
+            "activated-apart",
+            _unet(
+                embed=lambda net, time, label: (
+                    F.silu(net.time_embedding(time)) + F.silu(net.label_embedding(label))
+                )
+            ),
+            "You put a SiLU on each embedding and then added them. Add first: the one SiLU after it lets "
+            "time and label act on each other.",
+        ),
+        Misconception(
+            "middle-without-attention",
+            _unet(middle_attends=False),
+            "The middle has three parts: a block, attention, a block. You left `self.middle_attention` out.",
+        ),
+        Misconception(
+            "bare-end",
+            _unet(end=lambda net, h: net.conv_out(h)),
+            "The last convolution, too, is led up to by norm and SiLU: "
+            "`self.conv_out(silu(self.norm_out(h)))`.",
+        ),
+    ],
+    alternatives=[_ByRecursion, _ByIndex],
+    hints=(
+        "Go down and put every output on a pile, the stem's first. Go through the middle. Go up, and let "
+        "each block take the top of the pile.",
+        "e = silu(time + label). Down: h ← layer(h, e), kept. Up: h ← layer([h, skip], e), where a layer of "
+        "the class Up takes no skip. Out: conv(silu(norm(h))).",
+        "`skips = [h]`; `for layer in self.down:` two lines; the middle, three calls; "
+        "`for layer in self.up:` an `if not isinstance(layer, Up):` with "
+        "`h = torch.cat([h, …], dim=1)`, then the call.",
+    ),
+    call=_unet_output,
+    figure=_unet_figure,
+    figure_alt="Digits 3 to 8 that the network draws in eight steps with the bundled weights: all readable.",
+    rtol=1e-3,
+    atol=1e-4,
+)
+
+EXERCISES = [FIELD, EMBEDDING, BLOCK, ATTENTION, ASSEMBLE]

@@ -1,0 +1,972 @@
+"""Lesson 07, the cost of sampling: the clock, spacing, a walk off its times, two steps in one."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.cost import run_seconds
+from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.distillation import distillation_target, two_steps
+from diffusion_lessons.mixtures import GaussianMixture
+from diffusion_lessons.paths import DiscreteVP, Level, add_noise
+from diffusion_lessons.samplers import sample
+from diffusion_lessons.schedules import cosine_betas, linear_betas
+from diffusion_lessons.targets import Estimate, V
+
+Make = Callable[[torch.Generator], dict[str, Any]]
+
+
+# 07.1 The time of a run -----------------------------------------------------------------------------
+
+
+def _sizes(pictures: int, batch: int) -> list[int]:
+    """How many pictures each batch holds."""
+    return [min(batch, pictures - start) for start in range(0, pictures, batch)]
+
+
+def _guided(guidance: float) -> int:
+    return 1 if guidance in (0, 1) else 2
+
+
+def _by_batches(
+    pictures: int, batch: int, steps: int, guidance: float, fixed: float, per_picture: float
+) -> float:
+    seconds = 0.0
+    for size in _sizes(pictures, batch):
+        for _ in range(steps):
+            seconds += fixed + per_picture * size * _guided(guidance)
+    return seconds
+
+
+def _by_sum(
+    pictures: int, batch: int, steps: int, guidance: float, fixed: float, per_picture: float
+) -> float:
+    seen = pictures if guidance == 1 or guidance == 0 else 2 * pictures
+    calls = -(-pictures // batch)
+    return steps * calls * fixed + steps * seen * per_picture
+
+
+def _whole_batches_only(
+    pictures: int, batch: int, steps: int, guidance: float, fixed: float, per_picture: float
+) -> float:
+    calls = pictures // batch
+    return steps * (calls * fixed + _guided(guidance) * calls * batch * per_picture)
+
+
+def _last_batch_filled(
+    pictures: int, batch: int, steps: int, guidance: float, fixed: float, per_picture: float
+) -> float:
+    calls = math.ceil(pictures / batch)
+    return steps * calls * (fixed + _guided(guidance) * batch * per_picture)
+
+
+def _run(pictures: int, batch: int, steps: int, guidance: float, fixed: float, per_picture: float) -> Make:
+    given = {"pictures": pictures, "batch": batch, "steps": steps, "guidance": guidance}
+    return lambda g: given | {"fixed": fixed, "per_picture": per_picture}
+
+
+def _run_figure(reference: Callable[..., float]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.6, 2.4), layout="constrained")
+    steps = [1, 4, 10, 25, 50, 100]
+    for guidance, mark in ((1.0, "o-"), (2.0, "s--")):
+        seconds = [reference(1000, 64, n, guidance, 0.004, 0.002) for n in steps]
+        axis.plot(steps, seconds, mark, label=f"guidance {guidance:g}")
+    axis.set(xlabel="steps", ylabel="seconds")
+    axis.set_title("1000 pictures in batches of 64", fontsize=10)
+    axis.legend(frameon=False)
+    return figure
+
+
+RUN = Exercise(
+    id="07.1",
+    name="predict_seconds",
+    title="Predict the time of a run",
+    kind="implement",
+    difficulty=1,
+    minutes=10,
+    reference=run_seconds,
+    cases=[
+        Case("150 pictures in batches of 64, 25 guided steps", _run(150, 64, 25, 2.0, 0.1, 0.01)),
+        Case("the same at guidance 1", _run(150, 64, 25, 1.0, 0.1, 0.01)),
+        Case("one picture, 1000 steps", _run(1, 64, 1000, 1.0, 0.005, 0.002)),
+        Case("a full batch without any condition: guidance 0", _run(32, 32, 10, 0.0, 0.05, 0.004)),
+        Case("half of the guidance", _run(100, 30, 4, 0.5, 0.02, 0.003)),
+    ],
+    misconceptions=[
+        Misconception(
+            "guidance-is-free",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps, 1.0, fixed, per_picture
+            ),
+            "You left guidance out. With guidance the network sees every picture twice, once with its "
+            "condition and once without.",
+        ),
+        Misconception(
+            "always-twice",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps, 2.0, fixed, per_picture
+            ),
+            "You doubled the pictures at every scale. At guidance 1 the answer is the conditional one alone, "
+            "and at 0 the unconditional one alone: one look is enough.",
+        ),
+        Misconception(
+            "twice-at-zero",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps, 2.0 if guidance != 1 else 1.0, fixed, per_picture
+            ),
+            "At guidance 0 you count two looks. There only the unconditional answer is left, so one is "
+            "enough, as at guidance 1.",
+        ),
+        Misconception(
+            "twice-above-one-only",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps, 2.0 if guidance > 1 else 1.0, fixed, per_picture
+            ),
+            "You count two looks above guidance 1 only. A scale between 0 and 1 mixes both answers as well: "
+            "all but 0 and 1 need two.",
+        ),
+        Misconception(
+            "two-calls",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                _guided(guidance) * run_seconds(pictures, batch, steps, 1.0, fixed, per_picture)
+            ),
+            "You doubled the fixed cost too. Both halves of a guided step go through the network in one "
+            "call, with twice the pictures.",
+        ),
+        Misconception(
+            "fixed-for-each-picture",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * pictures * (fixed + _guided(guidance) * per_picture)
+            ),
+            "You pay the fixed cost for every picture. It is paid once a call, and a call serves a whole "
+            "batch: that is what batches are for.",
+        ),
+        Misconception(
+            "fixed-once",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * (fixed + _guided(guidance) * pictures * per_picture)
+            ),
+            "You pay the fixed cost once a step, as if all pictures went in one call. Each batch takes its "
+            "own walk, so it is paid once a step for every batch.",
+        ),
+        Misconception(
+            "fixed-once-a-walk",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                math.ceil(pictures / batch) * fixed + steps * _guided(guidance) * pictures * per_picture
+            ),
+            "You pay the fixed cost once for each batch. Each of its steps is a call of the network of its "
+            "own, and each call pays it.",
+        ),
+        Misconception(
+            "part-of-a-call",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * (pictures / batch * fixed + _guided(guidance) * pictures * per_picture)
+            ),
+            "You divided pictures by batch and kept the fraction. A batch that is not full is a whole call "
+            "all the same: round up.",
+        ),
+        Misconception(
+            "last-batch-forgotten",
+            _whole_batches_only,
+            "You counted whole batches only. What is left over makes one more batch, a smaller one.",
+        ),
+        Misconception(
+            "last-batch-filled",
+            _last_batch_filled,
+            "You charged the last batch as a full one. The fixed cost is the same, but it holds only the "
+            "pictures that are left.",
+        ),
+        Misconception(
+            "levels-counted",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps + 1, guidance, fixed, per_picture
+            ),
+            "You counted one evaluation too many: n steps go through n + 1 levels, but at the last one, "
+            "t = 0, nothing is asked any more.",
+        ),
+    ],
+    alternatives=[_by_batches, _by_sum],
+    hints=(
+        "Split the cost into what is paid for each call of the network and what is paid for each picture it "
+        "sees. Count the calls, and count the pictures.",
+        "Calls: steps · ⌈pictures/batch⌉. Pictures seen: steps · pictures, twice that with guidance. "
+        "Guidance 1 and 0 need one look only.",
+        "`calls = steps * math.ceil(…)`, `seen = steps * pictures * (1 if guidance in (…) else 2)`, then "
+        "`calls * … + seen * …`.",
+    ),
+    figure=_run_figure,
+    figure_alt="Seconds for 1000 pictures over the number of steps, two straight lines through 0: at 100 "
+    "steps about 206 s at guidance 1 and about 406 s at guidance 2.",
+)
+
+
+# 07.2 Spacing ---------------------------------------------------------------------------------------
+
+
+def spaced_times(T: int, n: int, spacing: str) -> list[int]:
+    """The times of `DiscreteVP.levels`: n + 1 whole numbers, falling, the last is 0."""
+    path = DiscreteVP([0.5] * T)
+    return [int(level.t) for level in path.levels(n, spacing)]
+
+
+def _spaced(**changed: Callable[[int, int], Sequence[float]]) -> Callable[..., list[int]]:
+    """A wrong answer: the times of some spacings are other ones."""
+
+    def answer(T: int, n: int, spacing: str) -> list[int]:
+        if spacing in changed:
+            return [round(t) for t in changed[spacing](T, n)]
+        return spaced_times(T, n, spacing)
+
+    return answer
+
+
+def _cut_off(T: int, n: int, spacing: str) -> list[int]:
+    """Fractions cut off instead of rounded."""
+    if spacing == "leading":
+        return spaced_times(T, n, spacing)
+    if spacing == "trailing":
+        return [T * k // n for k in range(n, -1, -1)]
+    return [*(1 + (T - 1) * k // (n - 1) for k in reversed(range(n))), 0]
+
+
+def _spaced_by_hand(T: int, n: int, spacing: str) -> list[int]:
+    times, stride = [], T // n
+    for k in range(n):
+        if spacing == "trailing":
+            times.append(round(T - k * T / n))
+        elif spacing == "leading":
+            times.append(1 + stride * (n - 1 - k))
+        else:
+            times.append(round(T - k * (T - 1) / (n - 1)))
+    times.append(0)
+    return times
+
+
+def _spaced_by_torch(T: int, n: int, spacing: str) -> list[int]:
+    if spacing == "trailing":
+        times = torch.linspace(T, 0, n + 1, dtype=torch.float64)[:-1]
+    elif spacing == "leading":
+        times = (torch.arange(n) * (T // n)).flip(0) + 1.0
+    else:
+        times = torch.linspace(T, 1, n, dtype=torch.float64)
+    return [*times.round().int().tolist(), 0]
+
+
+def _space(T: int, n: int, spacing: str) -> Make:
+    return lambda g: {"T": T, "n": n, "spacing": spacing}
+
+
+def _space_figure(reference: Callable[..., list[int]]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(5.4, 1.8), layout="constrained")
+    names = ("linspace", "leading", "trailing")
+    for row, (name, mark) in enumerate(zip(names, "^so", strict=True)):
+        times = reference(1000, 7, name)
+        axis.plot(times, [row] * len(times), mark + "-", color="black", linewidth=0.8)
+    axis.set(xlabel="t, 7 steps", xlim=(1020, -20), ylim=(-0.6, 2.6))
+    axis.set_yticks(range(3), names)
+    return figure
+
+
+SPACE = Exercise(
+    id="07.2",
+    name="spaced_times",
+    title="Three ways to space n steps",
+    kind="reproduce",
+    difficulty=2,
+    minutes=15,
+    reference=spaced_times,
+    cases=[
+        Case("trailing, 10 of 1000", _space(1000, 10, "trailing")),
+        Case("leading, 10 of 1000", _space(1000, 10, "leading")),
+        Case("linspace, 10 of 1000", _space(1000, 10, "linspace")),
+        Case("trailing, 30 of 1000: not a whole stride", _space(1000, 30, "trailing")),
+        Case("leading, 30 of 1000: not a whole stride", _space(1000, 30, "leading")),
+        Case("linspace, 6 of 100", _space(100, 6, "linspace")),
+        Case("trailing, 6 of 100", _space(100, 6, "trailing")),
+    ],
+    misconceptions=[
+        Misconception(
+            "zero-missing",
+            lambda T, n, spacing: spaced_times(T, n, spacing)[:-1],
+            "The final 0 is missing. Without it nothing leads from the last noisy time to the picture, and n "
+            "times make only n − 1 steps.",
+        ),
+        Misconception(
+            "rising",
+            lambda T, n, spacing: spaced_times(T, n, spacing)[::-1],
+            "Your times rise. A sampler starts at the noisy end: the largest time comes first, 0 last.",
+        ),
+        Misconception(
+            "leading-from-zero",
+            _spaced(leading=lambda T, n: [T // n * k for k in reversed(range(n))] + [0]),
+            "Your leading times are multiples of the stride, so the last noisy one is t = 0, which is the "
+            "data. Published code counts its levels from 0; the same levels are one higher here.",
+        ),
+        Misconception(
+            "leading-stride-fraction",
+            _spaced(leading=lambda T, n: [T * k / n + 1 for k in reversed(range(n))] + [0]),
+            "Your leading stride is T/n. This spacing uses the whole number T // n, and for that reason "
+            "starts even further below T where n does not divide T.",
+        ),
+        Misconception(
+            "leading-starts-at-T",
+            _spaced(leading=lambda T, n: [T - T // n * k for k in range(n)] + [0]),
+            "Your leading times start at T. They lead their strides from below: 1, 1 + stride, 1 + 2·stride, "
+            "…, so the first is about a stride below T. (That this is a fault is another matter.)",
+        ),
+        Misconception(
+            "trailing-whole-stride",
+            _spaced(trailing=lambda T, n: [T - T // n * k for k in range(n)] + [0]),
+            "Your trailing stride is T // n. Where n does not divide T the remainder piles up in the last "
+            "step, which becomes longer than all others. Take T·k/n and round each time by itself.",
+        ),
+        Misconception(
+            "trailing-below-T",
+            _spaced(trailing=lambda T, n: [T * k / n for k in reversed(range(n))] + [0]),
+            "Your trailing times begin a stride below T, and the last noisy one is 0 already. They are the "
+            "ends of the strides: T·k/n for k = n, …, 1.",
+        ),
+        Misconception(
+            "cut-off",
+            _cut_off,
+            "You cut the fractions off. The times are rounded to the nearest whole number.",
+        ),
+        Misconception(
+            "linspace-to-zero",
+            _spaced(linspace=lambda T, n: [T * k / n for k in reversed(range(n + 1))]),
+            "Your linspace goes evenly down to 0, which is what trailing does. It goes from T to t = 1, both "
+            "included, in n times; the step from 1 to 0 comes after that.",
+        ),
+        Misconception(
+            "linspace-one-more",
+            _spaced(linspace=lambda T, n: [T - k * (T - 1) / n for k in range(n + 1)] + [0]),
+            "There is one time too many: from T to 1, both included, there are n times, with n − 1 gaps "
+            "between them. The n-th step is the one from 1 to 0.",
+        ),
+    ],
+    alternatives=[_spaced_by_hand, _spaced_by_torch],
+    hints=(
+        "n steps need n + 1 times, and the last is always 0. The three differ in where the first n lie.",
+        "trailing: round(T·k/n) for k = n … 1. leading: 1 + k·(T // n) for k = n − 1 … 0. linspace: n even "
+        "times from T down to 1, rounded.",
+        '`if spacing == "trailing": times = [round(…) for k in range(n, 0, -1)]`, the same for the others '
+        "with their own formula, then `return times + [0]`.",
+    ),
+    figure=_space_figure,
+    figure_alt="Seven steps of 1000 in three rows. Trailing: from 1000 evenly to 0. Leading: from 853 with "
+    "strides of 142 to 1, then 0. Linspace: from 1000 evenly to 1, then 0.",
+)
+
+
+# 07.3 Debug: a stride of its own --------------------------------------------------------------------
+
+
+def walk_times(denoiser: Denoiser, path: DiscreteVP, times: Sequence[float], x: Tensor) -> Tensor:
+    """DDIM through the given times and from the last of them to 0."""
+    return sample(denoiser, x, [path(float(t)) for t in (*times, 0)])
+
+
+def cloud(mean: float, spread: float) -> Denoiser:
+    """The exact denoiser of numbers from N(mean, spread²)."""
+
+    def denoise(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        alpha, sigma = float(level.alpha), float(level.sigma)
+        gain = alpha * spread**2 / ((alpha * spread) ** 2 + sigma**2)
+        return Estimate.from_x0(mean + gain * (x - alpha * mean), x, level)
+
+    return denoise
+
+
+def _on_cloud(
+    answer: Callable[..., Any], betas: Tensor, mean: float, spread: float, times: list[int], x: Tensor
+) -> Any:
+    return answer(cloud(mean, spread), DiscreteVP(betas), times, x)
+
+
+def _walk(pairs: Callable[[int, list[int]], Sequence[tuple[float, float]]]) -> Callable[..., Tensor]:
+    """A walk over other pairs of times."""
+
+    def walk(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+        for t, after in pairs(path.T, times):
+            estimate = denoiser(x, path(float(t)))
+            x = add_noise(estimate.x0, estimate.eps, path(float(max(after, 0))))
+        return x
+
+    return walk
+
+
+def _next_asked(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+    for after in [*times[1:], 0]:
+        estimate = denoiser(x, path(float(max(after, 1))))
+        x = add_noise(estimate.x0, estimate.eps, path(float(after)))
+    return x
+
+
+def _first_noise_again(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+    noise = x
+    for t, after in pairwise([*times, 0]):
+        x = add_noise(denoiser(x, path(float(t))).x0, noise, path(float(after)))
+    return x
+
+
+def _walk_by_index(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+    for i in range(len(times)):
+        after = path(float(times[i + 1])) if i + 1 < len(times) else path(0.0)
+        x0, eps = denoiser(x, path(float(times[i])))
+        x = float(after.alpha) * x0 + float(after.sigma) * eps
+    return x
+
+
+def _walk_backwards(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+    left = [*times]
+    while left:
+        t = left.pop(0)
+        estimate = denoiser(x, path(float(t)))
+        x = add_noise(estimate.x0, estimate.eps, path(float(left[0] if left else 0)))
+    return x
+
+
+def _cloud(betas: Tensor, mean: float, spread: float, times: list[int], *shape: int) -> Make:
+    return lambda g: {
+        "betas": betas.clone(),
+        "mean": mean,
+        "spread": spread,
+        "times": list(times),
+        "x": normal(g, *shape),
+    }
+
+
+def _walk_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.6, 2.3), layout="constrained")
+    path, counts = DiscreteVP(cosine_betas()), [10, 25, 50, 150, 400]
+    x = figures.noise(4000)
+    spreads = [
+        float(reference(cloud(0.5, 0.5), path, spaced_times(1000, n, "trailing")[:-1], x).std())
+        for n in counts
+    ]
+    axis.semilogx(counts, spreads, "o-", label="your walk")
+    axis.axhline(0.5, color="gray", linestyle="--", label="data")
+    axis.set(xlabel="steps", ylabel="spread of samples", ylim=(0.3, 0.7))
+    axis.set_xticks(counts, [str(n) for n in counts])
+    axis.minorticks_off()
+    axis.legend(frameon=False)
+    return figure
+
+
+WALK = Exercise(
+    id="07.3",
+    name="walk_times",
+    title="The more steps, the worse",
+    kind="debug",
+    difficulty=2,
+    minutes=12,
+    reference=walk_times,
+    cases=[
+        Case(
+            "30 trailing steps of 1000",
+            _cloud(cosine_betas(), 0.5, 0.5, spaced_times(1000, 30, "trailing")[:-1], 2, 1, 8, 8),
+        ),
+        Case(
+            "10 linspace steps of 1000",
+            _cloud(cosine_betas(), -0.4, 0.3, spaced_times(1000, 10, "linspace")[:-1], 3, 1, 4, 4),
+        ),
+        Case("four uneven steps", _cloud(linear_betas(), 0.2, 0.6, [1000, 700, 250, 60], 20)),
+        Case(
+            "150 trailing steps",
+            _cloud(cosine_betas(), 0.5, 0.5, spaced_times(1000, 150, "trailing")[:-1], 16),
+        ),
+    ],
+    planted="stride-of-its-own",
+    misconceptions=[
+        Misconception(
+            "stride-of-its-own",
+            _walk(lambda T, times: [(t, t - T // len(times)) for t in times]),
+            "The walk computes where each step ends from a stride of its own, T // n, and does not look at "
+            "the times it was given.",
+        ),
+        Misconception(
+            "stride-rounded",
+            _walk(lambda T, times: [(t, t - round(T / len(times))) for t in times]),
+            "You rounded the stride to the nearest whole number. Steps still end where no next one begins, a "
+            "little less often. There is nothing to compute: the next time is in the list.",
+        ),
+        Misconception(
+            "stride-fraction",
+            _walk(lambda T, times: [(t, t - T / len(times)) for t in times]),
+            "Your stride is now T/n exactly. That fits evenly spaced times up to rounding, but not linspace "
+            "and not uneven ones. There is nothing to compute: the next time is in the list.",
+        ),
+        Misconception(
+            "first-gap-for-all",
+            _walk(lambda T, times: [(t, t - (times[0] - times[1])) for t in times]),
+            "You took the first gap for all of them. Gaps differ, by rounding or on purpose. Take each next "
+            "time from the list.",
+        ),
+        Misconception(
+            "last-step-skipped",
+            _walk(lambda T, times: list(pairwise(times))),
+            "Each step now ends where the next begins: the cause is found. But the last one, from the last "
+            "time to 0, is gone, and its noise stays in the picture.",
+        ),
+        Misconception(
+            "first-step-skipped",
+            _walk(lambda T, times: list(pairwise([*times[1:], 0]))),
+            "Each step now ends where the next begins, but you start at the second time: noise of T is taken "
+            "for a picture of a later level.",
+        ),
+        Misconception(
+            "last-step-long",
+            _walk(lambda T, times: [*pairwise(times[:-1]), (times[-2], 0)]),
+            "The list is used up one time too early: you go from the last but one straight to 0, and one "
+            "evaluation less is made than was paid for.",
+        ),
+        Misconception(
+            "asked-at-the-next-level",
+            _next_asked,
+            "You ask the denoiser about the level where the step ends. x is still at the level where it "
+            "begins, with more noise than it is told.",
+        ),
+        Misconception(
+            "first-noise-again",
+            _first_noise_again,
+            "You mix the noise of the start back in at every step. DDIM goes on with the noise that the "
+            "denoiser sees in x now, ε̂.",
+        ),
+    ],
+    alternatives=[_walk_by_index, _walk_backwards],
+    hints=(
+        "Follow the times, not the pictures: print, for 30 steps, where each step ends and where the next "
+        "one begins. Should they not be the same?",
+        "A step from t to t' leaves x at the level t', so the next question must be about t'. The n times "
+        "and a final 0 are all the places there are: each step goes from one to the next.",
+        "`for t, after in zip(times, times[1:] + […]):`, then as before, without `stride`.",
+    ),
+    call=_on_cloud,
+    figure=_walk_figure,
+    figure_alt="Spread of samples over the number of steps, from 10 to 400: it rises from 0.43 towards the "
+    "data's 0.5 and stays there.",
+)
+
+
+# 07.4 The target of a student ----------------------------------------------------------------------
+
+
+def _scaled(level: Level) -> tuple[float, float]:
+    return float(level.alpha), float(level.sigma)
+
+
+def _target_solved(x: Tensor, reached: Tensor, now: Level, next: Level) -> Tensor:
+    """The two equations x = αx̃₀ + σε̃ and reached = α'x̃₀ + σ'ε̃, solved by Cramer's rule."""
+    (a, s), (b, u) = _scaled(now), _scaled(next)
+    return (s * reached - u * x) / (s * b - u * a)
+
+
+def _target_by_matrix(x: Tensor, reached: Tensor, now: Level, next: Level) -> Tensor:
+    system = torch.tensor([_scaled(now), _scaled(next)], dtype=torch.float64)
+    both = torch.stack([x, reached]).double().flatten(1)
+    return torch.linalg.solve(system, both)[0].view_as(x).to(x.dtype)
+
+
+def _target_wrong(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An answer from x, reached, α, σ, α', σ'."""
+
+    def answer(x: Tensor, reached: Tensor, now: Level, next: Level) -> Tensor:
+        return formula(x, reached, *_scaled(now), *_scaled(next))
+
+    return answer
+
+
+def _pair(betas: Tensor, t: float, after: float, *shape: int) -> Make:
+    """A noisy picture, and where two steps of an exact teacher lead from it."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        path = DiscreteVP(betas)
+        now, middle, next = path(t), path((t + after) / 2), path(after)
+        picture = blobs(g, *shape)
+        x = add_noise(picture, normal(g, *shape), now)
+        return {
+            "x": x,
+            "reached": two_steps(cloud(-0.5, 0.6), x, now, middle, next),
+            "now": now,
+            "next": next,
+        }
+
+    return make
+
+
+def _on_levels(answer: Callable[..., Any], x: Tensor, reached: Tensor, now: Level, next: Level) -> Any:
+    return answer(x, reached, now, next)
+
+
+def _target_figure(reference: Callable[..., Tensor]) -> Any:
+    path, digit = DiscreteVP(cosine_betas()), figures.digits(4)[3:]
+    now, middle, next = path(600), path(450), path(300)
+    album = GaussianMixture(figures.digits(10).flatten(1), stds=0.3)
+
+    def teacher(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        return Estimate(*(part.view_as(x) for part in album(x.flatten(1), level)))
+
+    x = add_noise(digit, figures.noise(1, 1, 16, 16, seed=1), now)
+    reached = two_steps(teacher, x, now, middle, next)
+    target = reference(x, reached, now, next)
+    pictures = [x[0], reached[0], teacher(x, now).x0[0], target[0]]
+    return figures.strip(pictures, ["x, t = 600", "t = 300", "first x̂₀", "x̃₀"])
+
+
+TARGET = Exercise(
+    id="07.4",
+    name="student_x0",
+    title="Two steps in one",
+    kind="reproduce",
+    difficulty=2,
+    minutes=12,
+    reference=distillation_target,
+    cases=[
+        Case("from t = 600 to 300", _pair(cosine_betas(), 600, 300, 3, 1, 16, 16)),
+        Case("the first of four steps: 1000 to 750", _pair(cosine_betas(), 1000, 750, 2, 1, 8, 8)),
+        Case("the last step: 250 to 0", _pair(cosine_betas(), 250, 0, 2, 3, 8, 6)),
+        Case("the whole way: 1000 to 0", _pair(linear_betas(), 1000, 0, 2, 1, 8, 8)),
+    ],
+    misconceptions=[
+        Misconception(
+            "reached-itself",
+            _target_wrong(lambda x, r, a, s, b, u: r),
+            "You took what was reached for the picture. That holds only where the step ends at t = 0; before "
+            "that it still holds noise.",
+        ),
+        Misconception(
+            "noise-ignored",
+            _target_wrong(lambda x, r, a, s, b, u: r / b),
+            "You divided what was reached by α'. That removes the factor, but the noise in it is still "
+            "there: first subtract its share, (σ'/σ)·x.",
+        ),
+        Misconception(
+            "denominator-forgotten",
+            _target_wrong(lambda x, r, a, s, b, u: r - u / s * x),
+            "The noise is gone, but what is left is the picture times α' − (σ'/σ)·α. Divide by that.",
+        ),
+        Misconception(
+            "divided-by-alpha-next",
+            _target_wrong(lambda x, r, a, s, b, u: (r - u / s * x) / b),
+            "You divided by α' alone. Subtracting (σ'/σ)·x took some of the picture away too, so its factor "
+            "is α' − (σ'/σ)·α.",
+        ),
+        Misconception(
+            "signs",
+            _target_wrong(lambda x, r, a, s, b, u: (r + u / s * x) / (b + u / s * a)),
+            "You added (σ'/σ)·x. It is subtracted, above and below: that is how the noise drops out.",
+        ),
+        Misconception(
+            "variances-for-factors",
+            _target_wrong(lambda x, r, a, s, b, u: (r - (u / s) ** 2 * x) / (b - (u / s) ** 2 * a)),
+            "You weighed x by σ'²/σ², a ratio of variances. What multiplies ε̃ in the two equations is σ and "
+            "σ'.",
+        ),
+        Misconception(
+            "sigma-next-alone",
+            _target_wrong(lambda x, r, a, s, b, u: (r - u * x) / (b - u * a)),
+            "You weighed x by σ' alone. x holds σ·ε̃: to cancel the σ'·ε̃ in what was reached, weigh it by "
+            "σ'/σ.",
+        ),
+        Misconception(
+            "signal-matched",
+            _target_wrong(lambda x, r, a, s, b, u: (r - b / a * x) / (u - b / a * s)),
+            "You removed the picture and solved for the noise: this is ε̃. Remove the noise instead, and x̃₀ "
+            "is left.",
+        ),
+        Misconception(
+            "levels-swapped",
+            _target_wrong(lambda x, r, a, s, b, u: (x - u / s * r) / (a - u / s * b)),
+            "x and what was reached have changed places. x is at `now`, with α and σ; reached is at `next`, "
+            "with α' and σ'.",
+        ),
+    ],
+    alternatives=[_target_solved, _target_by_matrix],
+    hints=(
+        "The student's single step is a DDIM step with unknown x̃₀ and ε̃. You know where it starts and where "
+        "it must end: two equations.",
+        "x = α·x̃₀ + σ·ε̃ and reached = α'·x̃₀ + σ'·ε̃. Multiply the first by σ'/σ and subtract: ε̃ is gone.",
+        "`keep = next.sigma / now.sigma`, then `(reached - … * x) / (… - … * now.alpha)`.",
+    ),
+    call=_on_levels,
+    figure=_target_figure,
+    figure_alt="A noisy digit 3 at t = 600; the same at t = 300 after two steps, less noisy; the teacher's "
+    "first guess, a blur; and the student's target x̃₀, a little clearer than that guess.",
+)
+
+
+# 07.5 What a student is shown -----------------------------------------------------------------------
+
+
+def student_example(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    """The student's noisy x at its i-th step, and the v whose step lands where the teacher's two do."""
+    now, middle, next = levels[2 * i : 2 * i + 3]
+    x = add_noise(x0, noise, now)
+    target = distillation_target(x, two_steps(teacher, x, now, middle, next), now, next)
+    return x, V.of(*Estimate.from_x0(target, x, now), now)
+
+
+CENTRES = 1.4 * torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+RING = GaussianMixture(CENTRES, 0.1)
+
+
+def _on_ring(answer: Callable[..., Any], x0: Tensor, noise: Tensor, n: int, i: int) -> Any:
+    return answer(RING, x0, noise, DiscreteVP(cosine_betas()).levels(n), i)
+
+
+def _shown(
+    x0: Tensor, noise: Tensor, now: Level, next: Level, reached: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    x = add_noise(x0, noise, now)
+    target = distillation_target(x, reached(x), now, next)
+    return x, V.of(*Estimate.from_x0(target, x, now), now)
+
+
+def _student_places(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[i : i + 3]
+    return _shown(x0, noise, now, next, lambda x: two_steps(teacher, x, now, middle, next))
+
+
+def _one_long_step(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now = levels[2 * i]
+    x = add_noise(x0, noise, now)
+    return x, V.of(*teacher(x, now), now)
+
+
+def _first_step_only(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i : 2 * i + 3]
+    return _shown(x0, noise, now, next, lambda x: sample(teacher, x, [now, middle]))
+
+
+def _middle_forgotten(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i : 2 * i + 3]
+
+    def reached(x: Tensor) -> Tensor:
+        halfway = sample(teacher, x, [now, middle])
+        estimate = teacher(halfway, now)
+        return add_noise(estimate.x0, estimate.eps, next)
+
+    return _shown(x0, noise, now, next, reached)
+
+
+def _renoised(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i : 2 * i + 3]
+
+    def reached(x: Tensor) -> Tensor:
+        halfway = add_noise(teacher(x, now).x0, noise, middle)
+        return sample(teacher, halfway, [middle, next])
+
+    return _shown(x0, noise, now, next, reached)
+
+
+def _second_answer(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, _ = levels[2 * i : 2 * i + 3]
+    x = add_noise(x0, noise, now)
+    return x, V.of(*teacher(sample(teacher, x, [now, middle]), middle), now)
+
+
+def _solved_half_way(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i : 2 * i + 3]
+    x = add_noise(x0, noise, now)
+    halfway = sample(teacher, x, [now, middle])
+    target = distillation_target(halfway, sample(teacher, halfway, [middle, next]), middle, next)
+    return x, V.of(*Estimate.from_x0(target, x, now), now)
+
+
+def _plain_training(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now = levels[2 * i]
+    return add_noise(x0, noise, now), V.of(x0, noise, now)
+
+
+def _changed_v(v: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """An answer whose v is made otherwise, from x̃₀, ε̃, the noise that was drawn, α and σ."""
+
+    def answer(
+        teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+    ) -> tuple[Tensor, Tensor]:
+        x, right = student_example(teacher, x0, noise, levels, i)
+        target = V.solve(right, x, levels[2 * i])
+        return x, v(target.x0, target.eps, noise, *_scaled(levels[2 * i]))
+
+    return answer
+
+
+def _example_by_hand(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    a, s = _scaled(levels[2 * i])
+    start = x = a * x0 + s * noise
+    for k in (2 * i, 2 * i + 1):
+        guess, eps = teacher(x, levels[k])
+        b, u = _scaled(levels[k + 1])
+        x = b * guess + u * eps
+    target = (x - u / s * start) / (b - u / s * a)
+    return start, (a * start - target) / s
+
+
+def _example_by_sample(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    three = [levels[2 * i], levels[2 * i + 1], levels[2 * i + 2]]
+    x = add_noise(x0, noise, three[0])
+    target = _target_solved(x, sample(teacher, x, three), three[0], three[2])
+    a, s = _scaled(three[0])
+    return x, a * (x - a * target) / s - s * target
+
+
+def _example(n: int, i: int, count: int) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        return {"x0": RING.sample(count, g)[0], "noise": normal(g, count, 2), "n": n, "i": i}
+
+    return make
+
+
+def _example_figure(reference: Callable[..., tuple[Tensor, Tensor]]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(3.6, 3.4), layout="constrained")
+    levels = DiscreteVP(cosine_betas()).levels(8)
+    data = RING.sample(60, torch.Generator().manual_seed(4))[0]
+    x, v = reference(RING, data, figures.noise(60, 2, seed=3), levels, 3)
+    ends = V.solve(v, x, levels[6]).x0
+    axis.plot(*torch.stack([x, ends]).permute(2, 0, 1).numpy(), "-", marker="", color="gray", linewidth=0.7)
+    axis.plot(*x.T.numpy(), "o", markersize=3, color="#0072B2", label="x at t = 250")
+    axis.plot(*ends.T.numpy(), "s", markersize=3, color="#D55E00", label="x̃₀ from v")
+    axis.set(xlim=(-2.4, 2.4), ylim=(-2.4, 3.2))
+    axis.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")
+    return figure
+
+
+EXAMPLE = Exercise(
+    id="07.5",
+    name="student_example",
+    title="What a student is shown",
+    kind="stretch",
+    difficulty=3,
+    minutes=15,
+    reference=student_example,
+    cases=[
+        Case("second of four student steps", _example(8, 1, 5)),
+        Case("first of four", _example(8, 0, 5)),
+        Case("last of four: it ends at the data", _example(8, 3, 5)),
+        Case("last but one of four", _example(8, 2, 5)),
+        Case("one step for all", _example(2, 0, 6)),
+    ],
+    misconceptions=[
+        Misconception(
+            "places-of-the-student",
+            _student_places,
+            "You took levels i, i + 1 and i + 2. The list holds the teacher's levels: a student's step spans "
+            "two of them, so its i-th begins at place 2·i.",
+        ),
+        Misconception(
+            "one-long-step",
+            _one_long_step,
+            "You used the teacher's answer at the start as it is: that teaches one long step of the teacher. "
+            "Let it take two steps, by way of the middle level.",
+        ),
+        Misconception(
+            "first-step-only",
+            _first_step_only,
+            "You let the teacher take one step, to the middle, and solved as if it had arrived at the end. "
+            "The second step is missing.",
+        ),
+        Misconception(
+            "middle-level-forgotten",
+            _middle_forgotten,
+            "In the second step you ask the teacher with the level of the start. Half-way the level is the "
+            "middle one.",
+        ),
+        Misconception(
+            "second-answer",
+            _second_answer,
+            "You took the teacher's second answer as the target. The first half of the step is not in it: "
+            "from x, a step with it ends elsewhere. Solve for the x̃₀ that ends where the teacher does.",
+        ),
+        Misconception(
+            "solved-from-the-middle",
+            _solved_half_way,
+            "Solved from the place half-way, x̃₀ is only the teacher's second answer. The student makes the "
+            "whole step: it starts at x.",
+        ),
+        Misconception(
+            "noised-anew",
+            _renoised,
+            "Half-way you mixed the teacher's x̂₀ with the noise that was drawn at first. A DDIM step goes on "
+            "with the teacher's own ε̂.",
+        ),
+        Misconception(
+            "plain-training",
+            _plain_training,
+            "This is the ordinary target, made of x0 and noise: the student would learn the average of all "
+            "pictures that x could come from. Its target is where the teacher leads from x.",
+        ),
+        Misconception(
+            "drawn-noise-in-v",
+            _changed_v(lambda x0, eps, noise, a, s: a * noise - s * x0),
+            "Your v mixes x̃₀ with the noise that was drawn. The noise that belongs to x̃₀ is another one: "
+            "ε̃ = (x − α·x̃₀)/σ.",
+        ),
+        Misconception(
+            "v-turned-round",
+            _changed_v(lambda x0, eps, noise, a, s: s * x0 - a * eps),
+            "The sign of your v is turned round: v = α·ε̃ − σ·x̃₀.",
+        ),
+        Misconception(
+            "factors-swapped",
+            _changed_v(lambda x0, eps, noise, a, s: s * eps - a * x0),
+            "α and σ have changed places in v. It is α·ε̃ − σ·x̃₀: at T, where α is 0, all of it is picture.",
+        ),
+        Misconception(
+            "x0-returned",
+            _changed_v(lambda x0, eps, noise, a, s: x0),
+            "You returned x̃₀. It is right; the network predicts v = α·ε̃ − σ·x̃₀.",
+        ),
+    ],
+    alternatives=[_example_by_hand, _example_by_sample],
+    hints=(
+        "Noise the data as in ordinary training. Then forget where x came from: the teacher takes two steps "
+        "from it, and the student should do the same in one.",
+        "x = α·x0 + σ·noise at the first of three levels; two DDIM steps; x̃₀ from your student_x0; "
+        "ε̃ = (x − α·x̃₀)/σ; v = α·ε̃ − σ·x̃₀.",
+        "`now, middle, after = levels[2 * i], …, …`, `x = …`, `guess, eps = teacher(x, now)`, and the step "
+        "to `middle`; the same again to `after`; `target = student_x0(…)`; `return x, …`.",
+    ),
+    call=_on_ring,
+    figure=_example_figure,
+    figure_alt="60 noisy points at t = 250, the last of four student steps, each joined by a line to its x̃₀, "
+    "which lies in one of four clusters on a ring.",
+)
+
+EXERCISES = [RUN, SPACE, WALK, TARGET, EXAMPLE]

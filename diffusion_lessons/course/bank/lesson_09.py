@@ -1,0 +1,968 @@
+"""Lesson 09, classifier guidance: the gradient, the guided ε, what the scale asks for, noisy pictures."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.guidance import ClassifierGuidance, class_gradient
+from diffusion_lessons.losses import classifier_loss
+from diffusion_lessons.mixtures import GaussianMixture
+from diffusion_lessons.paths import DiscreteVP, Level
+from diffusion_lessons.schedules import cosine_betas, linear_betas
+from diffusion_lessons.targets import Estimate
+
+Make = Callable[[torch.Generator], dict[str, Any]]
+MEANS, STDS = ((-1.0, -0.5), (1.0, -0.6), (0.1, 1.0)), (0.2, 0.1, 0.15)
+
+
+# 09.1 The gradient of a classifier ------------------------------------------------------------------
+
+
+def _class_gradient(classify: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    return class_gradient(classify, x, y)
+
+
+def _gradient_of(value: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The gradient in x of a number made of logits (B, K) and labels (B,)."""
+
+    def gradient(classify: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            point = x.detach().requires_grad_()
+            return torch.autograd.grad(value(classify(point), y), point)[0]
+
+    return gradient
+
+
+def _switched_off(classify: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    point = x.detach().requires_grad_()
+    return torch.autograd.grad(_chosen(classify(point).log_softmax(1), y).sum(), point)[0]
+
+
+def _chosen(rows: Tensor, y: Tensor) -> Tensor:
+    return rows.gather(1, y[:, None])
+
+
+def _by_backward(classify: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    with torch.enable_grad():
+        point = x.clone().requires_grad_(True)
+        F.cross_entropy(classify(point), y, reduction="sum").backward()
+    assert point.grad is not None
+    return -point.grad
+
+
+def _one_by_one(classify: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    rows = []
+    for one, label in zip(x, y, strict=True):
+        with torch.set_grad_enabled(True):
+            z = one[None].clone().requires_grad_()
+            logits = classify(z)[0]
+            rows += torch.autograd.grad(logits[label] - logits.logsumexp(0), z)
+    return torch.cat(rows)
+
+
+def _under_no_grad(answer: Callable[..., Any], x: Tensor, y: Tensor, inner: Tensor, outer: Tensor) -> Any:
+    """As a sampler calls it: with gradients switched off. The classifier has one hidden layer."""
+
+    def classify(x: Tensor) -> Tensor:
+        return torch.tanh(x.flatten(1) @ inner) @ outer  # (B, K)
+
+    with torch.no_grad():
+        return answer(classify, x, y)
+
+
+def _classified(labels: list[int], classes: int, *shape: int, sure: float = 2.0) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        x = normal(g, len(labels), *shape)
+        inner = normal(g, x[0].numel(), 6) / x[0].numel() ** 0.5
+        return {"x": x, "y": torch.tensor(labels), "inner": inner, "outer": sure * normal(g, 6, classes)}
+
+    return make
+
+
+def _quiver_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    mixture, path = GaussianMixture(MEANS, STDS), DiscreteVP(cosine_betas())
+    side = torch.linspace(-1.8, 1.8, 10)
+    x = torch.cartesian_prod(side, side)  # (100, 2)
+    figure, axes = pyplot.subplots(1, 2, figsize=(5.6, 2.7), sharey=True, layout="constrained")
+    for axis, t in zip(axes, (300, 700), strict=True):
+        level = path(t)
+
+        def classify(x: Tensor, level: Level = level) -> Tensor:
+            return mixture.log_joint(x, level)
+
+        arrows = reference(classify, x, torch.full((100,), 1))
+        axis.quiver(*x.T.numpy(), *arrows.T.numpy(), color="#0072B2", width=0.007)
+        for k, (mean, mark) in enumerate(zip(MEANS, "so^", strict=True)):
+            place = float(level.alpha) * torch.tensor(mean)
+            axis.plot(*place.tolist(), mark, color="#D55E00" if k == 1 else "black", ms=8)
+        axis.set(title=f"t = {t}", xlim=(-2, 2), ylim=(-2, 2))
+    return figure
+
+
+CLASS_GRADIENT = Exercise(
+    id="09.1",
+    name="class_gradient",
+    title="Which way is more like a 3?",
+    kind="implement",
+    difficulty=2,
+    minutes=12,
+    reference=_class_gradient,
+    cases=[
+        Case("five points in the plane, three classes", _classified([0, 2, 1, 1, 0], 3, 2)),
+        Case("three pictures, four classes", _classified([3, 0, 2], 4, 1, 6, 5)),
+        Case("two colour pictures of the same class", _classified([1, 1], 3, 3, 4, 4)),
+        Case(
+            "a classifier that is very sure, and mostly of another class",
+            _classified([0, 1, 2, 3, 4, 5], 6, 3, sure=300.0),
+        ),
+    ],
+    misconceptions=[
+        Misconception(
+            "gradients-switched-off",
+            _switched_off,
+            "Autograd has recorded nothing, so there is no gradient to ask for. A sampler runs under "
+            "torch.no_grad(), and so do your lines: open `with torch.enable_grad():` around them, and let a "
+            "detached x require its gradient in there.",
+        ),
+        Misconception(
+            "gradient-of-the-logit",
+            _gradient_of(lambda logits, y: _chosen(logits, y).sum()),
+            "You took the gradient of the logit of class y. A logit can rise for all classes together, and "
+            "then no class becomes more likely: log p(y|x) is the logit *minus* the logsumexp of them all, "
+            "log_softmax.",
+        ),
+        Misconception(
+            "gradient-of-p",
+            _gradient_of(lambda logits, y: _chosen(logits.softmax(1), y).sum()),
+            "You took the gradient of p, not of log p. It is p times as long: where the class is far off and "
+            "help is needed most, p is nearly 0 and so is your push.",
+        ),
+        Misconception(
+            "mean-over-the-batch",
+            _gradient_of(lambda logits, y: _chosen(logits.log_softmax(1), y).mean()),
+            "You differentiated the mean over the batch, so each gradient is divided by B: how hard a sample "
+            "is pushed would depend on how many are drawn beside it. With the sum, each sample gets the "
+            "gradient of its own term.",
+        ),
+        Misconception(
+            "uphill-for-the-loss",
+            _gradient_of(lambda logits, y: F.cross_entropy(logits, y, reduction="sum")),
+            "The sign is wrong: you have the gradient of the cross-entropy, −log p. It points away from the "
+            "class. A loss is walked down; here we walk up.",
+        ),
+        Misconception(
+            "mean-of-the-loss",
+            _gradient_of(lambda logits, y: F.cross_entropy(logits, y)),
+            "You took the gradient of cross_entropy as training uses it. That is −log p, so the sign is "
+            "wrong, and it is a mean over the batch, so it is divided by B.",
+        ),
+        Misconception(
+            "all-classes",
+            _gradient_of(lambda logits, y: logits.log_softmax(1).sum()),
+            "You added up the log-probabilities of all classes. That pushes towards a picture that could be "
+            "anything: take only the wanted class of each sample, with gather(1, y[:, None]).",
+        ),
+        Misconception(
+            "labels-of-the-others",
+            _gradient_of(lambda logits, y: logits.log_softmax(1)[:, y].sum()),
+            "log_p[:, y] takes the columns y in *every* row, so that each sample is pushed towards the "
+            "labels of all the others too. One entry a row: log_p[range(len(y)), y], or gather.",
+        ),
+        Misconception(
+            "most-likely-class",
+            _gradient_of(lambda logits, y: logits.log_softmax(1).amax(1).sum()),
+            "You followed the class that the classifier already thinks most likely, and did not use y. The "
+            "push must go to the wanted class, however unlikely it is now.",
+        ),
+        Misconception(
+            "softmax-over-the-batch",
+            _gradient_of(lambda logits, y: _chosen(logits.log_softmax(0), y).sum()),
+            "Your softmax runs over the batch (dimension 0). The probabilities of one picture are over its "
+            "classes: dimension 1.",
+        ),
+        Misconception(
+            "log-of-softmax",
+            _gradient_of(lambda logits, y: _chosen(logits.softmax(1), y).log().sum()),
+            "softmax, then log: where the classifier is sure of another class, p(y|x) rounds to 0, and the "
+            "gradient of log 0 is not a number. log_softmax does both at once and stays finite.",
+        ),
+    ],
+    alternatives=[_by_backward, _one_by_one],
+    hints=(
+        "You need the derivative of one number, log p(y|x), in every pixel of x. That is what autograd is "
+        "for, only this time in the input and not in the weights; and gradients must be switched on.",
+        "log p(y|x) = logit_y − log Σ_k exp(logit_k), one number a sample. The gradient of their *sum* over "
+        "the batch is, for each sample, the gradient of its own.",
+        "`with torch.enable_grad():`, then `z = x.detach().requires_grad_()`, then "
+        "`log_p = classify(z).log_softmax(1)`, pick the entries of y, and "
+        "`torch.autograd.grad(….sum(), z)[0]`.",
+    ),
+    call=_under_no_grad,
+    figure=_quiver_figure,
+    figure_alt="Three clusters and the gradient of log p(right cluster | x) on a grid, at t = 300 and t = "
+    "700. All arrows point towards the side of the right cluster; near it they vanish, and at t = 300 they "
+    "are long on the far side.",
+)
+
+
+# 09.2 The guided ε ----------------------------------------------------------------------------------
+
+
+def guided_eps(eps: Tensor, gradient: Tensor, alpha_bar: Tensor, scale: float) -> Tensor:
+    """ε − scale·σ·∇ log p(y | x_t), by the package's own guidance at that level."""
+    level = Level(torch.zeros(()), alpha_bar.double().sqrt(), (1 - alpha_bar.double()).sqrt())
+
+    def linear(x: Tensor, level: Level) -> Tensor:
+        """Logits whose log-odds have this gradient at every x."""
+        log_odds = (gradient * x).flatten(1).sum(1)
+        return torch.stack([log_odds, 0 * log_odds], 1) + torch.tensor([-1e4, 0.0])
+
+    def plain(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        return Estimate(x, eps)
+
+    guidance = ClassifierGuidance(plain, linear, scale)
+    return guidance(torch.zeros_like(eps), level, torch.zeros(len(eps), dtype=torch.long)).eps
+
+
+def _pushed(
+    factor: Callable[[Tensor, float], Tensor | float], keep: float = 1.0
+) -> Callable[[Tensor, Tensor, Tensor, float], Tensor]:
+    """keep·ε − factor(ᾱ, scale)·gradient."""
+    return lambda eps, gradient, alpha_bar, scale: keep * eps - factor(alpha_bar, scale) * gradient
+
+
+def _sigma(alpha_bar: Tensor) -> Tensor:
+    return (1 - alpha_bar).sqrt()
+
+
+def _through_the_score(eps: Tensor, gradient: Tensor, alpha_bar: Tensor, scale: float) -> Tensor:
+    score = -eps / _sigma(alpha_bar)
+    return -_sigma(alpha_bar) * (score + scale * gradient)
+
+
+def _unit_length(eps: Tensor, gradient: Tensor, alpha_bar: Tensor, scale: float) -> Tensor:
+    length = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.ndim - 1))
+    return eps - scale * _sigma(alpha_bar) * gradient / length
+
+
+def _push(alpha_bar: float, scale: float, *shape: int) -> Make:
+    return lambda g: {
+        "eps": normal(g, *shape),
+        "gradient": 2 * normal(g, *shape),
+        "alpha_bar": torch.tensor(alpha_bar),
+        "scale": scale,
+    }
+
+
+def _push_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    mixture, path = GaussianMixture(MEANS, STDS), DiscreteVP(cosine_betas())
+    level, side = path(500), torch.linspace(-1.8, 1.8, 10)
+    x = torch.cartesian_prod(side, side)
+    gradient = class_gradient(lambda x: mixture.log_joint(x, level), x, torch.full((100,), 1))
+    figure, axes = pyplot.subplots(1, 2, figsize=(5.6, 2.7), sharey=True, layout="constrained")
+    for axis, scale in zip(axes, (0.0, 1.0), strict=True):
+        arrows = -reference(mixture(x, level).eps, gradient, level.alpha**2, scale)
+        axis.quiver(*x.T.numpy(), *arrows.T.numpy(), color="#0072B2", width=0.007, scale=40)
+        for k, (mean, mark) in enumerate(zip(MEANS, "so^", strict=True)):
+            place = float(level.alpha) * torch.tensor(mean)
+            axis.plot(*place.tolist(), mark, color="#D55E00" if k == 1 else "black", ms=8)
+        axis.set(title=f"−ε̂ at t = 500, scale {scale:g}", xlim=(-2, 2), ylim=(-2, 2))
+    return figure
+
+
+GUIDED_EPS = Exercise(
+    id="09.2",
+    name="guided_eps",
+    title="The guided noise",
+    kind="reproduce",
+    difficulty=1,
+    minutes=8,
+    reference=guided_eps,
+    cases=[
+        Case("two pictures at ᾱ = 0.64, scale 2.5", _push(0.64, 2.5, 2, 1, 6, 5)),
+        Case("five points, little noise, scale 1", _push(0.95, 1.0, 5, 2)),
+        Case("three colour pictures, mostly noise, scale 6", _push(0.1, 6.0, 3, 3, 4, 4)),
+        Case("scale 0: the guess stays as it is", _push(0.5, 0.0, 2, 1, 4, 4)),
+    ],
+    misconceptions=[
+        Misconception(
+            "sign",
+            _pushed(lambda alpha_bar, scale: -scale * _sigma(alpha_bar)),
+            "The sign is wrong: you added. The score is −ε/σ, so what is added to the score is subtracted "
+            "from the noise. As it is, samples are driven *away* from the class.",
+        ),
+        Misconception(
+            "sigma-forgotten",
+            _pushed(lambda alpha_bar, scale: scale),
+            "σ = √(1 − ᾱ) is missing. ε is −σ times the score, so the classifier's part of the score is "
+            "multiplied by σ too. Without it the push is too strong wherever there is little noise.",
+        ),
+        Misconception(
+            "variance-for-sigma",
+            _pushed(lambda alpha_bar, scale: scale * (1 - alpha_bar)),
+            "You multiplied by 1 − ᾱ. That is the variance σ²; ε is −σ times the score, so the factor is its "
+            "root. (σ² belongs to the shift of x̂₀ and of the posterior's mean.)",
+        ),
+        Misconception(
+            "alpha-for-sigma",
+            _pushed(lambda alpha_bar, scale: scale * alpha_bar.sqrt()),
+            "You multiplied by √ᾱ, the factor of the picture. What turns a score into noise is the factor of "
+            "the noise, σ = √(1 − ᾱ).",
+        ),
+        Misconception(
+            "divided-by-sigma",
+            _pushed(lambda alpha_bar, scale: scale / _sigma(alpha_bar)),
+            "You divided by σ. That is the way from ε to the score; here the gradient is a score, and "
+            "becomes a noise by multiplying.",
+        ),
+        Misconception(
+            "scale-forgotten",
+            _pushed(lambda alpha_bar, scale: _sigma(alpha_bar)),
+            "The scale has no say in your result: you pushed with 1 whatever it is. It multiplies the "
+            "classifier's part, so that 0 leaves the model alone.",
+        ),
+        Misconception(
+            "scale-minus-one",
+            _pushed(lambda alpha_bar, scale: (scale - 1) * _sigma(alpha_bar)),
+            "You pushed with scale − 1. Some papers count so, from the conditional model. Here ε knows "
+            "nothing of y: scale 0 leaves it as it is, and scale 1 is Bayes' rule.",
+        ),
+        Misconception(
+            "scale-plus-one",
+            _pushed(lambda alpha_bar, scale: (scale + 1) * _sigma(alpha_bar)),
+            "You pushed with scale + 1. At scale 0 nothing must be left of the push, and yours still has a "
+            "whole one.",
+        ),
+        Misconception(
+            "scale-squared",
+            _pushed(lambda alpha_bar, scale: scale**2 * _sigma(alpha_bar)),
+            "The scale comes in twice. The logarithm of p(y|x)^s is s·log p(y|x): its gradient is s times as "
+            "long, no more.",
+        ),
+        Misconception(
+            "push-alone",
+            _pushed(lambda alpha_bar, scale: scale * _sigma(alpha_bar), keep=0.0),
+            "You returned the push alone and lost ε, which is the part that knows what pictures look like. "
+            "The classifier's term is added to the model's; it does not replace it.",
+        ),
+        Misconception(
+            "a-mixture",
+            lambda eps, gradient, alpha_bar, scale: torch.lerp(eps, -_sigma(alpha_bar) * gradient, scale),
+            "You mixed the two with weights 1 − scale and scale, so that at scale 1 nothing of the model is "
+            "left. Bayes' rule *adds*: ε keeps its weight 1 at every scale.",
+        ),
+        Misconception(
+            "unit-length",
+            _unit_length,
+            "You brought each gradient to length 1. Its length says how unsure the classifier still is: "
+            "where the class is plain to see it is 0, and the model must be left alone.",
+        ),
+    ],
+    alternatives=[_pushed(lambda alpha_bar, scale: scale * _sigma(alpha_bar)), _through_the_score],
+    hints=(
+        "Bayes' rule adds two scores, the model's and the classifier's. You hold the model's as a noise, so "
+        "bring the classifier's into the same currency.",
+        "score = −ε/σ with σ = √(1 − ᾱ). The guided score is −ε/σ + scale·gradient; solve "
+        "−ε_guided/σ = that for ε_guided.",
+        "One line: `return eps - scale * torch.sqrt(…) * gradient`.",
+    ),
+    figure=_push_figure,
+    figure_alt="Arrows of −ε̂ on a grid around three noisy clusters at t = 500. At scale 0 they lead to "
+    "whichever cluster is nearest; at scale 1 all of them lead to the right cluster.",
+)
+
+
+# 09.3 The wrong classifier --------------------------------------------------------------------------
+
+
+def guided(denoiser: Any, classifier: Any, path: Any, x: Tensor, t: Tensor, y: Tensor, scale: float) -> Any:
+    """The package's guidance at time t, as a pair (x₀, ε)."""
+    estimate = ClassifierGuidance(denoiser, classifier, scale)(x, path(t), y)
+    return estimate.x0, estimate.eps
+
+
+def _guided_by(
+    gradient: Callable[..., Tensor],
+    strength: Callable[[Level], Tensor | float] = lambda level: 1.0,
+    stale: bool = False,
+) -> Callable[..., Any]:
+    """Guidance put together from its parts; gradient(classifier, path, x, x0, level, y)."""
+
+    def function(
+        denoiser: Any, classifier: Any, path: Any, x: Tensor, t: Tensor, y: Tensor, scale: float
+    ) -> Any:
+        level = path(t)
+        x0, eps = denoiser(x, level)
+        push = gradient(classifier, path, x, x0, level, y)
+        alpha, sigma = level.alpha.to(x.dtype), level.sigma.to(x.dtype)
+        eps = eps - scale * strength(level) * sigma * push
+        return (x0 if stale else (x - sigma * eps) / alpha), eps
+
+    return function
+
+
+def _at_level(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, level), x, y)
+
+
+def _as_if_clean(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, path(1)), x, y)
+
+
+def _of_the_guess(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, path(1)), x0, y)
+
+
+def _of_the_guess_at_level(
+    classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor
+) -> Tensor:
+    return class_gradient(lambda z: classifier(z, level), x0, y)
+
+
+def _at_the_mean(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, level), level.alpha.to(x.dtype) * x0, y)
+
+
+def _before(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, path(level.t - 1)), x, y)
+
+
+def _brightened(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, path(1)), x / level.alpha.to(x.dtype), y)
+
+
+def _through_the_denoiser(
+    denoiser: Any, classifier: Any, path: Any, x: Tensor, t: Tensor, y: Tensor, scale: float
+) -> Any:
+    def gradient(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+        return class_gradient(lambda z: classifier(denoiser(z, level)[0], path(1)), x, y)
+
+    return _guided_by(gradient)(denoiser, classifier, path, x, t, y, scale)
+
+
+def _with_mixture(
+    answer: Callable[..., Any], means: Tensor, stds: Tensor, x: Tensor, t: Tensor, y: Tensor, scale: float
+) -> Any:
+    """As a sampler asks: the exact denoiser and the exact classifier of a mixture, gradients off."""
+    mixture, path = GaussianMixture(means, stds), DiscreteVP(cosine_betas())
+
+    def denoiser(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        return mixture(x, level)
+
+    with torch.no_grad():
+        x0, eps = answer(denoiser, mixture.log_joint, path, x, t, y, scale)
+        return {"x0": x0, "eps": eps}
+
+
+def _noisy_points(t: float, scale: float, n: int, classes: int, dims: int) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        means = normal(g, classes, dims).double()
+        return {
+            "means": means,
+            "stds": 0.2 + 0.2 * torch.rand(classes, generator=g, dtype=torch.float64),
+            "x": normal(g, n, dims).double(),
+            "t": torch.tensor(t, dtype=torch.float64),
+            "y": torch.arange(n) % classes,
+            "scale": scale,
+        }
+
+    return make
+
+
+def _guided_figure(reference: Callable[..., Any]) -> Any:
+    from matplotlib import pyplot
+
+    from diffusion_lessons.samplers import sample
+
+    mixture, path = GaussianMixture(MEANS, STDS), DiscreteVP(cosine_betas())
+    start, y = figures.noise(500, 2), torch.arange(3).repeat(167)[:500]
+
+    def mixture_alone(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        return mixture(x, level)
+
+    def denoiser(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        return Estimate(*reference(mixture_alone, mixture.log_joint, path, x, level.t, y, 1.0))
+
+    x = sample(denoiser, start, path.levels(40))
+    figure, axis = pyplot.subplots(figsize=(3.4, 2.7), layout="constrained")
+    for k, (mark, colour) in enumerate(zip("s^o", ("#0072B2", "#D55E00", "#009E73"), strict=True)):
+        axis.plot(*x[y == k].T.numpy(), mark, color=colour, ms=3, label=f"asked for {k}", linestyle="")
+    axis.set(xlim=(-2, 2), ylim=(-1.8, 1.8))
+    axis.legend(frameon=False, fontsize=8, loc="upper right")
+    return figure
+
+
+GUIDED = Exercise(
+    id="09.3",
+    name="guided",
+    title="The best classifier, and no use",
+    kind="debug",
+    difficulty=2,
+    minutes=12,
+    reference=guided,
+    cases=[
+        Case("four points half-way, scale 1", _noisy_points(500, 1.0, 4, 3, 2)),
+        Case("five points near the end, scale 3", _noisy_points(150, 3.0, 5, 2, 3)),
+        Case("six points that are mostly noise, scale 2", _noisy_points(850, 2.0, 6, 4, 2)),
+    ],
+    planted="asked-as-if-clean",
+    misconceptions=[
+        Misconception(
+            "asked-as-if-clean",
+            _guided_by(_as_if_clean),
+            "The classifier is asked as if x were a clean picture, at the level of t = 1, although x is at "
+            "t.",
+        ),
+        Misconception(
+            "gradient-at-the-guess",
+            _guided_by(_of_the_guess),
+            "You showed the clean classifier the guess x̂₀, and took the gradient *there*. Sampling moves "
+            "x_t, so the gradient of log p(y|x_t) is needed at x_t itself. The classifier can do that: tell "
+            "it the level of x.",
+        ),
+        Misconception(
+            "guess-at-a-noisy-level",
+            _guided_by(_of_the_guess_at_level),
+            "The classifier is told the level of x now: half of the cause. But you give it x̂₀, which is no "
+            "sample of that level. Give it x_t, and take the gradient there.",
+        ),
+        Misconception(
+            "gradient-at-the-mean",
+            _guided_by(_at_the_mean),
+            "You took the gradient at α·x̂₀, the mean of x_t, where the noise is gone. In this form it "
+            "belongs at x_t itself: Bayes' rule holds for the score at the very x that the denoiser was "
+            "asked about.",
+        ),
+        Misconception(
+            "brightened",
+            _guided_by(_brightened),
+            "You divided x by α so that the picture in it has its full strength. The noise has grown with "
+            "it: for a classifier of clean pictures it is as foreign as before. Ask it at the level of x.",
+        ),
+        Misconception(
+            "through-the-denoiser",
+            _through_the_denoiser,
+            "You showed the clean classifier x̂₀ and took the gradient through the denoiser. That is a "
+            "known way round (universal guidance), but an approximation: p(y|x_t) is the mean of p(y|x₀) "
+            "over all x₀ that x_t may hold, not p at their mean. This classifier knows the levels, so ask "
+            "it at level t.",
+        ),
+        Misconception(
+            "only-turned-down",
+            _guided_by(_as_if_clean, strength=lambda level: level.alpha),
+            "You turned the push down where there is much noise. It still has the wrong direction there: the "
+            "classifier takes x for a clean picture. Tell it the level of x.",
+        ),
+        Misconception(
+            "one-time-too-early",
+            _guided_by(_before),
+            "You asked the classifier at t − 1, where the step leads. (The ancestral form of guidance takes "
+            "the slope at the mean of the step, and there that is right.) Here x is at t, and so is the "
+            "classifier.",
+        ),
+        Misconception(
+            "stale-guess",
+            _guided_by(_at_level, stale=True),
+            "The classifier is asked at the right level now, and ε is right. But x̂₀ is still the one of "
+            "before the push, so that the two no longer make up x. Work it out anew from the guided ε.",
+        ),
+        Misconception(
+            "not-guided",
+            lambda denoiser, classifier, path, x, t, y, scale: tuple(denoiser(x, path(t))),
+            "You left the guidance out: that is the plain estimate, and y has no say in it. Keep the push, "
+            "and ask the classifier at the level of x.",
+        ),
+    ],
+    alternatives=[
+        _guided_by(_at_level),
+        lambda denoiser, classifier, path, x, t, y, scale: tuple(
+            _guided_by(
+                lambda classifier, path, x, x0, level, y: _by_backward(lambda z: classifier(z, path(t)), x, y)
+            )(denoiser, classifier, path, x, t, y, scale)
+        ),
+    ],
+    hints=(
+        "Which picture does the classifier think it sees? Compare the level that it is told with the level "
+        "at which the denoiser was asked.",
+        "p(y|x_t) is another function at each level: near t = 0 it is sharp, near T it is flat. The gradient "
+        "is of log p(y|x_t), at x_t, at the level of t.",
+        "Only the line `gradient = …` is wrong: `classifier(z, …)` must be told the `level` that the "
+        "denoiser is told, two lines above.",
+    ),
+    call=_with_mixture,
+    figure=_guided_figure,
+    figure_alt="500 samples guided at scale 1, in three colours and markers by the cluster asked for: each "
+    "colour fills its own cluster.",
+)
+
+
+# 09.4 What the scale asks for -----------------------------------------------------------------------
+
+
+def sharpened(log_joint: Tensor, y: int, scale: float) -> Tensor:
+    """log of p(x)·p(y | x)^scale, from log p(x, k) (G, K): (G,)."""
+    return log_joint.logsumexp(1) + scale * log_joint.log_softmax(1)[:, y]
+
+
+def _log_p(log_joint: Tensor) -> Tensor:
+    return log_joint.logsumexp(1)
+
+
+def _on_a_grid(y: int, scale: float, means: list[float], weights: list[float], std: float = 0.5) -> Make:
+    """log p(x, k) at 40 places, moved a little by chance."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        mixture = GaussianMixture(torch.tensor(means)[:, None], std, weights)
+        x = torch.linspace(-2, 2, 40)[:, None] + 0.1 * normal(g, 1)
+        level = Level(torch.zeros(()), torch.ones(()), torch.zeros(()))
+        return {"log_joint": mixture.log_joint(x, level), "y": y, "scale": scale}
+
+    return make
+
+
+def _density_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    mixture = GaussianMixture(torch.tensor([[-1.0], [1.0]]), 0.6)
+    grid = torch.linspace(-3, 3, 301)
+    log_joint = mixture.log_joint(
+        grid[:, None], Level(torch.zeros(()), torch.ones(()), torch.zeros(()))
+    )  # (301, 2)
+    figure, axis = pyplot.subplots(figsize=(4.4, 2.4), layout="constrained")
+    for scale, line in ((0, ":"), (1, "-"), (3, "--"), (10, "-.")):
+        density = reference(log_joint, 1, float(scale)).softmax(0) / 0.02
+        axis.plot(grid.numpy(), density.numpy(), line, marker="", label=f"scale {scale}")
+    axis.set(xlabel="x", ylabel="density")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+SHARPENED = Exercise(
+    id="09.4",
+    name="sharpened",
+    title="What does scale 3 ask for?",
+    kind="stretch",
+    difficulty=2,
+    minutes=12,
+    reference=sharpened,
+    cases=[
+        Case("the right one of two bumps, scale 3", _on_a_grid(1, 3.0, [-1.0, 1.0], [0.5, 0.5])),
+        Case("the middle one of three, scale 2", _on_a_grid(1, 2.0, [-1.2, 0.1, 1.0], [0.5, 0.2, 0.3])),
+        Case("a rare bump, scale 10", _on_a_grid(0, 10.0, [-0.8, 0.7], [0.1, 0.9], 0.7)),
+        Case("scale 1: one bump alone", _on_a_grid(2, 1.0, [-1.0, 0.0, 1.0], [0.2, 0.3, 0.5], 0.3)),
+    ],
+    misconceptions=[
+        Misconception(
+            "joint-to-the-power",
+            lambda log_joint, y, scale: scale * log_joint[:, y],
+            "You took p(x, y) to the power. That is p(x) to the power too, which squeezes the cluster "
+            "towards its own centre. Only p(y|x) is sharpened; p(x) stays as it is.",
+        ),
+        Misconception(
+            "joint-for-the-posterior",
+            lambda log_joint, y, scale: _log_p(log_joint) + scale * log_joint[:, y],
+            "You used p(x, y) where p(y|x) belongs. They differ by p(x): divide by it, that is, subtract the "
+            "logsumexp over the classes.",
+        ),
+        Misconception(
+            "posterior-alone",
+            lambda log_joint, y, scale: scale * log_joint.log_softmax(1)[:, y],
+            "p(x) is missing. p(y|x)^scale alone is large wherever the classifier is sure, far out where "
+            "there is no data too; p(x) is what holds samples to the data.",
+        ),
+        Misconception(
+            "power-not-in-the-log",
+            lambda log_joint, y, scale: _log_p(log_joint) + log_joint.softmax(1)[:, y] ** scale,
+            "You added p(y|x)^scale itself to a logarithm. The logarithm of a product is the sum of "
+            "logarithms: log p(x) + scale·log p(y|x).",
+        ),
+        Misconception(
+            "likelihood-for-the-posterior",
+            lambda log_joint, y, scale: _log_p(log_joint) + scale * log_joint.log_softmax(0)[:, y],
+            "Your softmax runs over the places x. p(y|x) says, at *one* place, which class it is: the "
+            "softmax is over the classes, dimension 1.",
+        ),
+        Misconception(
+            "one-too-many",
+            lambda log_joint, y, scale: log_joint[:, y] + scale * log_joint.log_softmax(1)[:, y],
+            "You began with p(x, y), which holds p(y|x) once already, so your power is scale + 1. Begin with "
+            "p(x).",
+        ),
+        Misconception(
+            "scale-forgotten",
+            lambda log_joint, y, scale: log_joint[:, y],
+            "That is p(x)·p(y|x), scale 1, whatever the scale is. The logarithm of a power is a factor in "
+            "front: scale·log p(y|x).",
+        ),
+        Misconception(
+            "pushed-away",
+            lambda log_joint, y, scale: _log_p(log_joint) - scale * log_joint.log_softmax(1)[:, y],
+            "You divided by p(y|x)^scale, so that places are likelier the less they look like class y. The "
+            "logarithm of a product is a sum.",
+        ),
+        Misconception(
+            "normalised",
+            lambda log_joint, y, scale: sharpened(log_joint, y, scale).log_softmax(0),
+            "You brought the sum over all places to 1. That is right for a density on this grid, but it "
+            "adds a constant that depends on the grid; asked for is the logarithm as it is, not normalised.",
+        ),
+        Misconception(
+            "exponential-returned",
+            lambda log_joint, y, scale: sharpened(log_joint, y, scale).exp(),
+            "You returned the density. It is right; asked for is its logarithm, which does not round to 0 "
+            "far from the data.",
+        ),
+    ],
+    alternatives=[
+        lambda log_joint, y, scale: (1 - scale) * _log_p(log_joint) + scale * log_joint[:, y],
+        lambda log_joint, y, scale: (
+            log_joint.exp().sum(1).log() + scale * (log_joint[:, y] - log_joint.exp().sum(1).log())
+        ),
+    ],
+    hints=(
+        "Walk back from gradients to densities. The guided score is ∇ log p(x) + scale·∇ log p(y|x): of "
+        "which function of x is that the gradient?",
+        "log p(x) + scale·log p(y|x). From the joint: p(x) = Σ_k p(x, k), and p(y|x) = p(x, y)/p(x).",
+        "`log_p = torch.logsumexp(log_joint, …)`, then `return log_p + scale * (log_joint[:, y] - …)`.",
+    ),
+    figure=_density_figure,
+    figure_alt="Density over x for scales 0, 1, 3 and 10. Scale 0: two wide bumps that run into each other. "
+    "Scale 1: the right bump alone. Scales 3 and 10: the same bump with its left flank cut away, a little "
+    "further right.",
+)
+
+
+# 09.5 A classifier that knows noise -----------------------------------------------------------------
+
+
+def noisy_loss(
+    classifier: Callable[[Tensor, Tensor], Tensor],
+    x0: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    y: Tensor,
+    alphas_cumprod: Tensor,
+) -> Tensor:
+    """`classifier_loss` of a classifier that is told t as it comes."""
+    path = DiscreteVP(1 - alphas_cumprod[1:].double() / alphas_cumprod[:-1].double())
+
+    def told(x: Tensor, time: Tensor) -> Tensor:
+        return classifier(x, t)
+
+    return classifier_loss(told, path, x0, noise, t, y)  # type: ignore[arg-type]
+
+
+def _seen(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
+
+
+def _seen_without_roots(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return kept * x0 + (1 - kept) * noise
+
+
+def _classifier_loss(
+    see: Callable[..., Tensor] = _seen,
+    told: Callable[[Tensor], Tensor] = lambda t: t,
+    loss: Callable[[Tensor, Tensor], Tensor] = lambda logits, y: F.cross_entropy(logits, y, reduction="none"),
+) -> Callable[..., Tensor]:
+    """The loss put together from its parts, each of which a misconception may replace."""
+
+    def function(
+        classifier: Any, x0: Tensor, noise: Tensor, t: Tensor, y: Tensor, alphas_cumprod: Tensor
+    ) -> Tensor:
+        return loss(classifier(see(x0, noise, t, alphas_cumprod), told(t)), y)
+
+    return function
+
+
+def _one_level(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    return _seen(x0, noise, t[:1].expand(len(t)), alphas_cumprod)
+
+
+def _picked(logits: Tensor, y: Tensor) -> Tensor:
+    return -logits.log_softmax(1)[torch.arange(len(y), device=y.device), y]
+
+
+def _with_weights(answer: Callable[..., Any], weights: Tensor, **inputs: Tensor) -> Any:
+    """The classifier is linear, and its first class is the likelier the later the time."""
+
+    def classifier(x: Tensor, t: Tensor) -> Tensor:
+        logits = x.flatten(1) @ weights  # (B, K)
+        later = t.to(x.dtype).view(-1, 1) / 100
+        return logits + later * (torch.arange(weights.shape[1], device=x.device) == 0)
+
+    return answer(classifier, **inputs)
+
+
+def _labelled(betas: Tensor, times: list[int], labels: list[int], classes: int, *shape: int) -> Make:
+    alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        size = (len(times), *shape)
+        x0 = blobs(g, *size)
+        return {
+            "x0": x0,
+            "noise": normal(g, *size),
+            "t": torch.tensor(times),
+            "y": torch.tensor(labels),
+            "alphas_cumprod": alphas_cumprod.clone(),
+            "weights": 2 * normal(g, x0[0].numel(), classes) / x0[0].numel() ** 0.5,
+        }
+
+    return make
+
+
+def _noisy_loss_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    path, mixture = DiscreteVP(cosine_betas()), GaussianMixture(MEANS, STDS)
+    x0, y = mixture.sample(400, torch.Generator().manual_seed(0))
+    noise, times = figures.noise(400, 2), range(1, 1000, 37)
+    figure, axis = pyplot.subplots(figsize=(4.4, 2.4), layout="constrained")
+    classifiers = {
+        "knows the level": (lambda x, t: mixture.log_joint(x, path(t.double())), "-"),
+        "takes all for nearly clean": (lambda x, t: mixture.log_joint(x, path(1)), "--"),
+    }
+    alphas_cumprod = path.alphas_cumprod.float()
+    for name, (classifier, line) in classifiers.items():
+        losses = [
+            reference(classifier, x0, noise, torch.full((400,), t), y, alphas_cumprod).mean() for t in times
+        ]
+        axis.semilogy(list(times), torch.stack(losses).clamp(min=1e-3).numpy(), line, marker="", label=name)
+    axis.axhline(torch.log(torch.tensor(3.0)).item(), color="gray", linestyle=":", label="guessing, log 3")
+    axis.set(xlabel="t", ylabel="loss in nats", ylim=(1e-3, 200))
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+NOISY_LOSS = Exercise(
+    id="09.5",
+    name="noisy_loss",
+    title="A classifier that knows noise",
+    kind="implement",
+    difficulty=2,
+    minutes=10,
+    reference=noisy_loss,
+    cases=[
+        Case(
+            "four pictures, each at a time of its own",
+            _labelled(cosine_betas(), [100, 400, 900, 650], [2, 0, 1, 1], 3, 1, 6, 5),
+        ),
+        Case(
+            "five points in the plane",
+            _labelled(linear_betas(), [1, 200, 500, 30, 990], [1, 0, 1, 1, 0], 2, 2),
+        ),
+        Case(
+            "three colour pictures on a short chain",
+            _labelled(linear_betas(10, 0.1, 0.5), [2, 7, 10], [3, 1, 0], 4, 3, 4, 4),
+        ),
+    ],
+    misconceptions=[
+        Misconception(
+            "clean-pictures",
+            _classifier_loss(see=lambda x0, noise, t, alphas_cumprod: x0),
+            "You showed the classifier the clean x0. In sampling it will be asked about x_t, which it then "
+            "has never seen, and its gradient there is arbitrary: noise the pictures first.",
+        ),
+        Misconception(
+            "time-not-told",
+            _classifier_loss(told=torch.zeros_like),
+            "You told the classifier t = 0 for every picture. Give it t: how sure it may be depends on how "
+            "much noise there is.",
+        ),
+        Misconception(
+            "one-level-for-all",
+            _classifier_loss(see=_one_level),
+            "All pictures got the noise level of the first. Each has a time of its own: alphas_cumprod[t] "
+            "has shape (B,), and becomes (B, 1, 1, 1) before it meets the pictures.",
+        ),
+        Misconception(
+            "no-roots",
+            _classifier_loss(see=_seen_without_roots),
+            "You noised the pictures with ᾱ and 1 − ᾱ. Those are shares of the variance; the factors are "
+            "their roots (lesson 2).",
+        ),
+        Misconception(
+            "index-off-by-one",
+            _classifier_loss(
+                see=lambda x0, noise, t, alphas_cumprod: _seen(x0, noise, t - 1, alphas_cumprod)
+            ),
+            "You looked up ᾱ one place too early. The list starts with ᾱ₀ = 1, so the entry for time t is "
+            "alphas_cumprod[t].",
+        ),
+        Misconception(
+            "softmax-twice",
+            _classifier_loss(loss=lambda logits, y: F.cross_entropy(logits.softmax(1), y, reduction="none")),
+            "You gave cross_entropy probabilities, and it takes a softmax of its own: with both, the loss "
+            "cannot get near 0 however sure the classifier is. It wants the logits.",
+        ),
+        Misconception(
+            "no-softmax",
+            _classifier_loss(loss=lambda logits, y: F.nll_loss(logits, y, reduction="none")),
+            "nll_loss takes log-probabilities, and you gave it logits: the loss can be made as low as you "
+            "like by making all logits large. cross_entropy takes the logits as they are.",
+        ),
+        Misconception(
+            "mean-over-the-batch",
+            _classifier_loss(loss=F.cross_entropy),
+            "You averaged over the batch. Return one loss for each picture, shape (B,), so that one can see "
+            'at which times it is high: reduction="none".',
+        ),
+        Misconception(
+            "probability-for-the-loss",
+            _classifier_loss(loss=lambda logits, y: 1 - (-_picked(logits, y)).exp()),
+            "You took 1 − p(y|x) as the loss. Its gradient dies where the classifier is surely wrong; the "
+            "cross-entropy is −log p(y|x), and only its minimum is the true posterior.",
+        ),
+        Misconception(
+            "sign",
+            _classifier_loss(loss=lambda logits, y: -_picked(logits, y)),
+            "The sign is wrong: you returned log p(y|x). A loss is made small in training, so it is −log p.",
+        ),
+        Misconception(
+            "time-as-a-fraction",
+            lambda classifier, x0, noise, t, y, alphas_cumprod: F.cross_entropy(
+                classifier(_seen(x0, noise, t, alphas_cumprod), t / (len(alphas_cumprod) - 1)),
+                y,
+                reduction="none",
+            ),
+            "You told the classifier t/T. Give it t as it comes: in sampling it will be told whole times, "
+            "and a classifier that was trained on fractions would not know them.",
+        ),
+    ],
+    alternatives=[
+        _classifier_loss(loss=_picked),
+        lambda classifier, x0, noise, t, y, alphas_cumprod: torch.cat(
+            [
+                _classifier_loss()(classifier, *one, alphas_cumprod)
+                for one in zip(x0.split(1), noise.split(1), t.split(1), y.split(1), strict=True)
+            ]
+        ),
+    ],
+    hints=(
+        "It is the loss of an ordinary classifier, with one move before it: the picture is taken to its time "
+        "by the jump of lesson 2, and the classifier is told that time.",
+        "loss_b = −log p(y_b | x_t, t) with x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε, one number for each picture b.",
+        "`kept = alphas_cumprod[t]` viewed as (B, 1, …, 1), `x = …`, then "
+        '`torch.nn.functional.cross_entropy(classifier(x, …), y, reduction="none")`.',
+    ),
+    call=_with_weights,
+    figure=_noisy_loss_figure,
+    figure_alt="Loss over t on points of three clusters, on a logarithmic scale. A classifier that knows the "
+    "level rises from near 0 to the line of guessing, log 3. One that takes every point for a nearly clean "
+    "one crosses that line at about t = 220 and is far above it after.",
+)
+
+EXERCISES = [CLASS_GRADIENT, GUIDED_EPS, GUIDED, SHARPENED, NOISY_LOSS]

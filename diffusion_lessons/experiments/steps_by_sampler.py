@@ -1,0 +1,59 @@
+"""Quality over evaluations of the network: ancestral, DDIM, DPM-Solver++(2M), distilled (lesson 07).
+
+What is counted is what the network was asked: a guided step shows it every picture twice. The students
+need no guidance.
+"""
+
+from typing import Any
+
+from diffusion_lessons.cost import count_evaluations
+from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.generate import generate, labels_for
+from diffusion_lessons.metrics import evaluate
+
+STEPS = (1, 2, 4, 8, 16, 32, 64)
+STUDENTS = {1: "1-step", 2: "2-steps", 4: "4-steps"}  # steps -> end of the student's name
+GUIDANCE = 2.0  # of the teacher
+
+
+def settings(options: Row) -> list[Row]:
+    students = [{"sampler": "distilled", "steps": steps} for steps in STUDENTS]
+    samplers = [{"sampler": name, "steps": n} for n in STEPS for name in ("ddpm", "ddim", "dpmpp-2m")]
+    return students + samplers
+
+
+def prepare(options: Row) -> Any:
+    """The teacher by the name "", and each student by its number of steps."""
+    from diffusion_lessons.cli import open_model
+
+    students = {steps: open_model(f"{options['model']}-{end}") for steps, end in STUDENTS.items()}
+    return {"": open_model(options["model"]), **students}
+
+
+def measure(models: Any, row: Row, options: Row) -> Row:
+    """Sample with the row's settings; labels, seed and starting noise are the same in every row."""
+    distilled, n = row["sampler"] == "distilled", options["n"]
+    model, labels = models[row["steps"] if distilled else ""], labels_for(models[""], n)
+    how = {"sampler": "ddim", "guidance": 1.0} if distilled else {**row, "guidance": GUIDANCE}
+    how = {**how, "steps": row["steps"], "precision": "float32"}
+    with count_evaluations(model.network) as count:
+        pictures = generate(model, labels, n=n, seed=options["seed"], device=options["device"], **how)
+    result = evaluate(pictures, labels, models[""].recipe["data"])
+    figures = {key: result[key]["value"] for key in ("frechet", "accuracy", "precision", "recall")}
+    return {
+        "evaluations": count.pictures / n,
+        "guidance": how["guidance"],
+        **figures,
+        "uncertainty": result["frechet"]["uncertainty"],
+        "accuracy_uncertainty": result["accuracy"]["uncertainty"],
+    }
+
+
+EXPERIMENT = Experiment(
+    "steps-by-sampler",
+    "Quality over evaluations of the network: ancestral, DDIM, DPM-Solver++(2M), distilled (lesson 07)",
+    ("sampler", "steps", "evaluations", "frechet", "uncertainty", "accuracy", "recall", "seconds"),
+    settings,
+    prepare,
+    measure,
+)

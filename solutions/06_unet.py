@@ -1,0 +1,967 @@
+# %% [markdown] tags=["header"]
+# title: The U-Net
+# question: Why is the network of a diffusion model a U-Net, and how is it told the time?
+# difficulty: 2
+# prerequisites: 03, 04, 05, convolutions
+
+# %% [markdown] tags=["objectives"]
+# ## What you will be able to do
+#
+# - say how far a network sees, and confirm it by a gradient (exercise 06.1)
+# - write a time as a vector that a network can read (exercise 06.2)
+# - build the block that listens to it (exercise 06.3)
+# - find out why an attention layer looks everywhere at once (exercise 06.4)
+# - assemble a U-Net that takes trained weights and draws with them (exercise 06.5)
+
+# %% tags=["setup"]
+# {{setup}}
+
+# %% [markdown] tags=["see"]
+# ## See it first
+#
+# So far the network was a closed box. Here it is opened while it draws a 3 (with `walk`: {{built-in 10}}). Below x stand
+# four channels from each of five places inside, in the order in which the picture passes them, each channel scaled to
+# its own largest value. Drag the slider. In which rows can you see the digit, and from when on?
+
+# %%
+import torch
+
+from diffusion_lessons import zoo
+from diffusion_lessons.course import Pictures, budget, exercise, figure, scrub, strip
+from diffusion_lessons.generate import generate, walk
+
+bundled = zoo.load("mnist-unet")
+net = bundled.network.to(device).network  # the U-Net, without the patching around it
+
+
+def listen(places, keep):
+    """Call keep(name, output) whenever one of the layers gives an output; returns what ends it."""
+    hooks = [
+        layer.register_forward_hook(lambda _, given, output, name=name: keep(name, output))
+        for name, layer in places.items()
+    ]
+    return lambda: [hook.remove() for hook in hooks]
+
+
+places = {"16 × 16": net.down[0][1], "8 × 8": net.down[2][1], "4 × 4": net.middle_2}
+places |= {"8 × 8, up": net.up[4][1], "16 × 16, up": net.up[7][1]}
+seen = {name: [] for name in places}
+stop = listen(places, lambda name, output: seen[name].append(output[0, :4].cpu()))
+noise = torch.randn(1, *bundled.shape, generator=generator).to(device)
+three = torch.tensor([3], device=device)
+points = [*walk(bundled, three, noise, steps=20, guidance=1.0, precision="float32")][:-1]
+stop()
+
+panels = {"x": torch.cat([x for _, x, _ in points])}
+for name, frames in seen.items():
+    maps = torch.stack(frames)  # (20, 4, h, w)
+    maps = maps / maps.abs().amax((2, 3), keepdim=True)  # each channel to its own largest value
+    panels[name] = torch.cat([maps[:, :2], maps[:, 2:]], 3).flatten(1, 2)[:, None]  # (20, 1, 2h, 2w)
+panels["x̂₀"] = torch.cat([estimate.x0 for _, _, estimate in points])
+alt = (
+    "From t = 1000 to 50: x, from noise to a 3; maps of 16 by 16 and 8 by 8 pixels, in which it appears from about "
+    "t = 800 on; maps of 4 by 4, never readable; larger maps on the way up, with a 3 from the start; the guess x̂₀."
+)
+scrub(panels, [level for level, _, _ in points], alt, columns=6)
+
+# %% [markdown] tags=["predict"]
+# ## Predict
+#
+# At t = 1000 x is noise, and the rows on the way up hold a 3 all the same: the label has told it so. At t = 50 the way down
+# shows it, too. So a U-Net can see and it can be told. It has three parts beside plain convolutions: **skips** from the way down
+# to the way up, an **embedding of the time**, and **attention**. We take one out and train again, with the same budget.
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.course import Choice, Question, interview_card, predict, quiz
+
+predict(
+    "Without which of them does a small U-Net draw the worst 16 × 16 digits?",
+    [
+        Choice(
+            "without the skips",
+            True,
+            "The Fréchet distance doubles: all detail has to squeeze through 4 × 4 positions.",
+        ),
+        Choice(
+            "without the time",
+            False,
+            "One would think so. But a noisy picture shows how noisy it is: the loss rises by about 6 % only.",
+        ),
+        Choice(
+            "without attention",
+            False,
+            "Not at this size: the convolutions at the bottom see the whole picture already.",
+        ),
+        Choice("it is bad without any of them", False, "Two of the three are hardly missed here. You measure it below."),
+    ],
+)
+
+# %% [markdown] tags=["idea"]
+# ## Down: see far, cheaply
+#
+# To remove noise from one pixel it helps to see its neighbours. To know whether a stroke belongs there at all, one must
+# see the whole digit. But a 3 × 3 convolution sees one pixel to each side, and a second one after it two. At that
+# rate a picture of 64 × 64 takes 32 layers, each of them at full size.
+#
+# So the network halves the picture now and then. After a halving neighbours lie two pixels apart, and each
+# convolution reaches twice as far. It also costs a quarter, since it has a quarter of the positions to visit. The
+# price is detail: where exactly a stroke lies is lost on the way down. Keep that in mind.
+#
+# $$r_\ell = r_{\ell-1} + (k_\ell - 1)\, j_{\ell-1}, \qquad j_\ell = j_{\ell-1}\, s_\ell, \qquad r_0 = j_0 = 1, \qquad
+# \mathrm{FLOPs} = 2\,k^2\, C\, C'\, H W$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $r_\ell$ | **receptive field**: pixels a side that one number after layer $\ell$ depends on | number |
+# | $j_\ell$ | step: pixels from one position of the grid to the next | number |
+# | $k_\ell, s_\ell$ | kernel and stride of layer $\ell$ | numbers |
+# | $C, C', H, W$ | channels in and out, height and width of the output | numbers |
+#
+# (A FLOP is one multiplication or one addition.)
+
+# %% [markdown] tags=["exercise-card"]
+# {{exercise 06.1}}
+
+
+# %% tags=["exercise"]
+@exercise("06.1")
+def receptive_field(layers):
+    """Pixels a side that one number after a chain of convolutions depends on.
+
+    layers: pairs (kernel, stride), the first layer first.
+    """
+    ### BEGIN SOLUTION
+    field, step = 1, 1
+    for kernel, stride in layers:
+        field += (kernel - 1) * step
+        step *= stride
+    return field
+    ### END SOLUTION
+
+
+# %% [markdown]
+# Is it true? A gradient tells: where the derivative of one number in the middle with respect to a pixel is zero, that
+# number does not see the pixel. We look into three chains of seven 3 × 3 convolutions with random weights.
+
+
+# %% tags=["nbval-check-output"]
+from torch import nn
+
+
+def chain(layers, norm=nn.Identity()):
+    """Convolutions of 8 channels, each behind a norm and a SiLU."""
+    parts = [nn.Conv2d(1, 8, 1)]
+    for kernel, stride in layers:
+        parts += [norm, nn.SiLU(), nn.Conv2d(8, 8, kernel, stride, padding=kernel // 2)]
+    return nn.Sequential(*parts)
+
+
+def field_of(features, x, draws=8):
+    """Root mean square gradient of the numbers in the middle with respect to each pixel: (H, W)."""
+    middle = features[:, :, features.shape[2] // 2, features.shape[3] // 2]  # (B, C)
+    signs = torch.randint(2, (draws, middle.shape[1]), generator=generator).to(x) * 2 - 1
+    grads = [torch.autograd.grad((middle * s).sum(), x, retain_graph=True)[0] for s in signs]
+    return torch.stack(grads).square().mean((0, 1, 2)).sqrt().cpu()
+
+
+flat, halved = [(3, 1)] * 7, [(3, 1), (3, 1), (3, 2), (3, 1), (3, 2), (3, 1), (3, 1)]
+chains = {"stride 1": (flat, chain(flat)), "two halvings": (halved, chain(halved))}
+chains["and norms"] = halved, chain(halved, nn.GroupNorm(4, 8))
+print("by formula:", {name: receptive_field(layers) for name, (layers, _) in chains.items()})
+
+# %% jupyter={"source_hidden": true}
+import matplotlib.pyplot as plt
+from matplotlib.patches import Rectangle
+
+
+def show_field(ax, field, side, title, patch=1):
+    """A field on a logarithmic scale, white where it is largest, black at 1/1000 of that or less."""
+    ax.imshow((field / field.max()).clamp(min=1e-9).log10(), vmin=-3, vmax=0)
+    corner = field.shape[0] / 2 + (patch - 1) / 2 - side / 2
+    ax.add_patch(Rectangle((corner, corner), side, side, fill=False, color="#E69F00", linestyle="--"))
+    ax.set(xlim=(-0.5, field.shape[0] - 0.5), ylim=(field.shape[0] - 0.5, -0.5))
+    ax.set_title(title, fontsize=9)
+    ax.axis("off")
+
+
+fig, axes = plt.subplots(1, 3, figsize=(6.6, 2.4))
+for ax, (name, (layers, network)) in zip(axes, chains.items(), strict=True):
+    x = torch.randn(16, 1, 48, 48, generator=generator, requires_grad=True)
+    field, side = field_of(network(x), x), receptive_field(layers)
+    print(f"{name}: gradient not zero in {int((field > 0).any(0).sum())} columns")
+    show_field(ax, field, side, name)
+figure(
+    fig,
+    alt="Three gradients of one number over a picture of 48 by 48 pixels, the field by formula as a dashed square. "
+    "Stride 1: a small square of 15 pixels, black outside. Two halvings: 31 pixels, black outside. With norms: the "
+    "same square, and a faint grey over the whole picture.",
+)
+
+# %% [markdown]
+# **What to notice:** outside the dashed square the gradient is exactly zero, and two halvings double the square's side.
+# Within it the middle counts most: the *effective* field is smaller than the formula says (Luo et al. 2016). The norms of
+# the third chain break the rule. A GroupNorm takes mean and spread over all positions, so every number depends
+# a little on every pixel.
+
+# %% [markdown] tags=["idea"]
+# ## Tell the network the time
+#
+# At t = 20 the network has to polish, at t = 900 to guess. It is one network for both, so it is told t. How? As one
+# number among thousands of others t would hardly be heard, and a layer that only weighs and adds can make little of it:
+# it can say "more for later times", but not "only around 300".
+#
+# A clock does better. Its second hand tells neighbouring moments apart, its hour hand the parts of the day. Take
+# $d/2$ hands, from one radian in a unit of time down to almost none, and write each as a sine and a cosine.
+#
+# Two linear layers turn this vector into an **embedding**. Every block then makes two numbers for each of its
+# channels from it: one turns the channel up or down, one moves it.
+#
+# $$\mathrm{emb}(t) = \big(\sin\omega_0 t, \dots, \sin\omega_{d/2-1} t,\; \cos\omega_0 t, \dots, \cos\omega_{d/2-1} t\big), \qquad
+# \omega_i = 10000^{-i/(d/2)}$$
+#
+# $$h \leftarrow \mathrm{norm}(h)\cdot(1 + \text{scale}) + \text{shift}, \qquad (\text{scale}, \text{shift}) = W e + b$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $t$ | time as the network is told it: 0 to 999 | (B,) |
+# | $\omega_i$ | frequency of hand $i$ | (d/2,) |
+# | $e$ | embedding: two linear layers on emb(t), plus one learnt vector for the label | (B, E) |
+# | $h$ | features in the middle of a block | (B, C, H, W) |
+# | scale, shift | one number for each channel | (B, C, 1, 1) |
+
+# %% [markdown] tags=["exercise-card"]
+# {{exercise 06.2}}
+
+
+# %% tags=["exercise"]
+@exercise("06.2")
+def sinusoidal_embedding(time, dim):
+    """Times (B,) as vectors (B, dim): sines at dim/2 frequencies, then cosines at the same."""
+    ### BEGIN SOLUTION
+    index = torch.arange(dim // 2, device=time.device)
+    frequencies = 10_000 ** (-index / (dim // 2))
+    angles = time[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    ### END SOLUTION
+
+
+# %%
+from diffusion_lessons.course.widgets import plain_lines
+
+times, apart = torch.arange(1000.0), torch.arange(1, 600)
+vectors = sinusoidal_embedding(times, 32)  # (1000, 32)
+with plain_lines():
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.5))
+    left.imshow(vectors.T, aspect="auto", extent=(0, 1000, 31.5, -0.5))
+    left.grid(False)
+    left.set(xlabel="t", ylabel="entry")
+    for t in (0, 400):
+        right.semilogx(apart, vectors[t + apart] @ vectors[t] / 16, label=f"to t = {t}")  # 1: the same
+    right.set(xlabel="difference of two times", ylabel="likeness of their vectors", ylim=(0, 1.05))
+    right.legend(fontsize=8)
+figure(
+    fig,
+    alt="Left: the 32 entries over t; sines above, cosines below, each half from fine stripes to almost constant. "
+    "Right: the likeness of two vectors over the difference of their times falls from 1 through 0.6 at 10 to "
+    "about 0.4 at 100, in waves; the curves for t = 0 and t = 400 are the same.",
+)
+
+# %% [markdown] tags=["exercise-card"]
+# **What to notice:** neighbouring times get similar vectors, distant ones different ones. How similar depends only on the
+# difference: the two curves are one.
+#
+# Now the block that listens. It is built around a *shortcut*: what comes in is added to what goes out, so the block has
+# only to say what should change. Its layers are given; what flows through them is yours.
+#
+# {{exercise 06.3}}
+
+# %% tags=["exercise"]
+from torch.nn.functional import interpolate, silu
+
+from diffusion_lessons.networks.blocks import zero_conv
+
+
+@exercise("06.3")
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut: x (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+
+    def __init__(self, in_channels, out_channels, embedding_dim, groups=8):
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(groups, in_channels)
+        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.to_scale_shift = nn.Linear(embedding_dim, 2 * out_channels)
+        self.norm_2 = nn.GroupNorm(groups, out_channels)
+        self.conv_2 = zero_conv(out_channels, out_channels)  # starts at zero: at first the block does nothing
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x, embedding):
+        """embedding: (B, embedding_dim), made ready by the network."""
+        ### BEGIN SOLUTION
+        scale, shift = self.to_scale_shift(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv_1(silu(self.norm_1(x)))
+        h = self.norm_2(h) * (1 + scale) + shift
+        return self.shortcut(x) + self.conv_2(silu(h))
+        ### END SOLUTION
+
+
+# %% [markdown]
+# What does a trained network do with it? Below your embedding goes through the bundled model's layers. We look at the factor
+# 1 + scale of six channels in its last block.
+
+
+# %%
+class TimeEmbedding(nn.Module):
+    """Your vector of waves, then two linear layers: (B,) -> (B, out_dim)."""
+
+    def __init__(self, dim, out_dim):
+        super().__init__()
+        self.dim = dim
+        self.linear_1, self.linear_2 = nn.Linear(dim, out_dim), nn.Linear(out_dim, out_dim)
+
+    def forward(self, time):
+        return self.linear_2(silu(self.linear_1(sinusoidal_embedding(time, self.dim))))
+
+
+tell = TimeEmbedding(24, 96)
+tell.load_state_dict(net.time_embedding.state_dict())
+with torch.no_grad(), plain_lines():
+    label = net.label_embedding(torch.full((len(times),), 3, device=device)).cpu()
+    factors = 1 + net.up[7][0].to_scale_shift(silu(tell(times) + label).to(device)).chunk(2, 1)[0].cpu()
+    fig, ax = plt.subplots(figsize=(6.4, 2.5))
+    ax.plot(times, factors[:, :6])
+    ax.axhline(0, color="gray", lw=0.8)
+    ax.set(xlabel="t", ylabel="factor of a channel")
+alt = "The factor of six channels over t. Two rise, to 5 and 6. Two stay near 2; at the end one rises, one falls. "
+figure(fig, alt=alt + "Two fall from 3 through 0, near t = 650, to about −2.5.")
+
+# %% [markdown]
+# **What to notice:** the time works the channels like the sliders of a mixing desk. Some are turned up as the noise grows;
+# two are faded out by about t = 650 and come back with the sign turned. It is one set of convolutions, played differently at
+# every level. The label pulls the same sliders.
+#
+# Dhariwal and Nichol compared this way of telling the time with the older one, which only adds the embedding: FID 13.06
+# against 15.08 on ImageNet at 128 × 128 (2021, table 3).
+
+# %% [markdown] tags=["idea"]
+# ## Attention: every position asks every other
+#
+# A convolution always looks at the same few places around it. But what a stroke at the top should be may depend on one at
+# the bottom: in a 9 both belong to one loop. **Attention** lets each position look anywhere, and choose *where* by
+# what it finds there.
+#
+# Each position makes three vectors. Its **query** says what it looks for, its **key** what it has to offer, its
+# **value** what it passes on. Query and key are compared by a product. A softmax turns the products into weights,
+# and the weighted mean of the values is the answer.
+#
+# This happens several times side by side, in **heads**, each with its own part of the channels. With N positions there
+# are N² pairs, so it is only done where the picture is small.
+#
+# $$\mathrm{attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt d}\right) V, \qquad
+# \mathrm{FLOPs} = 4\,N^2\,C$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $Q, K, V$ | queries, keys and values | (B, heads, N, d) |
+# | $N$ | positions, H·W | number |
+# | $d$ | width of one head; heads · d = C | number |
+
+# %% [markdown] tags=["exercise-card"]
+# {{exercise 06.4}}
+
+
+# %% tags=["exercise"]
+@exercise("06.4")
+def attention(query, key, value):
+    """Each position's weighted mean of the values; all (B, heads, N, d)."""
+    ### BEGIN SOLUTION
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    return torch.softmax(scores, dim=-1) @ value
+    ### END SOLUTION
+    ### BEGIN STUDENT
+    # # Its author says: "With one head it worked. Now I have eight, and every head looks everywhere at once."
+    # channels = query.shape[1] * query.shape[3]
+    # scores = query @ key.transpose(-2, -1) / channels**0.5
+    # return torch.softmax(scores, dim=-1) @ value
+    ### END STUDENT
+
+
+# %% [markdown]
+# Why a scale at all, and why this one? Give it random queries and keys, and count how many positions each query sees: the
+# exponential of the entropy of its weights, 1 for a single position and N for all alike.
+
+
+# %%
+def weights_of(query, key):
+    """The weights (B, heads, N, N): what attention gives where the values are the unit vectors."""
+    return attention(query, key, torch.eye(key.shape[2]).expand(*key.shape[:2], -1, -1))
+
+
+def positions_seen(weights):
+    return (-weights * weights.clamp(min=1e-30).log()).sum(-1).exp().mean().item()
+
+
+widths, scales = (4, 8, 16, 32, 64, 128), {"none": 0.0, "yours": 0.5, "1/d": 1.0}
+counts = {name: [] for name in scales}
+for d in widths:
+    query, key = (torch.randn(1, 50, 64, d, generator=generator) for _ in range(2))  # 64 positions
+    for name, power in scales.items():
+        counts[name].append(positions_seen(weights_of(query * d ** (0.5 - power), key)))
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.paths import add_noise
+
+wanted = torch.tensor([3, 5, 8, 2], device=device)
+digits = generate(bundled, wanted, seed=1, steps=15, guidance=1.0, precision="float32").to(device)
+
+
+def ask(network, t):
+    """The network's output for the four digits at time t, and the noisy digits that it got."""
+    draws = torch.randn(digits.shape, generator=generator).to(device)
+    x = add_noise(digits, draws, bundled.path(float(t))).requires_grad_()
+    return network(x, torch.full((4,), t - 1.0, device=device), wanted), x
+
+
+heads = {"in the middle": net.middle_attention, "on the way up": net.up[1][1]}
+normed = {}
+stop = listen({name: layer.norm for name, layer in heads.items()}, normed.__setitem__)
+ask(bundled.network, 400)
+stop()
+
+fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.5), width_ratios=(1.4, 1, 1))
+for name, row in counts.items():
+    axes[0].semilogx(widths, row, label=name)
+axes[0].set(xlabel="width d of a head", ylabel="positions seen", xticks=widths, xticklabels=widths, ylim=(0, 84))
+axes[0].minorticks_off()
+axes[0].legend(fontsize=8, ncols=3, loc="upper center", columnspacing=0.8, handlelength=1.5)
+for ax, (name, layer), head in zip(axes[1:], heads.items(), (1, 0), strict=True):
+    tokens = normed[name].flatten(2).transpose(1, 2)  # (4, 16, 48)
+    query, key, _ = layer.to_qkv(tokens).unflatten(2, (3, 2, 24)).permute(2, 0, 3, 1, 4).detach().cpu()
+    ax.imshow(weights_of(query, key)[1, head], vmin=0, vmax=0.5)
+    ax.set(title=name, xlabel="position seen", ylabel="position that looks", xticks=[], yticks=[])
+figure(
+    fig,
+    alt="Left: of 64 positions a query sees 21 at d = 4 and 2 at d = 128 without a scale, about 40 at every d with "
+    "yours, 57 to 64 with 1/d. Middle and right: weights of two heads of the bundled model, 16 positions by 16; "
+    "in one all look at the same two positions, in the other a few look at themselves and a few at one other.",
+)
+
+# %% [markdown]
+# **What to notice:** without a scale, a wide head sees one or two positions; divided by d, nearly all of them alike.
+# With √d the width makes no difference. On the right two heads that training has made, on a noisy 5 of 4 × 4
+# positions: in the one nearly everybody asks the same two positions, in the other some ask themselves.
+
+# %% [markdown] tags=["idea"]
+# ## Up again, with skips across
+#
+# At the bottom the network knows what the digit is, and has forgotten where its edges lie. Its output must be as
+# sharp as its input. So it goes up again: double height and width, convolve, until the full size is back. And at every
+# level the way up is handed what the way down had there. These **skips** carry the detail across; the way through the
+# bottom carries the meaning.
+#
+# Drawn on paper, that is a U.
+#
+# Whatever was kept last is needed first: a pile. The skip is not added but put beside, as further channels. So the blocks
+# on the way up are wider, and cost more.
+#
+# $$h \leftarrow \mathrm{block}\big([\,h,\; \text{skip}\,],\, e\big), \qquad
+# [\,\cdot,\cdot\,]: (B, C_1, H, W),\, (B, C_2, H, W) \to (B, C_1 + C_2, H, W)$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $h$ | what comes up from below | (B, C₁, H, W) |
+# | skip | what the way down had at this level | (B, C₂, H, W) |
+# | $e$ | embedding of time and label, after a SiLU | (B, E) |
+#
+# First the other parts. Attention gets a norm, its three vectors and a shortcut; a stage is a block with attention or
+# without.
+
+
+# %%
+class SelfAttention(nn.Module):
+    """Your attention over the positions of h (B, C, H, W), with a shortcut."""
+
+    def __init__(self, channels, head_dim, groups):
+        super().__init__()
+        self.head_dim, self.norm = head_dim, nn.GroupNorm(groups, channels)
+        self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.to_out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, h):
+        tokens = self.norm(h).flatten(2).transpose(1, 2)  # (B, N, C)
+        qkv = self.to_qkv(tokens).unflatten(2, (3, -1, self.head_dim))  # (B, N, 3, heads, d)
+        seen = attention(*qkv.permute(2, 0, 3, 1, 4))  # (B, heads, N, d)
+        return h + self.to_out(seen.transpose(1, 2).flatten(2)).transpose(1, 2).reshape(h.shape)
+
+
+class Stage(nn.ModuleList):
+    """A residual block, then attention or nothing."""
+
+    def forward(self, h, embedding):
+        block, attend = self
+        return attend(block(h, embedding))
+
+
+# %%
+class Down(nn.Module):
+    """Half the height and width, by a convolution of stride 2."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, h, embedding):
+        return self.conv(h)
+
+
+class Up(nn.Module):
+    """Twice the height and width: each pixel four times, then a convolution."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, h, embedding):
+        return self.conv(interpolate(h, scale_factor=2.0))
+
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.networks.embedding import LabelEmbedding
+
+
+def stage(config, channels, level):
+    """A stage from so many channels to the width of its level."""
+    width, groups = config.base_channels * config.channel_mults[level], config.groups
+    attends = level in config.attention_levels
+    attend = SelfAttention(width, config.head_dim, groups) if attends else nn.Identity()
+    return Stage([ResidualBlock(channels, width, 4 * config.base_channels, groups), attend])
+
+
+class Layers(nn.Module):
+    """All layers of a U-Net, under the names that they have in the bundled file."""
+
+    def __init__(self, config):
+        super().__init__()
+        base, levels = config.base_channels, range(len(config.channel_mults))
+        widths = [base * mult for mult in config.channel_mults]
+        self.time_embedding = TimeEmbedding(base, 4 * base)
+        self.label_embedding = LabelEmbedding(config.num_classes, 4 * base)
+        self.stem = nn.Conv2d(config.in_channels, base, 3, padding=1)
+        self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [base]  # widths that wait for the way up
+        for level in levels:
+            for _ in range(config.blocks_per_level):
+                self.down.append(stage(config, skips[-1], level))
+                skips.append(widths[level])
+            if level < levels[-1]:
+                self.down.append(Down(widths[level]))
+                skips.append(widths[level])
+        channels = widths[-1]
+        self.middle_1, self.middle_attention = stage(config, channels, levels[-1])
+        self.middle_2 = ResidualBlock(channels, channels, 4 * base, config.groups)
+        for level in reversed(levels):
+            for _ in range(config.blocks_per_level + 1):
+                self.up.append(stage(config, channels + skips.pop(), level))
+                channels = widths[level]
+            if level > 0:
+                self.up.append(Up(channels))
+        self.norm_out = nn.GroupNorm(config.groups, channels)
+        self.conv_out = zero_conv(channels, config.out_channels)
+
+
+# %% [markdown] tags=["exercise-card"]
+# The folded cell above makes all layers, with their widths. What flows where is yours. Your network then has the layers
+# of the bundled one, and can take its weights. (The bundled model works on patches: 2 × 2 pixels are folded into four
+# channels first, and unfolded at the end. Nothing is lost, and every convolution costs a quarter.)
+#
+# {{exercise 06.5}}
+
+
+# %% tags=["exercise"]
+@exercise("06.5")
+class UNet(Layers):
+    """The layers: time_embedding, label_embedding, stem, down (a list), middle_1, middle_attention, middle_2,
+    up (a list), norm_out, conv_out. Entries of down and up are called with (h, embedding); an Up takes no skip.
+    """
+
+    def forward(self, x, time, label):
+        """x: (B, C, H, W); time: (B,); label: (B,)."""
+        ### BEGIN SOLUTION
+        embedding = silu(self.time_embedding(time) + self.label_embedding(label))
+        h = self.stem(x)
+        skips = [h]
+        for layer in self.down:
+            h = layer(h, embedding)
+            skips.append(h)
+        h = self.middle_1(h, embedding)
+        h = self.middle_attention(h)
+        h = self.middle_2(h, embedding)
+        for layer in self.up:
+            if not isinstance(layer, Up):
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = layer(h, embedding)
+        return self.conv_out(silu(self.norm_out(h)))
+        ### END SOLUTION
+
+
+# %%
+from dataclasses import replace
+
+from diffusion_lessons.networks import Patched
+
+yours = UNet(net.config).to(device).eval()
+yours.load_state_dict(net.state_dict())
+model = replace(bundled, network=Patched(yours, 2))
+labels = torch.arange(10)
+how = dict(seed=4, steps=20, guidance=1.0, precision="float32")
+drawn = {"bundled": generate(bundled, labels, **how), "yours": generate(model, labels, **how)}
+print(f"largest difference of a pixel: {(drawn['yours'] - drawn['bundled']).abs().max():.0e}")
+alt = "Digits 0 to 9 in two rows, drawn from the same noise by the bundled network and by yours: the same pictures."
+strip(drawn, alt, columns=10)
+
+# %%
+from diffusion_lessons.networks.counting import unet_costs
+
+costs = unet_costs(net.config, 16, 16)
+total = {what: sum(getattr(cost, what) for cost in costs.values()) for what in ("parameters", "flops")}
+print(f"{total['parameters']:,} parameters, {total['flops'] / 1e6:.1f} MFLOPs a picture and pass")
+pixels = replace(net.config, in_channels=1, out_channels=1)
+unpatched = sum(cost.flops for cost in unet_costs(pixels, 32, 32).values())
+print(f"without patches: {unpatched / total['flops']:.2f} times the FLOPs")
+
+fig, ax = plt.subplots(figsize=(7, 2.6))
+for (what, whole), shift, colour, hatch in zip(total.items(), (-0.2, 0.2), ("#0072B2", "#E69F00"), ("", "//"), strict=True):
+    shares = [100 * getattr(cost, what) / whole for cost in costs.values()]
+    ax.bar([i + shift for i in range(len(costs))], shares, 0.4, color=colour, hatch=hatch, label=what)
+ax.set_xticks(range(len(costs)), costs, fontsize=8)
+ax.set(ylabel="share in %")
+ax.legend()
+figure(
+    fig,
+    alt="Share of parameters and of FLOPs by stage. Parameters: 3 % at the top of the way down, 17 % in the middle, "
+    "29 % at the bottom of the way up, 7 % at its top. FLOPs: 8 % at the top of the way down, 4 % in the middle, "
+    "37 and 29 % in the upper stages of the way up.",
+)
+
+# %% jupyter={"source_hidden": true}
+def reach(field):
+    """How far from the middle the gradient lies: root mean square, in pixels."""
+    place = torch.arange(32) - 16.5
+    share = field.square() / field.square().sum()
+    return (share * (place[:, None] ** 2 + place**2)).sum().sqrt().item()
+
+
+block, halve = [(3, 1), (3, 1)], [(3, 2)]  # two convolutions; one that halves
+ways = [(2, 2), (3, 1)], block, halve + block, halve + block, block + block  # to the stem, …, to the middle
+places = {"stem": yours.stem, "down 0": yours.down[0][1], "down 1": yours.down[2][1], "down 2": yours.down[4][1]}
+places |= {"middle": yours.middle_2, "up 2": yours.up[1][1], "up 1": yours.up[4][1], "up 0": yours.up[7][1]}
+features = {}
+stop = listen(places, features.__setitem__)
+features["output"], x = ask(model.network, 400)
+stop()
+
+fig, axes = plt.subplots(1, 9, figsize=(9, 1.4))
+for i, (ax, (name, h)) in enumerate(zip(axes, features.items(), strict=True)):
+    field, side = field_of(h, x), receptive_field(sum(ways[: i + 1], []))
+    show_field(ax, field, side, f"{name}\n{reach(field):.1f} pixels", patch=2)
+figure(
+    fig,
+    alt="Nine gradients over 32 by 32 pixels at t = 400, in the order of the stages. The bright spot grows from 6 "
+    "pixels a side behind the stem to the whole picture in the middle, and shrinks on the way up to a few pixels.",
+)
+
+# %% [markdown]
+# **What to notice:** the weights lie at the bottom, the work at the top. The way up costs more than four times as much as
+# the way down: its blocks are wider, and there are two for each one below. The bright spots draw the U once more. From
+# "down 1" on the square of the formula is larger than the picture. At the output the field is narrow again, at this noise
+# level: what it shows there came across by the skips.
+
+# %% [markdown] tags=["experiment"]
+# ## Experiment: what is each part worth?
+#
+# We take one part out, train again, and compare, on 16 × 16 digits with a network of 300,000 weights:
+#
+# - **no skips**: the blocks on the way up get what comes from below, and nothing else;
+# - **no time**: the network is told the same time at every level;
+# - **no attention**: attention layers become the identity.
+#
+# Everything else stays: pictures, noise, steps. First here, with your own `UNet` and a few seconds each. We measure the
+# loss (target v, {{built-in 17}}) on held-out digits at five noise levels.
+
+# %%
+from diffusion_lessons.data import load_dataset
+from diffusion_lessons.experiments.unet_ablation import build, fit, losses
+
+train, test = load_dataset("digits", "train", size=16), load_dataset("digits", "test", size=16)
+parts, at, live = ("full", "no skips", "no time", "no attention"), (25, 100, 400, 700, 900), {}
+for name in parts:
+    network = build(name, unet=UNet).to(device)  # yours, less the part
+    fit(network, train, bundled.path, budget.steps(80))  # lesson 4's training loop
+    live[name] = losses(network, test, bundled.path, at, budget.samples(200))  # (5, 200)
+    row = zip(at, live[name].mean(1), live[name].std(1) / live[name].shape[1] ** 0.5, strict=True)
+    print(f"{name:13}", *(f"t = {t}: {mean:.3f} ± {error:.3f}" for t, mean, error in row), sep="  ")
+print("one seed; ± one standard error over the pictures")
+
+# %% [markdown]
+# A short run says what is learnt first, not what can be learnt. The **recorded experiment** trains each variant for 1,000
+# steps with three seeds, and has a fifth variant: without skips a network has fewer weights, so one is made wider.
+# `diffusion-lessons experiment unet-ablation` runs it again. The Fréchet distance to held-out digits ({{built-in 20}}) is
+# of 1,000 drawn digits; lower is better.
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.experiments import recorded
+
+kept, rows = recorded("unet-ablation"), {}
+for row in kept["rows"]:
+    rows.setdefault(row["settings"]["variant"], []).append(row)
+print(f"{kept['rows'][0]['steps']} steps, n = {kept['options']['n']}, {kept['hardware']['processor']}")
+by_time = {name: torch.tensor([row["losses"] for row in each]) for name, each in rows.items()}  # (3, 13)
+for name, each in rows.items():
+    figures = torch.tensor([[row["loss"], row["frechet"], row["accuracy"]] for row in each])  # (3, 3)
+    mean, error = figures.mean(0), figures.std(0) / len(each) ** 0.5
+    print(f"{name:16} {each[0]['parameters']:,} weights  loss {mean[0]:.4f} ± {error[0]:.4f}  Fréchet distance "
+          f"{mean[1]:.2f} ± {error[1]:.2f}  recognised {mean[2]:.1%} ± {error[2]:.1%}")  # fmt: skip
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.9), width_ratios=(1.3, 1))
+for i, (name, each) in enumerate(rows.items()):
+    ratio = by_time[name] / by_time["full"]
+    error = ratio.std(0) / len(each) ** 0.5
+    (line, *_) = left.errorbar(each[0]["t"], ratio.mean(0), yerr=error, capsize=2, label=name, ms=4)
+    values = [row["frechet"] for row in each]
+    right.plot([i] * len(values), values, line.get_marker(), color=line.get_color())
+left.set(xlabel="t", ylabel="loss ÷ that of full")
+left.legend(fontsize=8)
+right.set(ylabel="Fréchet distance", ylim=(0, None))
+right.set_xticks(range(len(rows)), [name.replace(", ", ",\n") for name in rows], fontsize=8, rotation=30)
+figure(
+    fig,
+    alt="Left: loss over t, divided by that of full. No skips: 1.3 at t = 10, 1.5 at 300, 1.0 at 975; wider, about "
+    "two thirds of that excess; no time: 1.03 to 1.11; no attention: 1.0. Right: Fréchet distances of three seeds: "
+    "about 0.65 in both variants without skips, about 0.3 in the others.",
+)
+saved = {
+    name: torch.frombuffer(bytearray.fromhex(each[0]["pictures"]), dtype=torch.uint8).view(10, 1, 16, 16)
+    for name, each in rows.items()
+}
+alt = "Digits 0 to 9 of each variant, from the same noise. Those without skips and some without the time are grainy."
+strip(saved, alt, columns=10)
+
+# %% [markdown]
+# **The result:** the skips are worth most. Without them the Fréchet distance doubles, from 0.32 ± 0.01 to 0.67 ± 0.02, and
+# missing weights are not the reason: the wider network has more than the full one, and ends at 0.63 ± 0.01. The loss tells
+# what is lost. At t = 300 it is half as high again, at t = 975 the same: under that much noise there is no
+# detail to hand across. In the short run above the gap at low noise is far larger. Detail *can* go
+# through the bottom, it only takes long to learn.
+#
+# The time is worth less than one would think: 6 % of the loss, and 0.31 ± 0.01, no measurable difference. A noisy picture
+# shows how noisy it is. (The distance is not everything: some digits of that row kept their grain.) Sun et
+# al. (2025) found the same on photographs: most models degrade gracefully without it.
+#
+# Attention is worth nothing *here*, 0.31 ± 0.02: on 16 × 16 pixels the convolutions at the bottom see the whole picture.
+# At 128 × 128 Dhariwal and Nichol gained by attending at three sizes in place of one (2021, table 1). An
+# ablation holds for the size at which it was made.
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# Where does the network look for *one* pixel, the one in the middle? Below is the gradient of its guess x̂₀ there, with
+# respect to every pixel of x, over the noise level. Drag from left to right, and compare with what you can still see in x.
+
+# %%
+guess, four = model.denoiser(), digits.repeat(4, 1, 1, 1)  # each digit with four draws of noise
+panels, words = {"x": [], "x̂₀": [], "gradient": []}, []
+for t in (10, *range(50, 1000, 50), 990):
+    level = bundled.path(float(t))
+    x = add_noise(four, torch.randn(four.shape, generator=generator).to(device), level).requires_grad_()
+    x0 = guess(x, level, wanted.repeat(4)).x0
+    field = field_of(x0, x, draws=1)
+    panels["x"].append(x[1].detach().cpu())
+    panels["x̂₀"].append(x0[1].detach().cpu())
+    panels["gradient"].append(1 + (field / field.max()).clamp(min=1e-2).log10()[None])  # black: 1/100 or less
+    words.append(f"t = {t} · the gradient reaches {reach(field):.1f} pixels")
+alt = (
+    "A 5 under growing noise, the guess at it, and the gradient of the guess's middle pixel. The bright spot is one pixel "
+    "at t = 10, some ten across at t = 350, and fills most of the picture at t = 850."
+)
+scrub({name: torch.stack(frames) for name, frames in panels.items()}, words, alt, columns=7)
+
+# %% [markdown] tags=["agreement"]
+# ## Agreement
+#
+# Your parts against those of torch and of diffusers, the block with the same weights.
+
+# %%
+import importlib.util
+
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+query, key, value = torch.randn(3, 2, 4, 16, 24, generator=generator)
+fused = nn.functional.scaled_dot_product_attention(query, key, value)
+print(f"attention, largest difference from torch's: {(attention(query, key, value) - fused).abs().max():.0e}")
+with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    net(torch.zeros(1, 4, 16, 16, device=device), torch.zeros(1, device=device))
+print(f"FLOPs, ours less those that torch counted: {total['flops'] - counter.get_total_flops()}")
+if importlib.util.find_spec("diffusers"):
+    from diffusers.models.embeddings import get_timestep_embedding
+    from diffusers.models.resnet import ResnetBlock2D
+
+    theirs = get_timestep_embedding(times, 32, flip_sin_to_cos=False, downscale_freq_shift=0)
+    print(f"embedding, largest difference from diffusers': {(vectors - theirs).abs().max():.0e}")
+    shape = dict(in_channels=16, out_channels=32, temb_channels=64, groups=8, eps=1e-5)
+    theirs, block = ResnetBlock2D(**shape, time_embedding_norm="scale_shift"), ResidualBlock(16, 32, 64)
+    weights = theirs.state_dict()
+    for old, new in (("norm1", "norm_1"), ("conv1", "conv_1"), ("norm2", "norm_2"), ("conv2", "conv_2"),
+                     ("time_emb_proj", "to_scale_shift"), ("conv_shortcut", "shortcut")):  # fmt: skip
+        for kind in ("weight", "bias"):
+            weights[f"{new}.{kind}"] = weights.pop(f"{old}.{kind}")
+    block.load_state_dict(weights)
+    x, e = torch.randn(2, 16, 8, 8, generator=generator), torch.randn(2, 64, generator=generator)
+    gap = (block(x, silu(e)) - theirs(x, e)).abs().max()  # theirs puts the SiLU on the embedding itself
+    print(f"residual block, largest difference from diffusers': {gap:.0e}")
+else:
+    print("diffusers is not installed here; the solved notebook shows the differences")
+
+# %% [markdown] tags=["pitfalls"]
+# ## Pitfalls
+#
+# Most bugs of a U-Net raise no error: the shapes fit. A trained network shows what they do. Six of them are put into yours
+# below, its weights untouched, and it draws the same ten digits.
+#
+# | bug | how it looks |
+# |---|---|
+# | attention not scaled, or by the wrong width | hardly a difference to the eye, so it stays for years |
+# | sines and cosines swapped | noise is left in the picture. Harmless if it was trained so: it bites with weights from elsewhere |
+# | the same time told always | strokes too heavy, shapes wrong: each level is treated like the one that was told |
+# | t/1000 told, where 0 to 999 is meant | texture and no digit: every level is taken for an almost clean picture |
+# | skips empty, or of the wrong level | a cloud where the digit should be |
+# | skip and h in the other order | noise |
+# | a GroupNorm *after* scale and shift | takes mean and spread out again, and much of the time with them |
+# | layers in a plain list, not a `ModuleList` | they are neither trained nor saved |
+# | the time in bf16 | 999 and 998 become the same number |
+
+# %% jupyter={"source_hidden": true}
+from copy import deepcopy
+
+
+def before(layer, change):
+    """From now on the layer gets change(what it would have got)."""
+    layer.register_forward_pre_hook(lambda _, given: change(*given))
+
+
+def skips(network, change):
+    """From now on the blocks on the way up get the channels change(h, skip)."""
+    own = network.middle_2.conv_2.out_channels
+    for stage in network.up:
+        if isinstance(stage, nn.ModuleList):
+            before(stage[0], lambda x, e, own=own: (torch.cat(change(x[:, :own], x[:, own:]), 1), e))
+            own = stage[0].conv_2.out_channels
+
+
+def unscaled(network):
+    """From now on the scores of attention are not divided by √d."""
+    for name, layer in network.named_modules():
+        if name.endswith("to_qkv"):
+            layer.register_forward_hook(lambda _, x, made: torch.cat([made[..., :48] * 24**0.5, made[..., 48:]], 2))
+
+
+bugs = {"none": lambda n: None, "attention not scaled": unscaled}
+bugs["sines and cosines swapped"] = lambda n: before(n.time_embedding.linear_1, lambda v: v.roll(12, 1))
+bugs["told 500, always"] = lambda n: before(n.time_embedding, lambda t: 500 + 0 * t)
+bugs["told t/1000"] = lambda n: before(n.time_embedding, lambda t: t / 1000)
+bugs["skips set to 0"] = lambda n: skips(n, lambda h, skip: [h, 0 * skip])
+bugs["skip first, then h"] = lambda n: skips(n, lambda h, skip: [skip, h])
+ill = {}
+for name, plant in bugs.items():
+    network = deepcopy(yours)
+    plant(network)
+    ill[name] = generate(replace(bundled, network=Patched(network, 2)), labels, **how)
+print("pixels change by", {name: f"{(x - ill['none']).abs().mean():.2f}" for name, x in ill.items()})
+alt = "Seven rows of digits 0 to 9. No bug, and attention not scaled: clean digits. Sines and cosines swapped: grain. "
+strip(ill, alt + "Told 500: misshapen strokes. Told t/1000: texture. Skips 0: clouds. Skip first: noise.", columns=10)
+
+# %% tags=["interview"] jupyter={"source_hidden": true}
+interview_card(
+    "Why is the network of a diffusion model a U-Net?",
+    "It must see the whole picture to know what to draw, and place every pixel exactly. The way down halves the picture: "
+    "each convolution then reaches further and costs less. The way up brings the full size back, and skips hand it the "
+    "detail of each level, which the bottom has lost.\n\nIt is one network for all noise levels, so it is told the time: "
+    "sines and cosines at many frequencies, two linear layers, and in every residual block a scale and a shift for each "
+    "channel. Self-attention where the picture is small lets distant places agree.",
+    [
+        (
+            "Where are the parameters, where the FLOPs?",
+            "Parameters grow with the width squared, so they lie at the bottom; FLOPs also with the number of positions, "
+            "so they lie at the top, and most on the way up, where the skips widen the blocks.",
+        ),
+        (
+            "Why divide by √d in attention?",
+            "A score is a sum of d products with a spread of √d. Undivided, the softmax of a wide head picks one "
+            "position, and its gradient vanishes. d is the width of a head, not of all channels.",
+        ),
+        (
+            "Could one do without the time?",
+            "Better than one would think: the picture itself shows how noisy it is. On small digits the loss rose by 6 % and the Fréchet distance not measurably. One still tells it.",
+        ),
+        (
+            "Why concatenate the skips and not add them?",
+            "The next convolution can weigh the two apart, each channel with its own weights. The price is a wider block.",
+        ),
+        (
+            "Why not attention at every level?",
+            "Its scores take N² products for N positions. From 16 × 16 to 64 × 64 that is 256 times as many.",
+        ),
+    ],
+)
+
+# %% [markdown] tags=["exit-quiz"]
+# ## Exit quiz
+
+# %% jupyter={"source_hidden": true}
+quiz(
+    Question(
+        "A chain has a 3 × 3 convolution, one of stride 2, and another 3 × 3. How many pixels a side does it see?",
+        [
+            Choice("7", False, "That is with stride 1 throughout."),
+            Choice("9", True, "1 + 2 + 2 + 2·2: the last one steps over two pixels."),
+            Choice("11", False, "A stride widens the reach of the layers after it, not its own."),
+        ],
+    ),
+    Question(
+        "Height and width are halved and the channels doubled. What happens to a 3 × 3 convolution?",
+        [
+            Choice("parameters × 4, FLOPs the same", True, "C·C' is four times as large, H·W a quarter."),
+            Choice("parameters the same, FLOPs ÷ 4", False, "That is with the same number of channels."),
+            Choice("both × 4", False, "There are four times fewer positions to visit."),
+        ],
+    ),
+    Question(
+        "At t = 300 a U-Net's loss is half as high again as another's, at t = 975 it is the same. What do you check first?",
+        [
+            Choice("the skips", True, "Where much detail is left to be seen, it has no other way to the output."),
+            Choice("the attention", False, "It connects distant places, which matters most where little can be seen."),
+            Choice("the label embedding", False, "The label tells most where the noise is strong: at t = 975."),
+        ],
+    ),
+    Question(
+        "Weights from another project load without an error, and all samples keep some grain. Which is likely?",
+        [
+            Choice("sines and cosines stand in the other order", True, "No shape tells: every time is misread a little."),
+            Choice("the network is too small", False, "It is the same network that worked there."),
+            Choice("a key of the state dict is missing", False, "Loading would have said so."),
+        ],
+    ),
+)
+
+# %% [markdown] tags=["references"]
+# ## References
+#
+# - Ronneberger, Fischer and Brox 2015, *U-Net*, arXiv 1505.04597: section 2 and figure 1.
+# - Ho, Jain and Abbeel 2020, *Denoising Diffusion Probabilistic Models*, arXiv 2006.11239: appendix B, the network.
+# - Dhariwal and Nichol 2021, *Diffusion Models Beat GANs on Image Synthesis*, arXiv 2105.05233: section 3, tables 1 to 3.
+# - Vaswani et al. 2017, *Attention Is All You Need*, arXiv 1706.03762: section 3.2.1, eq. 1, and section 3.5.
+# - Luo et al. 2016, *Understanding the Effective Receptive Field*, arXiv 1701.04128: section 2.
+# - Araujo, Norris and Sim 2019, *Computing Receptive Fields of Convolutional Neural Networks*, Distill: eq. 2.
+# - Sun et al. 2025, *Is Noise Conditioning Necessary for Denoising Generative Models?*, arXiv 2502.13129: section 1.
+#
+# You know what one evaluation of the network costs. A picture takes many. Next: {{lesson 07}}.
