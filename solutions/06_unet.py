@@ -340,8 +340,8 @@ figure(fig, alt=alt + "Two fall from 3 through 0, near t = 650, to about −2.5.
 # two are faded out by about t = 650 and come back with the sign turned. It is one set of convolutions, played differently at
 # every level. The label pulls the same sliders.
 #
-# Dhariwal and Nichol compared this way of telling the time with the older one, which only adds the embedding: FID 13.06
-# against 15.08 on ImageNet at 128 × 128 (2021, table 3).
+# Dhariwal and Nichol compared this way of telling the time with the older one, which only adds the embedding. Scaling
+# too gave the better samples on ImageNet at 128 × 128 (2021, table 3).
 
 # %% [markdown] tags=["idea"]
 # ## Attention: every position asks every other

@@ -33,8 +33,8 @@ from diffusion_lessons.samplers import ddpm_step, sample
 model = zoo.load("mnist-unet")  # the bundled model of MNIST digits
 path, plain = model.path, model.denoiser()
 clipped = Clip(plain)  # keeps x̂₀ in [−1, 1], and ε̂ in step with it
-labels = torch.tensor([0, 2, 3, 4, 5, 7, 8, 9])
-start = torch.randn(8, 1, 32, 32, generator=generator)
+labels = torch.tensor([0, 2, 3, 4, 5, 7, 8, 9])[: budget.samples(8, at_least=3)]
+start = torch.randn(len(labels), 1, 32, 32, generator=generator)
 
 rows = {f"DDIM, {n} steps": sample(clipped, start, path.levels(n), labels) for n in (5, 10, 20, 50)}
 for n in (5, 20, 50):
@@ -318,12 +318,12 @@ from torch.nn.functional import interpolate, pad
 from diffusion_lessons.course import Pictures
 from diffusion_lessons.data import load_dataset, to_float
 
-data = load_dataset("digits", "test", size=16)
-five = torch.tensor([int((data.labels == label).nonzero()[1]) for label in (0, 2, 3, 5, 8)])
+data, few = load_dataset("digits", "test", size=16), min(5, budget.samples(5, at_least=2))
+five = torch.tensor([int((data.labels == label).nonzero()[1]) for label in (0, 2, 3, 5, 8)[:few]])
 small = interpolate(to_float(data.images[five]), size=(20, 20), mode="bicubic")
 real = pad(torch.tanh(3 * small - 0.3), (6, 6, 6, 6), value=-1.0)  # high contrast, a black margin of 6
 same = data.labels[five]
-drawn = sample(clipped, start[:5], path.levels(50), same, step=ddpm_step, generator=generator)
+drawn = sample(clipped, start[:few], path.levels(50), same, step=ddpm_step, generator=generator)
 pictures, same_twice = torch.cat([real, drawn]), same.repeat(2)  # (10, 1, 32, 32), (10,)
 
 
@@ -345,14 +345,14 @@ for n in counts:
     errors.append((back - pictures).square().mean((1, 2, 3)).sqrt())  # (10,), one for each picture
     rows[f"back, {n} steps"] = back
 rows["noise (−3 to 3)"] = Pictures(noise, span=3)
-own = sample(asking(plain, same), start[:5], path.levels(40), step=ddim_step)  # from a noise that we know
+own = sample(asking(plain, same), start[:few], path.levels(40), step=ddim_step)  # from a noise that we know
 found = invert(asking(plain, same), own, path.levels(40))
-likeness = torch.corrcoef(torch.stack([found.flatten(), start[:5].flatten()]))[0, 1]
-print(f"spread of the noise: {noise[:5].std():.2f} (real), {noise[5:].std():.2f} (drawn by DDPM)")
+likeness = torch.corrcoef(torch.stack([found.flatten(), start[:few].flatten()]))[0, 1]
+print(f"spread of the noise: {noise[:few].std():.2f} (real), {noise[few:].std():.2f} (drawn by DDPM)")
 print(f"DDIM's own samples: {found.std():.2f}, correlation with their true start {likeness:.2f}")
 strip(
     rows,
-    columns=10,
+    columns=2 * few,
     alt="Ten digits, their round trips in 5, 10, 20 and 40 steps, and the noise found in 40. With 5 steps "
     "strokes are thin and bent. With 40 the five drawn by DDPM look as before, and the five real ones are "
     "close, with errors that one sees. The noise is grain where the digit was, and nearly even in the margin.",
@@ -360,16 +360,16 @@ strip(
 
 # %% jupyter={"source_hidden": true}
 published = {10: 0.014, 20: 0.0065, 50: 0.0023, 100: 0.0009}  # mean squared error, pictures in [0, 1]
-groups = {"real digits": torch.stack(errors)[:, :5], "drawn by DDPM": torch.stack(errors)[:, 5:]}
+groups = {"real digits": torch.stack(errors)[:, :few], "drawn by DDPM": torch.stack(errors)[:, few:]}
 for name, group in groups.items():
-    cells = (f"{n}: {e.mean():.3f} ± {e.std() / 5**0.5:.3f}" for n, e in zip(counts, group, strict=True))
+    cells = (f"{n}: {e.mean():.3f} ± {e.std() / few**0.5:.3f}" for n, e in zip(counts, group, strict=True))
     print(f"rms error, {name:14}" + "   ".join(cells))
 lost = invert(asking(guided, same), drawn, path.levels(20))
 lost = sample(asking(guided, same), lost, path.levels(20), step=ddim_step) - drawn
 print(f"drawn by DDPM, 20 steps at guidance 4: {lost.square().mean((1, 2, 3)).sqrt().mean():.2f}")
 fig, ax = plt.subplots(figsize=(6.4, 2.7))
 for name, group in groups.items():
-    ax.errorbar(counts, group.mean(1), yerr=group.std(1) / 5**0.5, capsize=3, label=f"here: {name}")
+    ax.errorbar(counts, group.mean(1), yerr=group.std(1) / few**0.5, capsize=3, label=f"here: {name}")
 ax.plot(list(published), [2 * mse**0.5 for mse in published.values()], "k:x", label="published: CIFAR-10")
 ax.set(xscale="log", yscale="log", xlabel="steps, each way", ylabel="rms error of a pixel")
 ax.set_xticks([5, 10, 20, 40, 100], [5, 10, 20, 40, 100])
@@ -536,7 +536,8 @@ for name, (walk, price) in solvers.items():
     made = [walk(ask, start, path.levels(n // price)) for n in asked]
     net_error[name] = torch.stack([(x - goal).square().mean((1, 2, 3)).sqrt() for x in made])  # (3, 8)
     cells = (
-        f"{n}: {e.mean():.3f} ± {e.std() / 8**0.5:.3f}" for n, e in zip(asked, net_error[name], strict=True)
+        f"{n}: {e.mean():.3f} ± {e.std() / len(e) ** 0.5:.3f}"
+        for n, e in zip(asked, net_error[name], strict=True)
     )
     print(f"{name:9}", "   ".join(cells))
 
@@ -544,9 +545,11 @@ for name, (walk, price) in solvers.items():
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8))
 for name, error in net_error.items():
     left.loglog(questions, bell_error[name], label=name)
-    right.errorbar(asked, error.mean(1), yerr=error.std(1) / 8**0.5, capsize=3, label=name)
+    right.errorbar(asked, error.mean(1), yerr=error.std(1) / len(labels) ** 0.5, capsize=3, label=name)
 left.set(xlabel="questions to the denoiser", ylabel="error of the spread", title="exact, data N(0, 0.5²)")
-right.set(xlabel="questions to the network", ylabel="rms from the curve", title="MNIST, 8 starts")
+right.set(
+    xlabel="questions to the network", ylabel="rms from the curve", title=f"MNIST, {len(labels)} starts"
+)
 right.set(xscale="log", yscale="log")
 left.set_xticks(questions, questions)
 right.set_xticks(asked, asked)
@@ -720,17 +723,19 @@ strip(
 # common?
 
 # %%
-stations = torch.randn(4, 1, 1, 32, 32, generator=generator)
-legs = [(stations[k], stations[(k + 1) % 4], w / 8) for k in range(4) for w in range(8)]
-trips = {name: torch.cat([way(a, b, w) for a, b, w in legs]) for name, way in ways.items()}  # (32, 1, 32, 32)
+stations, leg = torch.randn(4, 1, 1, 32, 32, generator=generator), min(8, budget.samples(8, at_least=2))
+legs = [(stations[k], stations[(k + 1) % 4], w / leg) for k in range(4) for w in range(leg)]
+trips = {
+    name: torch.cat([way(a, b, w) for a, b, w in legs]) for name, way in ways.items()
+}  # (4·leg, 1, 32, 32)
 panels, surer = {}, Clip(ClassifierFreeGuidance(plain, 2.0))
 for name, noise in trips.items():
-    pair = [sample(asking(surer, torch.full((32,), label)), noise, path.levels(6)) for label in (2, 8)]
-    panels[name] = torch.cat(pair, -1)  # (32, 1, 32, 64)
+    pair = [sample(asking(surer, torch.full((4 * leg,), label)), noise, path.levels(6)) for label in (2, 8)]
+    panels[name] = torch.cat(pair, -1)  # (4·leg, 1, 32, 64)
 panels["noise, straight"] = Histogram(trips["straight"], normal=True)
 scrub(
     panels,
-    [f"{'ABCD'[k // 8]} → {'BCDA'[k // 8]}, {k % 8}/8" for k in range(32)],
+    [f"{'ABCD'[k // leg]} → {'BCDA'[k // leg]}, {k % leg}/{leg}" for k in range(4 * leg)],
     title="Scrub through the round trip",
     alt="A 2 and an 8 change their shape on the way through four noises, A to D, and back to A, along the arc "
     "and along the straight lines. Below, the histogram of the noise on the lines: wide at the four noises, "
@@ -761,7 +766,7 @@ if importlib.util.find_spec("diffusers"):
         options = {} if eta is None else dict(eta=eta, generator=draws)
         for t in scheduler.timesteps:
             with torch.no_grad():
-                v = model.network(theirs, t.expand(8).float(), labels)
+                v = model.network(theirs, t.expand(len(labels)).float(), labels)
             theirs = scheduler.step(v, t, theirs, **options).prev_sample
         visited = [path(t + 1) for t in scheduler.timesteps.double()] + [path(0)]
         step, draws = partial(ddim_step, eta=eta), torch.Generator().manual_seed(1)

@@ -48,7 +48,6 @@ NAMES = {
     "Estimate": "03",
     "NetworkDenoiser": "03",
     "GaussianMixture": "01",
-    "mixture_on_a_circle": "01",
     "Level": "02",
     "Path": "02",
     "DiscreteVP": "02",
