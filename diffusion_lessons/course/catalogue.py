@@ -71,6 +71,7 @@ NAMES = {
     "ddim_step": "08",
     "invert": "08",
     "heun": "08",
+    "slerp": "08",
     "dpmpp_2m": "08",
     "ClassifierGuidance": "09",
     "NetworkClassifier": "09",

@@ -386,8 +386,12 @@ GUIDED_EPS = Exercise(
 
 
 def guided(denoiser: Any, classifier: Any, path: Any, x: Tensor, t: Tensor, y: Tensor, scale: float) -> Any:
-    """The package's guidance at time t, as a pair (x₀, ε)."""
-    estimate = ClassifierGuidance(denoiser, classifier, scale)(x, path(t), y)
+    """The package's guidance at time t, as a pair (x₀, ε), of a denoiser that takes no condition."""
+
+    def alone(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        return Estimate(*denoiser(x, level))
+
+    estimate = ClassifierGuidance(alone, classifier, scale)(x, path(t), y)
     return estimate.x0, estimate.eps
 
 
@@ -456,7 +460,7 @@ def _with_mixture(
     """As a sampler asks: the exact denoiser and the exact classifier of a mixture, gradients off."""
     mixture, path = GaussianMixture(means, stds), DiscreteVP(cosine_betas())
 
-    def denoiser(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+    def denoiser(x: Tensor, level: Level) -> Estimate:
         return mixture(x, level)
 
     with torch.no_grad():
@@ -487,7 +491,7 @@ def _guided_figure(reference: Callable[..., Any]) -> Any:
     mixture, path = GaussianMixture(MEANS, STDS), DiscreteVP(cosine_betas())
     start, y = figures.noise(500, 2), torch.arange(3).repeat(167)[:500]
 
-    def mixture_alone(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+    def mixture_alone(x: Tensor, level: Level) -> Estimate:
         return mixture(x, level)
 
     def denoiser(x: Tensor, level: Level, condition: Any = None) -> Estimate:
