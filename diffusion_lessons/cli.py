@@ -18,6 +18,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from diffusion_lessons.checkpoint import Checkpoint, load_checkpoint
 from diffusion_lessons.errors import unknown
+from diffusion_lessons.experiments import MODULES as EXPERIMENTS
 from diffusion_lessons.files import writable
 from diffusion_lessons.recipe import Recipe
 
@@ -148,7 +149,7 @@ def evaluate(
 
 
 def experiment(
-    name: Annotated[Positional[str], arg(help="steps-by-eta")],
+    name: Annotated[Positional[str], arg(help=", ".join(EXPERIMENTS))],
     model: Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")] = "mnist-unet",
     n: Annotated[int, arg(help="number of samples a row")] = 1000,
     seed: int = 0,
