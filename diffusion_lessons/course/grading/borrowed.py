@@ -10,8 +10,11 @@ import inspect
 import threading
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
+
+import torch
 
 from diffusion_lessons.course.exercise import Exercise
 from diffusion_lessons.course.grading.sandbox import PACKAGE
@@ -19,6 +22,7 @@ from diffusion_lessons.course.grading.statements import Statement
 
 OURS = "diffusion_lessons"
 COURSE = f"{OURS}.course"
+TORCH = str(Path(torch.__file__).parent)
 FOR_LESSONS = ("budget", "quiz", "widgets")  # parts of the course that a notebook may open
 AROUND = {  # what looks at the code that calls, or into the interpreter
     "gc",
@@ -196,6 +200,8 @@ class Listener:
     def _note(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and frame.f_code in self.codes:
             caller = frame.f_back
+            while caller is not None and caller.f_code.co_filename.startswith(TORCH):
+                caller = caller.f_back  # a module's forward is called by torch, for somebody
             if caller is not None and not caller.f_code.co_filename.startswith(str(PACKAGE)):
                 self.called.add(self.codes[frame.f_code])
 

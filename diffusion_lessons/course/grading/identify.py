@@ -104,6 +104,6 @@ def _path_names(paths: Sequence[PurePosixPath], lessons: Sequence[str]) -> list[
     homes = {folder for folder in folders if folder}
     by_file = len(crowded) > len(homes) / 2
     return [
-        who.file_name(path) if not folder or (by_file and folder in crowded) else folder
-        for path, folder in zip(paths, folders, strict=True)
+        who.file_name(path, lesson) if not folder or (by_file and folder in crowded) else folder
+        for path, folder, lesson in zip(paths, folders, lessons, strict=True)
     ]

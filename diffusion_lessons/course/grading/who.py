@@ -54,10 +54,10 @@ def folder_name(path: PurePosixPath) -> str:
     return next(filter(None, map(platform_name, folders)), folders[0] if folders else "")
 
 
-def file_name(path: PurePosixPath) -> str:
-    """The student's name as the file's name holds it, the lesson's taken out."""
+def file_name(path: PurePosixPath, lesson: str) -> str:
+    """The student's name as the file's name holds it, the lesson's name and two digits taken out."""
     stem = re.sub(r"(?i)(\.ipynb)?(\.json|\.txt|\.\w{1,5})?$", "", path.name, count=1)
-    return platform_name(path.name) or _without_lesson(stem)
+    return platform_name(path.name) or _without_lesson(stem, lesson)
 
 
 def platform_name(part: str) -> str:
@@ -72,12 +72,13 @@ def _is_lesson(part: str) -> bool:
     )
 
 
-def _without_lesson(stem: str) -> str:
+def _without_lesson(stem: str, lesson: str) -> str:
     rest = COPY.sub("", stem)
     for entry in LESSONS:
         for known in (entry.stem, entry.stem[3:]):
             rest = re.sub(rf"(?i)[\s_.-]*{re.escape(known)}[\s_.-]*", " ", rest)
-    rest = re.sub(r"^\s*\d\d[\s_-]+|[\s_-]+\d\d\s*$", "", rest)
+    if lesson:  # other digits may be the student's: "group 12"
+        rest = re.sub(rf"^\s*{lesson}[\s_-]+|[\s_-]+{lesson}\s*$", "", rest)
     return rest.strip(" _-.") or stem if rest != stem else stem
 
 

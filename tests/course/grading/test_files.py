@@ -37,6 +37,12 @@ def test_a_file_for_each_student(tmp_path: Path) -> None:
     assert sorted(students(tmp_path).values()) == ["Bo Øst", "ann", "李雷"]
 
 
+def test_only_the_lessons_own_digits_are_taken_out_of_a_name(tmp_path: Path) -> None:
+    for name in ("group 11", "group 12", "group 13_02", "02 group 14", "02_15"):
+        write(tmp_path / f"{name}.ipynb", ANSWER)
+    assert sorted(students(tmp_path).values()) == ["15", "group 11", "group 12", "group 13", "group 14"]
+
+
 def test_a_folder_for_each_student_whatever_the_files_are_called(tmp_path: Path) -> None:
     write(tmp_path / "ann" / "02_forward_process.ipynb", ANSWER)
     write(tmp_path / "bo berg" / "deep" / "Untitled (3).ipynb", ANSWER)

@@ -3,14 +3,19 @@
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from diffusion_lessons.course.grading.borrowed import Listener
 from diffusion_lessons.course.grading.kernel import LINUX
+from diffusion_lessons.course.grading.sandbox import PACKAGE
 from diffusion_lessons.course.grading.workers import Worker
 from tests.course.grading.made import HEAD, LIMITS, RIGHT, SETUP, STUB, WRONG, body, kinds, marked
 
@@ -319,6 +324,40 @@ def test_reading_the_references_source_is_flagged(worker: Worker) -> None:
 
 def test_a_right_answer_has_no_flag(worker: Worker) -> None:
     assert marked(worker, SETUP, HEAD + RIGHT)["02.1"].flags == ()
+
+
+def test_what_stands_above_an_answer_may_call_ours(worker: Worker) -> None:
+    """Cells of a lesson do; they are run where a name is missing."""
+    above = (
+        "from diffusion_lessons.paths import DiscreteVP, renoise",
+        "path = DiscreteVP(torch.full((5,), 0.1))",
+        "seen = renoise(torch.ones(2), path(0), path(1), torch.ones(2))",
+    )
+    row = marked(worker, SETUP, "\n".join(above), body("missing", RIGHT.strip()))["02.1"]
+    assert row.kind == "exception"
+    assert row.flags == ()
+
+
+class Inner(torch.nn.Module):
+    """Stands for a network of ours."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize(("file", "seen"), [("<cell 1>", {"Inner"}), (f"{PACKAGE}/case.py", set())])
+def test_a_network_of_ours_is_seen_behind_torchs_call(file: str, seen: set[str]) -> None:
+    """Where an answer runs it; not where the exercise's own case does."""
+    listener = Listener({"Inner": Inner})
+    try:
+        names: dict[str, Any] = {}
+        exec(compile("def answer(inner, x): inner(x)", file, "exec"), names)
+        thread = threading.Thread(target=names["answer"], args=(Inner(), torch.zeros(1)))
+        thread.start()
+        thread.join()
+    finally:
+        threading.setprofile(None)
+    assert listener.called == seen
 
 
 def test_an_untouched_notebook_is_not_attempted(worker: Worker) -> None:
