@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.paths import Level
+from diffusion_lessons.targets import Estimate
+
 
 def blobs(generator: torch.Generator, *shape: int) -> Tensor:
     """(..., H, W) smooth pictures in [-1, 1]: in a verdict's small pictures one sees what went wrong."""
@@ -17,3 +21,14 @@ def blobs(generator: torch.Generator, *shape: int) -> Tensor:
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
     """Numbers from N(0, 1), float32."""
     return torch.randn(*shape, generator=generator)
+
+
+def gaussian(mean: float, spread: float) -> Denoiser:
+    """The exact denoiser of pictures whose pixels are N(mean, spread²), each for itself; none at t = 0."""
+
+    def denoise(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        alpha, sigma = level.like(x)
+        gain = alpha * spread**2 / (alpha**2 * spread**2 + sigma**2)
+        return Estimate.from_x0(mean + gain * (x - alpha * mean), x, level)
+
+    return denoise

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_lessons.cost import run_seconds
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.bank.inputs import blobs, gaussian, normal
 from diffusion_lessons.course.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Condition, Denoiser
 from diffusion_lessons.distillation import distillation_target, two_steps
@@ -377,21 +377,10 @@ def walk_times(denoiser: Denoiser, path: DiscreteVP, times: Sequence[float], x: 
     return sample(denoiser, x, [path(float(t)) for t in (*times, 0)])
 
 
-def cloud(mean: float, spread: float) -> Denoiser:
-    """The exact denoiser of numbers from N(mean, spread²)."""
-
-    def denoise(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
-        alpha, sigma = float(level.alpha), float(level.sigma)
-        gain = alpha * spread**2 / ((alpha * spread) ** 2 + sigma**2)
-        return Estimate.from_x0(mean + gain * (x - alpha * mean), x, level)
-
-    return denoise
-
-
 def _on_cloud(
     answer: Callable[..., Any], betas: Tensor, mean: float, spread: float, times: list[int], x: Tensor
 ) -> Any:
-    return answer(cloud(mean, spread), DiscreteVP(betas), times, x)
+    return answer(gaussian(mean, spread), DiscreteVP(betas), times, x)
 
 
 def _walk(pairs: Callable[[int, list[int]], Sequence[tuple[float, float]]]) -> Callable[..., Tensor]:
@@ -454,7 +443,7 @@ def _walk_figure(reference: Callable[..., Tensor]) -> Any:
     path, counts = DiscreteVP(cosine_betas()), [10, 25, 50, 150, 400]
     x = figures.noise(4000)
     spreads = [
-        float(reference(cloud(0.5, 0.5), path, spaced_times(1000, n, "trailing")[:-1], x).std())
+        float(reference(gaussian(0.5, 0.5), path, spaced_times(1000, n, "trailing")[:-1], x).std())
         for n in counts
     ]
     axis.semilogx(counts, spreads, "o-", label="your walk")
@@ -599,7 +588,7 @@ def _pair(betas: Tensor, t: float, after: float, *shape: int) -> Make:
         x = add_noise(picture, normal(g, *shape), now)
         return {
             "x": x,
-            "reached": two_steps(cloud(-0.5, 0.6), x, now, middle, next),
+            "reached": two_steps(gaussian(-0.5, 0.6), x, now, middle, next),
             "now": now,
             "next": next,
         }

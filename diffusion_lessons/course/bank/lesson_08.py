@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from diffusion_lessons import samplers
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.bank.inputs import blobs, gaussian, normal
 from diffusion_lessons.course.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Condition, Denoiser
 from diffusion_lessons.guidance import Clip
@@ -25,17 +25,6 @@ Make = Callable[[torch.Generator], dict[str, Any]]
 
 PATH = DiscreteVP(cosine_betas())
 CLUSTERS = GaussianMixture([[-1.0, -0.5], [1.0, -0.6], [0.1, 1.0]], [0.2, 0.1, 0.15], [0.5, 0.2, 0.3])
-
-
-def gaussian(mean: float, spread: float) -> Denoiser:
-    """The exact denoiser of pictures whose pixels are N(mean, spread²), each for itself; none at t = 0."""
-
-    def denoise(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
-        alpha, sigma = level.like(x)
-        gain = alpha * spread**2 / (alpha**2 * spread**2 + sigma**2)
-        return Estimate.from_x0(mean + gain * (x - alpha * mean), x, level)
-
-    return denoise
 
 
 def _clouds(titles: list[str], clouds: list[Tensor]) -> Any:

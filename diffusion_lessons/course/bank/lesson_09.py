@@ -491,11 +491,8 @@ def _guided_figure(reference: Callable[..., Any]) -> Any:
     mixture, path = GaussianMixture(MEANS, STDS), DiscreteVP(cosine_betas())
     start, y = figures.noise(500, 2), torch.arange(3).repeat(167)[:500]
 
-    def mixture_alone(x: Tensor, level: Level) -> Estimate:
-        return mixture(x, level)
-
     def denoiser(x: Tensor, level: Level, condition: Any = None) -> Estimate:
-        return Estimate(*reference(mixture_alone, mixture.log_joint, path, x, level.t, y, 1.0))
+        return Estimate(*reference(mixture, mixture.log_joint, path, x, level.t, y, 1.0))
 
     x = sample(denoiser, start, path.levels(40))
     figure, axis = pyplot.subplots(figsize=(3.4, 2.7), layout="constrained")

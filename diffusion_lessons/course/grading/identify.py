@@ -97,13 +97,19 @@ def _names(
 
 
 def _path_names(paths: Sequence[PurePosixPath], lessons: Sequence[str]) -> list[str]:
-    """Names from paths: of folders where each student has one, else of files."""
+    """Names from paths: of folders where each student has one, else of files.
+
+    A file that tells no lesson is taken for one of the others' lessons.
+    """
+    handed_in = sorted(set(filter(None, lessons)))
     folders = [who.folder_name(path) for path in paths]
     inside = Counter(zip(folders, lessons, strict=True))
     crowded = {folder for (folder, lesson), count in inside.items() if folder and lesson and count > 1}
     homes = {folder for folder in folders if folder}
     by_file = len(crowded) > len(homes) / 2
     return [
-        who.file_name(path, lesson) if not folder or (by_file and folder in crowded) else folder
+        who.file_name(path, [lesson] if lesson else handed_in)
+        if not folder or (by_file and folder in crowded)
+        else folder
         for path, folder, lesson in zip(paths, folders, lessons, strict=True)
     ]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -54,10 +54,14 @@ def folder_name(path: PurePosixPath) -> str:
     return next(filter(None, map(platform_name, folders)), folders[0] if folders else "")
 
 
-def file_name(path: PurePosixPath, lesson: str) -> str:
-    """The student's name as the file's name holds it, the lesson's name and two digits taken out."""
+def file_name(path: PurePosixPath, numbers: Collection[str]) -> str:
+    """The student's name as the file's name holds it, the lesson's taken out.
+
+    Args:
+        numbers: two digits each, of the lessons it may be; others are the student's: "group 12".
+    """
     stem = re.sub(r"(?i)(\.ipynb)?(\.json|\.txt|\.\w{1,5})?$", "", path.name, count=1)
-    return platform_name(path.name) or _without_lesson(stem, lesson)
+    return platform_name(path.name) or _without_lesson(stem, numbers)
 
 
 def platform_name(part: str) -> str:
@@ -72,13 +76,13 @@ def _is_lesson(part: str) -> bool:
     )
 
 
-def _without_lesson(stem: str, lesson: str) -> str:
+def _without_lesson(stem: str, numbers: Collection[str]) -> str:
     rest = COPY.sub("", stem)
     for entry in LESSONS:
         for known in (entry.stem, entry.stem[3:]):
             rest = re.sub(rf"(?i)[\s_.-]*{re.escape(known)}[\s_.-]*", " ", rest)
-    if lesson:  # other digits may be the student's: "group 12"
-        rest = re.sub(rf"^\s*{lesson}[\s_-]+|[\s_-]+{lesson}\s*$", "", rest)
+    for number in numbers:
+        rest = re.sub(rf"^\s*{number}[\s_-]+|[\s_-]+{number}\s*$", "", rest)
     return rest.strip(" _-.") or stem if rest != stem else stem
 
 

@@ -43,6 +43,13 @@ def test_only_the_lessons_own_digits_are_taken_out_of_a_name(tmp_path: Path) -> 
     assert sorted(students(tmp_path).values()) == ["15", "group 11", "group 12", "group 13", "group 14"]
 
 
+def test_a_damaged_file_is_named_like_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "ann_02.ipynb", ANSWER)
+    for name in ("bo_02", "group 12"):
+        (tmp_path / f"{name}.ipynb").write_text('{"cells": [')
+    assert sorted(students(tmp_path).values()) == ["ann", "bo", "group 12"]
+
+
 def test_a_folder_for_each_student_whatever_the_files_are_called(tmp_path: Path) -> None:
     write(tmp_path / "ann" / "02_forward_process.ipynb", ANSWER)
     write(tmp_path / "bo berg" / "deep" / "Untitled (3).ipynb", ANSWER)
