@@ -72,8 +72,8 @@ CODE: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "fork bomb": (
         ("import os", "while True:", "    try: os.fork()", "    except OSError: pass"),
         "wrong",
-        "timeout",
-        "stopped after",
+        "processes",
+        "more than 32 processes",
     ),
     "huge output": (("while True: print('x' * 10**6)",), "wrong", "timeout", "stopped after"),
     "huge output past Python": (
