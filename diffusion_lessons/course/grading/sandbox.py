@@ -17,12 +17,15 @@ from pathlib import Path
 
 from diffusion_lessons.course.grading import kernel, landlock, seccomp
 from diffusion_lessons.course.grading.protection import Protection
+from diffusion_lessons.course.grading.watch import MOST_PROCESSES
 
 PACKAGE = Path(__file__).resolve().parents[2]
 # Who a submission is where the grader is root: nobody's own number, and another for each server, as
 # the kernel counts a user's processes together. Small containers have only small numbers.
 USERS = ((0x70000000, 2**22), (60600, 500))  # (first, how many)
-PROCESSES = 64
+# The kernel's limit on processes: above the watcher's, so that a fork bomb has the same row wherever it
+# runs. Root without a user of its own is not bound by the kernel's.
+PROCESSES = 2 * MOST_PROCESSES
 OPEN_FILES = 256
 LARGEST_FILE = 64 * 2**20  # bytes
 

@@ -15,7 +15,7 @@ from diffusion_lessons.course.grading.protocol import MAX_MESSAGE
 PAUSE = 0.02  # seconds between two looks
 DISK = 256 * 2**20  # bytes in its folder
 ENTRIES = 5_000
-MOST_PROCESSES = 32  # fewer than the kernel allows, so that the row does not hang on its kind of limit
+MOST_PROCESSES = 32
 
 
 @dataclass(frozen=True)
