@@ -23,7 +23,7 @@ from diffusion_lessons.distillation import Distillation
 from diffusion_lessons.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.machine import keep_freed_memory, versions
-from diffusion_lessons.precision import candidates, choose
+from diffusion_lessons.precision import candidates
 from diffusion_lessons.processes import Processes, join
 from diffusion_lessons.progress import Meter, catch_interrupts, progress_bar, show
 from diffusion_lessons.recipe import Recipe
@@ -36,8 +36,10 @@ from diffusion_lessons.run_folder import (
     read_state,
     write_metrics,
 )
+from diffusion_lessons.speed_check import choose
+from diffusion_lessons.winograd import pays
 
-CHECK_BATCH = 16  # pictures that an eager speed mode is checked on
+CHECK_BATCH = 8  # pictures that an eager speed mode is checked on
 AGREE_EVERY = 10  # steps after which several processes agree on the time
 MAX_SKIPPED = 50  # steps in a row that fp16 may skip while it looks for its scale
 
@@ -120,7 +122,7 @@ class Trainer:
             distillation.teacher.network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
             network.load_state_dict(distillation.teacher.network.state_dict())
 
-        modes = candidates(recipe.precision, recipe.compile, device, recipe.is_long)
+        modes = candidates(recipe.precision, recipe.compile, device, recipe.is_long, pays(network, device))
         sample = self.batch(0, most=None if modes[0].compile else CHECK_BATCH)
         self.mode, compiled, self.checks = choose(network, lambda n: self.loss(n, sample), modes)
         for check in self.checks:

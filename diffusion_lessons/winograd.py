@@ -1,0 +1,111 @@
+"""The gradient of a 3×3 convolution's weights with a quarter of the multiplications.
+
+Winograd's minimal filtering makes the 4×4 outputs y of a 6×6 window d and a 3×3 filter g with 36
+multiplications instead of 144: y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A (Lavin and Gray 2015, F(4×4, 3×3)).
+That is linear in g, so the gradient of g is Gᵀ[(Bᵀ d B) ⊙ (A y′ Aᵀ)]G, summed over the windows, where
+y′ is the gradient of y. Only this is used: on a CPU with AVX2 the direct way of computing it reaches
+about half the speed of the convolution itself, which needs no help.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+B_T = torch.tensor(
+    [
+        [4.0, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+G_T = (
+    torch.tensor([[6.0, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 24]], dtype=torch.float64)
+    / 24
+)
+A = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
+
+CHANNELS = 64  # below this, in or out, the direct way is as fast
+AT_A_TIME = 12_288  # windows × channels: about what the caches of a core hold
+
+
+class WinogradGradients(TorchFunctionMode):
+    """Inside this context, wide 3×3 convolutions find the gradient of their weights Winograd's way."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.conv2d and not kwargs and _fits(*args):
+            return _Convolution.apply(*args[:3])
+        return func(*args, **(kwargs or {}))
+
+
+def pays(network: nn.Module, device: torch.device) -> bool:
+    """Whether a network trains faster in this context: measured on a CPU with AVX2 and no AVX-512."""
+    slow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return slow and any(isinstance(m, nn.Conv2d) and _wide(m.weight) for m in network.modules())
+
+
+def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient (O, C, 3, 3) of the weights of a convolution with stride 1 and padding 1.
+
+    Args:
+        x: (B, C, H, W), its input; height and width are multiples of 4.
+        grad: (B, O, H, W), the gradient of its output.
+    """
+    (_, c, height, width), o = x.shape, grad.shape[1]
+    rows, columns = height // 4, width // 4
+    x, grad = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)  # (B, H, W, C), as channels-last memory lies
+    images = max(1, AT_A_TIME // (rows * columns * max(c, o)))
+    total = x.new_zeros(36, c, o)
+    for xs, grads in zip(x.split(images), grad.split(images), strict=True):
+        windows = F.pad(xs, (0, 0, 1, 1, 1, 1)).unfold(1, 6, 4).unfold(2, 6, 4)  # (b, rows, columns, C, 6, 6)
+        d = _transformed(B_T, windows.permute(4, 5, 0, 1, 2, 3))  # (6, 6, b·rows·columns·C)
+        tiles = grads.reshape(-1, rows, 4, columns, 4, o)
+        y = _transformed(A, tiles.permute(2, 4, 0, 1, 3, 5))  # (6, 6, b·rows·columns·O)
+        total.baddbmm_(d.view(36, -1, c).transpose(1, 2), y.view(36, -1, o))
+    return _transformed(G_T, total.view(6, 6, c, o)).view(3, 3, c, o).permute(3, 2, 0, 1)
+
+
+def _transformed(m: Tensor, squares: Tensor) -> Tensor:
+    """m s mᵀ for each square s: (k, k, …) -> (r, r, N), with m (r, k)."""
+    r, k = m.shape
+    m = m.to(squares)
+    down = torch.mm(m, squares.reshape(k, -1)).view(r, k, -1)
+    return torch.bmm(m.expand(r, r, k), down)
+
+
+class _Convolution(torch.autograd.Function):
+    """The convolution itself, with another backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        grad_x = F.conv_transpose2d(grad, weight, padding=1) if ctx.needs_input_grad[0] else None
+        grad_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return grad_x, weight_gradient(x, grad), grad_bias
+
+
+def _fits(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    plain = (stride, padding, dilation, groups) == ((1, 1), (1, 1), (1, 1), 1)
+    return plain and _wide(weight) and x.shape[-2] % 4 == 0 and x.shape[-1] % 4 == 0
+
+
+def _wide(weight: Tensor) -> bool:
+    return weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= CHANNELS
