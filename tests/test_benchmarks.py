@@ -1,11 +1,13 @@
 """The harness of the benchmarks: fair sizes, honest verdicts, windows that alternate."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from tests.benchmarks.apart import Apart
 from tests.benchmarks.memory import peak_of_this_process
 from tests.benchmarks.run import row, table
 from tests.benchmarks.sizes import SIZES, parity
@@ -50,6 +52,33 @@ def test_the_table_says_what_falls_short() -> None:
     assert "99 % conv" in lines[2]
     assert "ABOVE the bar" in lines[3]
     assert "skipped: not installed" in lines[4]
+
+
+def own_process() -> Work:
+    ballast = torch.ones(50_000_000, dtype=torch.uint8)
+    return Work(lambda: ballast.sum(), images=3, mode=str(os.getpid()))
+
+
+def broken() -> Work:
+    raise ValueError("no such network")
+
+
+def test_a_side_apart_is_timed_in_a_process_of_its_own() -> None:
+    timing = Timing(windows=2, seconds=1e-9)
+    with Apart(own_process) as ours, Apart(own_process) as theirs:
+        assert len({ours.mode, theirs.mode, str(os.getpid())}) == 3
+        assert ours.images == 3
+        found = side_by_side(ours, theirs, timing)
+        assert min(found.ours + found.theirs) > 0
+        assert any("aten::sum" in line for line in ours.profile())
+        assert ours.peak(torch.device("cpu")) > 50_000_000
+    assert ours.process.exitcode == 0
+
+
+def test_a_side_that_fails_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="ended with code 1; what it printed is above"):
+        Apart(broken)
+    assert "no such network" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from Linux's /proc")

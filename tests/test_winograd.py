@@ -98,12 +98,14 @@ def test_training_uses_it_once_the_check_holds(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_wrong_gradient_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffusion_lessons.winograd.weight_gradient", lambda x, g: x.new_zeros(64, 64, 3, 3))
+    monkeypatch.setattr(
+        "diffusion_lessons.winograd.weight_gradient", lambda x, g: x.new_zeros(g.shape[1], x.shape[1], 3, 3)
+    )
     network = UNet(UNetConfig(base_channels=64, channel_mults=(1,), attention_levels=()))
     x, time = drawn(2, 1, 8, 8), torch.tensor([10.0, 900.0])
     mode, _, checks = choose(
         network, lambda forward: forward(x, time).square().mean(), [SpeedMode(winograd=True), SpeedMode()]
     )
     assert mode == SpeedMode()
-    assert checks[0].tensor.endswith("conv_1.weight")
+    assert "conv_" in checks[0].tensor
     assert 0 < checks[0].wrong < checks[0].tensors

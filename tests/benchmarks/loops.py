@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_lessons.data.dataset import Dataset
+from diffusion_lessons.machine import keep_freed_memory
 from diffusion_lessons.precision import SpeedMode
 from diffusion_lessons.processes import Processes
 from diffusion_lessons.recipe import Recipe
@@ -25,28 +26,26 @@ def pictures(seed: int = 0) -> Tensor:
     return torch.randint(256, (PICTURES, 3, 32, 32), generator=generator, dtype=torch.uint8)
 
 
-def our_trainer(size: Size, batch: int, device: torch.device, folder: Path, seed: int = 0) -> Trainer:
-    """What `train` sets up for a long run, with the speed mode that it chooses for itself."""
+def ours_as_shipped(size: Size, batch: int, device: torch.device, seed: int = 0) -> Work:
+    """A step of `train` in a long run, in the speed mode that it chooses, its losses read as it does."""
+    keep_freed_memory()  # as `train` does
     images = pictures(seed)
     dataset = Dataset("noise", images, torch.zeros(len(images), dtype=torch.int64), ("noise",))
     recipe = Recipe(data="noise", minutes=60.0, batch=batch, seed=seed, **size.recipe())
-    return Trainer(recipe, dataset, folder, Processes(device), None)
-
-
-def ours_as_shipped(trainer: Trainer) -> Work:
-    """A step of `train`, its losses read as often as it reads them."""
+    trainer = Trainer(recipe, dataset, Path("never-written"), Processes(device), None)
 
     def step() -> None:
         if trainer.meter.full:
             trainer.read()
         trainer.step(done=0.5)
 
-    return Work(step, trainer.recipe.batch, trainer.mode.matmuls)
+    return Work(step, batch, trainer.mode.matmuls, str(trainer.mode))
 
 
-def theirs_as_shipped(network: nn.Module, batch: int, device: torch.device, seed: int = 0) -> Work:
+def theirs_as_shipped(size: Size, batch: int, device: torch.device, seed: int = 0) -> Work:
     """A step of diffusers' training example."""
-    return Work(Example(network.to(device).train(), pictures(seed), device, batch, seed).step, batch)
+    network = size.unet_2d_model().to(device).train()
+    return Work(Example(network, pictures(seed), device, batch, seed).step, batch)
 
 
 def same_for_both(network: nn.Module, batch: int, device: torch.device, mode: SpeedMode) -> Work:

@@ -1,33 +1,13 @@
-"""Peak memory of training, each side in a process of its own."""
+"""How much memory a process has held at most."""
 
-import json
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from .loops import our_trainer, ours_as_shipped, theirs_as_shipped
-from .sizes import SIZES
 
-STEPS = 6
-
-
-def peak(side: str, size: str, batch: int, device: torch.device) -> int:
-    """Bytes at the peak of a few steps: of the process on a CPU, of the allocator on a GPU."""
-    with tempfile.TemporaryDirectory() as folder:
-        if side == "ours":
-            work = ours_as_shipped(our_trainer(SIZES[size], batch, device, Path(folder)))
-        else:
-            work = theirs_as_shipped(SIZES[size].unet_2d_model(), batch, device)
-        with work.context():
-            for _ in range(STEPS):
-                work.step()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return peak_of_this_process()
+def peak(device: torch.device) -> int:
+    """Bytes at the peak so far: of this process on a CPU, of the allocator on a GPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_of_this_process()
 
 
 def peak_of_this_process() -> int:
@@ -43,18 +23,3 @@ def peak_of_this_process() -> int:
     import resource  # not on Windows, where this is not measured
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def measured(size: str, batch: int, device: torch.device) -> dict[str, Any]:
-    """Peaks of both, in megabytes, and ours over theirs."""
-    peaks = {}
-    for side in ("ours", "theirs"):
-        command = [sys.executable, "-m", "tests.benchmarks.memory", side, size, str(batch), str(device)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks[side] = json.loads(done.stdout.splitlines()[-1]) / 1e6
-    return {**peaks, "batch": batch, "ratio": peaks["ours"] / peaks["theirs"]}
-
-
-if __name__ == "__main__":
-    side, size, batch, device = sys.argv[1:]
-    print(peak(side, size, int(batch), torch.device(device)))

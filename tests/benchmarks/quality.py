@@ -29,8 +29,8 @@ def time_to_quality(seconds: float, device: torch.device, folder: Path, seed: in
     Args:
         folder: for the checkpoint and a picture of the samples of each.
     """
+    theirs = their_pictures(seconds, device, seed)  # first: `train` has this process keep freed memory
     ours = our_pictures(seconds, device, folder, seed)
-    theirs = their_pictures(seconds, device, seed)
     result: dict[str, Any] = {"n": N, "steps": STEPS, "guidance": GUIDANCE, "seconds": seconds}
     result["ours"] = ours.pop("facts") | figures(evaluate(ours["pictures"], ours["labels"], "mnist"))
     save_png(grid(ours["pictures"][:80], columns=10), folder / "ours.png")

@@ -6,8 +6,8 @@ the table says so and shows where the time goes.
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ from diffusion_lessons.files import whole, writable
 from diffusion_lessons.machine import choose_device, hardware, versions
 from diffusion_lessons.precision import SpeedMode
 
-from . import memory, peers, quality
-from .loops import our_trainer, ours_as_shipped, same_for_both, theirs_as_shipped
-from .sampling import our_sampling, their_sampling
+from . import peers, quality
+from .apart import Apart
+from .loops import ours_as_shipped, same_for_both, theirs_as_shipped
+from .sampling import IMAGES, our_sampling, their_sampling
 from .sizes import SIZES, parity
-from .timing import Comparison, Timing, Work, profile, side_by_side
+from .timing import Comparison, Side, Timing, Work, side_by_side
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = {"small": 64, "medium": 16, "large": 128}
+MEMORY_STEPS = 6
 Row = dict[str, Any]
 
 
@@ -55,14 +57,14 @@ class Bench:
         rows = []
         for name in self.sizes:
             size, batch = SIZES[name], BATCH[name]
-            ours, theirs = parity(size)
-            facts = {"batch": batch, "ours": vars(ours), "theirs": vars(theirs)}
-            with tempfile.TemporaryDirectory() as folder:
-                trainer = our_trainer(size, batch, self.device, Path(folder))
-                shipped = ours_as_shipped(trainer)
-                example = theirs_as_shipped(size.unet_2d_model(), batch, self.device)
-                title = f"training {size.title}, as shipped ({trainer.mode} against theirs)"
-                rows.append(self.compare(title, shipped, example, 1.3, facts))
+            costs = parity(size)
+            facts = {"batch": batch, "ours": vars(costs[0]), "theirs": vars(costs[1])}
+            with (
+                self.apart(ours_as_shipped, size, batch) as a,
+                self.apart(theirs_as_shipped, size, batch) as b,
+            ):
+                title = f"training {size.title}, as shipped ({a.mode} against theirs)"
+                rows.append(self.compare(title, a, b, 1.3, facts))
             for mode in self.modes():
                 a, b = (
                     same_for_both(network, batch, self.device, mode)
@@ -92,33 +94,35 @@ class Bench:
         rows = []
         for name in self.sizes:
             size = SIZES[name]
-            images = size.images[self.device.type == "cuda"]
-            ours, theirs = our_sampling(size, images, self.device), their_sampling(size, images, self.device)
-            rows.append(self.compare(f"sampling {size.title}, DDIM in 25 steps", ours, theirs, 1.5))
+            with self.apart(our_sampling, size) as ours, self.apart(their_sampling, size) as theirs:
+                title = f"sampling {size.title}, DDIM in 25 steps"
+                rows.append(self.compare(title, ours, theirs, 1.5, {"images": IMAGES[self.device.type]}))
         return rows
 
     def memory(self) -> list[Row]:
         rows = []
         for name in self.sizes:
-            facts = memory.measured(name, BATCH[name], self.device)
-            rows.append(
-                row(
-                    f"peak memory of training {SIZES[name].title}, ours over theirs",
-                    facts["ratio"],
-                    1.0,
-                    facts,
-                    most=True,
-                )
-            )
+            peaks = {}
+            for side, make in (("ours", ours_as_shipped), ("theirs", theirs_as_shipped)):
+                with self.apart(make, SIZES[name], BATCH[name]) as process:
+                    process.seconds(MEMORY_STEPS, self.timing)
+                    peaks[side] = process.peak(self.device) / 1e6
+            facts = {"megabytes": peaks, "batch": BATCH[name]}
+            title = f"peak memory of training {SIZES[name].title}, ours over theirs"
+            rows.append(row(title, peaks["ours"] / peaks["theirs"], 1.0, facts, most=True))
         return rows
 
-    def compare(self, title: str, ours: Work, theirs: Work, bar: float, facts: Row | None = None) -> Row:
+    def apart(self, make: Callable[..., Work], *given: Any) -> Apart:
+        """What `make` makes on the device, in a process of its own."""
+        return Apart(partial(make, *given, self.device))
+
+    def compare(self, title: str, ours: Side, theirs: Side, bar: float, facts: Row | None = None) -> Row:
         """A row from windows that alternate; with a profile of both where it is below the bar."""
         found: Comparison = side_by_side(ours, theirs, self.timing)
         facts = {**(facts or {}), "images_per_second": {"ours": found.ours, "theirs": found.theirs}}
         facts["ratios"] = found.ratios
         if found.ratio < bar:
-            facts["profile"] = {"ours": profile(ours), "theirs": profile(theirs)}
+            facts["profile"] = {"ours": ours.profile(), "theirs": theirs.profile()}
         return row(title, found.ratio, bar, facts)
 
 
