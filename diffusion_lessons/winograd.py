@@ -30,8 +30,8 @@ G_T = (
 )
 A = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 
-CHANNELS = 64  # below this, in or out, the direct way is as fast
-AT_A_TIME = 12_288  # windows × channels: about what the caches of a core hold
+WIDE = 64 * 64  # channels in × out, below which the direct way is as fast
+AT_A_TIME = 8192  # windows × channels: about what the caches of a core hold
 
 
 class WinogradGradients(TorchFunctionMode):
@@ -73,9 +73,9 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
 def _transformed(m: Tensor, squares: Tensor) -> Tensor:
     """m s mᵀ for each square s: (k, k, …) -> (r, r, N), with m (r, k)."""
     r, k = m.shape
-    m = m.to(squares)
-    down = torch.mm(m, squares.reshape(k, -1)).view(r, k, -1)
-    return torch.bmm(m.expand(r, r, k), down)
+    columns = squares.reshape(k, k, -1).transpose(0, 1)
+    rows = torch.bmm(m.to(squares).expand(k, r, k), columns).transpose(0, 1)  # (r, k, N)
+    return torch.bmm(m.to(squares).expand(r, r, k), rows)
 
 
 class _Convolution(torch.autograd.Function):
@@ -108,4 +108,4 @@ def _fits(
 
 
 def _wide(weight: Tensor) -> bool:
-    return weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= CHANNELS
+    return weight.shape[2:] == (3, 3) and weight.shape[0] * weight.shape[1] >= WIDE
