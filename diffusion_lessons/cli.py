@@ -24,6 +24,12 @@ from diffusion_lessons.recipe import Recipe
 
 Json = Annotated[bool, arg(help="end with one line of JSON on standard output")]
 Device = Annotated[str | None, arg(help="cpu, cuda, mps; a GPU where there is one if left out")]
+Model = Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")]
+Sampler = Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")]
+Steps = Annotated[int | None, arg(help="25, or what a model was distilled for, if left out")]
+Guidance = Annotated[float | None, arg(help="1 is plain conditional; 2, or 1 if distilled, if left out")]
+Spacing = Annotated[str, arg(help="trailing, leading or linspace")]
+Precision = Annotated[str, arg(help="auto (bf16 where the hardware has it) or float32")]
 
 
 def open_model(name: str) -> Checkpoint:
@@ -72,16 +78,14 @@ def train(
 
 
 def sample(
-    checkpoint: Annotated[Positional[str], arg(help="a file, the folder of a training run, or a zoo name")],
-    sampler: Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")] = "ddim",
-    steps: Annotated[int | None, arg(help="25, or what a model was distilled for, if left out")] = None,
-    guidance: Annotated[
-        float | None, arg(help="1 is plain conditional; 2, or 1 if distilled, if left out")
-    ] = None,
+    checkpoint: Positional[Model],
+    sampler: Sampler = "ddim",
+    steps: Steps = None,
+    guidance: Guidance = None,
     label: Annotated[str | None, arg(help="class number or name; all in turn if left out")] = None,
     n: Annotated[int, arg(help="number of pictures")] = 64,
-    spacing: Annotated[str, arg(help="trailing, leading or linspace")] = "trailing",
-    precision: Annotated[str, arg(help="auto (bf16 where the hardware has it) or float32")] = "auto",
+    spacing: Spacing = "trailing",
+    precision: Precision = "auto",
     seed: Annotated[int, arg(help="same seed, same machine, same pictures")] = 0,
     out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz with x and y")] = Path(
         "samples.png"
@@ -118,15 +122,13 @@ def _settings(model: Checkpoint, sampler: str, steps: int | None, guidance: floa
 
 
 def evaluate(
-    checkpoint: Annotated[Positional[str], arg(help="a file, the folder of a training run, or a zoo name")],
+    checkpoint: Positional[Model],
     n: Annotated[int, arg(help="number of samples to measure on")] = 1000,
-    sampler: Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")] = "ddim",
-    steps: Annotated[int | None, arg(help="25, or what a model was distilled for, if left out")] = None,
-    guidance: Annotated[
-        float | None, arg(help="1 is plain conditional; 2, or 1 if distilled, if left out")
-    ] = None,
-    spacing: Annotated[str, arg(help="trailing, leading or linspace")] = "trailing",
-    precision: Annotated[str, arg(help="auto (bf16 where the hardware has it) or float32")] = "auto",
+    sampler: Sampler = "ddim",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    spacing: Spacing = "trailing",
+    precision: Precision = "auto",
     seed: int = 0,
     device: Device = None,
     json: Json = False,
@@ -150,7 +152,7 @@ def evaluate(
 
 def experiment(
     name: Annotated[Positional[str], arg(help=", ".join(EXPERIMENTS))],
-    model: Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")] = "mnist-unet",
+    model: Model = "mnist-unet",
     n: Annotated[int, arg(help="number of samples a row")] = 1000,
     seed: int = 0,
     out: Annotated[

@@ -4,13 +4,14 @@ Winograd's minimal filtering makes the 4×4 outputs y of a 6×6 window d and a 3
 multiplications instead of 144: y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A (Lavin and Gray 2015, F(4×4, 3×3)).
 That is linear in g, so the gradient of g is Gᵀ[(Bᵀ d B) ⊙ (A y′ Aᵀ)]G, summed over the windows, where
 y′ is the gradient of y. Only this is used: on a CPU with AVX2 the direct way of computing it reaches
-about half the speed of the convolution itself, which needs no help.
+half to two thirds of the speed of the convolution itself, which needs no help.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -24,13 +25,10 @@ B_T = torch.tensor(
         [0, 4, 0, -5, 0, 1],
     ]
 )
-G_T = (
-    torch.tensor([[6.0, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 24]], dtype=torch.float64)
-    / 24
-)
+G_T = torch.tensor([[6.0, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 24]]).double() / 24
 A = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 
-WIDE = 64 * 64  # channels in × out, below which the direct way is as fast
+WIDE = 64  # channels, in and out: below, the direct way is as fast
 AT_A_TIME = 8192  # windows × channels: about what the caches of a core hold
 
 
@@ -49,25 +47,29 @@ def pays(network: nn.Module, device: torch.device) -> bool:
     return slow and any(isinstance(m, nn.Conv2d) and _wide(m.weight) for m in network.modules())
 
 
-def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient (O, C, 3, 3) of the weights of a convolution with stride 1 and padding 1.
+def parameter_gradients(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the weights (O, C, 3, 3) and biases (O,) of a convolution with stride 1 and padding 1.
 
     Args:
         x: (B, C, H, W), its input; height and width are multiples of 4.
         grad: (B, O, H, W), the gradient of its output.
     """
-    (_, c, height, width), o = x.shape, grad.shape[1]
+    (batch, c, height, width), o = x.shape, grad.shape[1]
     rows, columns = height // 4, width // 4
+    images = min(batch, max(1, AT_A_TIME // (rows * columns * max(c, o))))
+    padded = x.new_zeros(images, height + 2, width + 2, c)
+    weight, bias = x.new_zeros(36, c, o), x.new_zeros(o)
     x, grad = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)  # (B, H, W, C), as channels-last memory lies
-    images = max(1, AT_A_TIME // (rows * columns * max(c, o)))
-    total = x.new_zeros(36, c, o)
     for xs, grads in zip(x.split(images), grad.split(images), strict=True):
-        windows = F.pad(xs, (0, 0, 1, 1, 1, 1)).unfold(1, 6, 4).unfold(2, 6, 4)  # (b, rows, columns, C, 6, 6)
+        inside = padded[: len(xs)]
+        inside[:, 1:-1, 1:-1] = xs
+        windows = inside.unfold(1, 6, 4).unfold(2, 6, 4)  # (b, rows, columns, C, 6, 6)
         d = _transformed(B_T, windows.permute(4, 5, 0, 1, 2, 3))  # (6, 6, b·rows·columns·C)
         tiles = grads.reshape(-1, rows, 4, columns, 4, o)
         y = _transformed(A, tiles.permute(2, 4, 0, 1, 3, 5))  # (6, 6, b·rows·columns·O)
-        total.baddbmm_(d.view(36, -1, c).transpose(1, 2), y.view(36, -1, o))
-    return _transformed(G_T, total.view(6, 6, c, o)).view(3, 3, c, o).permute(3, 2, 0, 1)
+        weight.baddbmm_(d.view(36, -1, c).transpose(1, 2), y.view(36, -1, o))
+        bias += y[1, 1].view(-1, o).sum(0)  # row 1 of A is all ones: this entry is the sum of the tile
+    return _transformed(G_T, weight.view(6, 6, c, o)).view(3, 3, c, o).permute(3, 2, 0, 1), bias
 
 
 def _transformed(m: Tensor, squares: Tensor) -> Tensor:
@@ -87,11 +89,12 @@ class _Convolution(torch.autograd.Function):
         return F.conv2d(x, weight, bias, padding=1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
         grad_x = F.conv_transpose2d(grad, weight, padding=1) if ctx.needs_input_grad[0] else None
-        grad_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return grad_x, weight_gradient(x, grad), grad_bias
+        grad_weight, grad_bias = parameter_gradients(x, grad)
+        return grad_x, grad_weight, grad_bias if ctx.needs_input_grad[2] else None
 
 
 def _fits(
@@ -108,4 +111,4 @@ def _fits(
 
 
 def _wide(weight: Tensor) -> bool:
-    return weight.shape[2:] == (3, 3) and weight.shape[0] * weight.shape[1] >= WIDE
+    return weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= WIDE
