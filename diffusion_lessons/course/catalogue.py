@@ -110,6 +110,8 @@ MODULES = {
     "guidance": "10",
     "generate": "10",
     "precision": "19",
+    "speed_check": "19",
+    "winograd": "19",
     "processes": "19",
     "metrics": "20",
     "metrics.intervals": "00",

@@ -151,13 +151,13 @@ def table(rows: list[Row]) -> str:
     lines = []
     for r in rows:
         if "skipped" in r:
-            lines.append(f"{r['title']:<66} skipped: {r['skipped']}")
+            lines.append(f"{r['title']:<88} skipped: {r['skipped']}")
             continue
         verdict = "" if r["reached"] else "   BELOW the bar" if not r["upper"] else "   ABOVE the bar"
         spread = r["facts"].get("ratios")
         span = f" ({min(spread):.2f} to {max(spread):.2f})" if spread else ""
         sign = "≤" if r["upper"] else "≥"
-        lines.append(f"{r['title']:<66} {r['figure']:8.3f}{span}  {sign} {r['bar']:g}{verdict}")
+        lines.append(f"{r['title']:<88} {r['figure']:8.3f}{span}  {sign} {r['bar']:g}{verdict}")
         for side, profile_lines in r["facts"].get("profile", {}).items():
             lines += [f"    {side}: {line}" for line in profile_lines[:5]]
     return "\n".join(lines)
