@@ -23,7 +23,7 @@ from diffusion_lessons.precision import SpeedMode
 from . import peers, quality
 from .apart import Apart
 from .loops import ours_as_shipped, same_for_both, theirs_as_shipped
-from .sampling import IMAGES, our_sampling, their_sampling
+from .sampling import our_sampling, their_sampling
 from .sizes import SIZES, parity
 from .timing import Comparison, Side, Timing, Work, side_by_side
 
@@ -61,11 +61,11 @@ class Bench:
             costs = parity(size)
             facts = {"batch": batch, "ours": vars(costs[0]), "theirs": vars(costs[1])}
             with (
-                self.apart(ours_as_shipped, size, batch) as a,
-                self.apart(theirs_as_shipped, size, batch) as b,
+                self.apart(ours_as_shipped, size, batch) as ours,
+                self.apart(theirs_as_shipped, size, batch) as theirs,
             ):
-                title = f"training {size.title}, as shipped ({a.mode} against theirs)"
-                rows.append(self.compare(title, a, b, 1.3, facts))
+                title = f"training {size.title}, as shipped ({ours.mode} against theirs)"
+                rows.append(self.compare(title, ours, theirs, 1.3, facts))
             for mode in self.modes():
                 a, b = (
                     same_for_both(network, batch, self.device, mode)
@@ -97,7 +97,7 @@ class Bench:
             size = SIZES[name]
             with self.apart(our_sampling, size) as ours, self.apart(their_sampling, size) as theirs:
                 title = f"sampling {size.title}, DDIM in 25 steps"
-                rows.append(self.compare(title, ours, theirs, 1.5, {"images": IMAGES[self.device.type]}))
+                rows.append(self.compare(title, ours, theirs, 1.5, {"images": ours.images}))
         return rows
 
     def memory(self) -> list[Row]:

@@ -13,19 +13,23 @@ from .sizes import Size
 from .timing import Work
 
 STEPS = 25
-IMAGES = {"cpu": 32, "cuda": 256}  # that are sampled at a time
+
+
+def at_a_time(device: torch.device) -> int:
+    """How many pictures both sample at a time."""
+    return 256 if device.type == "cuda" else 32
 
 
 def our_sampling(size: Size, device: torch.device) -> Work:
     """`generate`, as the command line calls it, without labels."""
-    images = IMAGES[device.type]
+    images = at_a_time(device)
     model = Checkpoint(size.ours().eval(), DiscreteVP(linear_betas()), EPSILON, (), (3, 32, 32))
     return Work(lambda: generate(model, None, images, steps=STEPS, device=device), images)
 
 
 def their_sampling(size: Size, device: torch.device) -> Work:
     """diffusers' DDIMPipeline."""
-    images = IMAGES[device.type]
+    images = at_a_time(device)
     network = size.unet_2d_model().to(device).eval()
     generator = torch.Generator(device).manual_seed(0)
     return Work(lambda: sample(network, "ddim", images, STEPS, generator), images)
