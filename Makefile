@@ -19,13 +19,13 @@ help:  ## list the targets
 setup: $(VENV)/.runs  ## make .venv with the pinned versions (done by the other targets where needed)
 
 demo: $(VENV)/.runs  ## train on real digits for a minute, sample, measure: out/demo/
-	$(BIN)/python -m diffusion_lessons.demo --out $(OUT)/demo
+	$(BIN)/python -m diffusion_lessons.makers.demo --out $(OUT)/demo
 
 lab: $(VENV)/.lab  ## open the lessons in JupyterLab; your copies are in work/
 	$(BIN)/diffusion-lessons lab work
 
 build: $(VENV)/.tests  ## make the notebooks from solutions/*.py
-	$(BIN)/python -m diffusion_lessons.course.build
+	$(BIN)/python -m diffusion_lessons.course.authoring.build
 
 bench: $(VENV)/.tests  ## time training, sampling and memory side by side with diffusers (20 minutes)
 	$(BIN)/python -m tests.benchmarks.run
@@ -43,7 +43,7 @@ unit: $(VENV)/.tests
 	$(PYTEST)
 
 notebooks: $(VENV)/.tests
-	$(BIN)/python -m diffusion_lessons.course.rerun
+	$(BIN)/python -m diffusion_lessons.course.authoring.rerun
 
 clean:  ## remove .venv and out/
 	rm -rf $(VENV) $(OUT)

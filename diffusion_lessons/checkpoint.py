@@ -18,9 +18,9 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from diffusion_lessons.denoiser import NetworkDenoiser
-from diffusion_lessons.files import whole
 from diffusion_lessons.networks import build, describe
 from diffusion_lessons.paths import DiscreteVP, Path, StraightPath
+from diffusion_lessons.support.files import whole
 from diffusion_lessons.targets import TARGETS, Target
 
 FORMAT = 1

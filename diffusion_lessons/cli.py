@@ -17,10 +17,10 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from diffusion_lessons.checkpoint import Checkpoint, load_checkpoint
-from diffusion_lessons.errors import unknown
 from diffusion_lessons.experiments import MODULES as EXPERIMENTS
-from diffusion_lessons.files import writable
-from diffusion_lessons.recipe import Recipe
+from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.files import writable
+from diffusion_lessons.training.recipe import Recipe
 
 Json = Annotated[bool, arg(help="end with one line of JSON on standard output")]
 Device = Annotated[str | None, arg(help="cpu, cuda, mps; a GPU where there is one if left out")]
@@ -64,7 +64,7 @@ def train(
 ) -> None:
     """Train a class-conditional diffusion model."""
     from diffusion_lessons.data import load_dataset
-    from diffusion_lessons.training import train as run
+    from diffusion_lessons.training.loop import train as run
 
     recipe = replace(recipe, data=data)
     writable(out)
@@ -178,7 +178,7 @@ def lab(
     browser: Annotated[bool, arg(help="open a browser")] = True,
 ) -> None:
     """Copy the lessons into a folder of your own and open JupyterLab there."""
-    from diffusion_lessons.course.lab import lab as open_lab
+    from diffusion_lessons.course.student.lab import lab as open_lab
 
     sys.exit(open_lab(folder, browser, port))
 
@@ -227,8 +227,8 @@ def release(
 ) -> None:
     """Put student notebooks, install lines and the class's seed into one archive."""
     from diffusion_lessons.course.grading import nbgrader as export
-    from diffusion_lessons.course.grading import points as pointing
     from diffusion_lessons.course.grading import release as releasing
+    from diffusion_lessons.course.grading.results import points as pointing
 
     if nbgrader:
         files = export.export(lessons, out, pointing.load(points), seed)

@@ -14,14 +14,14 @@ from tqdm import tqdm
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.data import to_uint8
 from diffusion_lessons.denoiser import Denoiser
-from diffusion_lessons.errors import unknown
-from diffusion_lessons.files import whole
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
-from diffusion_lessons.machine import choose_device, keep_freed_memory
 from diffusion_lessons.paths import Level
 from diffusion_lessons.pictures import grid, save_gif, save_png
-from diffusion_lessons.precision import Autocast
 from diffusion_lessons.samplers import SAMPLERS, Point, Step
+from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.files import whole
+from diffusion_lessons.support.machine import choose_device, keep_freed_memory
+from diffusion_lessons.training.speed import Autocast
 
 PRECISIONS = ("auto", "float32")
 

@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffusion_lessons.errors import unknown
 from diffusion_lessons.schedules import checked_betas
+from diffusion_lessons.support.errors import unknown
 
 SPACINGS = ("trailing", "leading", "linspace")
 

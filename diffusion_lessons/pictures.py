@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.data import to_uint8
-from diffusion_lessons.files import whole
+from diffusion_lessons.support.files import whole
 
 
 def grid(x: Tensor, columns: int | None = None, gap: int = 2, scale: int | None = None) -> np.ndarray:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.denoiser import Condition, Denoiser
-from diffusion_lessons.errors import unknown
 from diffusion_lessons.paths import Level, above_data, cast, forward_kernel, posterior, same_shape
+from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.targets import Estimate
 
 Point = tuple[Level, Tensor, Estimate]

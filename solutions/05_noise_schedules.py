@@ -563,10 +563,10 @@ figure(
 # to held-out digits ({{built-in 20}}): lower is better.
 
 # %%
-from diffusion_lessons.batches import Batches
-from diffusion_lessons.ema import EMA
+from diffusion_lessons.training.batches import Batches
+from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.recipe import Recipe
+from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.targets import V
 
 SMALL = dict(base_channels=16, channel_mults=(1, 2), attention_levels=(1,), head_dim=16, patch=2, lr=3e-3)

@@ -26,7 +26,7 @@
 import torch
 
 from diffusion_lessons import zoo
-from diffusion_lessons.cost import count_evaluations
+from diffusion_lessons.metrics.cost import count_evaluations
 from diffusion_lessons.course import budget, exercise, figure, strip
 from diffusion_lessons.course.widgets import COLOURS
 from diffusion_lessons.generate import generate
@@ -561,7 +561,7 @@ figure(
 # ## Experiment: quality against evaluations
 #
 # Now with pictures. The bundled model was distilled in just this way, from 64 steps down to 1, by
-# `diffusion_lessons.distillation`: your `student_example`, with a time for each picture. Its first teacher was *guided*, so
+# `diffusion_lessons.training.distillation`: your `student_example`, with a time for each picture. Its first teacher was *guided*, so
 # the students have guidance built in, and one look is enough (Meng et al. 2023).
 #
 # We compare it with three samplers of the teacher at guidance 2: "ddpm" is ancestral sampling (lesson 3), "dpmpp-2m" a

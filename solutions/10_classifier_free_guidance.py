@@ -141,11 +141,11 @@ def drop_labels(labels, rate, num_classes, chance):
 # it for $\hat x_0$ of held-out digits in three ways. (Its target v is a closed box: {{built-in 17}}.)
 
 # %%
-from diffusion_lessons.batches import Batches
+from diffusion_lessons.training.batches import Batches
 from diffusion_lessons.data import load_dataset
-from diffusion_lessons.ema import EMA
+from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.recipe import Recipe
+from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.targets import V
 
 data = load_dataset("digits", "train", size=16)

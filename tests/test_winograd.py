@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_lessons.networks import UNet, UNetConfig
-from diffusion_lessons.precision import SpeedMode
-from diffusion_lessons.speed_check import choose
-from diffusion_lessons.training import train
+from diffusion_lessons.training.loop import train
+from diffusion_lessons.training.speed import SpeedMode
+from diffusion_lessons.training.speed_check import choose
 from diffusion_lessons.winograd import WinogradGradients, parameter_gradients, pays
 from tests.tiny_training import assert_same_run, tiny_dataset, tiny_recipe
 

@@ -7,8 +7,8 @@ import torch
 
 from diffusion_lessons.checkpoint import read_tensors
 from diffusion_lessons.data import Dataset
-from diffusion_lessons.recipe import Recipe
-from diffusion_lessons.run_folder import STATE
+from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.run_folder import STATE
 
 
 def tiny_dataset(seed: int = 0) -> Dataset:

@@ -8,13 +8,13 @@ has the same name are imported here and now: a later import of the module would 
 from importlib import import_module
 from typing import Any
 
-from diffusion_lessons.course import budget
-from diffusion_lessons.course.quiz import Choice, Question, interview_card, predict, quiz
-from diffusion_lessons.course.session import exercise, hint, progress
+from diffusion_lessons.course.student import budget
+from diffusion_lessons.course.student.quiz import Choice, Question, interview_card, predict, quiz
+from diffusion_lessons.course.student.session import exercise, hint, progress
 
 LATER = {
-    "check_environment": "start",
-    "setup": "colab",
+    "check_environment": "student.start",
+    "setup": "student.setup",
     **dict.fromkeys(
         (
             "Histogram",

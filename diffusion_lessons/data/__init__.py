@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from diffusion_lessons.data import cifar, digits, mnist
-from diffusion_lessons.data.cache import DataError
 from diffusion_lessons.data.dataset import Dataset, to_float, to_uint8
+from diffusion_lessons.data.downloads import DataError
 from diffusion_lessons.data.toys import TOYS
-from diffusion_lessons.errors import unknown
+from diffusion_lessons.support.errors import unknown
 
 __all__ = ["DATASETS", "TOYS", "DataError", "Dataset", "load_dataset", "to_float", "to_uint8"]
 

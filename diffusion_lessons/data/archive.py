@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from diffusion_lessons.data.cache import DataError
+from diffusion_lessons.data.downloads import DataError
 
 MAX_FILES = 1_000_000
 MAX_BYTES = 20 * 2**30  # of all files together

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from diffusion_lessons.data.cache import DamagedError, check_sha256, load_cached
 from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+from diffusion_lessons.data.downloads import DamagedError, check_sha256, load_cached
 
 FILE = "cifar10/cifar-10-binary.tar.gz"
 # SHA-256 of each file in the archive: how somebody packed them doesn't matter. The authors' own archive has

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffusion_lessons.errors import unknown
+from diffusion_lessons.support.errors import unknown
 
 SPLITS = ("train", "test")
 SIZES = range(8, 513)

@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_lessons.data.archive import open_zip, zip_files
-from diffusion_lessons.data.cache import DataError
 from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+from diffusion_lessons.data.downloads import DataError
 from diffusion_lessons.data.layout import TEST_EVERY, Picture, is_ignored, printable, sort_pictures
 from diffusion_lessons.data.pictures import read_square
 

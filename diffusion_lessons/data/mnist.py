@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from diffusion_lessons.data.cache import DamagedError, check_sha256, load_cached
 from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+from diffusion_lessons.data.downloads import DamagedError, check_sha256, load_cached
 
 # SHA-256 of the decompressed files: how somebody packed them doesn't matter.
 MNIST_SHA256 = {

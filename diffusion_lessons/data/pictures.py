@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from diffusion_lessons.data.cache import DataError
+from diffusion_lessons.data.downloads import DataError
 
 # What is recognised; notably not EPS, which would start another program.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")

@@ -14,9 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from diffusion_lessons.errors import unknown
-from diffusion_lessons.files import whole, writable
-from diffusion_lessons.machine import hardware, versions
+from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.files import whole, writable
+from diffusion_lessons.support.machine import hardware, versions
 
 Row = dict[str, Any]
 

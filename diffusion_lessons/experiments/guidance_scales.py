@@ -19,10 +19,10 @@ from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
 from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.generate import labels_for
 from diffusion_lessons.guidance import ClassifierFreeGuidance, ClassifierGuidance, Clip, NetworkClassifier
-from diffusion_lessons.machine import choose_device, keep_freed_memory
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.paths import Level
 from diffusion_lessons.samplers import sample
+from diffusion_lessons.support.machine import choose_device, keep_freed_memory
 from diffusion_lessons.targets import Estimate
 
 METHODS = ("classifier", "classifier-free")

@@ -19,16 +19,16 @@ from diffusion_lessons.denoiser import Condition
 from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.generate import labels_for
 from diffusion_lessons.guidance import Clip
-from diffusion_lessons.machine import choose_device
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.paths import DiscreteVP, Level
 from diffusion_lessons.paths import Path as NoisePath
-from diffusion_lessons.recipe import Recipe
-from diffusion_lessons.run_folder import MODEL
 from diffusion_lessons.samplers import sample
 from diffusion_lessons.schedules import cosine_betas
+from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.targets import Estimate
-from diffusion_lessons.training import train
+from diffusion_lessons.training.loop import train
+from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.run_folder import MODEL
 
 SCHEDULES = ("linear", "scaled-linear", "cosine", "sigmoid")
 SEEDS = 3

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from diffusion_lessons.data import Dataset, load_dataset, to_uint8
 from diffusion_lessons.denoiser import NetworkDenoiser
-from diffusion_lessons.ema import EMA
 from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.guidance import Clip
 from diffusion_lessons.losses import diffusion_loss, variational_bound, vlb_terms
-from diffusion_lessons.machine import choose_device, keep_freed_memory
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.paths import DiscreteVP, stratified
-from diffusion_lessons.recipe import DECAYS
 from diffusion_lessons.samplers import ddpm_step, sample
 from diffusion_lessons.schedules import linear_betas
+from diffusion_lessons.support.machine import choose_device, keep_freed_memory
 from diffusion_lessons.targets import EPSILON
+from diffusion_lessons.training.ema import EMA
+from diffusion_lessons.training.recipe import DECAYS
 
 OBJECTIVES = ("simple", "bound, weighted", "bound, t drawn")
 SEEDS = (0, 1, 2)

@@ -6,10 +6,10 @@ need no guidance.
 
 from typing import Any
 
-from diffusion_lessons.cost import count_evaluations
 from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.generate import generate, labels_for
 from diffusion_lessons.metrics import evaluate
+from diffusion_lessons.metrics.cost import count_evaluations
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 STUDENTS = {1: "1-step", 2: "2-steps", 4: "4-steps"}  # steps -> end of the student's name

@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.batches import Batches
 from diffusion_lessons.data import Dataset, load_dataset, to_float, to_uint8
 from diffusion_lessons.denoiser import Condition, NetworkDenoiser
-from diffusion_lessons.ema import EMA
 from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.guidance import Clip
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.machine import choose_device, keep_freed_memory
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.paths import Path
-from diffusion_lessons.recipe import Recipe
 from diffusion_lessons.samplers import sample
+from diffusion_lessons.support.machine import choose_device, keep_freed_memory
 from diffusion_lessons.targets import V
+from diffusion_lessons.training.batches import Batches
+from diffusion_lessons.training.ema import EMA
+from diffusion_lessons.training.recipe import Recipe
 
 VARIANTS = ("full", "no skips", "no time", "no attention", "no skips, wider")
 SEEDS = (0, 1, 2)

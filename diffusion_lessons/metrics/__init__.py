@@ -13,8 +13,8 @@ from diffusion_lessons.metrics.intervals import (
 )
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
-from diffusion_lessons.metrics.reference import Reference
 from diffusion_lessons.metrics.sliced_wasserstein import sliced_wasserstein
+from diffusion_lessons.metrics.yardstick import Reference
 
 __all__ = [
     "PrecisionRecall",

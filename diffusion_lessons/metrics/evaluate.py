@@ -8,12 +8,12 @@ from torch import Tensor
 
 from diffusion_lessons import zoo
 from diffusion_lessons.data.dataset import to_float, to_uint8
-from diffusion_lessons.errors import unknown
 from diffusion_lessons.metrics.frechet import Statistics, frechet_between, frechet_error
 from diffusion_lessons.metrics.intervals import share_error
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
 from diffusion_lessons.metrics.precision_recall import precision_recall
 from diffusion_lessons.networks.classifier import Classifier
+from diffusion_lessons.support.errors import unknown
 
 BATCH = 500  # pictures in the classifier at a time
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from diffusion_lessons.errors import unknown
 from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
 from diffusion_lessons.networks.patched import Patched
 from diffusion_lessons.networks.unet import UNet, UNetConfig
+from diffusion_lessons.support.errors import unknown
 
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "UNet": (UNet, UNetConfig),

@@ -14,7 +14,7 @@ from diffusion_lessons.networks.blocks import Downsample, ResidualBlock
 from diffusion_lessons.networks.embedding import TimeEmbedding
 
 if TYPE_CHECKING:
-    from diffusion_lessons.metrics.reference import Reference
+    from diffusion_lessons.metrics.yardstick import Reference
 
 
 @dataclass(frozen=True)

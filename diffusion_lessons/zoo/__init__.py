@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffusion_lessons.errors import unknown
+from diffusion_lessons.support.errors import unknown
 
 FOLDER = Path(__file__).parent
 
@@ -69,13 +69,13 @@ def _remedy(about: dict[str, Any]) -> str:
 
 
 def _load_classifier(file: Path) -> Any:
-    from diffusion_lessons.zoo.classifiers import load_classifier
+    from diffusion_lessons.makers.classifiers import load_classifier
 
     return load_classifier(file)
 
 
 def _load_noisy_classifier(file: Path) -> Any:
-    from diffusion_lessons.zoo.noisy import load_noisy_classifier
+    from diffusion_lessons.makers.noisy import load_noisy_classifier
 
     return load_noisy_classifier(file)
 

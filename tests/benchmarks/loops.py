@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_lessons.data.dataset import Dataset
-from diffusion_lessons.machine import keep_freed_memory
-from diffusion_lessons.precision import SpeedMode
-from diffusion_lessons.processes import Processes
-from diffusion_lessons.recipe import Recipe
-from diffusion_lessons.training import Trainer
+from diffusion_lessons.support.machine import keep_freed_memory
+from diffusion_lessons.training.loop import Trainer
+from diffusion_lessons.training.processes import Processes
+from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.speed import SpeedMode
 
 from .peers import Example
 from .sizes import Plain, Size

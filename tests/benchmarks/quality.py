@@ -12,8 +12,8 @@ from diffusion_lessons.data import load_dataset, to_uint8
 from diffusion_lessons.generate import generate, labels_for
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.pictures import grid, save_png
-from diffusion_lessons.recipe import Recipe
-from diffusion_lessons.training import train
+from diffusion_lessons.training.loop import train
+from diffusion_lessons.training.recipe import Recipe
 
 from .peers import Example, finite, sample
 from .sizes import SIZES

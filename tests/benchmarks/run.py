@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from diffusion_lessons.cli import guarded
-from diffusion_lessons.errors import unknown
-from diffusion_lessons.files import whole, writable
-from diffusion_lessons.machine import choose_device, hardware, versions
-from diffusion_lessons.precision import SpeedMode
+from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.files import whole, writable
+from diffusion_lessons.support.machine import choose_device, hardware, versions
+from diffusion_lessons.training.speed import SpeedMode
 
 from . import peers, quality
 from .apart import Apart

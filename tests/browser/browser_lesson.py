@@ -7,7 +7,7 @@ import nbformat
 SETUP = """
 import torch
 from diffusion_lessons import DiscreteVP, Estimate, linear_betas, trajectory
-from diffusion_lessons.course.quiz import Choice, Question, interview_card, predict, quiz
+from diffusion_lessons.course.student.quiz import Choice, Question, interview_card, predict, quiz
 from diffusion_lessons.course.widgets import Histogram, Points, figure, live, picture, scrub, strip
 
 path = DiscreteVP(linear_betas())

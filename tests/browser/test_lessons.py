@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diffusion_lessons.course import bank
-from diffusion_lessons.course.record import VARIABLE
+from diffusion_lessons.course.student.progress import VARIABLE
 from diffusion_lessons.course.widgets import to_html
 from tests.browser.browser_harness import JupyterLab, NotebookPage, screenshot, serious
 

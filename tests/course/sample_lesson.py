@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
-from diffusion_lessons.course.render import Context
+from diffusion_lessons.course.authoring.render import Context
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 
 STEM = "02_forward_process"
 WORDS = "every word of this filler counts and none of it says anything at all about the topic "
@@ -146,7 +146,7 @@ print("a first picture")
 # ## Predict
 
 # %%
-from diffusion_lessons.course.quiz import Choice, Question, interview_card, predict, quiz
+from diffusion_lessons.course.student.quiz import Choice, Question, interview_card, predict, quiz
 predict("Which?", [Choice("this", True, "because"), Choice("that", False, "no")])
 
 """

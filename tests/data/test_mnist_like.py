@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion_lessons.data import DataError, load_dataset, mnist
-from diffusion_lessons.data.cache import DamagedError
+from diffusion_lessons.data.downloads import DamagedError
 from diffusion_lessons.data.mnist import parse_idx
 from diffusion_lessons.data.pictures import resize
 from tests.data.local_mirror import Mirror

@@ -4,8 +4,8 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from diffusion_lessons.course.exercise import Exercise
-from diffusion_lessons.errors import unknown
+from diffusion_lessons.course.exercises.exercise import Exercise
+from diffusion_lessons.support.errors import unknown
 
 
 def lessons() -> list[str]:
@@ -49,6 +49,6 @@ def get(id: str) -> Exercise:
 
 def validate(exercise: Exercise, seeds: tuple[int, ...] = (0, 1)) -> list[str]:
     """What is wrong with an exercise, in sentences; an empty list where it holds all that is asked."""
-    from diffusion_lessons.course.validation import validate
+    from diffusion_lessons.course.bank.validation import validate
 
     return validate(exercise, seeds)

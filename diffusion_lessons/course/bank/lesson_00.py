@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.course.bank.inputs import blobs
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 
 
 def to_unit(x: Tensor) -> Tensor:

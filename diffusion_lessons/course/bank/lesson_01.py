@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, normal
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level, StraightPath, add_noise
 from diffusion_lessons.samplers import ddim_step, sample

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, normal
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise, posterior
 from diffusion_lessons.samplers import ddpm_step
 from diffusion_lessons.schedules import cosine_betas, linear_betas, sigmoid_betas

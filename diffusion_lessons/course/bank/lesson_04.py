@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, normal
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.losses import diffusion_loss, variational_bound
 from diffusion_lessons.paths import DiscreteVP
 from diffusion_lessons.schedules import cosine_betas, linear_betas

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import normal
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.networks import embedding as embeddings
 from diffusion_lessons.networks.attention import attention
 from diffusion_lessons.networks.blocks import ResidualBlock, Upsample

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_lessons.cost import run_seconds
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, gaussian, normal
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Condition, Denoiser
-from diffusion_lessons.distillation import distillation_target, two_steps
+from diffusion_lessons.metrics.cost import run_seconds
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise
 from diffusion_lessons.samplers import sample
 from diffusion_lessons.schedules import cosine_betas, linear_betas
 from diffusion_lessons.targets import Estimate, V
+from diffusion_lessons.training.distillation import distillation_target, two_steps
 
 Make = Callable[[torch.Generator], dict[str, Any]]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, normal
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.guidance import ClassifierGuidance, class_gradient
 from diffusion_lessons.losses import classifier_loss
 from diffusion_lessons.mixtures import GaussianMixture

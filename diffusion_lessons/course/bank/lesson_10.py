@@ -9,13 +9,13 @@ from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, normal
-from diffusion_lessons.course.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Rescale, guidance_interval
 from diffusion_lessons.paths import DiscreteVP, Level
-from diffusion_lessons.recipe import PATHS
 from diffusion_lessons.schedules import cosine_betas, linear_betas
 from diffusion_lessons.targets import Estimate
+from diffusion_lessons.training.recipe import PATHS
 
 Make = Callable[[torch.Generator], dict[str, Any]]
 

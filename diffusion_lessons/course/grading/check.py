@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_lessons.course import bank
-from diffusion_lessons.course.class_seed import class_seed
-from diffusion_lessons.course.grading import who
-from diffusion_lessons.course.grading.identify import FOREIGN
+from diffusion_lessons.course.grading.intake import who
+from diffusion_lessons.course.grading.intake.identify import FOREIGN
+from diffusion_lessons.course.grading.intake.reading import NoNotebook, read
+from diffusion_lessons.course.grading.intake.submissions import find
 from diffusion_lessons.course.grading.marking import mark
-from diffusion_lessons.course.grading.reading import NoNotebook, read
-from diffusion_lessons.course.grading.rows import Row
-from diffusion_lessons.course.grading.submissions import find
-from diffusion_lessons.course.grading.watch import Limits
-from diffusion_lessons.course.grading.workers import Worker
-from diffusion_lessons.course.report import SIGNS, wrapped
+from diffusion_lessons.course.grading.results.rows import Row
+from diffusion_lessons.course.grading.sandbox.watch import Limits
+from diffusion_lessons.course.grading.sandbox.workers import Worker
+from diffusion_lessons.course.student.cards import SIGNS, wrapped
+from diffusion_lessons.course.student.class_seed import class_seed
 
 
 @dataclass(frozen=True)

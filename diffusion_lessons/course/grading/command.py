@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffusion_lessons.course.grading import feedback, tables
 from diffusion_lessons.course.grading.grade import Graded, grade
-from diffusion_lessons.course.grading.page import page
-from diffusion_lessons.course.grading.points import load
-from diffusion_lessons.course.grading.watch import Limits
-from diffusion_lessons.files import whole, writable
+from diffusion_lessons.course.grading.results import feedback, tables
+from diffusion_lessons.course.grading.results.page import page
+from diffusion_lessons.course.grading.results.points import load
+from diffusion_lessons.course.grading.sandbox.watch import Limits
+from diffusion_lessons.support.files import whole, writable
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 LEAST = 64 * 2**20  # bytes: below this hardly any tensor can be made

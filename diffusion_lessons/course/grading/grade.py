@@ -9,16 +9,16 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from diffusion_lessons.course import bank
-from diffusion_lessons.course.grading.identify import Submission, identify
+from diffusion_lessons.course.grading.intake.identify import Submission, identify
+from diffusion_lessons.course.grading.intake.submissions import find
 from diffusion_lessons.course.grading.marking import mark
-from diffusion_lessons.course.grading.points import Points
-from diffusion_lessons.course.grading.protection import Protection
-from diffusion_lessons.course.grading.rows import Marked, Row
-from diffusion_lessons.course.grading.store import Store
-from diffusion_lessons.course.grading.submissions import find
-from diffusion_lessons.course.grading.watch import Limits
-from diffusion_lessons.course.grading.workers import Worker
-from diffusion_lessons.errors import unknown
+from diffusion_lessons.course.grading.results.points import Points
+from diffusion_lessons.course.grading.results.rows import Marked, Row
+from diffusion_lessons.course.grading.results.store import Store
+from diffusion_lessons.course.grading.sandbox.protection import Protection
+from diffusion_lessons.course.grading.sandbox.watch import Limits
+from diffusion_lessons.course.grading.sandbox.workers import Worker
+from diffusion_lessons.support.errors import unknown
 
 
 @dataclass(frozen=True)

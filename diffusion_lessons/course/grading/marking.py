@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from signal import Signals
 from typing import Any
 
-from diffusion_lessons.course import bank, messages
-from diffusion_lessons.course.exercise import Exercise, Verdict
-from diffusion_lessons.course.grading.borrowed import calls_reference
-from diffusion_lessons.course.grading.protocol import Unreadable, read_outputs, unpack
-from diffusion_lessons.course.grading.reading import Notebook
-from diffusion_lessons.course.grading.rows import Row, row
-from diffusion_lessons.course.grading.watch import DISK, MOST_PROCESSES, Ending, Limits
-from diffusion_lessons.course.grading.workers import Worker
-from diffusion_lessons.course.outputs import Outputs
+from diffusion_lessons.course import bank
+from diffusion_lessons.course.exercises import messages
+from diffusion_lessons.course.exercises.exercise import Exercise, Verdict
+from diffusion_lessons.course.exercises.outputs import Outputs
+from diffusion_lessons.course.grading.code.borrowed import calls_reference
+from diffusion_lessons.course.grading.intake.reading import Notebook
+from diffusion_lessons.course.grading.results.rows import Row, row
+from diffusion_lessons.course.grading.sandbox.protocol import Unreadable, read_outputs, unpack
+from diffusion_lessons.course.grading.sandbox.watch import DISK, MOST_PROCESSES, Ending, Limits
+from diffusion_lessons.course.grading.sandbox.workers import Worker
 
 MISSING = "No cell of this exercise was found in the notebook."
 _judging = (

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_lessons.course import bank
-from diffusion_lessons.course.exercise import Exercise
-from diffusion_lessons.course.grading.points import Points
+from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.grading.release import chosen
-from diffusion_lessons.files import whole
+from diffusion_lessons.course.grading.results.points import Points
+from diffusion_lessons.support.files import whole
 
 VERSION = 3  # of nbgrader's metadata
 STUB = re.compile(r"(?m)^([ \t]*)raise NotImplementedError\b.*$")

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import diffusion_lessons
-from diffusion_lessons.course.catalogue import LESSONS
-from diffusion_lessons.course.class_seed import NAME as SEED
-from diffusion_lessons.course.lab import START, lessons_folder
-from diffusion_lessons.errors import unknown
-from diffusion_lessons.files import whole
+from diffusion_lessons.course.lessons import LESSONS
+from diffusion_lessons.course.student.class_seed import NAME as SEED
+from diffusion_lessons.course.student.lab import START, lessons_folder
+from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.files import whole
 
 DATE = (2000, 1, 1, 0, 0, 0)  # of every file: the same lessons give the same archive
 TOP = "course"

@@ -16,7 +16,7 @@ from typing import Any
 from diffusion_lessons.course.widgets.figures import Picture, picture
 from diffusion_lessons.course.widgets.page import error_box, markup
 from diffusion_lessons.course.widgets.scrubber import Scrubber
-from diffusion_lessons.errors import unknown
+from diffusion_lessons.support.errors import unknown
 
 Result = Picture | Scrubber
 MAX_SETTINGS = 200

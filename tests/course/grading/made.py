@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diffusion_lessons.course.grading.intake.reading import Notebook, read
 from diffusion_lessons.course.grading.marking import mark
-from diffusion_lessons.course.grading.reading import Notebook, read
-from diffusion_lessons.course.grading.rows import Row
-from diffusion_lessons.course.grading.watch import Limits
-from diffusion_lessons.course.grading.workers import Worker
+from diffusion_lessons.course.grading.results.rows import Row
+from diffusion_lessons.course.grading.sandbox.watch import Limits
+from diffusion_lessons.course.grading.sandbox.workers import Worker
 
 # Small enough for a test, large enough for a right answer on a busy machine.
 LIMITS = Limits(seconds=6.0, memory=400 * 2**20, case=1.0)

@@ -5,11 +5,11 @@ import ast
 import pytest
 
 from diffusion_lessons.course import bank
-from diffusion_lessons.course.exercise import Exercise
-from diffusion_lessons.course.grading.plan import plan
-from diffusion_lessons.course.grading.statements import parsed, read
-from diffusion_lessons.course.grading.training import training
-from diffusion_lessons.course.grading.workers import Worker
+from diffusion_lessons.course.exercises.exercise import Exercise
+from diffusion_lessons.course.grading.code.plan import plan
+from diffusion_lessons.course.grading.code.statements import parsed, read
+from diffusion_lessons.course.grading.code.training import training
+from diffusion_lessons.course.grading.sandbox.workers import Worker
 from tests.course.grading.made import EQUAL, HEAD, RIGHT, SETUP, STUB, WRONG, body, kinds, marked
 
 PASSED = ("passed", "passed")
@@ -84,7 +84,7 @@ ARRANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "a cell above that never ends": ((SETUP, "while True:\n    pass", HEAD + RIGHT), *PASSED),
     "training above": (
-        (SETUP, "from diffusion_lessons.training import train\nx = train(1, 2)", TRAINING, HEAD + RIGHT),
+        (SETUP, "from diffusion_lessons.training.loop import train\nx = train(1, 2)", TRAINING, HEAD + RIGHT),
         *PASSED,
     ),
     "parentheses without end": ((SETUP, "x = " + "(" * 10**4 + ")" * 10**4, HEAD + RIGHT), *PASSED),
@@ -201,7 +201,7 @@ def test_what_changes_a_constant_in_place_belongs_to_it() -> None:
 
 def test_training_is_known_by_what_it_calls() -> None:
     source = (
-        "from diffusion_lessons.training import train, Recipe\n"
+        "from diffusion_lessons.training.loop import train, Recipe\n"
         "recipe = Recipe()\n"
         "model = train(recipe)\n"
         "def step(loss):\n    loss.backward()\n"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from diffusion_lessons.course.grading import submissions, who
-from diffusion_lessons.course.grading.identify import FOREIGN, identify
-from diffusion_lessons.course.grading.reading import NoNotebook, parsed, read, with_notes
-from diffusion_lessons.course.grading.rows import Marked
-from diffusion_lessons.course.grading.submissions import MAX_BYTES, find
+from diffusion_lessons.course.grading.intake import submissions, who
+from diffusion_lessons.course.grading.intake.identify import FOREIGN, identify
+from diffusion_lessons.course.grading.intake.reading import NoNotebook, parsed, read, with_notes
+from diffusion_lessons.course.grading.intake.submissions import MAX_BYTES, find
+from diffusion_lessons.course.grading.results.rows import Marked
 from tests.course.grading.made import EQUAL, HEAD, RIGHT, SETUP, cells, content, write
 
 ANSWER = HEAD + RIGHT

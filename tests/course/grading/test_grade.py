@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from diffusion_lessons.cli import main
-from diffusion_lessons.course.grading import command, marking, points
+from diffusion_lessons.course.grading import command, marking
 from diffusion_lessons.course.grading import grade as grading
 from diffusion_lessons.course.grading.grade import Graded, grade
-from diffusion_lessons.course.grading.rows import steady
+from diffusion_lessons.course.grading.results import points
+from diffusion_lessons.course.grading.results.rows import steady
 from tests.course.grading.made import (
     EQUAL,
     HEAD,

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from diffusion_lessons.course.grading.borrowed import Listener
-from diffusion_lessons.course.grading.kernel import LINUX
-from diffusion_lessons.course.grading.sandbox import PACKAGE
-from diffusion_lessons.course.grading.workers import Worker
+from diffusion_lessons.course.grading.code.borrowed import Listener
+from diffusion_lessons.course.grading.sandbox.kernel import LINUX
+from diffusion_lessons.course.grading.sandbox.sandbox import PACKAGE
+from diffusion_lessons.course.grading.sandbox.workers import Worker
 from tests.course.grading.made import HEAD, LIMITS, RIGHT, SETUP, STUB, WRONG, body, kinds, marked
 
 ROOT = Path(__file__).resolve().parents[3]
 FORGE = """
 import io, json, struct
-from diffusion_lessons.course.outputs import Outputs, Ran
+from diffusion_lessons.course.exercises.outputs import Outputs, Ran
 def send(words, content):
     words = json.dumps(words).encode()
     os.write(3, struct.pack("!QQ", len(words), len(content)) + words + content)
@@ -256,7 +256,7 @@ PATCHES = {
     "the comparison": "from diffusion_lessons.course import compare\ncompare.difference = print",
     "the judge": (
         "from diffusion_lessons.course import judging, exercise as e\n"
-        "from diffusion_lessons.course.exercise import Exercise, Verdict\n"
+        "from diffusion_lessons.course.exercises.exercise import Exercise, Verdict\n"
         "Exercise.judge = lambda self, *a: Verdict(self.id, 'passed', 'passed', 'Right.')\n"
         "Exercise.check = Exercise.judge"
     ),

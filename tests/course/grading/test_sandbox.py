@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion_lessons.course.grading import seccomp, watch
-from diffusion_lessons.course.grading.kernel import LINUX
-from diffusion_lessons.course.grading.protection import Protection
-from diffusion_lessons.course.grading.protocol import Message, Unreadable, read, read_outputs, unpack
-from diffusion_lessons.course.grading.watch import Ending, Limits
-from diffusion_lessons.course.grading.workers import Worker, environment
-from diffusion_lessons.course.outputs import Outputs, Ran
+from diffusion_lessons.course.exercises.outputs import Outputs, Ran
+from diffusion_lessons.course.grading.sandbox import seccomp, watch
+from diffusion_lessons.course.grading.sandbox.kernel import LINUX
+from diffusion_lessons.course.grading.sandbox.protection import Protection
+from diffusion_lessons.course.grading.sandbox.protocol import Message, Unreadable, read, read_outputs, unpack
+from diffusion_lessons.course.grading.sandbox.watch import Ending, Limits
+from diffusion_lessons.course.grading.sandbox.workers import Worker, environment
 from tests.course.grading.made import HEAD, RIGHT, SETUP, body, kinds, marked
 
 SMALL = Limits(seconds=6.0, memory=400 * 2**20, case=0.5)

@@ -1,0 +1,1 @@
+"""From solutions/NN_name.py to the notebooks."""

@@ -1,0 +1,247 @@
+"""What stands in a lesson's `{{…}}`: header, setup cell, exercise cards and links between lessons."""
+
+import base64
+import io
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from diffusion_lessons.course.authoring.source import Cell, Lesson
+from diffusion_lessons.course.lessons import LESSONS, Entry, entries
+
+PLACEHOLDER = re.compile(r"\{\{([a-z][a-z-]*)(?: ([\w.]+))?\}\}")
+IMAGE = re.compile(r"!\[[^\]]*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
+SETUP = """\
+import importlib.util, subprocess, sys
+
+if importlib.util.find_spec("diffusion_lessons") is None:  # on Colab: add this package, replace nothing
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, {what}], check=True)
+from diffusion_lessons.course import hint, progress, setup
+
+device, generator = setup("{number}", seed=0)"""
+FROM_FOLDER = '"--no-index", "--find-links=.", "diffusion-lessons"'
+DOTS = {1: "●○○", 2: "●●○", 3: "●●●"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the pages of the course depend on besides their source.
+
+    Args:
+        root: the repository.
+        repository: its public address, "" where it has none.
+        stems: file names, without ending, of the lessons that exist.
+        timings: solutions/timings.json.
+        bank: number of a lesson -> its exercises by id.
+        old: the student notebook of before, whose pictures are kept where they look the same.
+    """
+
+    root: Path
+    repository: str = ""
+    stems: tuple[str, ...] = ()
+    timings: Mapping[str, Any] = field(default_factory=dict)
+    bank: Callable[[str], Mapping[str, Any]] = lambda number: {}
+    old: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def on_github(self) -> str | None:
+        """owner/name where the address is one that Colab can open."""
+        found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", self.repository)
+        return found[1] if found else None
+
+
+def repository_address(root: Path) -> str:
+    """`[project.urls] Repository` of pyproject.toml, "" where it is not set."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project.get("urls", {}).get("Repository", ""))
+
+
+def read_timings(root: Path) -> dict[str, Any]:
+    """What the build measured when it ran the lessons; empty before the first time."""
+    file = root / "solutions" / "timings.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def setup_cell(number: str, repository: str) -> str:
+    """The one text of the setup cell: the same in every lesson, in JupyterLab and in Colab."""
+    what = f'"git+{repository}"' if repository else FROM_FOLDER
+    return SETUP.format(what=what, number=number)
+
+
+def expand(cell: Cell, lesson: Lesson, context: Context) -> str:
+    """The cell's text with every placeholder filled in.
+
+    Raises:
+        ValueError: a placeholder that does not exist, or that names a lesson or exercise that does not.
+    """
+    if "header" in cell.tags:
+        return header(lesson, context)
+    return PLACEHOLDER.sub(lambda m: _fill(m[1], m[2], lesson, context), _uncommented(cell))
+
+
+def _uncommented(cell: Cell) -> str:
+    return re.sub(r"(?m)^# (\{\{setup\}\})$", r"\1", cell.source) if cell.kind == "code" else cell.source
+
+
+def _fill(name: str, value: str | None, lesson: Lesson, context: Context) -> str:
+    fill: dict[str, Callable[[], str]] = {
+        "setup": lambda: setup_cell(lesson.number, context.repository),
+        "exercise": lambda: card(_exercise(value, context), context),
+        "lesson": lambda: link(_entry(value), context),
+        "built-in": lambda: "you build this in " + link(_entry(value), context, f"lesson {value}"),
+        "lessons": lambda: lesson_map(context),
+        "speed": lambda: str(reference_speed(context)),
+    }
+    if name not in fill:
+        raise ValueError(f"{{{{{name}}}}} is no placeholder: there are {', '.join(fill)}")
+    return fill[name]()
+
+
+def _entry(number: str | None) -> Entry:
+    if number not in entries():
+        raise ValueError(f"there is no lesson {number}: they are numbered 00 to 20, with two digits")
+    return entries()[number]
+
+
+def _exercise(number: str | None, context: Context) -> Any:
+    number = number or ""
+    bank = context.bank(number[:2])
+    if number not in bank:
+        raise ValueError(f"exercise {number} has no entry in the bank")
+    return bank[number]
+
+
+# Pieces of a page ----------------------------------------------------------------------------------
+
+
+def link(entry: Entry, context: Context, text: str | None = None) -> str:
+    """A link to a lesson's notebook, or its name alone where it is not there yet."""
+    if entry.stem in context.stems:
+        return f"[{text or f'{entry.number} {entry.title}'}]({entry.stem}.ipynb)"
+    return text or f"{entry.number} {entry.title} (to come)"
+
+
+def header(lesson: Lesson, context: Context) -> str:
+    """Title, question, times, difficulty, what to know before, and the way into Colab."""
+    keys, number = lesson.header, lesson.number
+    parts = [f"# {'' if number == '00' else number + ' · '}{keys.get('title', lesson.stem)}"]
+    if "question" in keys:
+        parts.append(f"**{keys['question']}**")
+    facts = []
+    if number != "00":
+        minutes = reading_minutes(lesson, context)
+        facts.append(f"**Time:** about {minutes} minutes to read and do; {_run_time(lesson, context)}")
+    if "difficulty" in keys:
+        level = int(keys["difficulty"])
+        facts.append(f"**Difficulty:** {level} of 3 {DOTS[level]}")
+    if "prerequisites" in keys:
+        facts.append(f"**Before this:** {_prerequisites(keys['prerequisites'], context)}")
+    facts.append(_colab(lesson, context))
+    return "\n\n".join([*parts, "\n".join(f"- {fact}" for fact in facts)])
+
+
+def reading_minutes(lesson: Lesson, context: Context) -> int:
+    """Minutes to read and do: 150 words and 15 lines of code a minute, and each exercise's own time."""
+    words = sum(len(cell.source.split()) for cell in lesson.cells if cell.kind == "markdown")
+    code = sum(len(cell.source.split("\n")) for cell in lesson.cells if cell.kind == "code" and cell.visible)
+    exercises = sum(exercise.minutes for exercise in context.bank(lesson.number).values())
+    return 5 * round((words / 150 + code / 15 + exercises) / 5)
+
+
+def _run_time(lesson: Lesson, context: Context) -> str:
+    measured = context.timings.get(lesson.stem)
+    if measured is None:
+        return "the time to run it has not been measured yet"
+    seconds = max(5 * round(measured["seconds"] / 5), 5)
+    return f"all cells run in about {seconds} s on {measured['hardware']} (measured)"
+
+
+def reference_speed(context: Context) -> int | None:
+    """Images a second on the machine of the stated run times: the median over the lessons."""
+    speeds = [measured["images_per_second"] for measured in context.timings.values()]
+    return round(median(speeds)) if speeds else None
+
+
+def _prerequisites(value: str, context: Context) -> str:
+    parts = [part.strip() for part in value.split(",")]
+    return ", ".join(link(_entry(part), context) if re.fullmatch(r"\d\d", part) else part for part in parts)
+
+
+def _colab(lesson: Lesson, context: Context) -> str:
+    if context.on_github:
+        where = f"https://colab.research.google.com/github/{context.on_github}/blob/main/notebooks/{lesson.stem}.ipynb"
+        return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({where})"
+    return (
+        "**In Colab:** open this notebook with *File → Upload notebook*, put the package's `.whl` file "
+        "(made by `pip wheel --no-deps .`) into the *Files* pane, then run the setup cell."
+    )
+
+
+def lesson_map(context: Context) -> str:
+    """All lessons, those that exist as links."""
+    return "\n".join(f"- {link(entry, context)}" for entry in LESSONS if entry.number != "00")
+
+
+def card(exercise: Any, context: Context) -> str:
+    """What stands above an exercise: number, title, kind, difficulty, minutes, expected figure."""
+    lines = [
+        f"### Exercise {exercise.id} · {exercise.title}",
+        f"*{exercise.kind}* · difficulty {exercise.difficulty} of 3 {DOTS[exercise.difficulty]} · "
+        f'about {exercise.minutes} min · stuck? `hint("{exercise.id}")`',
+    ]
+    if exercise.choices:
+        lines.append("Return one of: " + " · ".join(f'`"{choice}"`' for choice in exercise.choices))
+    if exercise.figure is not None:
+        picture = small_picture(exercise.figure(exercise.reference), context.old.get(exercise.id))
+        lines.append(f"![{exercise.figure_alt}](data:image/png;base64,{picture})")
+    return "\n\n".join(lines)
+
+
+# Pictures ------------------------------------------------------------------------------------------
+
+
+def small_picture(figure: Any, old: str | None = None) -> str:
+    """A matplotlib figure as a small PNG in base64; the old bytes where the pictures look the same.
+
+    Two versions of a plotting library differ in a few pixels; the student file must not.
+    """
+    from matplotlib import pyplot
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight", metadata={"Software": None})
+    pyplot.close(figure)
+    picture = Image.open(buffer).convert("RGB").quantize(64)
+    small = io.BytesIO()
+    picture.save(small, format="PNG", optimize=True)
+    new = base64.b64encode(small.getvalue()).decode()
+    return old if old is not None and alike(old, new) else new
+
+
+def alike(a: str, b: str) -> bool:
+    """Do two pictures (PNG, base64) look the same: nearly the same size, mean difference under 2 %?"""
+    import numpy as np
+    from PIL import Image
+
+    one, two = (Image.open(io.BytesIO(base64.b64decode(text))).convert("L") for text in (a, b))
+    if abs(one.width - two.width) > 3 or abs(one.height - two.height) > 3:
+        return False
+    two = two.resize(one.size)
+    return float(np.abs(np.asarray(one, float) - np.asarray(two, float)).mean()) < 0.02 * 255
+
+
+def pictures_in(notebook: Mapping[str, Any]) -> dict[str, str]:
+    """The pictures on the cards of a built notebook, base64 by exercise number."""
+    found = {}
+    for cell in notebook.get("cells", ()):
+        name = re.match(r"### Exercise (\d\d\.\d+)", cell["source"])
+        image = IMAGE.search(cell["source"])
+        if name and image:
+            found[name[1]] = image[1]
+    return found

@@ -1,0 +1,1 @@
+"""What the build refuses, one file for each kind of rule."""

@@ -1,0 +1,1 @@
+"""Exercises: plain data, and how an answer is run and judged."""

@@ -1,0 +1,143 @@
+"""Judging outputs: no student code runs here, only the reference and the bank's wrong answers."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diffusion_lessons.course.exercises import messages
+from diffusion_lessons.course.exercises.compare import Difference, difference
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception, Verdict
+from diffusion_lessons.course.exercises.outputs import Failure, Outputs, Ran
+from diffusion_lessons.course.exercises.running import answers
+from diffusion_lessons.course.exercises.slips import combination, slip
+from diffusion_lessons.course.exercises.values import Plain, describe, plain
+from diffusion_lessons.course.student.thumbnails import pictures
+
+Problem = Failure | Difference
+SLIPS = ("value", "shape", "length", "type")  # the differences that a simple slip may explain
+
+
+def judge(exercise: Exercise, outputs: Outputs, cases: Sequence[Case] | None, seed: int) -> Verdict:
+    """See `Exercise.judge`."""
+    if outputs.exercise != exercise.id:
+        raise ValueError(f"these outputs are of exercise {outputs.exercise}, this is {exercise.id}")
+    cases = tuple(exercise.cases if cases is None else cases)
+    given = tuple(outputs[case.name] or Ran(case.name, failure=Failure("missing")) for case in cases)
+    return _Judge(exercise, cases, seed, outputs.device, given).verdict()
+
+
+@dataclass(frozen=True)
+class _Judge:
+    exercise: Exercise
+    cases: tuple[Case, ...]
+    seed: int
+    device: str
+    given: tuple[Ran, ...]
+
+    def verdict(self) -> Verdict:
+        id = self.exercise.id
+        failures = [each.failure for each in self.given if each.failure is not None]
+        unwritten = [each for each in failures if each.kind in ("untouched", "not implemented")]
+        if unwritten and len(failures) == len(self.given):
+            return Verdict(id, "not attempted", "untouched", messages.not_attempted(unwritten[0]))
+        if failures and failures[0].kind in ("not callable", "signature"):
+            return Verdict(id, "wrong", failures[0].kind, messages.failed(self.exercise, failures[0]))
+        planted = self.exercise.planted
+        if planted and self.explains(self.exercise.misconception(planted)):
+            return Verdict(id, "not attempted", "planted", messages.PLANTED)
+        return self.compared()
+
+    def answers(self, function: Callable[..., Any]) -> tuple[Ran, ...]:
+        return answers(self.exercise, function, self.cases, self.seed, self.device).cases
+
+    def compared(self) -> Verdict:
+        expected = self.answers(self.exercise.reference)
+        problems = [self.problem(*pair) for pair in zip(expected, self.given, strict=True)]
+        wrong = [i for i, problem in enumerate(problems) if problem is not None]
+        wrong += [i for i, each in enumerate(self.given) if each.mutated]
+        random = any(each.repeats is False for each in self.given)
+        if not wrong and not random:
+            message = messages.passed(len(self.cases))
+            return Verdict(self.exercise.id, "passed", "passed", message, printed=self.given[0].printed)
+        first = wrong[0] if wrong else 0
+        problem = problems[first]
+        found = next((each for each in self.exercise.misconceptions if self.explains(each)), None)
+        if found is not None:
+            kind, message = "misconception", found.sentence
+        elif random and not isinstance(problem, Failure):
+            kind, message = "random", messages.RANDOM
+        elif isinstance(problem, Failure):
+            kind, message = problem.kind, messages.failed(self.exercise, problem)
+        elif problem is None:
+            kind, message = "mutated", messages.mutated(self.given[first])
+        else:
+            kind, message = (
+                problem.kind,
+                self.slip(problem, expected) + messages.differs(self.exercise, problem),
+            )
+        verdict = Verdict(self.exercise.id, "wrong", kind, message, found.name if found else None)
+        return self.detailed(verdict, first, problem)
+
+    def problem(self, expected: Ran, given: Ran) -> Problem | None:
+        if given.failure is not None:
+            return given.failure
+        return difference(expected.value, given.value, self.exercise.rtol, self.exercise.atol)
+
+    def explains(self, misconception: Misconception) -> bool:
+        """Does a wrong answer of the bank give just what was given, on every case?
+
+        Dtype and device are left aside, unless they are all that is wrong with the misconception.
+        """
+        theirs = self.answers(misconception.function)
+        expected = self.answers(self.exercise.reference)
+        strict = all(self.same(*pair, strict=False) for pair in zip(expected, theirs, strict=True))
+        return all(self.same(*pair, strict) for pair in zip(theirs, self.given, strict=True))
+
+    def same(self, one: Ran, other: Ran, strict: bool) -> bool:
+        if one.failure is not None and other.failure is not None:
+            return _cause(one.failure) == _cause(other.failure)
+        if one.failure is not None or other.failure is not None or not set(one.mutated) <= set(other.mutated):
+            return False
+        return difference(one.value, other.value, self.exercise.rtol, self.exercise.atol, strict) is None
+
+    def slip(self, problem: Difference, expected: tuple[Ran, ...]) -> str:
+        """The sentence of a simple slip that explains every case, or nothing."""
+        if (
+            problem.kind not in SLIPS
+            or self.exercise.kind == "predict"
+            or any(each.failure is not None for each in self.given)
+        ):
+            return ""
+        pairs = [(mine.value, theirs.value) for mine, theirs in zip(expected, self.given, strict=True)]
+        inputs = [plain(self.exercise.inputs(case, self.seed)) for case in self.cases]
+        found = slip(pairs, inputs, self.exercise.rtol, self.exercise.atol)
+        return f"{found} " if found else ""
+
+    def detailed(self, verdict: Verdict, place: int, problem: Problem | None) -> Verdict:
+        """The first case that differs: its inputs, what was expected and given, and pictures of both."""
+        case, given = self.cases[place], self.given[place]
+        inputs: dict[str, Plain] = plain(self.exercise.inputs(case, self.seed))
+        words = tuple((name, describe(value)) for name, value in inputs.items())
+        verdict = replace(verdict, case=case.name, inputs=words, printed=given.printed)
+        if self.exercise.kind == "predict":
+            verdict = replace(verdict, case="")  # there is one, and it is no news
+        if isinstance(problem, Failure):
+            frames = tuple((frame.line, frame.text, frame.function) for frame in problem.frames)
+            return replace(verdict, frames=frames)
+        if self.exercise.kind == "predict" or problem is None:
+            return replace(verdict, given=describe(given.value))
+        weighed = combination(problem.expected, problem.given, inputs, problem.at)
+        said = [problem.sentence + "."] if verdict.kind == "misconception" else []  # else the message says it
+        return replace(
+            verdict,
+            expected=describe(problem.expected),
+            given=describe(problem.given),
+            where=" ".join(said + ([weighed] if weighed else [])),
+            pictures=pictures(problem.expected, problem.given, problem.at) if problem.at else (),
+        )
+
+
+def _cause(failure: Failure) -> tuple[str, str, str]:
+    """What tells one failure from another: the words of its message, whatever the sizes in it."""
+    return failure.kind, failure.type, re.sub(r"\d+", "#", failure.message)

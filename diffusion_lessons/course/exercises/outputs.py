@@ -1,0 +1,167 @@
+"""What running an answer gave: plain data that a file or a pipe can carry to whoever judges it."""
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from diffusion_lessons.course.exercises.values import Plain, from_json, to_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One line of the student's own code: line `line` of the function or cell, and its text."""
+
+    line: int
+    text: str
+    function: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a case gave no value.
+
+    Args:
+        kind: "untouched", "not implemented", "signature", "exception", "timeout" or "not callable".
+        type, message: of the exception.
+        frames: of the student's own code, outermost first.
+        running: (timeout) it could not be stopped.
+    """
+
+    kind: str
+    type: str = ""
+    message: str = ""
+    frames: tuple[Frame, ...] = ()
+    running: bool = False
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one case gave: a value, or a failure.
+
+    Args:
+        mutated: names of the inputs that the answer changed in place.
+        repeats: the same inputs gave the same result a second time; None where it was not tried.
+        printed: the first of what the answer printed.
+    """
+
+    case: str
+    value: Plain = None
+    failure: Failure | None = None
+    mutated: tuple[str, ...] = ()
+    repeats: bool | None = None
+    printed: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """All that a judge needs to know of an answer. No expected value is among it.
+
+    Args:
+        exercise: id.
+        seed: of the cases.
+        name: the answer's own name.
+        cases: in order; those after a timeout were not run and are missing.
+        device: where the inputs were.
+    """
+
+    exercise: str
+    seed: int
+    name: str = ""
+    cases: tuple[Ran, ...] = ()
+    device: str = "cpu"
+
+    def __getitem__(self, case: str) -> Ran | None:
+        return next((ran for ran in self.cases if ran.case == case), None)
+
+    def save(self, file: str | Path | BinaryIO) -> None:
+        """Write to a .npz file that holds numbers and JSON, and no pickle."""
+        arrays: list[np.ndarray] = []
+        record = {
+            "format": FORMAT,
+            "exercise": self.exercise,
+            "seed": self.seed,
+            "name": self.name,
+            "device": self.device,
+            "cases": [_case_record(ran, arrays) for ran in self.cases],
+        }
+        text = np.frombuffer(json.dumps(record).encode(), np.uint8)
+        packed = {"record": text} | {f"a{i}": array for i, array in enumerate(arrays)}
+        if isinstance(file, (str, Path)):
+            Path(file).write_bytes(_npz(packed))
+        else:
+            file.write(_npz(packed))
+
+    @classmethod
+    def load(cls, file: str | Path | BinaryIO) -> "Outputs":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file is not one, is damaged or is of another format.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                record = json.loads(stored["record"].tobytes().decode())
+                arrays = [stored[f"a{i}"] for i in range(len(stored.files) - 1)]
+            if record["format"] != FORMAT:
+                raise ValueError(f"format {record['format']!r}, expected {FORMAT}")
+            cases = tuple(_case(each, arrays) for each in record["cases"])
+            return cls(
+                str(record["exercise"]),
+                int(record["seed"]),
+                str(record["name"]),
+                cases,
+                str(record["device"]),
+            )
+        except OSError as error:
+            if isinstance(file, (str, Path)) and not Path(file).exists():
+                raise
+            raise ValueError(f"not a file of outputs: {error}") from None
+        except Exception as error:  # whatever a damaged or forged file makes numpy, zip or JSON raise
+            raise ValueError(f"not a file of outputs: {type(error).__name__}: {error}") from None
+
+
+def _npz(packed: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **packed)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _case_record(ran: Ran, arrays: list[np.ndarray]) -> dict[str, Any]:
+    return {
+        "case": ran.case,
+        "value": to_json(ran.value, arrays),
+        "failure": None if ran.failure is None else asdict(ran.failure),
+        "mutated": list(ran.mutated),
+        "repeats": ran.repeats,
+        "printed": ran.printed,
+        "seconds": ran.seconds,
+    }
+
+
+def _case(stored: dict[str, Any], arrays: list[np.ndarray]) -> Ran:
+    """A case as it was stored; whatever wrote the file, each field has its own type."""
+    repeats = stored["repeats"]
+    return Ran(
+        case=str(stored["case"]),
+        value=from_json(stored["value"], arrays),
+        failure=None if stored["failure"] is None else _failure(stored["failure"]),
+        mutated=tuple(map(str, stored["mutated"])),
+        repeats=None if repeats is None else bool(repeats),
+        printed=str(stored["printed"]),
+        seconds=float(stored["seconds"]),
+    )
+
+
+def _failure(stored: dict[str, Any]) -> Failure:
+    frames = tuple(
+        Frame(int(frame["line"]), str(frame["text"]), str(frame["function"])) for frame in stored["frames"]
+    )
+    kind, name, message = (str(stored[key]) for key in ("kind", "type", "message"))
+    return Failure(kind, name, message, frames, bool(stored["running"]))

@@ -1,0 +1,1 @@
+"""A notebook's code, read without running it."""

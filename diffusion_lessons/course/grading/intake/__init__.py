@@ -1,0 +1,1 @@
+"""From what was handed in to notebooks: whose they are and of which lesson."""

@@ -1,0 +1,201 @@
+"""Finding what was handed in: files, folders for each student, archives of a learning platform."""
+
+import io
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from diffusion_lessons.course.grading.intake.reading import MAX_BYTES, NoNotebook
+
+MAX_INNER = 200 * 2**20  # bytes of an archive within an archive
+MAX_FILES = 5_000
+MAX_DEPTH = 2  # archives in archives
+NOTEBOOK = re.compile(r"\.ipynb(\.(json|txt))?$", re.IGNORECASE)
+NOISE = re.compile(r"(?i)^(\.|__macosx$|__pycache__$|desktop\.ini$|thumbs\.db$|progress(\.damaged)?\.json$)")
+LINK = "This is a link and no file: links are not followed. Hand in the notebook itself."
+Opener = Callable[[], BinaryIO]
+BAD_ARCHIVE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OSError, EOFError)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that may hold a submission.
+
+    Args:
+        path: within the folder or archive that was given, with the archives on the way as folders.
+        open: opens it; None where `problem` says why nobody should.
+    """
+
+    path: PurePosixPath
+    open: Opener | None = None
+    problem: str = ""
+
+    @property
+    def is_notebook(self) -> bool:
+        """By its name; what it holds is another matter."""
+        return bool(NOTEBOOK.search(self.path.name))
+
+    def content(self) -> bytes:
+        """Its bytes, read anew each time: a class's notebooks need not fit into memory.
+
+        Raises:
+            NoNotebook: it is too large, or cannot be read.
+        """
+        if self.open is None:
+            raise NoNotebook(self.problem)
+        try:
+            with self.open() as stream:
+                content = stream.read(MAX_BYTES + 1)
+        except BAD_ARCHIVE as error:
+            raise NoNotebook(f"The file can not be read: {error}.") from None
+        if len(content) > MAX_BYTES:
+            raise NoNotebook(too_large(len(content)))
+        return content
+
+
+def find(places: Iterable[Path], out: Path | None = None) -> list[Found]:
+    """All submissions in some folders, archives or files, in the order of their paths.
+
+    A file that is no notebook counts only where nothing else came from the same student.
+
+    Args:
+        out: a folder to leave out, of the report that is being written.
+
+    Raises:
+        ValueError: a place that does not exist, or holds more files than a class hands in.
+    """
+    places = list(places)
+    found: list[Found] = []
+    for place in places:
+        if not place.exists():
+            raise ValueError(f"no folder, archive or notebook {place}: give what was handed in")
+        inside = list(
+            _in_folder(place, out) if place.is_dir() else _of_file(place, PurePosixPath(place.name))
+        )
+        if len(places) > 1 and place.is_dir() and all(len(each.path.parts) == 1 for each in inside):
+            inside = [_below(place.resolve().name, each) for each in inside]  # a folder for each student
+        found += inside
+    found = _without_common(found)
+    notebooks = [each for each in found if each.is_notebook]
+    homes = {each.path.parts[0] for each in notebooks if len(each.path.parts) > 1}
+    others: dict[str, Found] = {}
+    for each in sorted(found, key=lambda each: str(each.path)):
+        if not each.is_notebook and each.path.parts[0] not in homes:
+            others.setdefault(each.path.parts[0], each)
+    return sorted([*notebooks, *others.values()], key=lambda each: str(each.path))
+
+
+def _below(folder: str, found: Found) -> Found:
+    return replace(found, path=PurePosixPath(folder) / found.path)
+
+
+def _without_common(found: list[Found]) -> list[Found]:
+    """Paths without the folders that all of them share: the archive's own, as a rule."""
+    while len(found) > 1 and all(len(each.path.parts) > 1 for each in found):
+        if len({each.path.parts[0] for each in found}) > 1:
+            break
+        found = [replace(each, path=PurePosixPath(*each.path.parts[1:])) for each in found]
+    return found
+
+
+# On the disk ---------------------------------------------------------------------------------------
+
+
+def _in_folder(root: Path, out: Path | None) -> Iterator[Found]:
+    count = 0
+    left_out = os.path.realpath(out) if out else ""
+    for folder, folders, files in os.walk(root):
+        inside = [name for name in sorted(folders) if not NOISE.match(name)]
+        links = [name for name in inside if os.path.islink(os.path.join(folder, name))]
+        folders[:] = [
+            name
+            for name in inside
+            if name not in links and os.path.realpath(os.path.join(folder, name)) != left_out
+        ]
+        for name in sorted([*files, *links]):
+            if not NOISE.match(name):
+                count += 1
+                file = Path(folder) / name
+                yield from _of_file(file, PurePosixPath(*map(_readable, file.relative_to(root).parts)))
+        if count > MAX_FILES:
+            raise ValueError(f"more than {MAX_FILES} files in {root}: give the folder of one class")
+
+
+def _readable(name: str) -> str:
+    """A name, whatever its bytes were."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _of_file(file: Path, path: PurePosixPath) -> Iterator[Found]:
+    try:
+        about = file.lstat()
+    except OSError as error:
+        yield Found(path, problem=f"The file can not be read: {error.strerror}.")
+        return
+
+    def opened() -> BinaryIO:
+        return open(file, "rb")
+
+    if stat.S_ISLNK(about.st_mode):
+        yield Found(path, problem=LINK)
+    elif not stat.S_ISREG(about.st_mode):
+        yield Found(path, problem="This is no ordinary file.")
+    elif path.suffix.lower() == ".zip":
+        yield from _of_archive(opened, path, 0)
+    elif about.st_size > MAX_BYTES:
+        yield Found(path, problem=too_large(about.st_size))
+    else:
+        yield Found(path, opened)
+
+
+def too_large(size: int) -> str:
+    """The sentence on a file that nobody should open."""
+    most = MAX_BYTES // 2**20
+    return (
+        f"The file has {size / 2**20:.0f} MB; at most {most} are read. Clear all outputs and hand in again."
+    )
+
+
+# In archives ---------------------------------------------------------------------------------------
+
+
+def _of_archive(opener: Opener, path: PurePosixPath, depth: int) -> Iterator[Found]:
+    """What is in an archive, or the archive itself with what is wrong with it."""
+    try:
+        with opener() as stream, zipfile.ZipFile(stream) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    except BAD_ARCHIVE as error:
+        yield Found(path, problem=f"The archive can not be opened: {error}.")
+        return
+    if len(entries) > MAX_FILES:
+        yield Found(path, problem=f"The archive holds {len(entries)} files; at most {MAX_FILES} are read.")
+        return
+    for entry in entries:
+        parts = [part for part in re.split(r"[/\\]", entry.filename) if part not in ("", ".", "..")]
+        if not parts or any(NOISE.match(part) for part in parts):
+            continue
+        inner = path.with_suffix("") / PurePosixPath(*map(_readable, parts))
+        member = _member(opener, entry)
+        if inner.suffix.lower() == ".zip" and depth < MAX_DEPTH and entry.file_size <= MAX_INNER:
+            yield from _of_archive(member, inner, depth + 1)
+        elif entry.file_size > MAX_BYTES:
+            yield Found(inner, problem=too_large(entry.file_size))
+        elif stat.S_ISLNK(entry.external_attr >> 16):
+            yield Found(inner, problem=LINK)
+        else:
+            yield Found(inner, member)
+
+
+def _member(opener: Opener, entry: zipfile.ZipInfo) -> Opener:
+    """Opens one file of an archive; never more than may be read, whatever size the archive claims."""
+
+    def opened() -> BinaryIO:
+        with opener() as stream, zipfile.ZipFile(stream) as archive, archive.open(entry) as inside:
+            return io.BytesIO(inside.read(max(MAX_BYTES, min(entry.file_size, MAX_INNER)) + 1))
+
+    return opened

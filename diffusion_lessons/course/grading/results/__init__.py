@@ -1,0 +1,1 @@
+"""What the grader writes: rows, points, tables, pages, feedback."""

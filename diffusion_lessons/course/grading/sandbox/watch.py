@@ -1,0 +1,206 @@
+"""Watching a submission's process from outside, and ending all of it when it is over its limits."""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from diffusion_lessons.course.grading.sandbox.protocol import MAX_MESSAGE
+
+PAUSE = 0.02  # seconds between two looks
+DISK = 256 * 2**20  # bytes in its folder
+ENTRIES = 5_000
+MOST_PROCESSES = 32
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one run of a submission.
+
+    Args:
+        seconds: of the clock on the wall, and of CPU time.
+        memory: bytes, over all its processes, on top of what the package itself takes.
+        case: seconds of CPU time for one case; None takes the exercise's own.
+    """
+
+    seconds: float = 120.0
+    memory: int = 4 * 2**30
+    case: float | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a submission's process ended.
+
+    Args:
+        how: "done", "exit", "signal", "timeout", "memory", "disk", "processes" or "flood" (it sent
+            more than may be sent).
+        number: of the exit or of the signal.
+    """
+
+    how: str
+    number: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def watch(child: int, pipe: int, folder: Path, limits: Limits, namespaces: bool) -> tuple[Ending, bytes]:
+    """What a child process sends until it ends or is ended.
+
+    Args:
+        child: its number as this process knows it.
+        pipe: the end to read from.
+        namespaces: it is the first process of its own namespace.
+    """
+    os.set_blocking(pipe, False)
+    kept = bytearray()
+    end = time.monotonic() + limits.seconds
+    base = _memory("self")
+    ending, status, looks, pause = None, None, 0, 0.001
+    while ending is None and status is None:
+        if _take(pipe, kept):
+            time.sleep(pause)  # it has closed the pipe, and should end now
+            pause = min(2 * pause, PAUSE)
+        finished, code = os.waitpid(child, os.WNOHANG)
+        status = code if finished else None
+        looks += 1
+        if len(kept) > MAX_MESSAGE:
+            ending = Ending("flood")
+        elif time.monotonic() > end:
+            ending = Ending("timeout")
+        elif looks % 3 == 0:
+            ending = _too_much(base, limits)
+        elif looks % 25 == 1 and _too_full(folder):
+            ending = Ending("disk")
+    if status is None:
+        with suppress(OSError):
+            os.kill(child, signal.SIGKILL)
+    end_all(namespaces)
+    while len(kept) <= MAX_MESSAGE and not _take(pipe, kept, 0):
+        pass
+    return ending or _ended(status or 0, len(kept)), bytes(kept)
+
+
+def _take(pipe: int, kept: bytearray, wait: float = PAUSE) -> bool:
+    """Add what the pipe holds; True where it will hold nothing more."""
+    if not select.select([pipe], [], [], wait)[0]:
+        return wait == 0
+    try:
+        part = os.read(pipe, 2**20)
+    except BlockingIOError:
+        return False
+    kept += part
+    return not part
+
+
+def _ended(status: int, sent: int) -> Ending:
+    code = os.waitstatus_to_exitcode(status)
+    if sent > MAX_MESSAGE:
+        return Ending("flood")
+    if code == -signal.SIGXCPU:
+        return Ending("timeout")
+    return Ending("done") if code == 0 else Ending("signal" if code < 0 else "exit", abs(code))
+
+
+# Processes -----------------------------------------------------------------------------------------
+
+
+def descendants() -> list[int]:
+    """All processes below this one, as /proc numbers them; empty where there is no such /proc."""
+    found: list[int] = []
+    new = _children("thread-self")
+    while new and len(found) <= 10 * MOST_PROCESSES:
+        found += new
+        new = [each for number in new for each in _children(str(number))]
+    return found
+
+
+def _children(number: str) -> list[int]:
+    folders = [Path("/proc/thread-self")]
+    if number != "thread-self":
+        with suppress(OSError):
+            folders = list(Path(f"/proc/{number}/task").iterdir())
+    below: list[int] = []
+    for folder in folders:
+        with suppress(OSError):
+            below += map(int, (folder / "children").read_text().split())
+    return below
+
+
+def end_all(namespaces: bool) -> None:
+    """End what a submission left running, and take it off the system's list.
+
+    With the first process of a namespace the kernel ends all in it; there /proc has other numbers.
+    """
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        left = descendants()
+        if not left:
+            return
+        for number in () if namespaces else left:
+            with suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _too_much(base: int, limits: Limits) -> Ending | None:
+    below = descendants()
+    if len(below) > MOST_PROCESSES:
+        return Ending("processes")
+    if sum(max(_memory(number) - base, 0) for number in below) > limits.memory:
+        return Ending("memory")
+    return None
+
+
+def _memory(number: int | str) -> int:
+    """Bytes of memory that belong to no file, in RAM or swapped out."""
+    with suppress(OSError):
+        text = Path(f"/proc/{number}/status").read_text()
+        names = ("RssAnon:", "RssShmem:", "VmSwap:")
+        return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(names))
+    return 0
+
+
+# Its folder ----------------------------------------------------------------------------------------
+
+
+def _too_full(folder: Path) -> bool:
+    size, entries, waiting = 0, 0, [str(folder)]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as found:
+            for entry in found:
+                entries += 1
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        size += entry.stat(follow_symlinks=False).st_size
+                if entries > ENTRIES or size > DISK:
+                    return True
+    return False
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that a submission left in it, however deep and whatever its rights."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    with suppress(RecursionError):
+        for root, folders, _ in os.walk(folder):
+            for place in (os.path.join(root, name) for name in folders):
+                with suppress(OSError):
+                    if not os.path.islink(place):
+                        os.chmod(place, 0o700)
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists() and os.name == "posix":  # too deep for Python
+        subprocess.run(["rm", "-rf", "--", str(folder)], check=False, capture_output=True)

@@ -1,0 +1,1 @@
+"""What a lesson shows a student: verdicts, hints, progress, quizzes, the lab."""

@@ -1,0 +1,47 @@
+"""The card beside bundled weights: what they are, on what data and where they were made, and their hash."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusion_lessons.data import Dataset
+from diffusion_lessons.support.files import whole
+from diffusion_lessons.support.machine import hardware, versions
+
+DATA_LICENCES = {
+    "digits": "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), CC BY 4.0, "
+    "as bundled with scikit-learn",
+    "mnist": "MNIST (LeCun, Cortes and Burges 1998), CC BY-SA 3.0",
+}
+
+
+def provenance(dataset: Dataset) -> dict[str, Any]:
+    """How many pictures, and the hash of their bytes, so that a change in the data shows."""
+    return {"n": len(dataset), "sha256": hashlib.sha256(dataset.images.numpy().tobytes()).hexdigest()}
+
+
+def figures(result: dict[str, Any]) -> dict[str, list[float]]:
+    """[value, uncertainty] of each measure, to four digits."""
+    entries = {key: entry for key, entry in result.items() if isinstance(entry, dict) and "value" in entry}
+    return {key: [round(entry["value"], 4), round(entry["uncertainty"], 4)] for key, entry in entries.items()}
+
+
+def write_card(name: str, folder: Path, facts: dict[str, Any], device: str = "cpu") -> None:
+    """Write NAME.json: the facts, the hash of NAME.safetensors, where and with what it was made, licence."""
+    weights = (folder / f"{name}.safetensors").read_bytes()
+    content = {
+        "name": name,
+        **facts,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "bytes": len(weights),
+        "rebuild": f"python -m diffusion_lessons.makers.build {name}",
+        "hardware": {**hardware(device), "threads": torch.get_num_threads(), "device": str(device)},
+        "versions": versions("scikit-learn"),
+        "licence": "MIT (the weights; the data has its own)",
+    }
+    with whole(folder / f"{name}.json") as partial_file:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        partial_file.write_text(text + "\n", encoding="utf-8")

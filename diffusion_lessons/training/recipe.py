@@ -1,0 +1,208 @@
+"""How a model is trained, as plain values: what to build, on what data, how long, how fast."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from diffusion_lessons.data.dataset import Dataset
+from diffusion_lessons.losses import (
+    Weight,
+    min_snr,
+    p2,
+    simple,
+    snr_plus_one,
+    truncated_snr,
+    variational_bound,
+)
+from diffusion_lessons.networks import Patched, UNet, UNetConfig
+from diffusion_lessons.paths import DiscreteVP, Path, StraightPath
+from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linear_betas, sigmoid_betas
+from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.targets import TARGETS, Target
+
+PATHS: dict[str, Callable[[], Path]] = {
+    "cosine": lambda: DiscreteVP(cosine_betas()),
+    "linear": lambda: DiscreteVP(linear_betas()),
+    "scaled-linear": lambda: DiscreteVP(scaled_linear_betas()),
+    "sigmoid": lambda: DiscreteVP(sigmoid_betas()),
+    "straight": StraightPath,
+}
+WEIGHTS: dict[str, Callable[[Path], Weight | None]] = {
+    "plain": lambda path: None,  # the plain squared error of whatever the network outputs
+    "simple": lambda path: simple,
+    "truncated-snr": lambda path: truncated_snr,
+    "snr-plus-one": lambda path: snr_plus_one,
+    "min-snr": lambda path: min_snr(),
+    "p2": lambda path: p2(),
+    "variational-bound": variational_bound,
+}
+DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    "linear": lambda done: 1 - done,
+    "none": lambda done: 1.0,
+}
+PRECISIONS = ("auto", "float32", "tf32", "bf16", "fp16")
+COMPILE = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what `train` does. The same recipe and data give the same model.
+
+    Args:
+        data: name of the data set, as `load_dataset` knows it.
+        size: height and width in pixels; None takes the data set's own.
+        minutes, steps, images: the budget of training proper, exactly one of them; the learning rate
+            decays to its end. Setting up, checking speed modes and compiling come on top.
+        base_channels, channel_mults, blocks_per_level, attention_levels, head_dim, dropout: of the U-Net.
+        patch: pixels a side folded into channels (`Patched`); None is 2 from 32 pixels on, else 1.
+        path: noise schedule, a name of `PATHS`.
+        target: what the network outputs, a name of `TARGETS`.
+        weight: of the loss, a name of `WEIGHTS`.
+        class_dropout: share of labels that training drops, for classifier-free guidance.
+        batch: pictures a step, over all processes.
+        lr, warmup, decay: peak learning rate, steps of linear warm-up, shape of the decay.
+        weight_decay: of AdamW.
+        grad_clip: largest norm of the gradient.
+        ema_decay: of the averaged weights that are sampled from.
+        precision: "auto" is the fastest that the hardware really has.
+        compile: "auto" compiles on CUDA where the budget is long enough to pay for it.
+        channels_last: memory layout of pictures and weights; faster almost everywhere.
+        seed: of weights, data order, times, noise and dropout.
+        checkpoint_every: seconds between checkpoints.
+    """
+
+    data: str = "digits"
+    size: int | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    images: int | None = None
+    base_channels: int = 24
+    channel_mults: tuple[int, ...] = (1, 2, 2)
+    blocks_per_level: int = 1
+    attention_levels: tuple[int, ...] = (2,)
+    head_dim: int = 24
+    dropout: float = 0.0
+    patch: int | None = None
+    path: str = "cosine"
+    target: str = "v"
+    weight: str = "plain"
+    class_dropout: float = 0.1
+    batch: int = 32
+    lr: float = 2e-3
+    warmup: int = 30
+    decay: Literal["cosine", "linear", "none"] = "cosine"
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    ema_decay: float = 0.999
+    precision: Literal["auto", "float32", "tf32", "bf16", "fp16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    channels_last: bool = True
+    seed: int = 0
+    checkpoint_every: float = 30.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channel_mults", tuple(self.channel_mults))  # JSON has only lists
+        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
+        self._check_names()
+        budgets = {name: getattr(self, name) for name in ("minutes", "steps", "images")}
+        given = {name: amount for name, amount in budgets.items() if amount is not None}
+        if len(given) != 1:
+            raise ValueError(
+                f"training needs exactly one budget of minutes, steps or images, got {given or 'none'}"
+            )
+        for name, amount in [*given.items(), *((n, getattr(self, n)) for n in ("batch", "lr", "grad_clip"))]:
+            if not (amount > 0 and math.isfinite(amount)):
+                raise ValueError(f"{name} must be above 0, got {amount}")
+        for name in ("class_dropout", "dropout", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "checkpoint_every", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
+
+    def _check_names(self) -> None:
+        tables: dict[str, Iterable[str]] = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS}
+        tables |= {"decay": DECAYS, "precision": PRECISIONS, "compile": COMPILE}
+        for name, known in tables.items():
+            if getattr(self, name) not in list(known):
+                raise unknown(name, getattr(self, name), known)
+        path, target = self.build_path(), TARGETS[self.target]
+        end = path(float(path.T))
+        if float(target.det(end)) == 0:
+            raise ValueError(
+                f"the target {self.target!r} cannot be solved where the path {self.path!r} ends (no "
+                "signal is left there): use the target 'v', or 'flow' on the straight path"
+            )
+
+    def build_path(self) -> Path:
+        """The path that `path` names."""
+        return PATHS[self.path]()
+
+    def build_target(self) -> Target:
+        """The target that `target` names."""
+        return TARGETS[self.target]
+
+    def build_weight(self, path: Path) -> Weight | None:
+        """The loss weight that `weight` names."""
+        return WEIGHTS[self.weight](path)
+
+    def build_network(self, dataset: Dataset) -> nn.Module:
+        """The U-Net for the data set's pictures and classes, its random start drawn from the seed."""
+        channels, height, _ = dataset.shape
+        patch = self.patch or (2 if height >= 32 else 1)
+        config = UNetConfig(
+            in_channels=channels * patch**2,
+            out_channels=channels * patch**2,
+            base_channels=self.base_channels,
+            channel_mults=self.channel_mults,
+            blocks_per_level=self.blocks_per_level,
+            attention_levels=self.attention_levels,
+            head_dim=self.head_dim,
+            num_classes=len(dataset.classes) or None,
+            dropout=self.dropout,
+        )
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: lend them one
+            torch.manual_seed(self.seed)
+            network = UNet(config)
+        return network if patch == 1 else Patched(network, patch)
+
+    def done(self, step: int, seconds: float) -> float:
+        """Share of the budget that is used up after so many steps and seconds, 0 to 1."""
+        if self.minutes is not None:
+            return min(1.0, seconds / (60 * self.minutes))
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        return min(1.0, step * self.batch / (self.images or 1))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the budget pays for compiling the network: five minutes, or 5000 steps."""
+        if self.minutes is not None:
+            return self.minutes >= 5
+        return self.done(5000, 0.0) < 1
+
+    def learning_rate(self, step: int, done: float) -> float:
+        """Linear warm-up over the first steps, decay to 0 at the end of the budget."""
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * DECAYS[self.decay](done)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values; `Recipe.from_json` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Recipe":
+        """A recipe from plain values.
+
+        Raises:
+            ValueError: for a field this version does not know.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise unknown("field of a recipe", name, known)
+        return cls(**values)

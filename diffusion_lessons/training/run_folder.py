@@ -1,0 +1,159 @@
+"""The folder of a training run: what it holds, and what going on with it needs.
+
+`model.safetensors` (averaged weights, to sample from), `state.safetensors` (everything that training
+goes on from) and, at the end, `metrics.json`. Each is written whole or not at all.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_lessons.checkpoint import CheckpointError, read_tensors, write_tensors
+from diffusion_lessons.data.dataset import Dataset
+from diffusion_lessons.support.files import whole, writable
+from diffusion_lessons.training.ema import EMA
+from diffusion_lessons.training.progress import LossCurve
+from diffusion_lessons.training.recipe import Recipe
+
+MODEL, STATE, METRICS = "model.safetensors", "state.safetensors", "metrics.json"
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+
+
+class TrainingState:
+    """All that changes while a network trains.
+
+    Args:
+        network, optimizer, scaler, ema: changed in place by `restore`.
+    """
+
+    def __init__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, ema: EMA
+    ) -> None:
+        self.network, self.optimizer, self.scaler, self.ema = network, optimizer, scaler, ema
+        self.curve = LossCurve()
+        self.step = 0
+        self.seconds = 0.0
+
+    def finite(self) -> bool:
+        """Whether every weight, raw and averaged, is a finite number."""
+        weights = [*self.network.parameters(), *self.ema.shadow.values()]
+        return bool(torch.stack(torch._foreach_norm([w.detach() for w in weights])).isfinite().all())
+
+    def save(self, folder: Path, recipe: Recipe, data: str, finished: bool) -> None:
+        """Write the state; raises ValueError where the disk is full or the folder read-only."""
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self.network.named_parameters():
+            tensors[f"network.{name}"] = parameter
+            for moment in MOMENTS:
+                if moment in self.optimizer.state.get(parameter, {}):
+                    tensors[f"{moment}.{name}"] = self.optimizer.state[parameter][moment]
+        tensors |= {f"ema.{name}": weight for name, weight in self.ema.shadow.items()}
+        description = {
+            "kind": "training state",
+            "recipe": recipe.to_json(),
+            "data": data,
+            "finished": finished,
+            "step": self.step,
+            "seconds": self.seconds,
+            "ema_step": self.ema.step,
+            "scaler": self.scaler.state_dict(),
+            "curve": self.curve.to_json(),
+        }
+        write_tensors(folder / STATE, tensors, description)
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+        """Go back to a saved state, layouts in memory as they are now."""
+        self.step, self.seconds = description["step"], description["seconds"]
+        self.ema.step = description["ema_step"]
+        self.curve = LossCurve(**description["curve"])
+        if description["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(description["scaler"])
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(tensors[f"network.{name}"])
+            if f"{MOMENTS[0]}.{name}" in tensors:
+                moments = {m: torch.zeros_like(parameter).copy_(tensors[f"{m}.{name}"]) for m in MOMENTS}
+                steps = torch.tensor(float(self.step), device=parameter.device)
+                self.optimizer.state[parameter] = {"step": steps, **moments}
+        for name, weight in self.ema.shadow.items():
+            weight.copy_(tensors[f"ema.{name}"])
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Shape and checksum of a data set: going on with other pictures would be another run."""
+    crc = 0
+    for tensor in (dataset.images, dataset.labels):
+        crc = zlib.crc32(tensor.cpu().contiguous().numpy().data.cast("B"), crc)
+    return f"{'x'.join(map(str, dataset.images.shape))} {crc:08x}"
+
+
+def prepare(folder: Path, resume: bool) -> None:
+    """Make the folder of a run, or prove that it can be gone on with.
+
+    Raises:
+        ValueError: a folder that holds a run already, or none where one is to be resumed.
+    """
+    there = [name for name in (STATE, MODEL, METRICS) if (folder / name).exists()]
+    if there and not resume:
+        raise ValueError(
+            f"{folder} already holds a run ({there[0]}): go on with it by --resume, or choose another folder"
+        )
+    if resume and STATE not in there:
+        raise ValueError(f"nothing to resume in {folder}: there is no {STATE}; start without --resume")
+    writable(folder)
+    for name in (MODEL, STATE, METRICS):  # what a killed process left half written
+        for partial in folder.glob(f".{name}.*.partial"):
+            with suppress(OSError):
+                partial.unlink()
+
+
+def read_state(folder: Path, recipe: Recipe, dataset: Dataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The saved state of a run that this recipe and these data can go on with.
+
+    Raises:
+        ValueError: a damaged file, a finished run, another recipe, other data.
+    """
+    tensors, description = read_tensors(folder / STATE, kind="training state")
+    mine = json.loads(json.dumps(recipe.to_json()))
+    saved = description["recipe"]
+    other = [name for name in sorted(mine.keys() | saved.keys()) if mine.get(name) != saved.get(name)]
+    if other:
+        name = other[0]
+        raise ValueError(
+            f"the run in {folder} has another recipe: {name} is {saved.get(name)!r} there and "
+            f"{mine.get(name)!r} here; resume with the same one, or train in another folder"
+        )
+    if description["data"] != fingerprint(dataset):
+        raise ValueError(f"the run in {folder} was trained on other pictures than these ({dataset.name})")
+    if description["finished"]:
+        raise ValueError(
+            f"the run in {folder} is finished: nothing to resume; train in another folder for more"
+        )
+    return tensors, description
+
+
+def saved_recipe(folder: Path | str) -> Recipe:
+    """The recipe of the run in a folder, so that resuming it need not repeat it.
+
+    Raises:
+        CheckpointError: where there is none.
+    """
+    recipe = read_tensors(Path(folder) / STATE, kind="training state")[1]["recipe"]
+    try:
+        return Recipe.from_json(recipe)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{Path(folder) / STATE} comes from another version: {error}") from error
+
+
+def write_metrics(file: Path, metrics: Mapping[str, Any]) -> None:
+    """Write figures as JSON, whole or not at all; what is not a finite number becomes null."""
+    plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
+    with whole(file) as partial:
+        partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,114 @@
+"""Training under a launcher: real processes that talk over gloo."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_lessons.training.loop import train
+from diffusion_lessons.training.processes import LaunchedProcesses, Processes, join
+from tests.tiny_training import saved_state, tiny_dataset, tiny_recipe
+
+STEPS = 50
+
+
+def recipe(**changes: object):  # type: ignore[no-untyped-def]
+    return tiny_recipe(**({"steps": STEPS, "batch": 16} | changes))
+
+
+def launch(folder: Path, *options: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """`accelerate launch` of this file; --multi_gpu is its word for several processes, on a CPU too."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    command += ["--num_processes", str(processes), "--main_process_port", str(port)]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", __file__]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(root)}
+    return subprocess.run(
+        [*command, str(folder), *options],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=root,
+        timeout=240,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_losses_of_one(tmp_path: Path) -> None:
+    alone = train(recipe(), tiny_dataset(), tmp_path / "one", device="cpu", progress=False)
+    run = launch(tmp_path / "two")
+    assert run.returncode == 0, run.stderr[-3000:]
+    (ours, told), (theirs, also_told) = saved_state(tmp_path / "one"), saved_state(tmp_path / "two")
+    assert told["step"] == also_told["step"] == STEPS
+    a, b = torch.tensor(told["curve"]["points"]), torch.tensor(also_told["curve"]["points"])
+    assert len(a) == len(b) == STEPS
+    assert ((a - b).abs() / a).max() < 1e-4
+    assert a[-5:].mean() < 0.8 * a[:5].mean()  # they learn, and the same
+    drift = max(float((ours[n] - theirs[n]).abs().max()) for n in ours if n.startswith("network."))
+    assert drift < 0.02
+    assert alone["processes"] == 1
+    assert '"processes": 2' in (tmp_path / "two" / "metrics.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_resumed_by_one_and_errors_are_told(tmp_path: Path) -> None:
+    stopped = launch(tmp_path / "run", "stop")
+    assert stopped.returncode != 0
+    assert "stopped at step 30" in stopped.stderr
+    assert saved_state(tmp_path / "run")[1]["step"] == 30
+    train(recipe(), tiny_dataset(), tmp_path / "run", resume=True, device="cpu", progress=False)
+    train(recipe(), tiny_dataset(), tmp_path / "one", device="cpu", progress=False)
+    a, b = (torch.tensor(saved_state(tmp_path / n)[1]["curve"]["points"]) for n in ("one", "run"))
+    assert ((a - b).abs() / a).max() < 1e-4
+
+
+def test_alone_nothing_is_asked_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    alone = join("cpu")
+    assert type(alone) is Processes
+    assert (alone.rank, alone.world, alone.device) == (0, 1, torch.device("cpu"))
+    network, values = torch.nn.Linear(1, 1), torch.arange(3.0)
+    assert alone.wrap(network) is network
+    assert alone.mean(values) is values
+    assert alone.share([1.5, 0.0]) == [1.5, 0.0]
+    alone.wait()
+
+
+def test_missing_accelerate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ValueError, match="pip install accelerate"):
+        join("cpu")
+
+
+def main(folder: str, *options: str) -> None:
+    """What each process does: train, and for "stop" be interrupted at step 25 on the first process."""
+    import signal
+
+    from diffusion_lessons.training.loop import Trainer
+
+    if "stop" in options:
+        plain = Trainer.step
+
+        def step(self: Trainer, done: float) -> None:
+            if (
+                self.state.step == 25
+                and isinstance(self.processes, LaunchedProcesses)
+                and self.processes.rank == 0
+            ):
+                os.kill(os.getpid(), signal.SIGINT)
+            plain(self, done)
+
+        Trainer.step = step  # type: ignore[method-assign]
+    train(recipe(), tiny_dataset(), folder, device="cpu", progress=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
