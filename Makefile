@@ -35,6 +35,7 @@ test: lint types unit notebooks  ## lint, types and all tests
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/.tests
 	$(BIN)/mypy

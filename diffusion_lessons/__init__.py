@@ -4,9 +4,10 @@ One idea carries everything: a path says how much data and how much noise a samp
 estimates both, and a sampler walks down the path. The names below are the whole vocabulary.
 """
 
+from diffusion_lessons.bound import vlb_terms
 from diffusion_lessons.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, ClassifierGuidance, Clip, Rescale
-from diffusion_lessons.losses import diffusion_loss, vlb_terms
+from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level, StraightPath, add_noise, posterior, renoise
 from diffusion_lessons.samplers import ddim_step, ddpm_step, dpmpp_2m, heun, invert, sample, slerp, trajectory

@@ -4,10 +4,11 @@ Only safetensors: loading a file never runs code that is in it. A file is writte
 all, and carries a SHA-256 over all it holds, so that a damaged one is told from a good one.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as File
 from typing import Any
 
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 
 from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.networks import build, describe
-from diffusion_lessons.paths import DiscreteVP, Path, StraightPath
-from diffusion_lessons.support.files import whole
+from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
+from diffusion_lessons.support.files import atomic_write
 from diffusion_lessons.targets import TARGETS, Target
 
 FORMAT = 1
@@ -40,22 +41,30 @@ class Checkpoint:
         network: in evaluation mode, float32, on the CPU, when it comes from a file.
         path, target: what it was trained with.
         classes: names of the labels it knows, in order; empty for a model without labels.
-        shape: (C, H, W) of a picture.
+        shape: of one sample, (C, H, W) of a picture.
         recipe: how it was trained, as plain values.
         info: what else is worth knowing: steps, seconds, versions, and "sampling" of a distilled model.
     """
 
     network: nn.Module
-    path: Path
+    path: NoisePath
     target: Target
     classes: tuple[str, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     recipe: Mapping[str, Any] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def denoiser(self) -> NetworkDenoiser:
         """The denoiser that samplers ask."""
         return NetworkDenoiser(self.network, self.path, self.target)
+
+    def on(
+        self, device: torch.device | str, layout: torch.memory_format = torch.channels_last
+    ) -> "Checkpoint":
+        """The same model on a device, in evaluation mode: a copy, so that this one stays where it is."""
+        network = copy.deepcopy(self.network)
+        network.to(device=torch.device(device), memory_format=layout)  # type: ignore[call-overload]
+        return replace(self, network=network.eval())
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -137,7 +146,7 @@ def write_tensors(file: File | str, tensors: Mapping[str, Tensor], description: 
     described = {"format": FORMAT, **description}
     contents = {"sha256": digest(tensors, described), "description": described}
     data = serialize(tensors, {KEY: json.dumps(contents, sort_keys=True)})  # one key: their order is random
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_bytes(data)
 
 

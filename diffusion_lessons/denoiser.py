@@ -2,14 +2,13 @@
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.paths import Level, Path, above_data, cast
+from diffusion_lessons.conditions import Condition
+from diffusion_lessons.paths import Level, NoisePath, above_data, cast
+from diffusion_lessons.support.machine import has_bf16
 from diffusion_lessons.targets import Estimate, Target
-
-Condition = Tensor | dict[str, Tensor] | None
-
-__all__ = ["Condition", "Denoiser", "Estimate", "NetworkDenoiser", "network_time"]
 
 
 class Denoiser(Protocol):
@@ -32,7 +31,7 @@ class NetworkDenoiser:
         target: what the network outputs.
     """
 
-    def __init__(self, network: nn.Module, path: Path, target: Target) -> None:
+    def __init__(self, network: nn.Module, path: NoisePath, target: Target) -> None:
         self.network = network
         self.path = path
         self.target = target
@@ -51,7 +50,22 @@ class NetworkDenoiser:
         return null_condition(batch)
 
 
-def network_time(path: Path, level: Level, x: Tensor) -> Tensor:
+class Autocast:
+    """A denoiser whose network computes in bf16 where that is really faster; estimates stay like x.
+
+    Args:
+        denoiser: with all its wrappers.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=has_bf16(x.device)):
+            return self.denoiser(x, level, condition)
+
+
+def network_time(path: NoisePath, level: Level, x: Tensor) -> Tensor:
     """What a network is told of a level: (B,) in the dtype and on the device of x (B, ...).
 
     Raises:

@@ -3,6 +3,7 @@
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from tqdm import tqdm
 
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.data import to_uint8
-from diffusion_lessons.denoiser import Denoiser
+from diffusion_lessons.denoiser import Autocast, Denoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.paths import Level
 from diffusion_lessons.pictures import grid, save_gif, save_png
-from diffusion_lessons.samplers import SAMPLERS, Point, Step
+from diffusion_lessons.samplers import SAMPLERS, Noise, Point, Step
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import whole
-from diffusion_lessons.support.machine import choose_device, keep_freed_memory
-from diffusion_lessons.training.speed import Autocast
+from diffusion_lessons.support.files import atomic_write
+from diffusion_lessons.support.machine import choose_device
+from diffusion_lessons.support.seeds import seeded
 
 PRECISIONS = ("auto", "float32")
 
@@ -61,7 +62,7 @@ def walk(
     clip: bool = True,
     precision: str = "auto",
     step: Step | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Noise | None = None,
 ) -> Iterator[Point]:
     """Walk from noise to pictures with the canonical wrappers: guide, then clip.
 
@@ -76,6 +77,7 @@ def walk(
         clip: keep each estimate of the picture in [−1, 1].
         precision: "auto" is bf16 where the hardware really has it; or "float32".
         step: for "ddim", another step than its own: your own, or one with η.
+        generator: of the steps' noise, as for `trajectory`.
 
     Yields:
         (level, x, estimate), once for each of steps + 1 levels.
@@ -128,9 +130,10 @@ def generate(
     progress: bool = False,
     **how: Any,
 ) -> Tensor:
-    """Sample pictures in batches. The noise a sample starts from depends on the seed and its place alone.
+    """Sample pictures in batches. All noise of a picture depends on the seed, its place and the step alone.
 
     Args:
+        checkpoint: its network stays where it is and as it is.
         labels: (N,) or None.
         n: number of samples where labels is None.
         device: None is a GPU where there is one.
@@ -141,15 +144,7 @@ def generate(
         (N, C, H, W) float32 in about [−1, 1], on the CPU.
     """
     n = len(labels) if labels is not None else n
-    if n is None or n < 1:
-        raise ValueError(f"the number of samples must be at least 1, got {n}")
-    device, noise = _prepare(checkpoint, n, seed, device)
-    walks = []  # made before the first is walked, so that bad settings are said at once
-    for start in range(0, n, batch):
-        rows = slice(start, start + batch)
-        generator = torch.Generator(device).manual_seed(seed + 1 + start)
-        wanted = None if labels is None else labels[rows].to(device)
-        walks.append(walk(checkpoint, wanted, noise[rows].to(device), generator=generator, **how))
+    walks = _walks(checkpoint, labels, n or 0, seed, device, batch, **how)
     pictures = []
     with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
         for points in walks:
@@ -158,14 +153,35 @@ def generate(
     return torch.cat(pictures)
 
 
-def _prepare(
-    checkpoint: Checkpoint, n: int, seed: int, device: torch.device | str | None
-) -> tuple[torch.device, Tensor]:
-    """The device, with the network on it, and the noise (n, C, H, W) that n samples start from."""
-    device = choose_device(device)
-    keep_freed_memory()
-    checkpoint.network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return device, torch.randn((n, *checkpoint.shape), generator=torch.Generator().manual_seed(seed))
+def _walks(
+    checkpoint: Checkpoint,
+    labels: Tensor | None,
+    n: int,
+    seed: int,
+    device: torch.device | str | None,
+    batch: int,
+    **how: Any,
+) -> list[Iterator[Point]]:
+    """The walks of n samples, a batch each, made before the first is walked: bad settings are said first."""
+    if n < 1 or batch < 1:
+        raise ValueError(f"the number of samples must be at least 1, got {n} in batches of {batch}")
+    device, shape = choose_device(device), checkpoint.shape
+    model = checkpoint.on(device)
+    start = torch.randn((n, *shape), generator=torch.Generator().manual_seed(seed))
+    walks = []
+    for first in range(0, n, batch):
+        places = range(first, min(first + batch, n))
+        rows = slice(places.start, places.stop)
+        wanted = None if labels is None else labels[rows].to(device)
+        noise = partial(_noise, seed, places, shape)
+        walks.append(walk(model, wanted, start[rows].to(device), generator=noise, **how))
+    return walks
+
+
+def _noise(seed: int, places: range, shape: tuple[int, ...], step: int) -> Tensor:
+    """The fresh noise of a step for the pictures at these places, each from its own stream: (B, C, H, W)."""
+    streams = (seeded("cpu", seed, "step", place, step) for place in places)
+    return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
 
 
 def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
@@ -175,7 +191,7 @@ def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
         arrays = {"x": x[..., 0] if x.shape[-1] == 1 else x}
         if labels is not None:
             arrays["y"] = labels.numpy()
-        with whole(file) as partial, partial.open("wb") as handle:
+        with atomic_write(file) as partial, partial.open("wb") as handle:
             np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
     else:
         save_png(grid(pictures), file)
@@ -191,8 +207,5 @@ def save_trajectory(
     **how: Any,
 ) -> None:
     """Write the walk of n pictures from noise as a .gif: what the sampler holds at each level."""
-    device, noise = _prepare(checkpoint, n, seed, device)
-    wanted = None if labels is None else labels.to(device)
-    generator = torch.Generator(device).manual_seed(seed + 1)
-    points = walk(checkpoint, wanted, noise.to(device), generator=generator, **how)
+    (points,) = _walks(checkpoint, labels, n, seed, device, n, **how)
     save_gif([grid(x) for _, x, _ in points], file)

@@ -5,13 +5,14 @@ whereas clipping what guidance then stretches does not. Every wrapper keeps x = 
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser, network_time
-from diffusion_lessons.paths import Level, Path, cast
+from diffusion_lessons.conditions import Condition, label_of, replaced, stacked
+from diffusion_lessons.denoiser import Denoiser, NetworkDenoiser, network_time
+from diffusion_lessons.paths import Level, NoisePath, cast
 from diffusion_lessons.targets import Estimate
 
 Scale = float | Callable[[Level], float]
@@ -71,7 +72,7 @@ class ClassifierFreeGuidance:
         times = Level(
             *(value.repeat(2) if value.ndim else value for value in (level.t, level.alpha, level.sigma))
         )
-        both = self.denoiser(torch.cat([x, x]), times, _stacked(condition, self._null(condition, len(x))))
+        both = self.denoiser(torch.cat([x, x]), times, stacked(condition, self._null(condition, len(x))))
         (plain_x0, null_x0), (plain_eps, null_eps) = both.x0.chunk(2), both.eps.chunk(2)
         guided = Estimate(torch.lerp(null_x0, plain_x0, scale), torch.lerp(null_eps, plain_eps, scale))
         return guided, Estimate(plain_x0, plain_eps)
@@ -83,10 +84,7 @@ class ClassifierFreeGuidance:
         if condition is None:
             raise ValueError("guidance needs a condition to guide towards, got None: pass condition=labels")
         null = self.denoiser.null_condition(batch) if self.negative is None else self.negative
-        if isinstance(condition, dict):
-            replaced = null if isinstance(null, dict) else {"label": null}
-            return {**condition, **{key: _rows(value, batch) for key, value in replaced.items()}}
-        return _rows(null, batch)
+        return replaced(condition, null, batch)
 
 
 class ClassifierGuidance:
@@ -112,7 +110,7 @@ class ClassifierGuidance:
         plain = self.denoiser(x, level, condition)
         if self.scale == 0 or bool((level.alpha == 0).all()):
             return plain, plain
-        labels = condition["label"] if isinstance(condition, dict) else condition
+        labels = label_of(condition)
         if labels is None or labels.shape != (len(x),):
             given = None if labels is None else f"shape {tuple(labels.shape)}"
             raise ValueError(
@@ -155,7 +153,7 @@ class NetworkClassifier:
         path: tells the network's time from t.
     """
 
-    def __init__(self, network: nn.Module, path: Path) -> None:
+    def __init__(self, network: nn.Module, path: NoisePath) -> None:
         self.network = network
         self.path = path
 
@@ -212,18 +210,3 @@ def _checked_scale(scale: float) -> float:
             f"got {scale}; to move away from a condition, pass it as `negative`"
         )
     return float(scale)
-
-
-def _rows(value: Any, batch: int) -> Tensor:
-    """A condition of one row, or of `batch` rows, as `batch` rows."""
-    if not isinstance(value, Tensor) or len(value) not in (1, batch):
-        raise ValueError(
-            f"a condition to guide away from must be a tensor of 1 or {batch} rows, got {value!r}"
-        )
-    return value.expand(batch, *value.shape[1:])
-
-
-def _stacked(first: Any, second: Any) -> Condition:
-    if isinstance(first, dict):
-        return {key: torch.cat([first[key], second[key]]) for key in first}
-    return torch.cat([first, second])

@@ -4,16 +4,14 @@ Solving y for x₀ divides its error by −det/σ, so a weight w on |x₀ − x�
 on |y − ŷ|². Every weight of the literature is then a function of the SNR alone.
 """
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffusion_lessons.denoiser import Condition, Denoiser, network_time
-from diffusion_lessons.paths import Level, Path, add_noise, posterior, same_shape
+from diffusion_lessons.conditions import Condition
+from diffusion_lessons.denoiser import network_time
+from diffusion_lessons.paths import Level, NoisePath, add_noise, same_shape
 from diffusion_lessons.targets import Target
 
 Weight = Callable[[Level], Tensor]
@@ -47,15 +45,16 @@ def p2(gamma: float = 1.0, k: float = 1.0) -> Weight:
     return lambda level: level.snr / (k + level.snr) ** gamma
 
 
-def variational_bound(path: Path) -> Weight:
+def variational_bound(path: NoisePath) -> Weight:
     """½·(SNR(t − 1) − SNR(t)), the bound in nats (Kingma et al. 2021, eq. 13), for whole t ≥ 2.
 
     At t = 1 the bound holds the decoder instead (`vlb_terms`); there the weight of t = 2 is used.
     """
-    return lambda level: _bound_weight(path, level.t.clamp(min=2))
+    return lambda level: bound_weight(path, level.t.clamp(min=2))
 
 
-def _bound_weight(path: Path, t: Tensor) -> Tensor:
+def bound_weight(path: NoisePath, t: Tensor) -> Tensor:
+    """½·(SNR(t − 1) − SNR(t)) at whole times t ≥ 2: the weight of L_{t−1} on the error in x₀, in nats."""
     return (path(t - 1).snr - path(t).snr) / 2
 
 
@@ -63,8 +62,8 @@ def _bound_weight(path: Path, t: Tensor) -> Tensor:
 
 
 def diffusion_loss(
-    network: nn.Module,
-    path: Path,
+    network: Callable[..., Tensor],
+    path: NoisePath,
     target: Target,
     x0: Tensor,
     noise: Tensor,
@@ -100,7 +99,7 @@ def diffusion_loss(
 
 
 def classifier_loss(
-    classifier: nn.Module, path: Path, x0: Tensor, noise: Tensor, t: Tensor, labels: Tensor
+    classifier: Callable[..., Tensor], path: NoisePath, x0: Tensor, noise: Tensor, t: Tensor, labels: Tensor
 ) -> Tensor:
     """Cross-entropy of a classifier on noisy samples, one time each (Dhariwal and Nichol 2021, section 4).
 
@@ -116,73 +115,3 @@ def classifier_loss(
     level = path(t)
     logits = classifier(add_noise(x0, noise, level), network_time(path, level, x0))
     return F.cross_entropy(logits.float(), labels, reduction="none")
-
-
-# The variational bound, term by term ----------------------------------------------------------------
-
-
-class VLBTerms(NamedTuple):
-    """The bound on −log₂ p(x₀) in bits per dimension: prior + sum of steps + decoder, each (B,)."""
-
-    prior: Tensor  # L_T: what the noisiest level still tells of x₀
-    steps: Tensor  # (n, B): L_{t−1} at the times asked for
-    decoder: Tensor  # L_0: the last step, to a discrete pixel value
-
-
-@torch.no_grad()
-def vlb_terms(
-    denoiser: Denoiser,
-    path: Path,
-    x0: Tensor,
-    times: list[int],
-    condition: Condition = None,
-    generator: torch.Generator | None = None,
-    bins: int = 256,
-) -> VLBTerms:
-    """The terms of the variational bound (Ho et al. 2020, eq. 5; the decoder eq. 13).
-
-    Args:
-        x0: (B, ...) pictures with `bins` levels in [−1, 1].
-        times: whole times from 2 to T at which to evaluate L_{t−1}. All of them sum to the bound;
-            the mean over an even subset times T − 1 estimates that sum.
-        bins: values a pixel can take.
-
-    Returns:
-        VLBTerms in bits per dimension.
-    """
-    wrong = [t for t in times if not 2 <= t <= path.T]
-    if wrong:
-        raise ValueError(f"the bound's steps run from t = 2 to T = {path.T:g}, got {wrong[0]}")
-    bits = 1 / math.log(2)
-
-    def noised(level: Level) -> tuple[Tensor, Tensor]:
-        noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
-        x = add_noise(x0, noise, level)
-        return x, denoiser(x, level, condition).x0
-
-    end = path(float(path.T))
-    variance = float(end.sigma**2)
-    prior = ((float(end.alpha**2) * x0**2) + variance - 1 - math.log(variance)).flatten(1).mean(1) / 2
-
-    steps = x0.new_zeros(len(times), len(x0))
-    for row, t in enumerate(times):
-        error = (noised(path(float(t)))[1] - x0).square().flatten(1).mean(1)
-        steps[row] = float(_bound_weight(path, torch.tensor(float(t)))) * error
-
-    first = path(1.0)
-    mean = posterior(*noised(first)[::-1], first, path(0.0))[0]
-    decoder = -_log_bin_probability(x0, mean, float(first.sigma), bins).flatten(1).mean(1)
-    return VLBTerms(prior * bits, steps * bits, decoder * bits)
-
-
-def _log_bin_probability(x: Tensor, mean: Tensor, std: float, bins: int) -> Tensor:
-    """log of the mass that N(mean, std²) puts on the bin of each pixel; the end bins are open."""
-    half = 1 / (bins - 1)
-    above, below = (x + half - mean) / std, (x - half - mean) / std
-    log_ndtr = torch.special.log_ndtr
-    # the side where both tails are small keeps the difference accurate
-    flip = (above + below) > 0
-    high, low = torch.where(flip, -below, above), torch.where(flip, -above, below)
-    inside = log_ndtr(high) + torch.log1p(-torch.exp(log_ndtr(low) - log_ndtr(high)).clamp(max=1 - 1e-7))
-    ends = torch.where(x < -1 + half, log_ndtr(above), log_ndtr(-below))
-    return torch.where(x.abs() > 1 - half, ends, inside)

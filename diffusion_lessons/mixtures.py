@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffusion_lessons.denoiser import Condition
+from diffusion_lessons.conditions import Condition, label_of
 from diffusion_lessons.paths import Level, add_noise, cast
 from diffusion_lessons.targets import Estimate, Target
 
@@ -73,8 +73,8 @@ class GaussianMixture:
         """E[x₀ | x] and E[ε | x], the best possible estimate. A condition (B,) names the component."""
         mean, _ = self.component_moments(x, level)
         share = self.posterior(x, level)
-        if condition is not None:
-            labels = condition["label"] if isinstance(condition, dict) else condition
+        labels = label_of(condition)
+        if labels is not None:
             share = torch.nn.functional.one_hot(labels, len(self.means)).to(x.dtype)
         return Estimate.from_x0((share[..., None] * mean).sum(1), x, level)
 

@@ -67,7 +67,7 @@ def cast(coefficient: Tensor, x: Tensor) -> Tensor:
 # Paths ---------------------------------------------------------------------------------------------
 
 
-class Path(Protocol):
+class NoisePath(Protocol):
     """What samplers, losses and denoisers ask of a path."""
 
     @property

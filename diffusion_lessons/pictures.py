@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.data import to_uint8
-from diffusion_lessons.support.files import whole
+from diffusion_lessons.support.files import atomic_write
 
 
 def grid(x: Tensor, columns: int | None = None, gap: int = 2, scale: int | None = None) -> np.ndarray:
@@ -43,7 +43,7 @@ def save_png(sheet: np.ndarray, file: Path) -> None:
     """Write (H, W, 3) uint8 as a PNG."""
     from PIL import Image
 
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         Image.fromarray(sheet).save(partial, format="PNG")
 
 
@@ -53,15 +53,9 @@ def save_gif(sheets: Sequence[np.ndarray], file: Path, seconds: float = 3.0, hol
 
     frames = [Image.fromarray(sheet).quantize(64) for sheet in sheets]
     each = max(20, round(1000 * seconds / len(frames)))
-    with whole(file) as partial:
-        frames[0].save(
-            partial,
-            format="GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=[each] * (len(frames) - 1) + [round(1000 * hold)],
-            loop=0,
-        )
+    times = [each] * (len(frames) - 1) + [round(1000 * hold)]
+    with atomic_write(file) as partial:
+        frames[0].save(partial, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
 
 
 def save_loss(steps: Sequence[float], losses: Sequence[float], file: Path, title: str) -> None:
@@ -75,5 +69,5 @@ def save_loss(steps: Sequence[float], losses: Sequence[float], file: Path, title
         xlabel="training step", ylabel="loss (mean squared error of the target)", yscale="log", title=title
     )
     axes.grid(alpha=0.3, which="both")
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         figure.savefig(partial, format="png", dpi=120)

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.conditions import Condition
+from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.paths import Level, above_data, cast, forward_kernel, posterior, same_shape
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.targets import Estimate
 
 Point = tuple[Level, Tensor, Estimate]
+Noise = Callable[[int], Tensor]  # from the number of a step, counted from 0, to its noise (B, ...)
 
 
 class Step(Protocol):
@@ -99,7 +101,7 @@ def trajectory(
     levels: list[Level],
     condition: Condition = None,
     step: Step = ddim_step,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Noise | None = None,
 ) -> Iterator[Point]:
     """One evaluation and one step for each pair of levels.
 
@@ -109,17 +111,33 @@ def trajectory(
         levels: from `path.levels(n)`.
         condition: handed to the denoiser.
         step: a function (x, estimate, now, next, noise) -> x.
-        generator: where the noise of each step comes from, on the device of x.
+        generator: where the noise of a step comes from that asks for some: a generator on the device of x, or
+            a function of the step's number. None makes a generator, the same every time; the global one is
+            never touched.
 
     Yields:
         (level, x, estimate), once for each level.
     """
-    for now, next in _pairs(levels):
+    generator = torch.Generator(x.device) if generator is None else generator
+    for number, (now, next) in enumerate(_pairs(levels)):
         estimate = denoiser(x, now, condition)
         yield now, x, estimate
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        noise = None
+        if asks_for_noise(step, next):
+            if isinstance(generator, torch.Generator):
+                noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            else:
+                noise = generator(number).to(x)
         x = step(x, estimate, now, next, noise)
     yield levels[-1], x, estimate
+
+
+def asks_for_noise(step: Step, next: Level) -> bool:
+    """Whether a step to the level `next` uses noise; a step that is not ours may always."""
+    function, options = (step.func, step.keywords) if isinstance(step, partial) else (step, {})
+    if function is ddim_step:
+        return options.get("eta", 0.0) > 0
+    return function is not ddpm_step or bool((next.sigma > 0).any())
 
 
 @torch.no_grad()

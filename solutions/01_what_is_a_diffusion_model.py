@@ -3,6 +3,7 @@
 # question: What is a diffusion model, and how does it turn pure noise into a picture?
 # difficulty: 1
 # prerequisites: none in this course; some Python and PyTorch, means and Gaussian noise
+# builds: GaussianMixture, mixtures
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do

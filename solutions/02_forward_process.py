@@ -3,6 +3,7 @@
 # question: What is the forward process of a diffusion model, and why can it be skipped in one jump?
 # difficulty: 1
 # prerequisites: 01, Gaussian distributions
+# builds: Level, NoisePath, DiscreteVP, add_noise, renoise, linear_betas, paths
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do

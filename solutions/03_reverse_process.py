@@ -3,6 +3,7 @@
 # question: How does a diffusion model go back from noise to data, and what does its network have to predict?
 # difficulty: 2
 # prerequisites: 01, 02, Bayes' rule
+# builds: posterior, forward_kernel, Estimate, Denoiser, NetworkDenoiser, Target, EPSILON, X0, ddpm_step, sample, trajectory, Clip, denoiser, targets
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do

@@ -3,6 +3,7 @@
 # question: What loss does a diffusion model minimise, and where does it come from?
 # difficulty: 2
 # prerequisites: 02, 03
+# builds: diffusion_loss, vlb_terms, losses, bound, training
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do
@@ -158,7 +159,7 @@ def gaussian_kl(mean_p, std_p, mean_q, std_q):
 
 # %%
 from diffusion_lessons.data import to_uint8
-from diffusion_lessons.losses import vlb_terms
+from diffusion_lessons.bound import vlb_terms
 from diffusion_lessons.mixtures import GaussianMixture
 
 BITS = 1 / torch.log(torch.tensor(2.0)).item()  # bits in a nat
@@ -565,11 +566,12 @@ for name, each in (("L_simple", unet), ("bound", bound_unet)):
           f"(steps {middle:.2f}, decoder {decoder:.2f})")  # fmt: skip
 
 # %%
+from diffusion_lessons import zoo
 from diffusion_lessons.metrics import evaluate
 
 pair = {"L_simple": made, "bound": draw_digits(bound_unet, len(made))}
 for name, pictures in pair.items():
-    value, error = evaluate(pictures.clamp(-1, 1), features="digits")["frechet"].values()
+    value, error = evaluate(pictures.clamp(-1, 1), yardstick=zoo.yardstick("digits"))["frechet"].values()
     print(f"{name:8s}  Fréchet distance {value:.1f} ± {error:.1f} (n = {len(made)})")
 strip(
     {name: pictures[:12] for name, pictures in pair.items()},

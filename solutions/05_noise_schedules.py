@@ -3,6 +3,7 @@
 # question: What is a noise schedule, and why does its shape decide how well a diffusion model trains and samples?
 # difficulty: 2
 # prerequisites: 02, 03, 04
+# builds: scaled_linear_betas, cosine_betas, sigmoid_betas, rescale_zero_terminal_snr, schedules
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do
@@ -563,11 +564,11 @@ figure(
 # to held-out digits ({{built-in 20}}): lower is better.
 
 # %%
-from diffusion_lessons.training.batches import Batches
-from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.targets import V
+from diffusion_lessons.training.ema import EMA
+from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.tasks import Denoising
 
 SMALL = dict(base_channels=16, channel_mults=(1, 2), attention_levels=(1,), head_dim=16, patch=2, lr=3e-3)
 recipe = Recipe(steps=budget.steps(200), batch=32, channels_last=False, **SMALL)
@@ -575,15 +576,13 @@ recipe = Recipe(steps=budget.steps(200), batch=32, channels_last=False, **SMALL)
 
 def trained(path):
     """A network that was trained on the digits along a path, and its mean loss over the last fifth."""
-    network, losses = recipe.build_network(data).to(device), []
-    batches = Batches(
-        data, path, recipe.batch, recipe.class_dropout, recipe.seed, device, recipe.channels_last
-    )
+    task = Denoising(recipe, data).place(device)  # pictures, noise, times and labels of each step
+    network, losses = task.network, []
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay, fused=True)
     ema = EMA(network)
     for step in range(recipe.steps):
         optimizer.param_groups[0]["lr"] = recipe.learning_rate(step, step / recipe.steps)
-        loss = diffusion_loss(network, path, V, *batches(step)).mean()
+        loss = diffusion_loss(network, path, V, *task.batch(step)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -612,7 +611,7 @@ for name, (network, loss) in networks.items():
 
     with torch.no_grad():
         x = walk_from_noise(digit_denoiser, paths[name], 20, start)
-    drawn[name], live[name] = x[:10].cpu(), evaluate(x, labels, "digits")["frechet"]
+    drawn[name], live[name] = x[:10].cpu(), evaluate(x, labels, zoo.yardstick("digits"))["frechet"]
     distance = "{value:.2f} ± {uncertainty:.2f}".format(**live[name])
     print(f"{name:14} loss {loss:.3f}   Fréchet distance {distance}")
 print(f"one seed, n = {len(labels)}, 20 steps; ± one standard error over the draw of the samples")

@@ -3,6 +3,7 @@
 # question: Why is the network of a diffusion model a U-Net, and how is it told the time?
 # difficulty: 2
 # prerequisites: 03, 04, 05, convolutions
+# builds: networks
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do

@@ -3,6 +3,7 @@
 # question: Why is sampling from a diffusion model slow, and what makes it fast?
 # difficulty: 2
 # prerequisites: 01, 03, 05, 06
+# builds: metrics.cost, training.distillation
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do
@@ -580,7 +581,7 @@ for name, steps in live:
     how = dict(checkpoint=students[steps]) if name == "distilled" else how
     with count_evaluations(how["checkpoint"].network) as count:
         x = generate(labels=wanted, seed=1, device=device, precision="float32", **how)
-    asked, result = count.pictures // len(x), evaluate(x, wanted, "mnist")
+    asked, result = count.pictures // len(x), evaluate(x, wanted, zoo.yardstick("mnist"))
     measured[name, asked], drawn[f"{name}, {asked}×"] = result["frechet"], x[:10]
     print(f"{name:9} {asked:2} evaluations: ", end="")
     for what in ("frechet", "precision", "recall"):

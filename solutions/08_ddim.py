@@ -3,6 +3,7 @@
 # question: How does DDIM draw samples in a few dozen steps from a model that was trained for a thousand, and what else does that make possible?
 # difficulty: 2
 # prerequisites: 03, 05, 07
+# builds: ddim_step, invert, heun, slerp, dpmpp_2m, samplers
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do
@@ -443,7 +444,7 @@ for name, way in ways.items():
         rows[f"{name}: {label}"] = sample(ask, noise, path.levels(10), step=ddim_step)
     half = way(many, others, 0.5)
     made = sample(asking(clipped, labels_of_many), half, path.levels(8), step=ddim_step)
-    figures = evaluate(made, labels_of_many)
+    figures = evaluate(made, labels_of_many, zoo.yardstick("mnist"))
     recall, read = (
         "{value:.2f} ± {uncertainty:.2f}".format(**figures[key]) for key in ("recall", "accuracy")
     )
@@ -636,8 +637,8 @@ print("steps    " + "".join(f"{steps:>13}" for steps in long))
 for eta in samplers:
     words = ["{frechet:.2f} ± {uncertainty:.2f}".format(**cell[eta, n]) for n in long]
     print(f"η = {eta:5}" + "".join(f"{word:>13}" for word in words))
-real_features = reader.reference["train"].sample[:500]
-floor = frechet_between(Statistics.of(real_features), reader.reference["test"].statistics)
+references = zoo.yardstick("mnist").references  # features of real digits
+floor = frechet_between(Statistics.of(references["train"].sample[:500]), references["test"].statistics)
 print(f"500 real digits, drawn at random: {floor:.2f}")
 
 # %% jupyter={"source_hidden": true}
@@ -694,7 +695,8 @@ n = budget.samples(150, at_least=70)
 noise, wanted, rows = torch.randn(n, 1, 32, 32, generator=generator), torch.arange(n) % 10, {}
 for spacing, eta in (("linspace", "0"), ("linspace", "1"), ("linspace", "large"), ("trailing", "large")):
     made = sample(clipped, noise, path.levels(5, spacing), wanted, step=samplers[eta], generator=generator)
-    distance = "{value:.2f} ± {uncertainty:.2f}".format(**evaluate(made, wanted)["frechet"])
+    measured = evaluate(made.clamp(-1, 1), wanted, zoo.yardstick("mnist"))["frechet"]
+    distance = "{value:.2f} ± {uncertainty:.2f}".format(**measured)
     grain = made[..., :4, :].std((1, 2, 3))  # of the uppermost four rows, which MNIST leaves black
     name = f"{spacings[spacing]}, {'σ̂' if eta == 'large' else f'η = {eta}'}"
     print(f"{name:18} distance {distance}   grain {grain.mean():.3f} ± {grain.std() / n**0.5:.3f}")

@@ -3,6 +3,7 @@
 # question: How does the gradient of a classifier steer a diffusion model to a class, and what does it cost?
 # difficulty: 2
 # prerequisites: 03, 08, Bayes' rule
+# builds: ClassifierGuidance, NetworkClassifier, class_gradient, classifier_loss, Classifier, ClassifierConfig, networks.classifier
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do

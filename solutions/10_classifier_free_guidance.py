@@ -3,6 +3,7 @@
 # question: How does one network guide its own samples towards a label, and what does more guidance cost?
 # difficulty: 2
 # prerequisites: 03, 09
+# builds: ClassifierFreeGuidance, Rescale, conditions, generate, guidance
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do
@@ -141,22 +142,22 @@ def drop_labels(labels, rate, num_classes, chance):
 # it for $\hat x_0$ of held-out digits in three ways. (Its target v is a closed box: {{built-in 17}}.)
 
 # %%
-from diffusion_lessons.training.batches import Batches
 from diffusion_lessons.data import load_dataset
-from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.targets import V
+from diffusion_lessons.training.ema import EMA
+from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.tasks import Denoising
 
 data = load_dataset("digits", "train", size=16)
 SMALL = dict(base_channels=16, channel_mults=(1, 2), attention_levels=(1,), head_dim=16, patch=2, lr=3e-3)
-recipe = Recipe(steps=budget.steps(600), batch=32, channels_last=False, **SMALL)
-network, draws = recipe.build_network(data).to(device), torch.Generator().manual_seed(0)
-batches = Batches(data, path, 32, 0.0, recipe.seed, device, recipe.channels_last)
+recipe = Recipe(steps=budget.steps(600), batch=32, channels_last=False, class_dropout=0.0, **SMALL)
+task, draws = Denoising(recipe, data).place(device), torch.Generator().manual_seed(0)
+network = task.network
 optimizer, ema, dropped = torch.optim.AdamW(network.parameters(), weight_decay=0.01), EMA(network), 0
 for step in range(recipe.steps):
     optimizer.param_groups[0]["lr"] = recipe.learning_rate(step, step / recipe.steps)
-    x0, eps, t, own = batches(step)
+    x0, eps, t, own = task.batch(step)
     given = drop_labels(own, 0.1, 10, torch.rand(32, generator=draws).to(device))
     dropped += int((given == 10).sum())
     diffusion_loss(network, path, V, x0, eps, t, given).mean().backward()
@@ -504,7 +505,7 @@ wanted = torch.arange(budget.samples(300, at_least=100)) % 10
 start = torch.randn(len(wanted), 1, 16, 16, generator=generator).to(device)
 live = {}
 for s in (1.0, 1.5, 2.0, 3.0, 5.0):
-    result = evaluate(draw(towards(mine, s), start, wanted.to(device)), wanted, "digits")
+    result = evaluate(draw(towards(mine, s), start, wanted.to(device)), wanted, zoo.yardstick("digits"))
     live[s] = {name: tuple(result[name].values()) for name in FIGURES}
     print(f"scale {s}:  " + "   ".join(f"{name} {v:.2f} ± {e:.2f}" for name, (v, e) in live[s].items()))
 print(f"n = {len(wanted)}, one seed; ± one standard error over the draw of the samples")

@@ -19,8 +19,7 @@ from diffusion_lessons.checkpoint import (
     write_tensors,
 )
 from diffusion_lessons.networks import Patched, UNet, UNetConfig
-from diffusion_lessons.paths import DiscreteVP, StraightPath
-from diffusion_lessons.paths import Path as NoisePath
+from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.schedules import cosine_betas, linear_betas
 from diffusion_lessons.targets import FLOW, V
 

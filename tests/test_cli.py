@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffusion_lessons.__main__ import COMMANDS, main
 from diffusion_lessons.checkpoint import save_checkpoint
-from diffusion_lessons.cli import COMMANDS, main
 from tests.tiny_checkpoint import tiny
 
 TINY = [
@@ -212,3 +212,72 @@ def test_the_module_runs_as_a_program() -> None:
         [sys.executable, "-m", "diffusion_lessons", "--help"], capture_output=True, text=True, check=True
     )
     assert all(command in shown.stdout for command in COMMANDS)
+
+
+# Measuring ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def never_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def generate(*args: object, **how: object) -> None:
+        raise AssertionError("pictures were drawn before it was known that they can be measured")
+
+    monkeypatch.setattr("diffusion_lessons.generate.generate", generate)
+
+
+def folder_of(tmp_path: Path, classes: int, each: int) -> Path:
+    """Pictures of 16×16: stripes as wide as the class says, with noise."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for label in range(classes):
+        (tmp_path / "pictures" / f"class {label}").mkdir(parents=True)
+        stripes = (np.arange(16) // (label + 1) % 2 * 180)[None].repeat(16, 0)
+        for number in range(each):
+            picture = (stripes + generator.integers(0, 60, (16, 16))).astype(np.uint8)
+            Image.fromarray(picture).save(tmp_path / "pictures" / f"class {label}" / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.usefixtures("never_sampled")
+def test_what_cannot_be_measured_is_said_before_a_picture_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def saved(recipe: dict[str, Any], name: str = "m") -> Path:
+        save_checkpoint(tmp_path / f"{name}.safetensors", replace(tiny(), recipe=recipe))
+        return tmp_path / f"{name}.safetensors"
+
+    monkeypatch.setenv("DIFFUSION_LESSONS_DATA", str(tmp_path / "data"))
+    digits, bare = saved({"data": "digits"}), saved({}, "bare")
+    assert "name the data set with --data" in refused(capsys, "evaluate", bare)
+    assert "did you mean 'digits'" in refused(capsys, "evaluate", bare, "--data", "digts")
+    few = folder_of(tmp_path, classes=2, each=20)
+    said = refused(capsys, "evaluate", saved({"data": f"folder:{few}"}, "few"))
+    assert "cannot be measured: its train split has 36 pictures, and a yardstick needs at least 66" in said
+    one = folder_of(tmp_path / "one", classes=1, each=120)
+    assert "split has 1 of them" in refused(capsys, "evaluate", saved({"data": f"folder:{one}"}, "one"))
+    assert "there is no folder or zip" in refused(capsys, "evaluate", digits, "--data", "folder:nowhere")
+    assert "holds a model, not a classifier" in refused(capsys, "evaluate", digits, "--yardstick", digits)
+    said = refused(capsys, "evaluate", digits, "--yardstick", "mnist-classifier")
+    assert "is of pictures (1, 32, 32) in 10 classes, and digits has (1, 8, 8)" in said
+
+
+def test_a_model_of_ones_own_pictures_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The yardstick is trained once on the pictures' labels, kept, and its accuracy told."""
+    monkeypatch.setenv("DIFFUSION_LESSONS_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("diffusion_lessons.makers.yardsticks.STEPS", 60)
+    data, run_folder = f"folder:{folder_of(tmp_path, 2, 400)}", tmp_path / "run"
+    options = ["--steps", 2, "--size", 16, "--out", run_folder, "--device", "cpu"]
+    run("train", data, *TINY, *options)
+    capsys.readouterr()
+    for kept in (False, True):
+        run("evaluate", run_folder, "--n", 70, "--steps", 1, "--device", "cpu", "--json")
+        out, err = capsys.readouterr()
+        measured = json.loads(out.strip().splitlines()[-1])
+        assert measured["frechet"]["value"] > 0
+        assert measured["features"] == data
+        assert ("training a classifier on its labels" in err) is not kept
+        recognised = float(err.split("the yardstick recognises ")[1].split("%")[0])
+        assert recognised > 90

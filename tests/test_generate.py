@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from diffusion_lessons.generate import generate, labels_for, save_samples, save_trajectory, walk
+from diffusion_lessons.metrics.cost import count_evaluations
 from diffusion_lessons.samplers import SAMPLERS, ddpm_step
 from tests.tiny_checkpoint import tiny
 
@@ -63,6 +64,51 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     whole = generate(model, labels, steps=4, device="cpu")
     in_twos = generate(model, labels, steps=4, batch=2, device="cpu")
     torch.testing.assert_close(whole, in_twos, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_picture_0_is_the_same_whatever_else_is_drawn(sampler: str) -> None:
+    how = {"steps": 6, "sampler": sampler, "seed": 5, "device": "cpu"}
+    alone = generate(tiny(), torch.tensor([0]), **how)
+    for labels in (torch.tensor([0, 1]), torch.tensor([0, 2, 1, 1, 0])):
+        torch.testing.assert_close(generate(tiny(), labels, **how)[:1], alone, atol=1e-4, rtol=0)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    whole, in_threes = (generate(tiny(), labels, batch=batch, **how) for batch in (7, 3))
+    torch.testing.assert_close(whole, in_threes, atol=1e-4, rtol=0)
+
+
+def test_no_noise_is_used_twice() -> None:
+    """Start and steps, pictures and seeds: all from streams of their own."""
+    used: list[torch.Tensor] = []
+
+    def step(x, estimate, now, next, noise):  # type: ignore[no-untyped-def]
+        used.append(noise)
+        return ddpm_step(x, estimate, now, next, noise)
+
+    for seed in range(4):
+        used.append(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(seed)))  # the start
+        generate(tiny(), torch.tensor([0, 1]), seed=seed, steps=3, step=step, device="cpu")
+    pictures = torch.cat(used).flatten(1)  # 4 · (1 + 3) · 2 pictures of 64 numbers
+    alike = torch.corrcoef(pictures) - torch.eye(len(pictures))
+    assert len(pictures) == 32
+    assert alike.abs().max() < 0.6  # 5 standard errors of independent noise
+    assert abs(pictures.mean()) < 0.1
+    assert abs(pictures.std() - 1) < 0.1
+
+
+def test_the_network_of_the_caller_stays_where_and_as_it_is() -> None:
+    model = tiny()
+    model.network.train()
+    weight = model.network.stem.weight
+    layout = weight.stride()
+    before = {name: t.clone() for name, t in model.network.state_dict().items()}
+    with count_evaluations(model.network) as count:
+        generate(model, torch.tensor([0, 1]), steps=3, device="cpu")
+    assert model.network.training
+    assert model.network.stem.weight is weight
+    assert weight.stride() == layout
+    assert all(torch.equal(t, before[name]) for name, t in model.network.state_dict().items())
+    assert count.pictures == 3 * 2 * 2  # hooks of the caller still count what the copy is asked
 
 
 def test_guidance_and_labels_change_the_picture() -> None:

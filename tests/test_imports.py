@@ -1,6 +1,8 @@
 """The system half stands on its own: cheap to import, no notebook package, nothing of the course."""
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,16 +45,15 @@ def test_the_system_half_knows_no_notebook(file: Path) -> None:
 
 @pytest.mark.parametrize("file", SYSTEM, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_the_system_half_imports_nothing_of_the_course(file: Path) -> None:
-    """The command line alone opens the course, and only when it is asked to."""
-    on_demand = file.name == "cli.py"
-    course = [name for name in imported(file, not on_demand) if name.startswith("diffusion_lessons.course")]
-    assert course == []
+    """Functions included. The porch, `__main__`, joins both and belongs to neither."""
+    course = [name for name in imported(file, True) if name.startswith("diffusion_lessons.course")]
+    assert course == [] or file == PACKAGE / "__main__.py"
 
 
 def test_it_works_where_no_notebook_package_is_installed(tmp_path: Path) -> None:
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({sorted(NOTEBOOK)!r}))\n"
-        "from diffusion_lessons.cli import main\n"
+        "from diffusion_lessons.__main__ import main\n"
         "main(['train', 'digits', '--steps', '2', '--base-channels', '8', '--head-dim', '8',"
         f" '--device', 'cpu', '--out', {str(tmp_path)!r}])\n"
         f"main(['sample', {str(tmp_path)!r}, '--n', '2', '--steps', '2',"
@@ -87,3 +88,61 @@ def test_import_costs_little_more_than_torch() -> None:
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, check=True) for _ in range(3)]
     assert min(float(run.stdout) for run in runs) <= 0.3
+
+
+# Contracts of pyproject.toml, as `make lint` checks them --------------------------------------------
+
+
+BREACHES = {
+    "the system imports the course": ("samplers.py", "import diffusion_lessons.course.lessons"),
+    "a function of the system does": (
+        "training/loop.py",
+        "def late() -> None:\n    from diffusion_lessons.course import bank",
+    ),
+    "a lower layer imports a higher one": ("paths.py", "from diffusion_lessons.training import recipe"),
+    "the shelf imports the factory": ("zoo/__init__.py", "import diffusion_lessons.makers.cards"),
+    "measures ask the shelf": ("metrics/frechet.py", "from diffusion_lessons import zoo"),
+    "exercises import the grader": ("course/exercises/values.py", "import diffusion_lessons.course.grading"),
+    "two files import each other": ("training/recipe.py", "import diffusion_lessons.training.tasks"),
+    "a new file belongs to no layer": ("stray.py", ""),
+}
+
+
+def contracts_hold(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        Path(sys.executable).with_name("lint-imports"),
+        "--config",
+        folder / "pyproject.toml",
+        "--no-cache",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package and its contracts."""
+    folder = tmp_path_factory.mktemp("house")
+    ignored = shutil.ignore_patterns("*.json", "*.safetensors", "__pycache__", "*.js")
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=ignored)
+    shutil.copy(PACKAGE.parent / "pyproject.toml", folder)
+    return folder
+
+
+def test_the_contracts_hold(house: Path) -> None:
+    done = contracts_hold(house)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_broken_contract_is_found(house: Path, breach: str) -> None:
+    name, line = BREACHES[breach]
+    file = house / PACKAGE.name / name
+    before = file.read_text() if file.exists() else None
+    file.write_text(f"{before or ''}\n{line}\n")
+    try:
+        done = contracts_hold(house)
+    finally:
+        file.unlink() if before is None else file.write_text(before)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "BROKEN" in done.stdout or "not allowed" in done.stdout or "Missing" in done.stdout

@@ -51,7 +51,7 @@ def test_conda_installs_what_pip_installs() -> None:
 
 def test_every_command_of_the_readme_is_there() -> None:
     """Targets, subcommands and options that the README shows exist; those that exist are in `make help`."""
-    from diffusion_lessons.cli import COMMANDS
+    from diffusion_lessons.__main__ import COMMANDS
 
     targets = set(re.findall(r"(?m)^([a-z]+):", MAKEFILE))
     shown = set(re.findall(r"\bmake ([a-z]+)", README))

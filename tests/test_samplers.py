@@ -387,6 +387,41 @@ def test_the_noise_of_a_sample_comes_from_its_generator() -> None:
     assert torch.equal(torch.get_rng_state(), before)  # never the global one
 
 
+@pytest.mark.parametrize(
+    ("step", "asked"),
+    [
+        (ddim_step, []),
+        (partial(ddim_step, eta=0.0), []),
+        (partial(ddim_step, eta=0.5), [0, 1, 2, 3, 4]),
+        (ddpm_step, [0, 1, 2, 3]),  # none on the step to t = 0
+        (partial(ddpm_step, variance="large"), [0, 1, 2, 3]),
+        (lambda x, estimate, now, next, noise: ddpm_step(x, estimate, now, next, noise), [0, 1, 2, 3, 4]),
+    ],
+)
+def test_noise_is_drawn_only_where_a_step_asks_for_it(step, asked) -> None:
+    x, levels, numbers = randn(4, 2), PATHS["cosine"].levels(5), []
+
+    def noise(number: int) -> torch.Tensor:
+        numbers.append(number)
+        return randn(4, 2, seed=number)
+
+    generator = seeded()
+    untouched = generator.get_state()
+    given = sample(MIXTURE, x, levels, step=step, generator=noise)
+    assert numbers == asked
+    assert torch.equal(given, sample(MIXTURE, x, levels, step=step, generator=noise))
+    sample(MIXTURE, x, levels, step=step, generator=generator)
+    assert torch.equal(generator.get_state(), untouched) is (asked == [])
+
+
+def test_without_a_generator_one_is_made_and_the_global_one_stays() -> None:
+    x, levels = randn(4, 2), PATHS["cosine"].levels(5)
+    before = torch.get_rng_state()
+    first, again = (sample(MIXTURE, x, levels, step=ddpm_step) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("sampler", VARIANTS)
 def test_interleaved_samplers_share_nothing(sampler) -> None:
     """A multistep method's history lives in its own generator, not in the function."""

@@ -9,6 +9,7 @@ from diffusion_lessons.checkpoint import read_tensors
 from diffusion_lessons.data import Dataset
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.run_folder import STATE
+from diffusion_lessons.training.tasks import Denoising
 
 
 def tiny_dataset(seed: int = 0) -> Dataset:
@@ -37,6 +38,11 @@ def tiny_recipe(**changes: Any) -> Recipe:
     if not {"steps", "images", "minutes"} & changes.keys():
         recipe["steps"] = 12
     return Recipe(**(recipe | changes))
+
+
+def tiny_task(**changes: Any) -> Denoising:
+    """Both together."""
+    return Denoising(tiny_recipe(**changes), tiny_dataset())
 
 
 def saved_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -11,40 +11,16 @@ from typing import Any
 from diffusion_lessons.course.student import budget
 from diffusion_lessons.course.student.quiz import Choice, Question, interview_card, predict, quiz
 from diffusion_lessons.course.student.session import exercise, hint, progress
+from diffusion_lessons.course.widgets import PANELS, SHOWING
 
 LATER = {
     "check_environment": "student.start",
     "setup": "student.setup",
-    **dict.fromkeys(
-        (
-            "Histogram",
-            "Pictures",
-            "Points",
-            "explore_guidance",
-            "explore_schedules",
-            "figure",
-            "from_trajectory",
-            "live",
-            "picture",
-            "scrub",
-            "strip",
-        ),
-        "widgets",
-    ),
+    **dict.fromkeys((*PANELS, *SHOWING), "widgets"),
 }  # name -> the module that has it
 
-__all__ = [
-    "Choice",
-    "Question",
-    "budget",
-    "exercise",
-    "hint",
-    "interview_card",
-    "predict",
-    "progress",
-    "quiz",
-    *LATER,
-]
+__all__ = ["Choice", "Question", "budget", "exercise", "hint", "interview_card", "predict", "progress"]
+__all__ += ["quiz", *LATER]
 
 
 def __getattr__(name: str) -> Any:

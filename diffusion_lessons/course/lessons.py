@@ -1,15 +1,24 @@
-"""The twenty lessons, and which of them builds what: the one table behind links and refusals."""
+"""The twenty lessons, their names and titles, and where they are published."""
 
+import tomllib
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in the course: `stem` is the file name without its ending."""
+    """A place in the course.
+
+    Args:
+        stem: the file name without its ending.
+        builds: what a lesson that is not written yet will build; once it is, its header says so.
+    """
 
     stem: str
     title: str
+    builds: str = ""
 
     @property
     def number(self) -> str:
@@ -35,89 +44,19 @@ LESSONS = (
     Entry("14_video_diffusion", "Video diffusion"),
     Entry("15_inpainting", "Inpainting"),
     Entry("16_text_conditioning", "Text conditioning"),
-    Entry("17_snr_weighting", "SNR weighting"),
-    Entry("18_flow_matching", "Flow matching"),
-    Entry("19_compute_and_data", "Compute and data"),
-    Entry("20_evaluation", "Evaluation"),
+    Entry("17_snr_weighting", "SNR weighting", builds="V"),
+    Entry("18_flow_matching", "Flow matching", builds="StraightPath, FLOW"),
+    Entry("19_compute_and_data", "Compute and data", builds="training.speed, training.processes"),
+    Entry("20_evaluation", "Evaluation", builds="metrics"),
 )
 
-# Public names of the system half -> the lesson that builds them. A lesson that uses a name of a
-# later one says so with `{{built-in NN}}`.
-NAMES = {
-    "Denoiser": "03",
-    "Estimate": "03",
-    "NetworkDenoiser": "03",
-    "GaussianMixture": "01",
-    "Level": "02",
-    "Path": "02",
-    "DiscreteVP": "02",
-    "add_noise": "02",
-    "renoise": "02",
-    "linear_betas": "02",
-    "posterior": "03",
-    "forward_kernel": "03",
-    "ddpm_step": "03",
-    "trajectory": "03",
-    "sample": "03",
-    "Target": "03",
-    "EPSILON": "03",
-    "X0": "03",
-    "diffusion_loss": "04",
-    "vlb_terms": "04",
-    "scaled_linear_betas": "05",
-    "cosine_betas": "05",
-    "sigmoid_betas": "05",
-    "rescale_zero_terminal_snr": "05",
-    "ddim_step": "08",
-    "invert": "08",
-    "heun": "08",
-    "slerp": "08",
-    "dpmpp_2m": "08",
-    "ClassifierGuidance": "09",
-    "NetworkClassifier": "09",
-    "class_gradient": "09",
-    "classifier_loss": "09",
-    "ClassifierFreeGuidance": "10",
-    "Rescale": "10",
-    "Clip": "03",
-    "V": "17",
-    "StraightPath": "18",
-    "FLOW": "18",
-    "Classifier": "09",
-    "ClassifierConfig": "09",
-    **dict.fromkeys(("bootstrap_counts", "bootstrap_error", "share_error", "wilson_interval"), "00"),
-}
-# Modules, for the names that are not listed above; the longest prefix counts. What no lesson builds
-# is "00": data, files and pictures, the bundled models, the settings of a run.
-MODULES = {
-    **dict.fromkeys(("checkpoint", "course", "data", "demo", "errors", "experiments", "files"), "00"),
-    **dict.fromkeys(("machine", "pictures", "progress", "run_folder", "zoo", "cli"), "00"),
-    "paths": "02",
-    "targets": "03",
-    "denoiser": "03",
-    "mixtures": "01",
-    "losses": "04",
-    "training": "04",
-    "batches": "04",
-    "ema": "04",
-    "recipe": "04",
-    "schedules": "05",
-    "networks": "06",
-    "cost": "07",
-    "distillation": "07",
-    "networks.classifier": "09",
-    "samplers": "08",
-    "guidance": "10",
-    "generate": "10",
-    "precision": "19",
-    "speed_check": "19",
-    "winograd": "19",
-    "processes": "19",
-    "metrics": "20",
-    "metrics.intervals": "00",
-    "metrics.rows": "00",
-    "metrics.sliced_wasserstein": "00",
-}
+# Parts of the system that no lesson builds: data, files and pictures, the bundled models and how they
+# are made, the settings of a run, the uncertainty of a figure.
+UNBUILT = (
+    "checkpoint, cli, course, data, experiments, makers, pictures, support, zoo, training.progress, "
+    "training.run_folder, metrics.intervals, metrics.rows, metrics.sliced_wasserstein, "
+    "bootstrap_counts, bootstrap_error, share_error, wilson_interval"
+)
 
 
 @cache
@@ -126,19 +65,18 @@ def entries() -> dict[str, Entry]:
     return {entry.number: entry for entry in LESSONS}
 
 
-def built_in(module: str, name: str | None = None) -> str | None:
-    """The number of the lesson that builds a public name, or None where this table does not know it.
+def repository_address(root: Path | None = None) -> str:
+    """The project's public address, `[project.urls] Repository` of pyproject.toml; "" where it is not set.
 
     Args:
-        module: dotted, without the package's own name: "networks.unet", "" for the package itself.
-        name: what is imported from it, or None for the module itself.
+        root: the repository; default the one that this package lies in, else what is installed says it.
     """
-    if MODULES.get(module.split(".")[0]) == "00":
-        return "00"
-    if name in NAMES:
-        return NAMES[name]
-    parts = [part for part in (*module.split("."), name) if part]
-    for end in range(len(parts), 0, -1):
-        if ".".join(parts[:end]) in MODULES:
-            return MODULES[".".join(parts[:end])]
-    return None
+    project = (root or Path(__file__).resolve().parents[2]) / "pyproject.toml"
+    if root is not None or project.is_file():
+        urls = tomllib.loads(project.read_text(encoding="utf-8"))["project"].get("urls", {})
+        return str(urls.get("Repository", ""))
+    for line in metadata.metadata("diffusion-lessons").get_all("Project-URL") or ():
+        label, _, address = line.partition(",")
+        if label.strip() == "Repository":
+            return address.strip()
+    return ""

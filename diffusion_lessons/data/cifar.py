@@ -46,18 +46,15 @@ def cifar10(split: str = "train", size: int | None = None) -> Dataset:
         ValueError: for another split or size.
         DataError: where the archive is damaged, or missing and can't be downloaded.
     """
+    from diffusion_lessons.data.pictures import resize
+
     size = check_size(size, default=32)
     wanted = "data" if check_split(split) == "train" else "test"
     files = load_cached(FILE, MIRRORS, _read)
-    # (N, RECORD)
-    records = np.concatenate([files[name] for name in sorted(files) if name.startswith(wanted)])
-    labels = torch.from_numpy(records[:, 0].astype(np.int64))
-    images = torch.from_numpy(records[:, 1:].reshape(-1, *SHAPE))
-    if size != 32:
-        from diffusion_lessons.data.pictures import resize
-
-        images = resize(images, size)
-    return Dataset("cifar10", images, labels, CLASSES)
+    chosen = [files[name] for name in sorted(files) if name.startswith(wanted)]
+    records = torch.from_numpy(np.concatenate(chosen))  # (N, RECORD)
+    labels, images = records[:, 0].long(), records[:, 1:].reshape(-1, *SHAPE)
+    return Dataset("cifar10", resize(images, size), labels, CLASSES)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits: 1,797 real pictures that come with it, so that nothing is downloaded."""
 
-import numpy as np
 import torch
+from torch.nn import functional as F
 
 from diffusion_lessons.data.dataset import Dataset, check_size, check_split
 
@@ -26,17 +26,9 @@ def digits(split: str = "train", size: int | None = None) -> Dataset:
 
     from diffusion_lessons.data.pictures import resize
 
-    values, labels = load_digits(return_X_y=True)  # (N, 64) of 0..16, (N,)
-    images = torch.from_numpy(np.rint(values * (255 / 16)).astype(np.uint8)).reshape(-1, 1, 8, 8)
-    chosen = torch.from_numpy((_rank_in_class(labels) % TEST_EVERY == TEST_EVERY - 1) == test)
-    labels = torch.from_numpy(labels.astype(np.int64))
+    values, labels = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
+    labels = labels.long()  # (N,); 32 bits wide on Windows
+    images = (values * (255 / 16)).round().to(torch.uint8).reshape(-1, 1, 8, 8)  # from (N, 64) of 0..16
+    rank = F.one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0]  # 1 for the first of its class
+    chosen = (rank % TEST_EVERY == 0) == test
     return Dataset("digits", resize(images[chosen], size), labels[chosen], tuple("0123456789"))
-
-
-def _rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """How many earlier pictures have the same label, for each."""
-    rank = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = labels == label
-        rank[members] = np.arange(members.sum())
-    return rank

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-import secrets
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -17,11 +18,9 @@ SECONDS_TO_ANSWER = 8.0
 SECONDS_BETWEEN_BYTES = 30.0
 IN_WORDS = {
     "ConnectionError": "no connection",
-    "ConnectTimeout": "no answer",
-    "ReadTimeout": "no answer",
-    "TimeoutError": "no answer",
     "SSLError": "certificate refused",
     "ChunkedEncodingError": "cut off",
+    **dict.fromkeys(("ConnectTimeout", "ReadTimeout", "TimeoutError"), "no answer"),
 }
 
 
@@ -35,12 +34,10 @@ class DamagedError(DataError):
 
 def data_folder() -> Path:
     """Where data lies: the folder that $DIFFUSION_LESSONS_DATA names, else this platform's cache folder."""
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute()
     import pooch
 
-    return Path(pooch.os_cache("diffusion-lessons"))
+    named = os.environ.get(VARIABLE)
+    return Path(named).expanduser().absolute() if named else Path(pooch.os_cache("diffusion-lessons"))
 
 
 def load_cached(file: str, mirrors: Sequence[str], read: Callable[[Path], Content]) -> Content:
@@ -58,14 +55,18 @@ def load_cached(file: str, mirrors: Sequence[str], read: Callable[[Path], Conten
         DataError: for a file that is damaged, or can't be read, fetched or written.
     """
     path = data_folder() / file
+    missing = not path.exists()
     try:
-        if not path.exists():
-            return _download(path, [mirror + path.name for mirror in mirrors], read)
+        if missing:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()  # where it fails, no mirror is to blame
+            _download(path, [mirror + path.name for mirror in mirrors], read)
         return read(path)
     except DamagedError as error:
         raise DataError(f"{path} is damaged ({error}): delete it, and it is downloaded anew") from error
     except OSError as error:
-        raise DataError(f"cannot read or write {path} ({_reason(error)}): {_by_hand(path)}") from error
+        cannot = "write to" if missing else "read"
+        raise DataError(f"cannot {cannot} {path} ({_reason(error)}): {_by_hand(path)}") from error
 
 
 def check_sha256(data: bytes, expected: str) -> bytes:
@@ -76,76 +77,50 @@ def check_sha256(data: bytes, expected: str) -> bytes:
     return data
 
 
-def _download(path: Path, urls: Sequence[str], read: Callable[[Path], Content]) -> Content:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch(exist_ok=False)
-    except OSError as error:
-        raise DataError(f"cannot write to {path.parent} ({_reason(error)}): {_by_hand(path)}") from error
-    failures = []
-    try:
-        for url, silence in _ask(urls):
-            try:
-                if silence:
-                    raise silence
-                _fetch(url, part, path.name)
-                content = read(part)
-            except (OSError, DamagedError) as failure:
-                failures.append(f"{urlsplit(url).hostname}: {_reason(failure)}")
-                continue
-            _put(part, path)
-            return content
-    finally:
-        part.unlink(missing_ok=True)
-    raise DataError(f"cannot download {path.name} ({'; '.join(failures)}): {_by_hand(path, urls[-1])}")
-
-
-def _ask(urls: Sequence[str]) -> Iterator[tuple[str, OSError | None]]:
-    """Ask all mirrors at once whether they are there, so that being offline costs seconds, not minutes."""
-    import pooch
-
-    head = pooch.HTTPDownloader(timeout=SECONDS_TO_ANSWER)
-    silence: dict[str, OSError | None] = {url: TimeoutError() for url in urls}
-
-    def ask(url: str) -> None:
-        try:
-            head(url, None, None, check_only=True)
-            silence[url] = None
-        except OSError as error:
-            silence[url] = error
-
-    threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + SECONDS_TO_ANSWER
-    for url, thread in zip(urls, threads, strict=True):
-        thread.join(max(0.0, deadline - time.monotonic()))
-        yield url, silence[url]
-
-
-def _fetch(url: str, to: Path, name: str) -> None:
+def _download(path: Path, urls: Sequence[str], check: Callable[[Path], object]) -> None:
     import pooch
     from tqdm import tqdm
 
-    with tqdm(desc=name, total=1, unit="B", unit_scale=True) as bar:  # pooch asks the bar whether it is true
-        fetch = pooch.HTTPDownloader(
-            progressbar=bar,
-            chunk_size=1 << 16,
-            timeout=(SECONDS_TO_ANSWER, SECONDS_BETWEEN_BYTES),
-            headers={"Accept-Encoding": "identity"},  # else a server may unpack the file on its way
-        )
-        fetch(url, str(to), None)
+    def fetch(url: str, file: str, _: object) -> None:
+        """Fill pooch's temporary file and check it: by its content, as every mirror packs it differently."""
+        with tqdm(desc=path.name, total=1, unit="B", unit_scale=True) as bar:  # pooch asks whether it is true
+            pooch.HTTPDownloader(
+                progressbar=bar,
+                chunk_size=1 << 16,
+                timeout=(SECONDS_TO_ANSWER, SECONDS_BETWEEN_BYTES),
+                headers={"Accept-Encoding": "identity"},  # else a server may unpack the file on its way
+            )(url, file, None)
+        check(Path(file))
+        os.chmod(file, 0o644)  # as any other file: a temporary one is its owner's alone
+
+    pooch.get_logger().setLevel("WARNING")  # else it advises the reader to pin a hash
+    failures = []
+    deadline = time.monotonic() + SECONDS_TO_ANSWER
+    for url, answer in [(url, _ask(url)) for url in urls]:
+        try:
+            answer.result(max(0.0, deadline - time.monotonic()))
+            pooch.retrieve(url, None, path.name, path.parent, downloader=fetch)
+            return
+        except (OSError, DamagedError) as failure:
+            failures.append(f"{urlsplit(url).hostname}: {_reason(failure)}")
+    raise DataError(f"cannot download {path.name} ({'; '.join(failures)}): {_by_hand(path, *urls[-1:])}")
 
 
-def _put(part: Path, path: Path) -> None:
-    with part.open("r+b") as file:
-        os.fsync(file.fileno())
-    try:
-        os.replace(part, path)
-    except PermissionError:  # Windows, where another process has put the same file there and reads it now
-        if not path.exists():
-            raise
+def _ask(url: str) -> Future[bool]:
+    """Whether a mirror answers. All are asked at once, so that being offline costs seconds, not minutes."""
+    import pooch
+
+    answer: Future[bool] = Future()
+    head = pooch.HTTPDownloader(timeout=SECONDS_TO_ANSWER)
+
+    def ask() -> None:
+        try:
+            answer.set_result(head(url, None, None, check_only=True))
+        except OSError as error:
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    return answer
 
 
 def _by_hand(path: Path, url: str | None = None) -> str:

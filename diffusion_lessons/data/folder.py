@@ -15,11 +15,11 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusion_lessons.data.archive import open_zip, zip_files
 from diffusion_lessons.data.dataset import Dataset, check_size, check_split
 from diffusion_lessons.data.downloads import DataError
-from diffusion_lessons.data.layout import TEST_EVERY, Picture, is_ignored, printable, sort_pictures
+from diffusion_lessons.data.layout import TEST_EVERY, PictureFile, is_ignored, printable, sort_pictures
 from diffusion_lessons.data.pictures import read_square
+from diffusion_lessons.support.zips import RefusedZip, UnreadableZip, open_zip, zip_files
 
 THREADS = 4
 CHUNK = 64
@@ -72,9 +72,15 @@ def folder(path: str | Path, split: str = "train", size: int | None = None) -> D
 def _list(root: Path, stack: ExitStack) -> tuple[Files, Reasons]:
     if root.is_dir():
         return _folder_files(root)
-    if root.is_file():
+    if not root.is_file():
+        raise DataError(f"there is no folder or zip at {root.absolute()}")
+    try:
         return zip_files(stack.enter_context(open_zip(root))), {}
-    raise DataError(f"there is no folder or zip at {root.absolute()}")
+    except UnreadableZip as error:
+        raise DataError(f"{root} is neither a folder nor a readable zip ({error})") from error
+    except RefusedZip as error:
+        trusted = "If you trust it, unpack it and give the folder"
+        raise DataError(f"{root} is refused: {error}. {trusted}") from error
 
 
 def _folder_files(root: Path) -> tuple[Files, Reasons]:
@@ -107,18 +113,18 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _read(
-    root: Path, pictures: list[Picture], files: Files, size: int, test: bool
-) -> tuple[Tensor, list[Picture], list[str], Reasons]:
+    root: Path, pictures: list[PictureFile], files: Files, size: int, test: bool
+) -> tuple[Tensor, list[PictureFile], list[str], Reasons]:
     """The images (N, C, size, size) of one split, with their pictures; all classes; and what is unreadable.
 
     All pictures are read, also those of the other split, so that both splits have the same classes and C.
     """
 
-    def read(some: list[Picture]) -> list[np.ndarray | str]:
+    def read(some: list[PictureFile]) -> list[np.ndarray | str]:
         return [_read_one(root, picture.path, files[picture.path], size) for picture in some]
 
     images = np.empty((sum(picture.test == test for picture in pictures), 3, size, size), np.uint8)
-    chosen: list[Picture] = []
+    chosen: list[PictureFile] = []
     classes: set[str] = set()
     unreadable: Reasons = {}
     colour = False

@@ -6,25 +6,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 TEST_EVERY = 10
-READY_MADE = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
-SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".gif",
-    ".bmp",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".avif",
-    ".jp2",
-)
+SPLIT_OF = {  # what folders of a ready-made split are called, the preferred names first
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing", "val", "valid", "validation"), "test"),
+}
+ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
 IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
 
 
-class Picture(NamedTuple):
+class PictureFile(NamedTuple):
     """A picture that is not read yet.
 
     Args:
@@ -38,7 +28,7 @@ class Picture(NamedTuple):
     test: bool
 
 
-def sort_pictures(paths: Iterable[str]) -> tuple[list[Picture], list[str]]:
+def sort_pictures(paths: Iterable[str]) -> tuple[list[PictureFile], list[str]]:
     """Classes and splits of files, in the order of class and path.
 
     A class is a folder at the top, with all that is below it. A single folder around the classes is looked
@@ -58,12 +48,13 @@ def sort_pictures(paths: Iterable[str]) -> tuple[list[Picture], list[str]]:
         if len(part) <= at + 1:
             loose.append(path)
         elif not ready or part[top] in ready:
-            by_class[_readable(part[at])].append(path)
+            label = unicodedata.normalize("NFC", part[at])  # a Mac writes "é" as two characters
+            by_class[printable(label)].append(path)
     pictures = []
     for label in sorted(by_class):
         for rank, path in enumerate(by_class[label]):
             test = ready[parts[path][top]] == "test" if ready else rank % TEST_EVERY == TEST_EVERY - 1
-            pictures.append(Picture(path, label, test))
+            pictures.append(PictureFile(path, label, test))
     return pictures, loose
 
 
@@ -82,7 +73,7 @@ def _enclosing_folders(parts: list[list[str]]) -> int:
     depth = 0
     while True:
         folders = {part[depth] for part in parts if len(part) > depth + 1}
-        pictures = any(len(part) == depth + 2 and part[-1].lower().endswith(SUFFIXES) for part in parts)
+        pictures = any(len(part) == depth + 2 and part[-1].lower().endswith(ENDINGS) for part in parts)
         deeper = any(len(part) > depth + 2 for part in parts)
         if len(folders) != 1 or pictures or not deeper:
             return depth
@@ -92,15 +83,9 @@ def _enclosing_folders(parts: list[list[str]]) -> int:
 def _ready_made(folders: set[str]) -> dict[str, str]:
     """From folder to split, where the folders are splits and not classes; else nothing."""
     names = {folder.lower(): folder for folder in folders}
-    if not names.keys() <= {name for known in READY_MADE.values() for name in known}:
-        return {}
-    found = {}
-    for split, known in READY_MADE.items():
-        folder = next((names[name] for name in known if name in names), None)
-        if folder:
-            found[folder] = split
-    return found if len(found) == len(READY_MADE) else {}
-
-
-def _readable(name: str) -> str:
-    return printable(unicodedata.normalize("NFC", name))  # a Mac writes "é" as two characters
+    found: dict[str, str] = {}
+    for name, split in SPLIT_OF.items():
+        if name in names:
+            found.setdefault(split, names[name])
+    both = len(found) == 2 and names.keys() <= SPLIT_OF.keys()
+    return {folder: split for split, folder in found.items()} if both else {}

@@ -15,20 +15,13 @@ from typing import Any
 from tqdm import tqdm
 
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import whole, writable
+from diffusion_lessons.support.files import atomic_write, writable
 from diffusion_lessons.support.machine import hardware, versions
 
 Row = dict[str, Any]
 
-MODULES = {
-    "guidance-scales": "guidance_scales",
-    "schedules": "schedules",
-    "simple-vs-vlb": "simple_vs_vlb",
-    "steps-by-eta": "steps_by_eta",
-    "steps-by-sampler": "steps_by_sampler",
-    "unet-ablation": "unet_ablation",
-}  # name on the command line -> module of this package
-RECORDED = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parent
+RECORDED = FOLDER / "results"
 
 
 @dataclass(frozen=True)
@@ -36,20 +29,31 @@ class Experiment:
     """A measurement over a list of settings.
 
     Args:
-        name: as on the command line, and of the result file.
-        title: what is measured, in words.
-        columns: of the table that is printed at the end.
+        module: `__name__` of its file; the file's name with dashes is the experiment's.
+        about: `__doc__` of its file; the first line says what is measured.
+        columns: of the table that is printed at the end, with blanks between.
         settings: options -> one dict a row; cheap ones first.
         prepare: options -> whatever all rows share (a model, reference statistics).
         measure: (what `prepare` made, settings of the row, options) -> the row's figures.
     """
 
-    name: str
-    title: str
-    columns: tuple[str, ...]
+    module: str
+    about: str
+    columns: str
     settings: Callable[[Row], list[Row]]
     prepare: Callable[[Row], Any]
     measure: Callable[[Any, Row, Row], Row]
+
+    @property
+    def name(self) -> str:
+        """As on the command line, and of the result file."""
+        return self.module.rpartition(".")[2].replace("_", "-")
+
+
+def names() -> list[str]:
+    """What there is: each file here that has an EXPERIMENT, by its name with dashes."""
+    files = [file for file in FOLDER.glob("*.py") if "\nEXPERIMENT = " in file.read_text(encoding="utf-8")]
+    return sorted(file.stem.replace("_", "-") for file in files)
 
 
 def find(name: str) -> Experiment:
@@ -58,9 +62,9 @@ def find(name: str) -> Experiment:
     Raises:
         ValueError: there is none; names the nearest.
     """
-    if name not in MODULES:
-        raise unknown("experiment", name, MODULES)
-    return import_module(f"{__name__}.{MODULES[name]}").EXPERIMENT
+    if name not in names():
+        raise unknown("experiment", name, names())
+    return import_module(f"{__name__}.{name.replace('-', '_')}").EXPERIMENT
 
 
 def recorded(name: str) -> Row:
@@ -99,7 +103,7 @@ def run(experiment: Experiment, file: Path, options: Row) -> Row:
         figures = experiment.measure(shared, settings, options)
         seconds = round(time.perf_counter() - started, 2)
         result["rows"].append({"settings": settings, **figures, "seconds": seconds})
-        with whole(file) as partial:
+        with atomic_write(file) as partial:
             partial.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
@@ -108,7 +112,7 @@ def _begun(experiment: Experiment, file: Path, options: Row) -> Row:
     """The result as far as it was measured, or an empty one."""
     fresh = {
         "experiment": experiment.name,
-        "title": experiment.title,
+        "title": experiment.about.splitlines()[0].rstrip("."),
         "options": options,
         "hardware": hardware(options.get("device") or "cpu"),
         "versions": versions(),
@@ -130,11 +134,9 @@ def _begun(experiment: Experiment, file: Path, options: Row) -> Row:
 
 def table(experiment: Experiment, result: Row) -> str:
     """The rows as text, one line each."""
-    lines = ["  ".join(f"{column:>12}" for column in experiment.columns)]
-    for row in result["rows"]:
-        cells = {**row["settings"], **row}
-        lines.append("  ".join(f"{_cell(cells.get(column)):>12}" for column in experiment.columns))
-    return "\n".join(lines)
+    columns = experiment.columns.split()
+    rows = [{column: column for column in columns}, *({**row["settings"], **row} for row in result["rows"])]
+    return "\n".join("  ".join(f"{_cell(row.get(column)):>12}" for column in columns) for row in rows)
 
 
 def _cell(value: Any) -> str:

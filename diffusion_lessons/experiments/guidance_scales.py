@@ -15,20 +15,18 @@ from torch import Tensor
 
 from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint
-from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
-from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.conditions import Condition
+from diffusion_lessons.denoiser import Denoiser, NetworkDenoiser
+from diffusion_lessons.experiments import Experiment, Row, pictures
 from diffusion_lessons.generate import labels_for
 from diffusion_lessons.guidance import ClassifierFreeGuidance, ClassifierGuidance, Clip, NetworkClassifier
-from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.paths import Level
-from diffusion_lessons.samplers import sample
-from diffusion_lessons.support.machine import choose_device, keep_freed_memory
+from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.targets import Estimate
 
 METHODS = ("classifier", "classifier-free")
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 STEPS = 25
-BATCH = 250
 FIGURES = ("frechet", "kernel", "precision", "recall", "accuracy")
 
 
@@ -45,14 +43,10 @@ def settings(options: Row) -> list[Row]:
 
 
 def prepare(options: Row) -> Shared:
-    from diffusion_lessons.cli import open_model
-
-    keep_freed_memory()
-    device, model = choose_device(options["device"]), open_model(options["model"])
+    device, model = choose_device(options["device"]), zoo.open_model(options["model"])
     classifier = zoo.load(f"{model.recipe['data']}-noisy-classifier")
-    model.network.to(device)
     classifier.network.to(device)
-    return Shared(model, classifier, device)
+    return Shared(model.on(device), classifier, device)
 
 
 def unconditional(denoiser: NetworkDenoiser) -> Denoiser:
@@ -73,31 +67,18 @@ def guided(method: str, scale: float, denoiser: NetworkDenoiser, classifier: Any
 
 def draw(shared: Shared, method: str, scale: float, labels: Tensor, seed: int, steps: int = STEPS) -> Tensor:
     """Pictures (N, C, H, W) of the labels (N,), by DDIM; the noise is the same for all rows."""
-    denoiser = guided(method, scale, shared.model.denoiser(), shared.classifier)
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(labels), *shared.model.shape, generator=generator)
-    levels = shared.model.path.levels(steps)
-    batches = zip(noise.split(BATCH), labels.split(BATCH), strict=True)
-    drawn = [sample(denoiser, x.to(shared.device), levels, y.to(shared.device)).cpu() for x, y in batches]
-    return torch.cat(drawn)
+    model, levels = shared.model, shared.model.path.levels(steps)
+    denoiser = guided(method, scale, model.denoiser(), shared.classifier)
+    return pictures.draw(denoiser, levels, labels, model.shape, seed, shared.device)
 
 
 def measure(shared: Shared, row: Row, options: Row, steps: int = STEPS) -> Row:
     """Draw and evaluate: NAME and NAME_error, one standard error over the draw of the samples."""
     labels = labels_for(shared.model, options["n"])
     assert labels is not None  # a model to guide has classes
-    pictures = draw(shared, row["method"], row["scale"], labels, options["seed"], steps)
-    result = evaluate(pictures, labels, shared.model.recipe["data"])
-    return {name: result[name]["value"] for name in FIGURES} | {
-        f"{name}_error": result[name]["uncertainty"] for name in FIGURES
-    }
+    drawn = draw(shared, row["method"], row["scale"], labels, options["seed"], steps)
+    return pictures.measured(drawn, labels, shared.model.recipe["data"])
 
 
-EXPERIMENT = Experiment(
-    "guidance-scales",
-    "Fidelity and diversity over the guidance scale, with a classifier and without (lessons 09 and 10)",
-    ("method", "scale", *FIGURES, "frechet_error", "seconds"),
-    settings,
-    prepare,
-    measure,
-)
+COLUMNS = f"method scale {' '.join(FIGURES)} frechet_error seconds"
+EXPERIMENT = Experiment(__name__, __doc__, COLUMNS, settings, prepare, measure)

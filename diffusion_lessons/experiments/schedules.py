@@ -11,24 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from diffusion_lessons.checkpoint import load_checkpoint
 from diffusion_lessons.data import load_dataset
-from diffusion_lessons.denoiser import Condition
 from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.experiments.pictures import draw, headline, measured
 from diffusion_lessons.generate import labels_for
 from diffusion_lessons.guidance import Clip
-from diffusion_lessons.metrics import evaluate
-from diffusion_lessons.paths import DiscreteVP, Level
-from diffusion_lessons.paths import Path as NoisePath
-from diffusion_lessons.samplers import sample
+from diffusion_lessons.paths import DiscreteVP, Level, NoisePath
 from diffusion_lessons.schedules import cosine_betas
 from diffusion_lessons.support.machine import choose_device
-from diffusion_lessons.targets import Estimate
 from diffusion_lessons.training.loop import train
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.run_folder import MODEL
+from diffusion_lessons.training.tasks import Denoising
 
 SCHEDULES = ("linear", "scaled-linear", "cosine", "sigmoid")
 SEEDS = 3
@@ -71,40 +67,27 @@ def prepare(options: Row) -> Any:
 
 def measure(dataset: Any, row: Row, options: Row, steps: int = TRAINING_STEPS) -> Row:
     """Train one network, sample it along both lists of levels without guidance, and measure."""
-    device = choose_device(options["device"])
+    device, task = (
+        choose_device(options["device"]),
+        Denoising(recipe(row["schedule"], row["seed"], steps), dataset),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        figures = train(
-            recipe(row["schedule"], row["seed"], steps), dataset, folder, device=device, progress=False
-        )
-        model = load_checkpoint(Path(folder) / MODEL)
-    model.network.to(device).eval()
+        trained = train(task, folder, device=device, progress=False)
+        model = load_checkpoint(Path(folder) / MODEL).on(device)
     denoiser, labels = Clip(model.denoiser()), labels_for(model, options["n"])
     assert labels is not None  # digits have classes
-    generator = torch.Generator().manual_seed(row["seed"])
-    noise = torch.randn(options["n"], *model.shape, generator=generator).to(device)
-
-    def conditional(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
-        return denoiser(x, level, labels.to(device))
-
     own = model.path.levels(SAMPLING_STEPS)
     cosine = at_times_of(model.path, DiscreteVP(cosine_betas()).levels(SAMPLING_STEPS))
-    results = [evaluate(sample(conditional, noise, levels), labels, "digits") for levels in (own, cosine)]
+    drawn = (draw(denoiser, levels, labels, model.shape, row["seed"], device) for levels in (own, cosine))
+    figures, along_cosine = (measured(pictures, labels, "digits") for pictures in drawn)
     return {
-        "steps": figures["steps"],
-        "loss": figures["loss"],
-        "frechet": results[0]["frechet"]["value"],
-        "uncertainty": results[0]["frechet"]["uncertainty"],
-        "accuracy": results[0]["accuracy"]["value"],
-        "frechet_cosine": results[1]["frechet"]["value"],
-        "uncertainty_cosine": results[1]["frechet"]["uncertainty"],
+        "steps": trained["steps"],
+        "loss": trained["loss"],
+        **headline(figures),
+        "frechet_cosine": along_cosine["frechet"],
+        "uncertainty_cosine": along_cosine["frechet_error"],
     }
 
 
-EXPERIMENT = Experiment(
-    "schedules",
-    "Fréchet distance of four schedules at the same budget (lesson 05)",
-    ("schedule", "seed", "frechet", "uncertainty", "frechet_cosine", "accuracy", "loss", "seconds"),
-    settings,
-    prepare,
-    measure,
-)
+COLUMNS = "schedule seed frechet uncertainty frechet_cosine accuracy loss seconds"
+EXPERIMENT = Experiment(__name__, __doc__, COLUMNS, settings, prepare, measure)

@@ -4,33 +4,45 @@ The bound is trained in two ways whose gradients have the same mean: its weight 
 t is drawn in proportion to it (Nichol and Dhariwal 2021, section 3.3, draw t by importance too).
 """
 
-import copy
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.data import Dataset, load_dataset, to_uint8
+from diffusion_lessons.bound import vlb_terms
+from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.experiments.pictures import draw, headline, kept, measured
 from diffusion_lessons.guidance import Clip
-from diffusion_lessons.losses import diffusion_loss, variational_bound, vlb_terms
-from diffusion_lessons.metrics import evaluate
-from diffusion_lessons.networks import UNet, UNetConfig
+from diffusion_lessons.losses import variational_bound
 from diffusion_lessons.paths import DiscreteVP, stratified
-from diffusion_lessons.samplers import ddpm_step, sample
+from diffusion_lessons.samplers import ddpm_step
 from diffusion_lessons.schedules import linear_betas
-from diffusion_lessons.support.machine import choose_device, keep_freed_memory
+from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.targets import EPSILON
-from diffusion_lessons.training.ema import EMA
-from diffusion_lessons.training.recipe import DECAYS
+from diffusion_lessons.training.loop import fit
+from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.tasks import Denoising
 
 OBJECTIVES = ("simple", "bound, weighted", "bound, t drawn")
 SEEDS = (0, 1, 2)
-STEPS, BATCH, LR, WARMUP, EMA_DECAY = 1000, 32, 2e-3, 30, 0.999  # of training
-SAMPLING_STEPS = 50
-SHOWN = 10  # pictures kept of the first seed, one a class
+STEPS, SAMPLING_STEPS = 1000, 50
+RECIPE = Recipe(
+    "digits",
+    steps=STEPS,
+    base_channels=16,
+    head_dim=16,
+    path="linear",
+    target=EPSILON.name,
+    class_dropout=0.0,
+    precision="float32",
+    compile="off",
+    channels_last=False,
+)
 
 
 class Shared(NamedTuple):
@@ -47,7 +59,6 @@ def settings(options: Row) -> list[Row]:
 
 
 def prepare(options: Row) -> Shared:
-    keep_freed_memory()
     train, test = load_dataset("digits", "train"), load_dataset("digits", "test")
     return Shared(train, test, DiscreteVP(linear_betas()), choose_device(options["device"]))
 
@@ -59,35 +70,28 @@ def weights(path: DiscreteVP) -> Tensor:
     return torch.cat([w.new_zeros(1), w])
 
 
+class Bounding(Denoising):
+    """Learn ε on digits by one of the `OBJECTIVES`."""
+
+    path: DiscreteVP
+
+    def __init__(self, objective: str, recipe: Recipe, shared: Shared) -> None:
+        super().__init__(recipe, shared.train)
+        self.bound, self.drawn = weights(self.path), objective == "bound, t drawn"
+        if objective == "bound, weighted":
+            weight, mean = variational_bound(self.path), self.bound[1:].mean()
+            self.weight = lambda level: weight(level) / mean  # 1 on average on ε, as with the others
+
+    def times(self, step: int) -> Tensor:
+        if not self.drawn:
+            return super().times(step)
+        u, shares = stratified(self.plan.batch, self.seeded("times", step)), self.bound.cumsum(0)
+        return torch.searchsorted(shares / shares[-1], u, right=True).clamp(1, self.path.T).double()
+
+
 def train(shared: Shared, objective: str, seed: int, steps: int = STEPS) -> nn.Module:
     """A small U-Net with classes that predicts ε, its averaged weights; the same for the same seed."""
-    dataset, path, device, w = shared.train, shared.path, shared.device, weights(shared.path)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = UNet(UNetConfig(base_channels=16, head_dim=16, num_classes=len(dataset.classes))).to(device)
-    ema, optimizer = EMA(network, EMA_DECAY), torch.optim.AdamW(network.parameters(), lr=LR)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LR * min(1.0, (step + 1) / WARMUP) * DECAYS["cosine"](step / steps)
-        index = torch.randint(len(dataset), (BATCH,), generator=generator)
-        u = stratified(BATCH, generator)
-        t = (u * path.T).floor().long() + 1
-        if objective == "bound, t drawn":
-            t = torch.searchsorted(w.cumsum(0) / w.sum(), u, right=True).clamp(1, path.T)
-        noise = torch.randn(BATCH, *dataset.shape, generator=generator).to(device)
-        images, labels = dataset.batch(index)
-        loss = diffusion_loss(network, path, EPSILON, images.to(device), noise, t, labels.to(device))
-        if objective == "bound, weighted":
-            loss = loss * (w[t] / w[1:].mean()).to(loss)  # 1 on average, as with the others
-        optimizer.zero_grad()
-        loss.mean().backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        ema.update(network)
-    averaged = copy.deepcopy(network)
-    ema.copy_to(averaged)
-    return averaged.eval()
+    return fit(Bounding(objective, replace(RECIPE, steps=steps, seed=seed), shared), shared.device)
 
 
 def times(T: int) -> list[int]:
@@ -105,9 +109,10 @@ def bits(denoiser: Any, shared: Shared, seed: int) -> Row:
     x0, labels = images.to(shared.device), labels.to(shared.device)
     at, generator = times(shared.path.T), torch.Generator(shared.device).manual_seed(seed)
     terms = vlb_terms(denoiser, shared.path, x0, at, labels, generator)
-    w, every = weights(shared.path) / math.log(2), torch.arange(2, shared.path.T + 1)
-    errors = terms.steps.double().cpu() / w[torch.tensor(at)][:, None]  # (n, B)
-    steps = (w[every][:, None] * _interpolated(errors, torch.tensor(at), every)).sum(0)  # (B,)
+    w, every = weights(shared.path) / math.log(2), np.arange(2, shared.path.T + 1)
+    errors = terms.steps.double().cpu() / w[at][:, None]  # (n, B)
+    share = [np.interp(np.log(every), np.log(at), one) for one in np.eye(len(at))]  # of each time at every t
+    steps = torch.from_numpy(np.stack(share)) @ w[every] @ errors  # (B,)
     prior, decoder = terms.prior.double().cpu(), terms.decoder.double().cpu()
     total = prior + steps + decoder
     return {
@@ -121,63 +126,16 @@ def bits(denoiser: Any, shared: Shared, seed: int) -> Row:
     }
 
 
-def _interpolated(errors: Tensor, at: Tensor, every: Tensor) -> Tensor:
-    """errors (n, B) at the times `at`, linear in log t at the times `every`: (len(every), B)."""
-    after = torch.searchsorted(at, every).clamp(min=1)
-    low, high = at[after - 1].double().log(), at[after].double().log()
-    return torch.lerp(
-        errors[after - 1], errors[after], ((every.double().log() - low) / (high - low))[:, None]
-    )
-
-
-def measure(shared: Shared, row: Row, options: Row) -> Row:
+def measure(shared: Shared, row: Row, options: Row, steps: int = STEPS) -> Row:
     """Train, then measure the bound on the test split and `n` samples, drawn without guidance."""
-    seed = options["seed"] + row["seed"]
-    denoiser = NetworkDenoiser(train(shared, row["objective"], seed), shared.path, EPSILON)
-    with torch.no_grad():
-        bound = bits(denoiser, shared, seed)
-        labels = torch.arange(options["n"]) % len(shared.test.classes)
-        generator = torch.Generator(shared.device).manual_seed(seed)
-        pictures = [
-            sample(
-                Clip(denoiser),
-                torch.randn(len(part), *shared.test.shape, generator=generator, device=shared.device),
-                shared.path.levels(SAMPLING_STEPS),
-                part.to(shared.device),
-                step=ddpm_step,
-                generator=generator,
-            ).cpu()
-            for part in labels.split(250)
-        ]
-    made = torch.cat(pictures).clamp(-1, 1)
-    result = evaluate(made, labels, "digits")
-    figures = {
-        **bound,
-        "frechet": result["frechet"]["value"],
-        "uncertainty": result["frechet"]["uncertainty"],
-        "accuracy": result["accuracy"]["value"],
-    }
-    if row["seed"] == SEEDS[0]:
-        figures["pictures"] = to_uint8(made[:SHOWN]).numpy().tobytes().hex()  # (10, 1, 16, 16)
-    return figures
+    seed, labels = options["seed"] + row["seed"], torch.arange(options["n"]) % 10
+    denoiser = NetworkDenoiser(train(shared, row["objective"], seed, steps), shared.path, EPSILON)
+    levels, generator = shared.path.levels(SAMPLING_STEPS), torch.Generator(shared.device).manual_seed(seed)
+    noisy = {"step": ddpm_step, "generator": generator}
+    pictures = draw(Clip(denoiser), levels, labels, shared.test.shape, seed, shared.device, **noisy)
+    figures = bits(denoiser, shared, seed) | headline(measured(pictures, labels, "digits"))
+    return figures | ({"pictures": kept(pictures)} if row["seed"] == SEEDS[0] else {})
 
 
-EXPERIMENT = Experiment(
-    "simple-vs-vlb",
-    "L_simple against the variational bound: bits per dimension and samples (DDPM, table 2)",
-    (
-        "objective",
-        "seed",
-        "bits",
-        "bits_error",
-        "steps",
-        "decoder",
-        "frechet",
-        "uncertainty",
-        "accuracy",
-        "seconds",
-    ),
-    settings,
-    prepare,
-    measure,
-)
+COLUMNS = "objective seed bits bits_error steps decoder frechet uncertainty accuracy seconds"
+EXPERIMENT = Experiment(__name__, __doc__, COLUMNS, settings, prepare, measure)

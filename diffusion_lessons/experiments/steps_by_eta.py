@@ -10,9 +10,10 @@ noise that is too much at t = 1 is there to stay.
 from functools import partial
 from typing import Any
 
+from diffusion_lessons import zoo
 from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.experiments.pictures import headline, measured
 from diffusion_lessons.generate import generate, labels_for
-from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.samplers import ddim_step, ddpm_step
 
 STEPS = (5, 10, 20, 50, 100, 250, 1000)
@@ -30,17 +31,16 @@ def settings(options: Row) -> list[Row]:
 
 
 def prepare(options: Row) -> Any:
-    from diffusion_lessons.cli import open_model
-
-    return open_model(options["model"])
+    return zoo.open_model(options["model"])
 
 
 def measure(model: Any, row: Row, options: Row) -> Row:
     """Sample without guidance (scale 1), so that only the sampler differs between rows."""
+    labels = labels_for(model, options["n"])
+    assert labels is not None  # a model of this table has classes
     pictures = generate(
         model,
-        labels_for(model, options["n"]),
-        n=options["n"],
+        labels,
         seed=options["seed"],
         device=options["device"],
         steps=row["steps"],
@@ -49,20 +49,8 @@ def measure(model: Any, row: Row, options: Row) -> Row:
         precision="float32",
         step=NOISE[row["eta"]],
     )
-    result = evaluate(pictures, labels_for(model, options["n"]), model.recipe["data"])
-    frechet = result["frechet"]
-    return {
-        "frechet": frechet["value"],
-        "uncertainty": frechet["uncertainty"],
-        "accuracy": result["accuracy"]["value"],
-    }
+    return headline(measured(pictures, labels, model.recipe["data"]))
 
 
-EXPERIMENT = Experiment(
-    "steps-by-eta",
-    "Fréchet distance over steps and η (DDIM, table 1)",
-    ("steps", "eta", "frechet", "uncertainty", "accuracy", "seconds"),
-    settings,
-    prepare,
-    measure,
-)
+COLUMNS = "steps eta frechet uncertainty accuracy seconds"
+EXPERIMENT = Experiment(__name__, __doc__, COLUMNS, settings, prepare, measure)

@@ -6,9 +6,10 @@ need no guidance.
 
 from typing import Any
 
+from diffusion_lessons import zoo
 from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.experiments.pictures import headline, measured
 from diffusion_lessons.generate import generate, labels_for
-from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.metrics.cost import count_evaluations
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -24,36 +25,29 @@ def settings(options: Row) -> list[Row]:
 
 def prepare(options: Row) -> Any:
     """The teacher by the name "", and each student by its number of steps."""
-    from diffusion_lessons.cli import open_model
-
-    students = {steps: open_model(f"{options['model']}-{end}") for steps, end in STUDENTS.items()}
-    return {"": open_model(options["model"]), **students}
+    students = {steps: zoo.open_model(f"{options['model']}-{end}") for steps, end in STUDENTS.items()}
+    return {"": zoo.open_model(options["model"]), **students}
 
 
 def measure(models: Any, row: Row, options: Row) -> Row:
     """Sample with the row's settings; labels, seed and starting noise are the same in every row."""
     distilled, n = row["sampler"] == "distilled", options["n"]
     model, labels = models[row["steps"] if distilled else ""], labels_for(models[""], n)
+    assert labels is not None  # a model of this table has classes
     how = {"sampler": "ddim", "guidance": 1.0} if distilled else {**row, "guidance": GUIDANCE}
     how = {**how, "steps": row["steps"], "precision": "float32"}
     with count_evaluations(model.network) as count:
-        pictures = generate(model, labels, n=n, seed=options["seed"], device=options["device"], **how)
-    result = evaluate(pictures, labels, models[""].recipe["data"])
-    figures = {key: result[key]["value"] for key in ("frechet", "accuracy", "precision", "recall")}
+        pictures = generate(model, labels, seed=options["seed"], device=options["device"], **how)
+    figures = measured(pictures, labels, models[""].recipe["data"])
     return {
         "evaluations": count.pictures / n,
         "guidance": how["guidance"],
-        **figures,
-        "uncertainty": result["frechet"]["uncertainty"],
-        "accuracy_uncertainty": result["accuracy"]["uncertainty"],
+        **headline(figures),
+        "precision": figures["precision"],
+        "recall": figures["recall"],
+        "accuracy_uncertainty": figures["accuracy_error"],
     }
 
 
-EXPERIMENT = Experiment(
-    "steps-by-sampler",
-    "Quality over evaluations of the network: ancestral, DDIM, DPM-Solver++(2M), distilled (lesson 07)",
-    ("sampler", "steps", "evaluations", "frechet", "uncertainty", "accuracy", "recall", "seconds"),
-    settings,
-    prepare,
-    measure,
-)
+COLUMNS = "sampler steps evaluations frechet uncertainty accuracy recall seconds"
+EXPERIMENT = Experiment(__name__, __doc__, COLUMNS, settings, prepare, measure)

@@ -1,14 +1,20 @@
-"""The card beside bundled weights: what they are, on what data and where they were made, and their hash."""
+"""The card beside bundled weights: what they are, on what data and where they were made, and their hash.
+
+A card tells of the training that made its weights. Those of the bundled classifiers came from loops of their
+own, before there was one loop for all; a rebuild trains on today's loop, by the same recipe.
+"""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from diffusion_lessons.data import Dataset
-from diffusion_lessons.support.files import whole
+from diffusion_lessons.support.files import atomic_write
 from diffusion_lessons.support.machine import hardware, versions
 
 DATA_LICENCES = {
@@ -23,13 +29,25 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
     return {"n": len(dataset), "sha256": hashlib.sha256(dataset.images.numpy().tobytes()).hexdigest()}
 
 
+def data_facts(splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    """What data a model was made of: name, licence, and the provenance of each split."""
+    (name,) = {dataset.name for dataset in splits.values()}
+    each = {split: provenance(dataset) for split, dataset in splits.items()}
+    return {"name": name, "licence": DATA_LICENCES[name], **each}
+
+
 def figures(result: dict[str, Any]) -> dict[str, list[float]]:
     """[value, uncertainty] of each measure, to four digits."""
     entries = {key: entry for key, entry in result.items() if isinstance(entry, dict) and "value" in entry}
     return {key: [round(entry["value"], 4), round(entry["uncertainty"], 4)] for key, entry in entries.items()}
 
 
-def write_card(name: str, folder: Path, facts: dict[str, Any], device: str = "cpu") -> None:
+def parameters(network: nn.Module) -> int:
+    """How many numbers a network holds."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def write_card(name: str, folder: Path, facts: dict[str, Any], device: object = "cpu") -> None:
     """Write NAME.json: the facts, the hash of NAME.safetensors, where and with what it was made, licence."""
     weights = (folder / f"{name}.safetensors").read_bytes()
     content = {
@@ -37,11 +55,11 @@ def write_card(name: str, folder: Path, facts: dict[str, Any], device: str = "cp
         **facts,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "bytes": len(weights),
-        "rebuild": f"python -m diffusion_lessons.makers.build {name}",
-        "hardware": {**hardware(device), "threads": torch.get_num_threads(), "device": str(device)},
+        "rebuild": f"python -m diffusion_lessons.makers {name}",
+        "hardware": {**hardware(str(device)), "threads": torch.get_num_threads(), "device": str(device)},
         "versions": versions("scikit-learn"),
         "licence": "MIT (the weights; the data has its own)",
     }
-    with whole(folder / f"{name}.json") as partial_file:
+    with atomic_write(folder / f"{name}.json") as partial_file:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         partial_file.write_text(text + "\n", encoding="utf-8")

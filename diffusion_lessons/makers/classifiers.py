@@ -1,23 +1,23 @@
-"""How the classifiers that measure pictures are trained, and stored with their features of real pictures."""
+"""How classifiers are trained: of clean pictures, whose features measure, and of noisy ones, that guide."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from diffusion_lessons.checkpoint import read_tensors, write_tensors
+from diffusion_lessons.checkpoint import BETAS, write_tensors
 from diffusion_lessons.data.dataset import Dataset
+from diffusion_lessons.guidance import NetworkClassifier
 from diffusion_lessons.makers.augment import move, spoil
-from diffusion_lessons.metrics.evaluate import features_and_classes
-from diffusion_lessons.metrics.yardstick import Reference
-from diffusion_lessons.networks import build, describe
-from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
-
-SPLITS = ("train", "test")
-REFERENCE_SAMPLE = 2000  # features of real pictures that are stored for each split
+from diffusion_lessons.metrics.yardstick import features_and_classes
+from diffusion_lessons.networks import Classifier, ClassifierConfig, describe
+from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.training.loop import fit
+from diffusion_lessons.training.recipe import PATHS, Plan
+from diffusion_lessons.training.tasks import Classification, Forward
 
 
 @dataclass(frozen=True)
@@ -28,59 +28,63 @@ class ClassifierRecipe:
         data: name of the data set, in its default size.
         epochs: passes over its train split.
         patch: of the classifier.
+        path: noise schedule of a classifier of noisy pictures, a name of `PATHS` with discrete times; None
+            for clean ones.
         batch: pictures a step.
-        lr: peak learning rate, after a linear rise over the first tenth; it then falls linearly to 0.
+        lr: peak learning rate, after a linear rise over the first tenth; it falls linearly to 0.
         weight_decay: of AdamW.
-        seed: of the initial weights, the order of the pictures, their changes and the reference sample.
+        seed: of the initial weights, the order of the pictures, their changes, times and noise.
     """
 
     data: str
-    epochs: int
+    epochs: float
     patch: int = 1
+    path: str | None = None
     batch: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.05
     seed: int = 0
 
+    def plan(self, n: int) -> Plan:
+        """The plan of a training on n pictures."""
+        steps = max(1, int(self.epochs * n / self.batch))
+        return Plan(
+            steps=steps,
+            batch=self.batch,
+            lr=self.lr,
+            warmup=steps // 10,
+            decay="linear",
+            weight_decay=self.weight_decay,
+            ema_decay=0.0,
+            precision="float32",
+            compile="off",
+            channels_last=False,
+            seed=self.seed,
+        )
 
-def train_classifier(recipe: ClassifierRecipe, train: Dataset) -> Classifier:
-    """A classifier trained on the pictures of `train`, whose features vary by 1 on average on them."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    channels, size, _ = train.shape
-    config = ClassifierConfig(size, channels, len(train.classes), recipe.patch)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)  # the initial weights
-        objective = Objective(Classifier(config))
-    optimizer = torch.optim.AdamW(
-        objective.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-    )
-    per_epoch = len(train) // recipe.batch
-    steps = recipe.epochs * per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(10 * (step + 1) / steps, (1 - step / steps) / 0.9)
-    )
-    progress = tqdm(total=steps, desc=f"training on {recipe.data}", unit="step", disable=None)
-    for _ in range(recipe.epochs):
-        order = torch.randperm(len(train), generator=generator)
-        for index in order[: per_epoch * recipe.batch].split(recipe.batch):
-            x, labels = train.batch(index)  # (B, C, H, W), (B,)
-            optimizer.zero_grad()
-            objective(x, labels, generator).backward()
-            optimizer.step()
-            schedule.step()
-            progress.update()
-    progress.close()
-    normalise_features(objective.classifier, train)
-    return objective.classifier.half().float().eval()  # what the file will hold
+    def build_path(self) -> DiscreteVP:
+        """The path that `path` names.
+
+        Raises:
+            ValueError: none, or a path without discrete times, which the file could not hold.
+        """
+        path = PATHS[self.path]() if self.path else None
+        if not isinstance(path, DiscreteVP):
+            raise ValueError(f"a classifier of noisy pictures needs a discrete path, got {self.path!r}")
+        return path
+
+    def build_network(self, train: Dataset) -> Classifier:
+        """The classifier of the pictures, its random start drawn from the seed."""
+        channels, size, _ = train.shape
+        time = self.path is not None
+        config = ClassifierConfig(size, channels, len(train.classes), self.patch, time=time)
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: lend them one
+            torch.manual_seed(self.seed)
+            return Classifier(config)
 
 
-class Objective(nn.Module):
-    """What a classifier is trained by: the class, and beside it what its features should not forget.
-
-    Features that serve only to tell classes apart hold little else: noise and blur hardly move them, and
-    as measures of pictures they are blind. So a linear layer, thrown away afterwards, must find in them the
-    picture at half its size, and how much it was spoilt.
-    """
+class WithDetails(nn.Module):
+    """A classifier, and beside it a linear layer that is thrown away afterwards."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -88,18 +92,56 @@ class Objective(nn.Module):
         c = classifier.config
         self.to_details = nn.Linear(c.num_features, c.in_channels * (c.image_size // 2) ** 2 + 2)
 
-    def forward(self, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss () of pictures (B, C, H, W) in [−1, 1] with their labels (B,)."""
-        moved = move(x, generator)
-        seen, amounts = spoil(moved, generator)
-        features = self.classifier.features(seen)  # (B, D)
-        details = self.to_details(features)
-        picture = F.avg_pool2d(moved, 2).flatten(1)
-        return (
-            F.cross_entropy(self.classifier.classify(features), labels)
-            + F.mse_loss(details[:, 2:], picture)
-            + F.mse_loss(details[:, :2], amounts)
-        )
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and details (B, 2 + C·H/2·W/2) of pictures (B, C, H, W)."""
+        features = self.classifier.features(x)  # (B, D)
+        return self.classifier.classify(features), self.to_details(features)
+
+
+class Describing(Classification):
+    """Learn the class, and beside it what features should not forget.
+
+    Features that serve only to tell classes apart hold little else: noise and blur hardly move them, and
+    as measures of pictures they are blind. So a linear layer must find in them the picture at half its
+    size, and how much it was spoilt.
+    """
+
+    def __init__(self, classifier: Classifier, plan: Plan, dataset: Dataset) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            network = WithDetails(classifier)
+        super().__init__(network, plan, dataset)
+
+    def batch(self, step: int, most: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pictures moved, the same spoilt (B, C, H, W), by how much (B, 2), and their labels (B,)."""
+        x0, labels = super().batch(step, most)
+        generator = self.seeded("changes", step, self.device)
+        moved = move(x0, generator)
+        return moved, *spoil(moved, generator), labels
+
+    def loss(self, forward: Forward, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        moved, seen, amounts, labels = batch
+        logits, details = forward(seen)
+        known = torch.cat([amounts, F.avg_pool2d(moved, 2).flatten(1)], 1)
+        wrong = (details - known).square()
+        return F.cross_entropy(logits, labels) + wrong[:, :2].mean() + wrong[:, 2:].mean()
+
+
+def train_classifier(
+    recipe: ClassifierRecipe, train: Dataset, device: torch.device | str = "cpu", progress: bool = False
+) -> Classifier:
+    """The recipe's classifier on the CPU, as a file will hold it: rounded to half precision.
+
+    The features of one of clean pictures vary by 1 on average on those of `train`.
+    """
+    network, plan = recipe.build_network(train), recipe.plan(len(train))
+    classifier: Any
+    if recipe.path is None:
+        classifier = fit(Describing(network, plan, train), device, progress).classifier
+        normalise_features(classifier, train)
+    else:
+        classifier = fit(Classification(network, plan, train, recipe.build_path()), device, progress)
+    return classifier.cpu().half().float().eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -109,7 +151,7 @@ def normalise_features(classifier: Classifier, train: Dataset) -> None:
     Distances are then in the same units for every classifier: two sets of the same unit Gaussian.
     """
     features, _ = features_and_classes(classifier, train.images)
-    scale = features.var(0).mean().sqrt()
+    scale = features.var(0).mean().sqrt().to(classifier.to_features.weight.device)
     classifier.to_features.weight.div_(scale)
     classifier.to_features.bias.div_(scale)
     classifier.to_logits.weight.mul_(scale)  # ReLU(a·h) = a·ReLU(h)
@@ -118,47 +160,18 @@ def normalise_features(classifier: Classifier, train: Dataset) -> None:
 def accuracy(classifier: Classifier, dataset: Dataset) -> float:
     """The share of pictures whose class is recognised."""
     _, classes = features_and_classes(classifier, dataset.images)
+    assert dataset.labels is not None  # a data set to classify has labels
     return float((classes == dataset.labels).float().mean())
 
 
-def attach_reference(classifier: Classifier, splits: dict[str, Dataset], seed: int) -> None:
-    """Give the classifier the reference of its features on each split."""
-    generator = torch.Generator().manual_seed(seed)
-    for split, dataset in splits.items():
-        features, _ = features_and_classes(classifier, dataset.images)
-        classifier.reference[split] = Reference.of(features, REFERENCE_SAMPLE, generator)
-
-
-def save_classifier(file: Path, classifier: Classifier) -> None:
-    """Write weights in half precision, and the references, whole or not at all.
+def save_noisy_classifier(file: Path, classifier: NetworkClassifier) -> None:
+    """Write weights in half precision and the path, whole or not at all.
 
     Raises:
-        ValueError: where the file cannot be written.
+        ValueError: a file that cannot be written, or a path that is not discrete.
     """
-    tensors = {f"network.{name}": weight.half() for name, weight in classifier.state_dict().items()}
-    for split, reference in classifier.reference.items():
-        tensors |= reference.tensors(split)
-    description = {
-        "kind": "classifier",
-        "network": describe(classifier),
-        "splits": list(classifier.reference),
-    }
-    write_tensors(file, tensors, description)
-
-
-def load_classifier(file: Path) -> Classifier:
-    """The classifier in a file, in float32 and evaluation mode, with its `reference`.
-
-    Raises:
-        ValueError: a file that is missing, cut short, damaged, or no classifier of this project.
-    """
-    tensors, description = read_tensors(file, kind="classifier")
-    with torch.device("meta"):  # no random start for weights that are read
-        classifier = build(description["network"])
-    if not isinstance(classifier, Classifier):
-        raise ValueError(f"{file} holds a {type(classifier).__name__}, not a Classifier")
-    prefix = "network."
-    weights = {k.removeprefix(prefix): t.float() for k, t in tensors.items() if k.startswith(prefix)}
-    classifier.load_state_dict(weights, assign=True)
-    classifier.reference = {split: Reference.from_tensors(tensors, split) for split in description["splits"]}
-    return classifier.eval().requires_grad_(False)
+    if not isinstance(classifier.path, DiscreteVP):
+        raise ValueError(f"the file holds a discrete path, got {type(classifier.path).__name__}")
+    tensors = {f"network.{name}": weight.half() for name, weight in classifier.network.state_dict().items()}
+    tensors[BETAS] = classifier.path.betas
+    write_tensors(file, tensors, {"kind": "noisy-classifier", "network": describe(classifier.network)})

@@ -1,23 +1,24 @@
 """`make demo`: train on real handwritten digits for a minute, draw them, measure them."""
 
 import argparse
-import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import load_checkpoint
-from diffusion_lessons.cli import guarded
 from diffusion_lessons.data import load_dataset
 from diffusion_lessons.generate import generate, labels_for, save_trajectory
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.pictures import grid, save_loss, save_png
-from diffusion_lessons.support.files import whole, writable
-from diffusion_lessons.support.machine import choose_device
+from diffusion_lessons.support.console import guarded
+from diffusion_lessons.support.files import writable
+from diffusion_lessons.support.machine import choose_device, hardware, keep_freed_memory
 from diffusion_lessons.training.loop import train
 from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE, write_metrics
+from diffusion_lessons.training.tasks import Denoising
 
 
 def demo(out: Path, minutes: float = 1.0, samples: int = 500, seed: int = 0) -> dict[str, Any]:
@@ -33,14 +34,18 @@ def demo(out: Path, minutes: float = 1.0, samples: int = 500, seed: int = 0) -> 
         What metrics.json holds.
     """
     writable(out)
-    for name in ("model.safetensors", "state.safetensors", "metrics.json"):
+    for name in (MODEL, STATE, METRICS):
         (out / name).unlink(missing_ok=True)
     device = choose_device()
-    print(f"training on scikit-learn's handwritten digits, {minutes:g} min on {describe(device)}")
-    dataset = load_dataset("digits")
-    run = train(Recipe(data="digits", minutes=minutes, seed=seed), dataset, out, device=device)
+    here = hardware(device)
+    print(
+        f"training on scikit-learn's handwritten digits, {minutes:g} min on "
+        f"{here.get('gpu') or here['processor']} ({torch.get_num_threads()} threads)"
+    )
+    task = Denoising(Recipe("digits", minutes=minutes, seed=seed), load_dataset("digits"))
+    run = train(task, out, device=device)
 
-    model = load_checkpoint(out / "model.safetensors")
+    model = load_checkpoint(out / MODEL)
     shown = labels_for(model, 80)
     assert shown is not None
     save_png(grid(generate(model, shown, seed=seed, device=device), columns=10), out / "samples.png")
@@ -49,35 +54,27 @@ def demo(out: Path, minutes: float = 1.0, samples: int = 500, seed: int = 0) -> 
 
     labels = labels_for(model, samples)
     pictures = generate(model, labels, seed=seed + 1, device=device, progress=True)
-    measured = evaluate(pictures, labels, "digits")
+    measured = evaluate(pictures, labels, zoo.yardstick("digits"))
     metrics = {key: run[key] for key in ("steps", "images_per_second", "loss")}
     metrics |= {name: measured[name]["value"] for name in ("frechet", "accuracy")}
     metrics |= {name: run[name] for name in ("seconds", "seed", "device", "versions")}
-    with whole(out / "metrics.json") as partial:
-        partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    write_metrics(out / METRICS, metrics)
     print(table(metrics, samples))
-    for name in ("samples.png", "trajectory.gif", "loss.png", "model.safetensors", "metrics.json"):
+    for name in ("samples.png", "trajectory.gif", "loss.png", MODEL, METRICS):
         print(f"  {out / name}")
     return metrics
 
 
-def describe(device: torch.device) -> str:
-    """The device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
 def table(metrics: dict[str, Any], samples: int) -> str:
     """The figures of a demo, a line each."""
-    rows = [
-        ("training steps", f"{metrics['steps']}"),
-        ("images per second", f"{metrics['images_per_second']:.0f}"),
-        ("loss", f"{metrics['loss']:.4f}"),
-        ("wanted digit recognised", f"{metrics['accuracy']:.1%} of {samples}"),
-        ("Fréchet distance", f"{metrics['frechet']:.2f} (n = {samples})"),
-    ]
-    return "\n".join(f"  {name:<24} {value}" for name, value in rows)
+    rows = {
+        "training steps": f"{metrics['steps']}",
+        "images per second": f"{metrics['images_per_second']:.0f}",
+        "loss": f"{metrics['loss']:.4f}",
+        "wanted digit recognised": f"{metrics['accuracy']:.1%} of {samples}",
+        "Fréchet distance": f"{metrics['frechet']:.2f} (n = {samples})",
+    }
+    return "\n".join(f"  {name:<24} {value}" for name, value in rows.items())
 
 
 def main() -> None:
@@ -85,6 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
     parser.add_argument("--minutes", type=float, default=1.0)
     options = parser.parse_args()
+    keep_freed_memory()
     guarded(lambda: demo(options.out, options.minutes))
 
 

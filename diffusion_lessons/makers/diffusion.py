@@ -1,81 +1,146 @@
-"""How a bundled diffusion model is trained, measured as it is stored, and described on its card."""
+"""How bundled diffusion models are trained, measured as they are stored, and described on their cards.
+
+Students of a bundled model come from a chain, from 64 guided steps down to 4, 2 and 1: each is the teacher
+of the next.
+"""
 
 import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint
+from diffusion_lessons import zoo
+from diffusion_lessons.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.generate import generate, labels_for
-from diffusion_lessons.makers.cards import DATA_LICENCES, figures, provenance, write_card
+from diffusion_lessons.makers.cards import data_facts, figures, parameters, write_card
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.support.machine import choose_device
+from diffusion_lessons.training.distillation import Distillation
 from diffusion_lessons.training.loop import train
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE
+from diffusion_lessons.training.tasks import Denoising, Task
 
 RUNS = Path("out/zoo")  # of trainings, so that a build that was stopped goes on
 EVALUATED = 1000  # pictures that a model is measured on
+STAGES = {32: 700, 16: 500, 8: 700, 4: 1500, 2: 2000, 1: 2600}  # steps of the student -> of its training
 
 
 def build_diffusion(recipe: Recipe, name: str, folder: Path) -> None:
     """Train a diffusion model and store it; the run itself stays in `RUNS`."""
     device, run = choose_device(), RUNS / name
     dataset = load_dataset(recipe.data, "train", recipe.size)
-    if not (run / METRICS).exists():
-        train(recipe, dataset, run, resume=(run / STATE).exists(), device=device)
+    _trained(Denoising(recipe, dataset), run, device)
     title = f"class-conditional diffusion of {recipe.data} at {dataset.shape[1]}×{dataset.shape[2]}"
-    store(run, name, folder, dataset, title, recipe.to_json(), trained(run), device)
+    told = {"title": title, "recipe": recipe.to_json(), "training": facts_of(run)}
+    store(run, name, folder, dataset, device, **told)
 
 
-def trained(run: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ChainRecipe:
+    """How students are trained, one stage after the other.
+
+    Args:
+        teacher: bundled model that the first student learns from.
+        guidance: at which that teacher is asked; students need none.
+        stages: (sampling steps of the student, steps of its training), each with half the steps of the
+            one before.
+        lr: peak learning rate of each stage; it falls linearly to 0.
+        weight: of the loss.
+        seed: of the order of the pictures, times and noise.
+    """
+
+    teacher: str = "mnist-unet"
+    guidance: float = 2.0
+    stages: tuple[tuple[int, int], ...] = tuple(STAGES.items())
+    lr: float = 1e-3
+    weight: str = "truncated-snr"
+    seed: int = 0
+
+    def stage(self, training_steps: int, teacher: Checkpoint) -> Recipe:
+        """The recipe of a stage: the teacher's own network, path and target, with another weight."""
+        return replace(
+            Recipe.from_json(teacher.recipe),
+            steps=training_steps,
+            lr=self.lr,
+            decay="linear",
+            weight=self.weight,
+            class_dropout=0.0,
+            precision="float32",
+            seed=self.seed,
+        )
+
+
+def build_student(steps: int, name: str, folder: Path, chain: ChainRecipe = ChainRecipe()) -> None:
+    """Train the student of `steps` steps and store it. All students share one chain, kept in `RUNS`."""
+    device = choose_device()
+    data = str(zoo.load(chain.teacher).recipe["data"])
+    dataset, runs = load_dataset(data, "train"), RUNS / f"{chain.teacher}-students"
+    run = train_chain(chain, steps, dataset, runs, device)
+    stages = [stage for stage in chain.stages if stage[0] >= steps]
+    recipe = asdict(chain) | {"stages": stages, "teacher_sha256": zoo.card(chain.teacher)["sha256"]}
+    each = [facts_of(runs / str(student)) for student, _ in stages]
+    sums = {key: sum(stage[key] for stage in each) for key in ("steps", "images", "seconds")}
+    title = f"{chain.teacher} distilled: {data} in {steps} {'step' if steps == 1 else 'steps'}, unguided"
+    store(run, name, folder, dataset, device, title=title, recipe=recipe, training=each[-1] | sums)
+
+
+def train_chain(
+    chain: ChainRecipe, steps: int, dataset: Dataset, runs: Path, device: torch.device | str
+) -> Path:
+    """Train the students down to `steps`, each in a folder of `runs`; finished ones are kept.
+
+    Returns:
+        The folder of the student of `steps` steps.
+    """
+    teacher, guidance = zoo.load(chain.teacher), chain.guidance
+    for student_steps, training_steps in chain.stages:
+        recipe, run = chain.stage(training_steps, teacher), runs / str(student_steps)
+        _trained(Distillation(recipe, dataset, teacher, student_steps, guidance), run, device)
+        if student_steps == steps:
+            return run
+        teacher, guidance = load_checkpoint(run / MODEL), 1.0
+    raise ValueError(f"no student of {steps} steps in this chain: it has {[s for s, _ in chain.stages]}")
+
+
+def _trained(task: Task, run: Path, device: torch.device | str) -> None:
+    """Train in a folder, unless that is done; what was stopped goes on."""
+    if not (run / METRICS).exists():
+        train(task, run, resume=(run / STATE).exists(), device=device)
+
+
+def facts_of(run: Path) -> dict[str, Any]:
     """What the card of a model tells of its training run."""
     metrics = json.loads((run / METRICS).read_text())
     return {key: metrics[key] for key in ("steps", "images", "seconds", "loss", "mode")}
 
 
-def store(
-    run: Path,
-    name: str,
-    folder: Path,
-    dataset: Dataset,
-    title: str,
-    recipe: dict[str, Any],
-    training: dict[str, Any],
-    device: torch.device,
-) -> None:
+def store(run: Path, name: str, folder: Path, dataset: Dataset, device: torch.device, **told: Any) -> None:
     """Write NAME.safetensors in half precision and NAME.json from a finished run, and print its figures.
 
-    The model is measured with the steps and the guidance that it asks for, and the seed of its recipe.
+    The model is measured as it is stored, with the steps and the guidance that it asks for, and the seed of
+    its recipe.
+
+    Args:
+        **told: what else its card says: title, recipe, training.
     """
     file = folder / f"{name}.safetensors"
     save_checkpoint(file, load_checkpoint(run / MODEL), dtype=torch.float16)
-
-    model = load_checkpoint(file)  # what is measured is what was stored
-    parameters = sum(p.numel() for p in model.network.parameters())
+    model = load_checkpoint(file)
     labels = labels_for(model, EVALUATED)
     sampled = {"sampler": "ddim", **model.sampling, "precision": "float32"}
-    pictures = generate(model, labels, seed=recipe["seed"], device=device, progress=True, **sampled)
-    measured = figures(evaluate(pictures, labels, dataset.name))
-    write_card(
-        name,
-        folder,
-        {
-            "kind": "diffusion",
-            "title": title,
-            "classes": list(model.classes),
-            "network": {"parameters": parameters, "precision": "weights float16"},
-            "data": {
-                "name": dataset.name,
-                "licence": DATA_LICENCES[dataset.name],
-                "train": provenance(dataset),
-            },
-            "recipe": recipe,
-            "metrics": {"n": EVALUATED, "sampling": sampled, "against": "test split", **measured},
-            "training": training,
-        },
-        str(device),
-    )
+    pictures = generate(model, labels, seed=told["recipe"]["seed"], device=device, progress=True, **sampled)
+    measured = figures(evaluate(pictures, labels, zoo.yardstick(dataset.name)))
+    facts = {
+        "kind": "diffusion",
+        **told,
+        "classes": list(model.classes),
+        "network": {"parameters": parameters(model.network), "precision": "weights float16"},
+        "data": data_facts({"train": dataset}),
+        "metrics": {"n": EVALUATED, "sampling": sampled, "against": "test split", **measured},
+    }
+    write_card(name, folder, facts, device)
     print(f"{file}: {measured} (n = {EVALUATED}), {file.stat().st_size:,} bytes")

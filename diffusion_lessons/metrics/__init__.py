@@ -1,9 +1,9 @@
 """How good made pictures are: Fréchet and kernel distance, precision, recall, sliced Wasserstein, accuracy.
 
-`evaluate` measures pictures by the features of a bundled classifier; the others take features or points.
+`evaluate` measures pictures by a `Yardstick`, which it is handed; the others take features or points.
 """
 
-from diffusion_lessons.metrics.evaluate import evaluate, features_and_classes
+from diffusion_lessons.metrics.evaluate import evaluate
 from diffusion_lessons.metrics.frechet import Statistics, frechet_between, frechet_distance, frechet_error
 from diffusion_lessons.metrics.intervals import (
     bootstrap_counts,
@@ -14,12 +14,13 @@ from diffusion_lessons.metrics.intervals import (
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
 from diffusion_lessons.metrics.sliced_wasserstein import sliced_wasserstein
-from diffusion_lessons.metrics.yardstick import Reference
+from diffusion_lessons.metrics.yardstick import Reference, Yardstick, features_and_classes
 
 __all__ = [
     "PrecisionRecall",
     "Reference",
     "Statistics",
+    "Yardstick",
     "bootstrap_counts",
     "bootstrap_error",
     "evaluate",

@@ -6,29 +6,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_lessons import zoo
-from diffusion_lessons.data.dataset import to_float, to_uint8
+from diffusion_lessons.data.dataset import to_uint8
 from diffusion_lessons.metrics.frechet import Statistics, frechet_between, frechet_error
 from diffusion_lessons.metrics.intervals import share_error
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
 from diffusion_lessons.metrics.precision_recall import precision_recall
-from diffusion_lessons.networks.classifier import Classifier
+from diffusion_lessons.metrics.yardstick import Yardstick, features_and_classes
 from diffusion_lessons.support.errors import unknown
 
-BATCH = 500  # pictures in the classifier at a time
+TOLERANCE = 0.5  # how far beyond [−1, 1] floats may lie: a sampler that does not clip goes up to 0.3 there
 
 
 def evaluate(
     samples: Tensor | np.ndarray,
     labels: Tensor | np.ndarray | None = None,
-    features: str | Classifier = "mnist",
+    yardstick: Yardstick | None = None,
     reference: str = "test",
     generator: torch.Generator | None = None,
 ) -> dict[str, Any]:
     """Distances to real pictures, precision, recall, and how often the wanted class is recognised.
 
-    Floats are rounded to bytes first, so that what is measured is the picture one would save. The
-    result holds only numbers and text. Every figure is {"value", "uncertainty"}; the uncertainty is one
+    Floats are clamped to [−1, 1] and rounded to bytes first, so that what is measured is the picture one
+    would save; where some lie more than `TOLERANCE` outside, they are refused.
+    The result holds only numbers and text. Every figure is {"value", "uncertainty"}; the uncertainty is one
     standard error over the draw of the samples, with the reference held fixed. With labels the samples count
     as drawn class by class, for the labels were chosen. The Fréchet distance has a bias that falls as 1/n:
     compare it only between sets of the same n.
@@ -37,34 +37,33 @@ def evaluate(
 
     Args:
         samples: (N, C, H, W), or (N, H, W) for grey: uint8, or floats in [−1, 1]. N ≥ D + 2, that is 66
-            with the bundled features.
+            with the bundled yardsticks.
         labels: (N,) the wanted classes; without them "accuracy" is None.
-        features: "mnist" or "digits" for the bundled classifiers, or a classifier with a `reference`.
+        yardstick: what to measure by, as `zoo.yardstick("mnist")` gives it.
         reference: which real pictures to compare with, those of the "test" or of the "train" split.
         generator: for the bootstrap; without one the same input always gives the same result.
 
     Raises:
-        ValueError: for too few samples, shapes, ranges or labels that don't fit, NaN or infinity, an
-            unknown name, or a classifier that has no such reference.
+        ValueError: for too few samples, shapes, ranges or labels that don't fit, NaN or infinity, what is
+            no yardstick, or one that has no such reference.
     """
-    classifier = _find(features)
-    if reference not in classifier.reference:
-        raise unknown("reference split", reference, classifier.reference)
-    real = classifier.reference[reference]
-    pictures = _pictures(samples, classifier)  # (N, C, H, W) uint8
-    needed = classifier.config.num_features + 2
-    if len(pictures) < needed:
+    if not isinstance(yardstick, Yardstick):
         raise ValueError(
-            f"n = {len(pictures)} is too few to measure {needed - 2} features: make at least {needed} samples"
+            f"pictures are measured by a Yardstick, got {type(yardstick).__name__}: hand over "
+            "zoo.yardstick('mnist') or zoo.yardstick('digits'), or make one with Yardstick.of"
         )
+    if reference not in yardstick.references:
+        raise unknown("reference split", reference, yardstick.references)
+    classifier, real = yardstick.classifier, yardstick.references[reference]
+    pictures = _pictures(samples, yardstick)  # (N, C, H, W) uint8
     wanted = None if labels is None else _labels(labels, len(pictures), classifier.config.num_classes)
 
     made, predicted = features_and_classes(classifier, pictures)  # (N, D), (N,)
-    yardstick = real.sample[: len(made)]  # as many real as made ones, where there are enough
-    shares = precision_recall(yardstick, made)
+    some = real.sample[: len(made)]  # as many real as made ones, where there are enough
+    shares = precision_recall(some, made)
     return {
         "n": len(made),
-        "features": features if isinstance(features, str) else "custom",
+        "features": yardstick.name,
         "reference": {"split": reference, "n": real.statistics.n, "sample": len(real.sample)},
         "frechet": _figure(
             frechet_between(Statistics.of(made), real.statistics),
@@ -74,62 +73,26 @@ def evaluate(
             kernel_distance(made, real.sample), kernel_error(made, real.sample, generator, wanted)
         ),
         "precision": _figure(shares.precision, share_error(shares.precise, len(made))),
-        "recall": _figure(shares.recall, share_error(shares.recalled, len(yardstick))),
+        "recall": _figure(shares.recall, share_error(shares.recalled, len(some))),
         "accuracy": None if wanted is None else _share(predicted == wanted),
     }
 
 
-@torch.no_grad()
-def features_and_classes(classifier: Classifier, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Features (N, D), float32, and recognised classes (N,) of uint8 pictures, on the CPU.
-
-    The pictures pass through the classifier in batches, on its own device.
-    """
-    device = next(classifier.parameters()).device
-    features, classes = [], []
-    for batch in pictures.split(BATCH):
-        h = classifier.features(to_float(batch.to(device)))  # (B, D)
-        features.append(h.float().cpu())
-        classes.append(classifier.classify(h).argmax(1).cpu())
-    return torch.cat(features), torch.cat(classes)
-
-
-def _find(features: str | Classifier) -> Classifier:
-    """The classifier that gives the features."""
-    if isinstance(features, str):
-        bundled = [name for name in zoo.names() if zoo.card(name)["kind"] == "classifier"]
-        known = [name.removesuffix("-classifier") for name in bundled]
-        if features not in known:
-            raise unknown("features", features, known)
-        features = zoo.load(f"{features}-classifier")
-    if not isinstance(features, Classifier):
-        raise ValueError(f"features must be a name or a Classifier, got {type(features).__name__}")
-    if not features.reference:
-        raise ValueError(
-            "this classifier has no reference of real pictures: use one of the zoo, or set .reference"
-        )
-    return features
-
-
-def _pictures(samples: Tensor | np.ndarray, classifier: Classifier) -> Tensor:
-    """The samples as uint8 (N, C, H, W), fit for the classifier."""
-    x, c = torch.as_tensor(samples), classifier.config
+def _pictures(samples: Tensor | np.ndarray, yardstick: Yardstick) -> Tensor:
+    """The samples as uint8 (N, C, H, W), fit for the yardstick."""
+    x = torch.as_tensor(samples)
     if x.ndim == 3:
         x = x[:, None]  # (N, 1, H, W)
-    expected = (c.in_channels, c.image_size, c.image_size)
-    if x.ndim != 4 or tuple(x.shape[1:]) != expected:
-        raise ValueError(
-            f"these features are of pictures of shape {expected}, got samples of shape {tuple(x.shape)}: "
-            "resize or pad them as the data set was, or choose other features"
-        )
+    yardstick.check(x.shape)
     if x.dtype == torch.uint8:
         return x
     if not x.is_floating_point():
         raise ValueError(f"samples must be uint8 or floats in [−1, 1], got {x.dtype}")
-    if len(x) and (float(x.max()) > 16 or float(x.min()) >= 0):
+    low, high = float(x.min()), float(x.max())
+    if low >= 0 or max(-low, high) > 1 + TOLERANCE:
         raise ValueError(
-            f"floats must lie in [−1, 1], got {float(x.min()):.3g} to {float(x.max()):.3g}: "
-            "pass uint8 for 0 to 255, or 2·x − 1 for 0 to 1"
+            f"floats must lie in [−1, 1], and at most {TOLERANCE} beyond, got {low:.3g} to {high:.3g}: "
+            "pass uint8 for 0 to 255, 2·x − 1 for 0 to 1, or clamp them where they are meant to lie outside"
         )
     return to_uint8(x)
 

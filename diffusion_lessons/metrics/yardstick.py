@@ -1,11 +1,24 @@
-"""What the features of real pictures look like, kept small: so that a distance needs no data set."""
+"""What pictures are measured by: a classifier, and what its features are on real pictures.
 
+The features of real pictures are kept small, so that measuring needs no data set.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from diffusion_lessons.checkpoint import CheckpointError, read_tensors, write_tensors
+from diffusion_lessons.data.dataset import Dataset, to_float
 from diffusion_lessons.metrics.frechet import Statistics
+from diffusion_lessons.networks import build, describe
+from diffusion_lessons.networks.classifier import Classifier
+
+BATCH = 500  # pictures in the classifier at a time
+PARTS = ("mean", "covariance", "n", "sample")  # of a reference in a file
+SAMPLE = 2000  # features of real pictures that are kept for each split
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,26 +33,108 @@ class Reference:
     statistics: Statistics
     sample: Tensor
 
-    @classmethod
-    def of(cls, features: Tensor, size: int, generator: torch.Generator) -> "Reference":
-        """The reference of features (N, D), with at most `size` of them as the sample."""
-        chosen = torch.randperm(len(features), generator=generator)[:size]
-        return cls(Statistics.of(features), features[chosen])
 
-    def tensors(self, split: str) -> dict[str, Tensor]:
-        """What is stored in a file, under the name of the split."""
-        s = self.statistics
-        return {
-            f"reference.{split}.mean": s.mean,
-            f"reference.{split}.covariance": s.covariance,
-            f"reference.{split}.n": torch.tensor(s.n),
-            f"reference.{split}.sample": self.sample.half(),
-        }
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What `evaluate` measures by.
+
+    Args:
+        classifier: in evaluation mode; its features are compared, and its classes tell the accuracy.
+        references: its features on real pictures, for each split: "train" and "test".
+        name: what results call these features.
+    """
+
+    classifier: Classifier
+    references: Mapping[str, Reference]
+    name: str = "custom"
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], split: str) -> "Reference":
-        """The inverse of `tensors`, with the sample in float32."""
-        mean, covariance, n, sample = (
-            tensors[f"reference.{split}.{part}"] for part in ("mean", "covariance", "n", "sample")
-        )
-        return cls(Statistics(mean, covariance, int(n)), sample.float())
+    def of(
+        cls, classifier: Classifier, splits: Mapping[str, Dataset], seed: int = 0, name: str = "custom"
+    ) -> "Yardstick":
+        """A classifier with the references of its features on the pictures of each split.
+
+        Args:
+            seed: of the choice of the pictures whose features are kept.
+
+        Raises:
+            ValueError: for pictures of another shape than the classifier's, or fewer than D + 2 of a split.
+        """
+        generator, references = torch.Generator().manual_seed(seed), {}
+        for split, dataset in splits.items():
+            features, _ = features_and_classes(classifier, dataset.images)
+            chosen = torch.randperm(len(features), generator=generator)[:SAMPLE]
+            references[split] = Reference(Statistics.of(features), features[chosen])
+        return cls(classifier, references, name)
+
+    def check(self, shape: Sequence[int]) -> None:
+        """Refuse samples that cannot be measured, best before they are made.
+
+        Args:
+            shape: (N, C, H, W) of the samples.
+
+        Raises:
+            ValueError: for pictures of another shape than the classifier's, or fewer than D + 2.
+        """
+        c = self.classifier.config
+        expected, needed = (c.in_channels, c.image_size, c.image_size), c.num_features + 2
+        if tuple(shape[1:]) != expected:
+            raise ValueError(
+                f"these features are of pictures of shape {expected}, got samples of shape {tuple(shape)}: "
+                "resize or pad them as the data set was, or choose another yardstick"
+            )
+        if shape[0] < needed:
+            raise ValueError(
+                f"n = {shape[0]} is too few to measure {c.num_features} features: "
+                f"make at least {needed} samples"
+            )
+
+    def save(self, file: Path) -> None:
+        """Write weights in half precision, and the references, whole or not at all.
+
+        Raises:
+            ValueError: where the file cannot be written.
+        """
+        tensors = {f"network.{name}": w.half() for name, w in self.classifier.state_dict().items()}
+        for split, reference in self.references.items():
+            s = reference.statistics
+            parts = (s.mean, s.covariance, torch.tensor(s.n), reference.sample.half())
+            tensors |= {f"reference.{split}.{part}": t for part, t in zip(PARTS, parts, strict=True)}
+        network = describe(self.classifier)
+        write_tensors(file, tensors, {"kind": "classifier", "network": network, "splits": [*self.references]})
+
+    @classmethod
+    def load(cls, file: Path, name: str = "custom") -> "Yardstick":
+        """The yardstick in a file; its classifier is in float32, in evaluation mode and on the CPU.
+
+        Raises:
+            ValueError: a file that is missing, cut short, damaged, or no classifier of this project.
+        """
+        tensors, description = read_tensors(file, kind="classifier")
+        with torch.device("meta"):  # no random start for weights that are read
+            classifier = build(description["network"])
+        if not isinstance(classifier, Classifier):
+            raise CheckpointError(f"{file} holds a {type(classifier).__name__}, not a Classifier")
+        prefix = "network."
+        weights = {k.removeprefix(prefix): t.float() for k, t in tensors.items() if k.startswith(prefix)}
+        classifier.load_state_dict(weights, assign=True)
+        references = {}
+        for split in description["splits"]:
+            mean, covariance, n, sample = (tensors[f"reference.{split}.{part}"] for part in PARTS)
+            references[split] = Reference(Statistics(mean, covariance, int(n)), sample.float())
+        return cls(classifier.eval().requires_grad_(False), references, name)
+
+
+@torch.no_grad()
+def features_and_classes(classifier: Classifier, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (N, D), float32, and recognised classes (N,) of uint8 pictures, on the CPU.
+
+    The pictures pass through the classifier in batches, on its own device.
+    """
+    device = next(classifier.parameters()).device
+    features, classes = [], []
+    for batch in pictures.split(BATCH):
+        h = classifier.features(to_float(batch.to(device)))  # (B, D)
+        features.append(h.float().cpu())
+        classes.append(classifier.classify(h).argmax(1).cpu())
+    return torch.cat(features), torch.cat(classes)

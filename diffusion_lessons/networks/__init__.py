@@ -20,7 +20,17 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
     "Classifier": (Classifier, ClassifierConfig),
 }
 
-__all__ = ["NETWORKS", "Classifier", "ClassifierConfig", "Patched", "UNet", "UNetConfig", "build", "describe"]
+__all__ = [
+    "NETWORKS",
+    "Classifier",
+    "ClassifierConfig",
+    "Patched",
+    "UNet",
+    "UNetConfig",
+    "build",
+    "describe",
+    "known",
+]
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
@@ -31,10 +41,15 @@ def describe(network: nn.Module) -> dict[str, Any]:
     """
     if isinstance(network, Patched):
         return {"name": "Patched", "patch": network.patch, "network": describe(network.network)}
-    name = type(network).__name__
-    if name not in NETWORKS:
-        raise unknown("network", name, [*NETWORKS, "Patched"])
-    return {"name": name, "config": asdict(network.config)}  # type: ignore[call-overload]
+    if not known(network):
+        raise unknown("network", type(network).__name__, [*NETWORKS, "Patched"])
+    return {"name": type(network).__name__, "config": asdict(network.config)}  # type: ignore[call-overload]
+
+
+def known(network: nn.Module) -> bool:
+    """Whether `build` can make the network again; one of somebody else's with the same name is not known."""
+    inside = network.network if isinstance(network, Patched) else network
+    return NETWORKS.get(type(inside).__name__, (None,))[0] is type(inside)
 
 
 def build(description: dict[str, Any]) -> nn.Module:

@@ -1,4 +1,7 @@
-"""The blocks that U-Nets and classifiers are made of: residual block, down- and upsampling."""
+"""The blocks that U-Nets and classifiers are made of: residual block, down- and upsampling.
+
+All are called as block(x, embedding); those that change the size have no use for the embedding.
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,7 +63,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         return self.conv(x)
 
 
@@ -71,5 +74,5 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -5,16 +5,12 @@ the time of a noisy picture, as a classifier that guides sampling must (Dhariwal
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_lessons.networks.blocks import Downsample, ResidualBlock
 from diffusion_lessons.networks.embedding import TimeEmbedding
-
-if TYPE_CHECKING:
-    from diffusion_lessons.metrics.yardstick import Reference
 
 
 @dataclass(frozen=True)
@@ -45,17 +41,14 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel_mults", tuple(self.channel_mults))  # JSON has only lists
-        if not self.channel_mults or min(self._numbers()) < 1:
+        numbers = (self.image_size, self.in_channels, self.num_classes, self.patch, self.base_channels)
+        if not self.channel_mults or min(*numbers, *self.channel_mults, self.num_features, self.groups) < 1:
             raise ValueError(f"a classifier needs at least one of everything, got {self}")
         if self.image_size % self.stride:
-            size, stride = self.image_size, self.stride
+            size = self.image_size
             raise ValueError(
-                f"image_size must be a multiple of {stride} (patch · 2^(levels − 1)), got {size}"
+                f"image_size must be a multiple of {self.stride} (patch · 2^(levels − 1)), got {size}"
             )
-
-    def _numbers(self) -> tuple[int, ...]:
-        sizes = (self.image_size, self.in_channels, self.num_classes, self.patch)
-        return *sizes, self.base_channels, *self.channel_mults, self.num_features, self.groups
 
     @property
     def stride(self) -> int:
@@ -64,16 +57,11 @@ class ClassifierConfig:
 
 
 class Classifier(nn.Module):
-    """Pictures in [−1, 1] to logits, by way of D features.
-
-    `reference` holds, for a classifier of the zoo, what its features are on real pictures: a
-    `diffusion_lessons.metrics.Reference` for each of the splits "train" and "test". It is empty otherwise.
-    """
+    """Pictures in [−1, 1] to logits, by way of D features."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.reference: dict[str, Reference] = {}
         base, groups = config.base_channels, config.groups
         embedding_dim = 4 * base if config.time else None
         widths = [base * mult for mult in config.channel_mults]
@@ -104,9 +92,8 @@ class Classifier(nn.Module):
             ValueError: for x of another shape, or a time where none belongs or none where one does.
         """
         self._check(x, time)
-        embedding = None
-        if self.time_embedding is not None:
-            embedding = F.silu(self.time_embedding(time))  # (B, 4·base)
+        embed = self.time_embedding
+        embedding = None if embed is None else F.silu(embed(time))  # (B, 4·base)
         h = self.stem(F.pixel_unshuffle(x, self.config.patch))  # (B, base, H/patch, W/patch)
         for down, block in zip(self.downs, self.blocks, strict=True):
             h = block(down(h), embedding)  # (B, width, H, W), half as high and wide at each level
@@ -125,8 +112,9 @@ class Classifier(nn.Module):
         expected = (c.in_channels, c.image_size, c.image_size)
         if x.ndim != 4 or x.shape[1:] != expected:
             raise ValueError(f"the classifier takes pictures (B, {expected}), got {tuple(x.shape)}")
-        if c.time and (time is None or time.shape != (len(x),)):
+        batch = x.shape[0]
+        if c.time and (time is None or time.shape != (batch,)):
             given = None if time is None else tuple(time.shape)
-            raise ValueError(f"this classifier takes a time of shape ({len(x)},) for each batch, got {given}")
+            raise ValueError(f"this classifier takes a time of shape ({batch},) for each batch, got {given}")
         if not c.time and time is not None:
             raise ValueError("this classifier takes no time: build it with ClassifierConfig(time=True)")

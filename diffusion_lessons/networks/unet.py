@@ -55,6 +55,14 @@ class UNetConfig:
             )
 
 
+class Stage(nn.ModuleList):
+    """A residual block, then attention or nothing: the layers "0" and "1" of a checkpoint's names."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        block, attend = self
+        return attend(block(x, embedding))
+
+
 class UNet(nn.Module):
     """A convolutional U-Net with time, label and attention.
 
@@ -66,42 +74,36 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         base, groups, last = config.base_channels, config.groups, len(config.channel_mults) - 1
-        embedding_dim = 4 * base
+        widths = [base * mult for mult in config.channel_mults]
+        embedding_dim, classes = 4 * base, config.num_classes
 
-        def block(in_channels: int, out_channels: int) -> ResidualBlock:
-            return ResidualBlock(in_channels, out_channels, embedding_dim, groups, config.dropout)
-
-        def attend(level: int, channels: int) -> nn.Module:
+        def stage(channels: int, level: int) -> Stage:
+            width = widths[level]
+            block = ResidualBlock(channels, width, embedding_dim, groups, config.dropout)
             attends = level in config.attention_levels
-            return SelfAttention(channels, config.head_dim, groups) if attends else nn.Identity()
+            return Stage([block, SelfAttention(width, config.head_dim, groups) if attends else nn.Identity()])
 
         self.time_embedding = TimeEmbedding(base, embedding_dim)
-        self.label_embedding = (
-            None if config.num_classes is None else LabelEmbedding(config.num_classes, embedding_dim)
-        )
+        self.label_embedding = None if classes is None else LabelEmbedding(classes, embedding_dim)
         self.stem = nn.Conv2d(config.in_channels, base, 3, padding=1)
 
-        channels, skips = base, [base]  # skips: the widths that wait for the way up
-        self.down = nn.ModuleList()
-        for level, mult in enumerate(config.channel_mults):
+        self.down, skips = nn.ModuleList(), [base]  # skips: the widths that wait for the way up
+        for level, width in enumerate(widths):
             for _ in range(config.blocks_per_level):
-                width = base * mult
-                self.down.append(nn.ModuleList([block(channels, width), attend(level, width)]))
-                channels = width
-                skips.append(channels)
+                self.down.append(stage(skips[-1], level))
+                skips.append(width)
             if level < last:
-                self.down.append(Downsample(channels))
-                skips.append(channels)
+                self.down.append(Downsample(width))
+                skips.append(width)
 
-        self.middle_1 = block(channels, channels)
-        self.middle_attention = attend(last, channels)
-        self.middle_2 = block(channels, channels)
+        channels = widths[-1]
+        self.middle_1, self.middle_attention = stage(channels, last)
+        self.middle_2 = ResidualBlock(channels, channels, embedding_dim, groups, config.dropout)
 
         self.up = nn.ModuleList()
-        for level, mult in reversed(list(enumerate(config.channel_mults))):
+        for level, width in reversed(list(enumerate(widths))):
             for _ in range(config.blocks_per_level + 1):
-                width = base * mult
-                self.up.append(nn.ModuleList([block(channels + skips.pop(), width), attend(level, width)]))
+                self.up.append(stage(channels + skips.pop(), level))
                 channels = width
             if level > 0:
                 self.up.append(Upsample(channels))
@@ -125,12 +127,12 @@ class UNet(nn.Module):
             ValueError: a shape that does not fit, a label out of range, labels for a network without.
         """
         self._check(x, time)
-        embedding = F.silu(self.time_embedding(time) + self._embed_label(condition, len(x)))  # (B, E)
+        embedding = F.silu(self.time_embedding(time) + self._embed_label(condition, x.shape[0]))  # (B, E)
 
         h = self.stem(x)
         skips = [h]
         for layer in self.down:
-            h = layer(h) if isinstance(layer, Downsample) else layer[1](layer[0](h, embedding))  # type: ignore[index]
+            h = layer(h, embedding)
             skips.append(h)
 
         h = self.middle_1(h, embedding)
@@ -138,10 +140,9 @@ class UNet(nn.Module):
         h = self.middle_2(h, embedding)
 
         for layer in self.up:
-            if isinstance(layer, Upsample):
-                h = layer(h)
-            else:
-                h = layer[1](layer[0](torch.cat([h, skips.pop()], dim=1), embedding))  # type: ignore[index]
+            if isinstance(layer, Stage):
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = layer(h, embedding)
         return self.conv_out(F.silu(self.norm_out(h)))
 
     def _embed_label(self, condition: Tensor | dict[str, Tensor] | None, batch: int) -> Tensor | float:
@@ -152,23 +153,23 @@ class UNet(nn.Module):
             return 0.0
         if labels is None:
             labels = self.label_embedding.null(batch)
-        if len(labels) != batch:
-            raise ValueError(f"{len(labels)} labels for a batch of {batch}: give one for each picture")
+        if labels.shape[0] != batch:
+            raise ValueError(f"{labels.shape[0]} labels for a batch of {batch}: give one for each picture")
         return self.label_embedding(labels)
 
     def _check(self, x: Tensor, time: Tensor) -> None:
-        halvings = len(self.config.channel_mults) - 1
-        step = 2**halvings
-        if x.ndim != 4 or x.shape[1] != self.config.in_channels:
+        last = len(self.config.channel_mults) - 1
+        batch, channels, height, width = x.shape if x.ndim == 4 else (0, 0, 0, 0)
+        if channels != self.config.in_channels:
             raise ValueError(
                 f"the network takes (B, {self.config.in_channels}, H, W), got shape {tuple(x.shape)}"
             )
-        if x.shape[2] % step or x.shape[3] % step:
+        if height % 2**last or width % 2**last or 0 in (height, width):
             raise ValueError(
-                f"{halvings + 1} levels halve height and width {halvings} times: both "
-                f"must be multiples of {step}, got {x.shape[2]}×{x.shape[3]}"
+                f"{last + 1} levels halve height and width {last} times: both must be multiples of "
+                f"{2**last}, got {height}×{width}"
             )
         if time.shape != x.shape[:1]:
             raise ValueError(
-                f"one time for each of {len(x)} pictures, shape ({len(x)},), got {tuple(time.shape)}"
+                f"one time for each of {batch} pictures, shape ({batch},), got {tuple(time.shape)}"
             )

@@ -1,13 +1,14 @@
 """Files that are written whole or not at all."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def whole(file: Path | str) -> Iterator[Path]:
+def atomic_write(file: Path | str) -> Iterator[Path]:
     """A temporary file beside `file` that takes its place when the block ends well.
 
     The bytes are on the disk before the name changes, so that a crash leaves the old file or the
@@ -24,26 +25,18 @@ def whole(file: Path | str) -> Iterator[Path]:
         with partial.open("rb+") as handle:
             os.fsync(handle.fileno())
         partial.replace(file)
-        _sync_folder(file.parent)
+        if os.name != "nt":  # make the new name itself last; Windows has no handle for that and needs none
+            folder = os.open(file.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(
-            f"cannot write {file}: {reason}; free some space or choose another folder"
-        ) from error
+        why = error.strerror or error
+        raise ValueError(f"cannot write {file}: {why}; free some space or choose another folder") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself last; Windows has no handle for that and needs none."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def writable(folder: Path | str) -> Path:
@@ -53,14 +46,10 @@ def writable(folder: Path | str) -> Path:
         ValueError: where nothing can be written there.
     """
     folder = Path(folder)
-    probe = folder / f".probe.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(
-            f"cannot write into the folder {folder}: {reason}; choose another with --out"
-        ) from error
+        advice = f"{error.strerror or error}; choose another with --out"
+        raise ValueError(f"cannot write into the folder {folder}: {advice}") from error
     return folder

@@ -32,6 +32,14 @@ def choose_device(name: torch.device | str | None = None) -> torch.device:
     return device
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is really faster: native on a CUDA GPU, instructions for it on a CPU; never emulated."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+
+
 def keep_freed_memory() -> None:
     """Have this process keep the memory that tensors free, on Linux: the next ones come without page faults.
 

@@ -6,19 +6,24 @@ becomes the next teacher (Salimans and Ho 2022). A student is trained as every m
 teacher's do.
 """
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_lessons.checkpoint import Checkpoint
-from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.conditions import Condition
+from diffusion_lessons.data.dataset import Rows
+from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.paths import Level, add_noise, cast, same_shape
 from diffusion_lessons.samplers import ddim_step
-from diffusion_lessons.training.batches import Batch
+from diffusion_lessons.targets import Estimate
+from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.tasks import Batch, Denoising
 
 
 def two_steps(
@@ -50,40 +55,48 @@ def distillation_target(x: Tensor, reached: Tensor, now: Level, next: Level) -> 
     return (reached - cast(keep, x) * x) / cast(signal, x)
 
 
-@dataclass(frozen=True)
-class Distillation:
-    """What a student of `steps` steps learns from a teacher that takes twice as many.
+class Distillation(Denoising):
+    """Teach a student of `steps` steps what its teacher does in twice as many.
 
     Args:
-        teacher: a network that was trained, or a student; the weights a student starts from.
+        recipe: of the student's training; network, path and target are its teacher's.
+        dataset: gives rows by index.
+        teacher: a network that was trained, or a student; the student starts from its weights.
         steps: of the student.
         guidance: scale at which the teacher is asked. A student of a guided teacher needs no
             guidance of its own (Meng et al. 2023).
     """
 
-    teacher: Checkpoint
-    steps: int
-    guidance: float = 1.0
+    def __init__(
+        self, recipe: Recipe, dataset: Rows, teacher: Checkpoint, steps: int, guidance: float = 1.0
+    ) -> None:
+        super().__init__(recipe, dataset, copy.deepcopy(teacher.network))
+        self.path, self.target = teacher.path, teacher.target
+        self.teacher, self.steps, self.guidance = teacher, steps, guidance
 
-    def denoiser(self) -> Denoiser:
-        """The teacher as it is asked: guided, then clipped."""
-        plain = self.teacher.denoiser()
-        return Clip(plain if self.guidance == 1 else ClassifierFreeGuidance(plain, self.guidance))
+    def place(self, device: torch.device | str = "cpu", rank: int = 0, world: int = 1) -> Self:
+        super().place(device, rank, world)
+        plain = self.teacher.on(self.device, self.layout).denoiser()
+        guided = plain if self.guidance == 1 else ClassifierFreeGuidance(plain, self.guidance)
+        self.denoiser = Clip(guided)
+        return self
 
-    @property
-    def sampling(self) -> Mapping[str, Any]:
-        """How pictures are drawn from the student."""
-        return {"steps": self.steps, "guidance": 1.0}
+    def batch(self, step: int, most: int | None = None) -> Batch:
+        return self.taught(super().batch(step, most))
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> Batch:
+    def taught(self, batch: Batch) -> Batch:
         """The batch with its times rounded up to the student's, and with x̃₀ and ε̃ for x₀ and ε."""
+        x0, noise, t, condition = batch
         path = self.teacher.path
         times = torch.stack([level.t for level in path.levels(2 * self.steps)]).flip(0)  # 0 … T
-        place = (batch.t * self.steps / path.T).ceil().clamp(1, self.steps).long()  # (B,) in 1 … steps
+        place = (t * self.steps / path.T).ceil().clamp(1, self.steps).long()  # (B,) in 1 … steps
         now, middle, next = (path(times[2 * place - back]) for back in (0, 1, 2))
-        x = add_noise(batch.x0, batch.noise, now)
-        reached = two_steps(self.denoiser(), x, now, middle, next, batch.labels)
+        x = add_noise(x0, noise, now)
+        reached = two_steps(self.denoiser, x, now, middle, next, condition)
         x0 = distillation_target(x, reached, now, next)
-        alpha, sigma = now.like(x)
-        return Batch(x0, (x - alpha * x0) / sigma, now.t, batch.labels)
+        return Batch(*Estimate.from_x0(x0, x, now), now.t, condition)
+
+    def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
+        sampling = {"steps": self.steps, "guidance": 1.0}
+        super().write(file, network, {**info, "sampling": sampling})

@@ -1,4 +1,4 @@
-"""Training: one function from a recipe and a data set to a folder with a model.
+"""The one training loop: from a task to a folder with what it learnt.
 
 Nothing is lost: a run that is killed goes on from its last checkpoint, and with a budget in steps or
 images reaches the same weights, bit for bit on a CPU, as if it had never stopped.
@@ -6,40 +6,33 @@ images reaches the same weights, bit for bit on a CPU, as if it had never stoppe
 
 import copy
 import math
+import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint
-from diffusion_lessons.data.dataset import Dataset
-from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.support.machine import keep_freed_memory, versions
-from diffusion_lessons.training.batches import Batch, Batches, seed_of
-from diffusion_lessons.training.distillation import Distillation
+from diffusion_lessons.support.machine import versions
+from diffusion_lessons.support.seeds import seed_of
 from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.training.processes import Processes, join
 from diffusion_lessons.training.progress import Meter, catch_interrupts, progress_bar, show
-from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.run_folder import (
     METRICS,
     MODEL,
     TrainingState,
-    fingerprint,
     prepare,
     read_state,
     write_metrics,
 )
-from diffusion_lessons.training.speed import candidates
-from diffusion_lessons.training.speed_check import choose
-from diffusion_lessons.winograd import pays
+from diffusion_lessons.training.speed import candidates, choose
+from diffusion_lessons.training.tasks import Task
 
-CHECK_BATCH = 8  # pictures that an eager speed mode is checked on
+CHECK_BATCH = 8  # rows that an eager speed mode is checked on
 AGREE_EVERY = 10  # steps after which several processes agree on the time
 MAX_SKIPPED = 50  # steps in a row that fp16 may skip while it looks for its scale
 
@@ -53,23 +46,20 @@ class NonFiniteLossError(ValueError):
 
 
 def train(
-    recipe: Recipe,
-    dataset: Dataset,
+    task: Task,
     out: Path | str,
     resume: bool = False,
     device: torch.device | str | None = None,
     progress: bool = True,
-    distillation: Distillation | None = None,
 ) -> dict[str, Any]:
-    """Train a model by a recipe.
+    """Train what a task says, by its plan.
 
     Args:
-        dataset: uint8 pictures (N, C, H, W) with labels.
+        task: `Denoising(recipe, dataset)`, or any other.
         out: folder for model.safetensors, metrics.json and state.safetensors.
-        resume: go on with the run in `out`, which must have the same recipe and data.
+        resume: go on with the run in `out`, which must have the same plan and data.
         device: None is a GPU where there is one.
         progress: show a bar with the time left.
-        distillation: learn from a teacher of the same shape, path and target, instead of from the pictures.
 
     Returns:
         What metrics.json holds: steps, images_per_second, loss, seconds, seed, device, versions, curve …
@@ -78,18 +68,29 @@ def train(
         ValueError: a folder that holds another run or cannot be written; a loss that is not finite.
         TrainingInterrupted: after Ctrl-C, once the run is saved.
     """
-    processes, folder = join(device), Path(out)
-    keep_freed_memory()
+    return _train(task, Path(out), resume, device, progress).metrics()
+
+
+def fit(task: Task, device: torch.device | str | None = None, progress: bool = False) -> nn.Module:
+    """Train in a folder that is thrown away: the network with averaged weights, in evaluation mode."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _train(task, Path(folder), False, device, progress).averaged()
+
+
+def _train(
+    task: Task, folder: Path, resume: bool, device: torch.device | str | None, progress: bool
+) -> "Trainer":
+    processes = join(device)
     if processes.rank == 0:
         prepare(folder, resume)
     processes.wait()
-    saved = read_state(folder, recipe, dataset) if resume else None
+    saved = read_state(folder, task) if resume else None
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout layers draw from the global generator
-        trainer = Trainer(recipe, dataset, folder, processes, saved, distillation)
+        trainer = Trainer(task, folder, processes, saved)
         with trainer.mode.matmuls(), catch_interrupts() as interrupt:
             trainer.run(interrupt, progress and processes.rank == 0)
-    return trainer.metrics()
+    return trainer
 
 
 class Trainer:
@@ -101,40 +102,28 @@ class Trainer:
 
     def __init__(
         self,
-        recipe: Recipe,
-        dataset: Dataset,
+        task: Task,
         folder: Path,
         processes: Processes,
-        saved: tuple[dict[str, Tensor], dict[str, Any]] | None,
-        distillation: Distillation | None = None,
+        saved: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
     ) -> None:
-        self.recipe, self.dataset, self.folder, self.processes = recipe, dataset, folder, processes
-        self.data, device = fingerprint(dataset), processes.device
-        self.path, self.target = recipe.build_path(), recipe.build_target()
-        self.weight = recipe.build_weight(self.path)
-        self.batches = Batches(
-            dataset, self.path, recipe.batch, recipe.class_dropout, recipe.seed, device, recipe.channels_last
-        ).shared(processes.rank, processes.world)
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        network = recipe.build_network(dataset).to(device=device, memory_format=layout)  # type: ignore[call-overload]
-        self.distillation = distillation
-        if distillation is not None:
-            distillation.teacher.network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-            network.load_state_dict(distillation.teacher.network.state_dict())
+        self.task, self.plan, self.folder, self.processes = task, task.plan, folder, processes
+        plan, device, self.data = task.plan, processes.device, task.dataset.fingerprint()
+        network = task.place(device, processes.rank, processes.world).network
 
-        modes = candidates(recipe.precision, recipe.compile, device, recipe.is_long, pays(network, device))
-        sample = self.batch(0, most=None if modes[0].compile else CHECK_BATCH)
-        self.mode, compiled, self.checks = choose(network, lambda n: self.loss(n, sample), modes)
+        modes = candidates(plan.precision, plan.compile, device, plan.is_long)
+        sample = task.batch(0, most=None if modes[0].compile else CHECK_BATCH)
+        self.mode, compiled, self.checks = choose(network, lambda n: task.loss(n, sample), modes)
         for check in self.checks:
             if not check.holds and processes.rank == 0:
-                warnings.warn(f"{check}; training goes on in {self.mode}", RuntimeWarning, stacklevel=3)
+                warnings.warn(f"{check}; training goes on in {self.mode}", RuntimeWarning, stacklevel=4)
 
         fused = device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused
+            network.parameters(), lr=plan.lr, weight_decay=plan.weight_decay, fused=fused
         )
         scaler = torch.amp.GradScaler(device.type, enabled=self.mode.precision == "fp16")
-        self.state = TrainingState(network, optimizer, scaler, EMA(network, recipe.ema_decay))
+        self.state = TrainingState(network, optimizer, scaler, EMA(network, plan.ema_decay))
         if saved is not None:
             self.state.restore(*saved)
         self.forward = self.mode.cast(processes.wrap(compiled))
@@ -143,18 +132,9 @@ class Trainer:
         self.saved = self.state.step
         self.resumed_at = self.state.step, self.state.seconds
 
-    def batch(self, step: int, most: int | None = None) -> Batch:
-        """What a step learns from."""
-        batch = self.batches(step, most)
-        return batch if self.distillation is None else self.distillation(batch)
-
-    def loss(self, forward: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """The mean loss of a batch, 0-d."""
-        return diffusion_loss(forward, self.path, self.target, *batch, self.weight).mean()  # type: ignore[arg-type]
-
     def run(self, interrupt: threading.Event, progress: bool) -> None:
         """Train to the end of the budget, saving now and then."""
-        state, recipe = self.state, self.recipe
+        state, plan = self.state, self.plan
         agree_every = 1 if self.processes.world == 1 else AGREE_EVERY
         if state.step == 0:
             self.save(finished=False)  # a disk that cannot be written should fail now
@@ -165,9 +145,9 @@ class Trainer:
                 if state.step % agree_every == 0 or state.step == self.resumed_at[0]:
                     now = [time.perf_counter() - clock, float(interrupt.is_set())]
                     state.seconds, stop = self.processes.share(now)
-                done = recipe.done(state.step, state.seconds)
+                done = plan.done(state.step, state.seconds)
                 ending = stop > 0 or done == 1
-                save = ending or state.seconds - saved_at >= recipe.checkpoint_every
+                save = ending or state.seconds - saved_at >= plan.checkpoint_every
                 if save or self.meter.full or state.seconds - read_at >= 1:
                     self.read()
                     read_at = state.seconds
@@ -186,15 +166,14 @@ class Trainer:
 
     def step(self, done: float) -> None:
         """One step of training; nothing here waits for the device."""
-        state, recipe, optimizer = self.state, self.recipe, self.state.optimizer
-        if recipe.dropout:
-            torch.manual_seed(seed_of(recipe.seed, "dropout", state.step, self.processes.rank))
+        state, plan, optimizer = self.state, self.plan, self.state.optimizer
+        torch.manual_seed(seed_of(plan.seed, "dropout", state.step, self.processes.rank))
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(state.step, done)
-        loss = self.loss(self.forward, self.batch(state.step))
+            group["lr"] = plan.learning_rate(state.step, done)
+        loss = self.task.loss(self.forward, self.task.batch(state.step))
         state.scaler.scale(loss).backward()
         state.scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), plan.grad_clip)
         state.scaler.step(optimizer)
         state.scaler.update()
         optimizer.zero_grad(set_to_none=True)
@@ -214,7 +193,7 @@ class Trainer:
     def not_finite(self, step: int, what: str) -> NonFiniteLossError:
         return NonFiniteLossError(
             f"training stopped at step {step}: {what} ({self.mode}). The good weights of step {self.saved} "
-            f"are kept in {self.folder}; train in another folder with a lower lr than {self.recipe.lr:g}, "
+            f"are kept in {self.folder}; train in another folder with a lower lr than {self.plan.lr:g}, "
             "or with precision float32"
         )
 
@@ -224,26 +203,26 @@ class Trainer:
             raise self.not_finite(self.state.step, "a weight is not a finite number")
         if self.processes.rank == 0:
             if self.state.step:
-                save_checkpoint(self.folder / MODEL, self.checkpoint())
+                self.task.write(self.folder / MODEL, self.averaged(), self.info())
             if finished:
                 write_metrics(self.folder / METRICS, self.metrics())
-            self.state.save(self.folder, self.recipe, self.data, finished)
+            self.state.save(self.folder, self.task, self.data, finished)
         self.saved = self.state.step
         self.processes.wait()
 
-    def checkpoint(self) -> Checkpoint:
-        """The model as it is now, with averaged weights."""
+    def averaged(self) -> nn.Module:
+        """The network as it is now, with averaged weights, in evaluation mode."""
         averaged = copy.deepcopy(self.state.network).eval()
         self.state.ema.copy_to(averaged)
-        info = {"steps": self.state.step, "seconds": round(self.state.seconds, 3), "versions": versions()}
-        if self.distillation is not None:
-            info["sampling"] = self.distillation.sampling
-        classes, shape = self.dataset.classes, self.dataset.shape
-        return Checkpoint(averaged, self.path, self.target, classes, shape, self.recipe.to_json(), info)
+        return averaged
+
+    def info(self) -> dict[str, Any]:
+        """What a file tells of the run that made it."""
+        return {"steps": self.state.step, "seconds": round(self.state.seconds, 3), "versions": versions()}
 
     def metrics(self) -> dict[str, Any]:
         """The figures of the run."""
-        state, batch = self.state, self.recipe.batch
+        state, batch = self.state, self.plan.batch
         steps, seconds = state.step - self.resumed_at[0], state.seconds - self.resumed_at[1]
         device = self.processes.device
         return {
@@ -252,7 +231,7 @@ class Trainer:
             "images_per_second": steps * batch / max(seconds, 1e-9),
             "loss": state.curve.recent(),
             "seconds": state.seconds,
-            "seed": self.recipe.seed,
+            "seed": self.plan.seed,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "processes": self.processes.world,
             "mode": str(self.mode),

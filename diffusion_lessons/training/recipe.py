@@ -1,14 +1,14 @@
 """How a model is trained, as plain values: what to build, on what data, how long, how fast."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
 
-from diffusion_lessons.data.dataset import Dataset
+from diffusion_lessons.data.dataset import Rows
 from diffusion_lessons.losses import (
     Weight,
     min_snr,
@@ -19,19 +19,19 @@ from diffusion_lessons.losses import (
     variational_bound,
 )
 from diffusion_lessons.networks import Patched, UNet, UNetConfig
-from diffusion_lessons.paths import DiscreteVP, Path, StraightPath
+from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linear_betas, sigmoid_betas
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.targets import TARGETS, Target
 
-PATHS: dict[str, Callable[[], Path]] = {
+PATHS: dict[str, Callable[[], NoisePath]] = {
     "cosine": lambda: DiscreteVP(cosine_betas()),
     "linear": lambda: DiscreteVP(linear_betas()),
     "scaled-linear": lambda: DiscreteVP(scaled_linear_betas()),
     "sigmoid": lambda: DiscreteVP(sigmoid_betas()),
     "straight": StraightPath,
 }
-WEIGHTS: dict[str, Callable[[Path], Weight | None]] = {
+WEIGHTS: dict[str, Callable[[NoisePath], Weight | None]] = {
     "plain": lambda path: None,  # the plain squared error of whatever the network outputs
     "simple": lambda path: simple,
     "truncated-snr": lambda path: truncated_snr,
@@ -49,26 +49,18 @@ PRECISIONS = ("auto", "float32", "tf32", "bf16", "fp16")
 COMPILE = ("auto", "on", "off")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what `train` does. The same recipe and data give the same model.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long anything is trained, how fast, and in what precision.
 
     Args:
-        data: name of the data set, as `load_dataset` knows it.
-        size: height and width in pixels; None takes the data set's own.
         minutes, steps, images: the budget of training proper, exactly one of them; the learning rate
             decays to its end. Setting up, checking speed modes and compiling come on top.
-        base_channels, channel_mults, blocks_per_level, attention_levels, head_dim, dropout: of the U-Net.
-        patch: pixels a side folded into channels (`Patched`); None is 2 from 32 pixels on, else 1.
-        path: noise schedule, a name of `PATHS`.
-        target: what the network outputs, a name of `TARGETS`.
-        weight: of the loss, a name of `WEIGHTS`.
-        class_dropout: share of labels that training drops, for classifier-free guidance.
-        batch: pictures a step, over all processes.
+        batch: rows a step, over all processes.
         lr, warmup, decay: peak learning rate, steps of linear warm-up, shape of the decay.
         weight_decay: of AdamW.
-        grad_clip: largest norm of the gradient.
-        ema_decay: of the averaged weights that are sampled from.
+        grad_clip: largest norm of the gradient; infinity for none.
+        ema_decay: of the averaged weights that are kept; 0 keeps the plain ones.
         precision: "auto" is the fastest that the hardware really has.
         compile: "auto" compiles on CUDA where the budget is long enough to pay for it.
         channels_last: memory layout of pictures and weights; faster almost everywhere.
@@ -76,22 +68,9 @@ class Recipe:
         checkpoint_every: seconds between checkpoints.
     """
 
-    data: str = "digits"
-    size: int | None = None
     minutes: float | None = None
     steps: int | None = None
     images: int | None = None
-    base_channels: int = 24
-    channel_mults: tuple[int, ...] = (1, 2, 2)
-    blocks_per_level: int = 1
-    attention_levels: tuple[int, ...] = (2,)
-    head_dim: int = 24
-    dropout: float = 0.0
-    patch: int | None = None
-    path: str = "cosine"
-    target: str = "v"
-    weight: str = "plain"
-    class_dropout: float = 0.1
     batch: int = 32
     lr: float = 2e-3
     warmup: int = 30
@@ -106,70 +85,33 @@ class Recipe:
     checkpoint_every: float = 30.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel_mults", tuple(self.channel_mults))  # JSON has only lists
-        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
-        self._check_names()
+        for name, known in self._names().items():
+            if getattr(self, name) not in list(known):
+                raise unknown(name, getattr(self, name), known)
         budgets = {name: getattr(self, name) for name in ("minutes", "steps", "images")}
         given = {name: amount for name, amount in budgets.items() if amount is not None}
         if len(given) != 1:
             raise ValueError(
                 f"training needs exactly one budget of minutes, steps or images, got {given or 'none'}"
             )
-        for name, amount in [*given.items(), *((n, getattr(self, n)) for n in ("batch", "lr", "grad_clip"))]:
-            if not (amount > 0 and math.isfinite(amount)):
+        for name in (*given, "batch", "lr", "grad_clip"):
+            amount = getattr(self, name)
+            if not (amount > 0 and (math.isfinite(amount) or name == "grad_clip")):
                 raise ValueError(f"{name} must be above 0, got {amount}")
-        for name in ("class_dropout", "dropout", "ema_decay"):
+        for name in self._shares():
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
         for name in ("warmup", "weight_decay", "checkpoint_every", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
 
-    def _check_names(self) -> None:
-        tables: dict[str, Iterable[str]] = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS}
-        tables |= {"decay": DECAYS, "precision": PRECISIONS, "compile": COMPILE}
-        for name, known in tables.items():
-            if getattr(self, name) not in list(known):
-                raise unknown(name, getattr(self, name), known)
-        path, target = self.build_path(), TARGETS[self.target]
-        end = path(float(path.T))
-        if float(target.det(end)) == 0:
-            raise ValueError(
-                f"the target {self.target!r} cannot be solved where the path {self.path!r} ends (no "
-                "signal is left there): use the target 'v', or 'flow' on the straight path"
-            )
+    def _names(self) -> dict[str, Iterable[str]]:
+        """The fields that hold a name, and the names each knows."""
+        return {"decay": DECAYS, "precision": PRECISIONS, "compile": COMPILE}
 
-    def build_path(self) -> Path:
-        """The path that `path` names."""
-        return PATHS[self.path]()
-
-    def build_target(self) -> Target:
-        """The target that `target` names."""
-        return TARGETS[self.target]
-
-    def build_weight(self, path: Path) -> Weight | None:
-        """The loss weight that `weight` names."""
-        return WEIGHTS[self.weight](path)
-
-    def build_network(self, dataset: Dataset) -> nn.Module:
-        """The U-Net for the data set's pictures and classes, its random start drawn from the seed."""
-        channels, height, _ = dataset.shape
-        patch = self.patch or (2 if height >= 32 else 1)
-        config = UNetConfig(
-            in_channels=channels * patch**2,
-            out_channels=channels * patch**2,
-            base_channels=self.base_channels,
-            channel_mults=self.channel_mults,
-            blocks_per_level=self.blocks_per_level,
-            attention_levels=self.attention_levels,
-            head_dim=self.head_dim,
-            num_classes=len(dataset.classes) or None,
-            dropout=self.dropout,
-        )
-        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: lend them one
-            torch.manual_seed(self.seed)
-            network = UNet(config)
-        return network if patch == 1 else Patched(network, patch)
+    def _shares(self) -> tuple[str, ...]:
+        """The fields that hold a share in [0, 1)."""
+        return ("ema_decay",)
 
     def done(self, step: int, seconds: float) -> float:
         """Share of the budget that is used up after so many steps and seconds, 0 to 1."""
@@ -191,12 +133,12 @@ class Recipe:
         return self.lr * min(1.0, (step + 1) / max(1, self.warmup)) * DECAYS[self.decay](done)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values; `Recipe.from_json` reads them."""
+        """The fields as plain values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Recipe":
-        """A recipe from plain values.
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`.
 
         Raises:
             ValueError: for a field this version does not know.
@@ -206,3 +148,84 @@ class Recipe:
             if name not in known:
                 raise unknown("field of a recipe", name, known)
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Recipe(Plan):
+    """Everything that decides how a denoiser is trained. The same recipe and data give the same model.
+
+    Args:
+        data: name of the data set, as `load_dataset` knows it.
+        size: height and width in pixels; None takes the data set's own.
+        base_channels, channel_mults, blocks_per_level, attention_levels, head_dim, dropout: of the U-Net.
+        patch: pixels a side folded into channels (`Patched`); None is 2 from 32 pixels on, else 1.
+        path: noise schedule, a name of `PATHS`.
+        target: what the network outputs, a name of `TARGETS`.
+        weight: of the loss, a name of `WEIGHTS`.
+        class_dropout: share of conditions that training drops, for classifier-free guidance.
+        **plan: how long and how fast, see `Plan`.
+    """
+
+    data: str = "digits"
+    size: int | None = None
+    base_channels: int = 24
+    channel_mults: tuple[int, ...] = (1, 2, 2)
+    blocks_per_level: int = 1
+    attention_levels: tuple[int, ...] = (2,)
+    head_dim: int = 24
+    dropout: float = 0.0
+    patch: int | None = None
+    path: str = "cosine"
+    target: str = "v"
+    weight: str = "plain"
+    class_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channel_mults", tuple(self.channel_mults))  # JSON has only lists
+        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
+        super().__post_init__()
+        path, target = self.build_path(), TARGETS[self.target]
+        end = path(float(path.T))
+        if float(target.det(end)) == 0:
+            raise ValueError(
+                f"the target {self.target!r} cannot be solved where the path {self.path!r} ends (no "
+                "signal is left there): use the target 'v', or 'flow' on the straight path"
+            )
+
+    def _names(self) -> dict[str, Iterable[str]]:
+        return {"path": PATHS, "target": TARGETS, "weight": WEIGHTS, **super()._names()}
+
+    def _shares(self) -> tuple[str, ...]:
+        return ("class_dropout", "dropout", "ema_decay")
+
+    def build_path(self) -> NoisePath:
+        """The path that `path` names."""
+        return PATHS[self.path]()
+
+    def build_target(self) -> Target:
+        """The target that `target` names."""
+        return TARGETS[self.target]
+
+    def build_weight(self, path: NoisePath) -> Weight | None:
+        """The loss weight that `weight` names."""
+        return WEIGHTS[self.weight](path)
+
+    def build_network(self, dataset: Rows) -> nn.Module:
+        """The U-Net for the data set's pictures and classes, its random start drawn from the seed."""
+        *_, channels, height, _ = dataset.shape
+        patch = self.patch or (2 if height >= 32 else 1)
+        config = UNetConfig(
+            in_channels=channels * patch**2,
+            out_channels=channels * patch**2,
+            base_channels=self.base_channels,
+            channel_mults=self.channel_mults,
+            blocks_per_level=self.blocks_per_level,
+            attention_levels=self.attention_levels,
+            head_dim=self.head_dim,
+            num_classes=len(dataset.classes) or None,
+            dropout=self.dropout,
+        )
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: lend them one
+            torch.manual_seed(self.seed)
+            network = UNet(config)
+        return network if patch == 1 else Patched(network, patch)

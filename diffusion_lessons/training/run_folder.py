@@ -6,7 +6,6 @@ goes on from) and, at the end, `metrics.json`. Each is written whole or not at a
 
 import json
 import math
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.checkpoint import CheckpointError, read_tensors, write_tensors
-from diffusion_lessons.data.dataset import Dataset
-from diffusion_lessons.support.files import whole, writable
+from diffusion_lessons.checkpoint import read_tensors, write_tensors
+from diffusion_lessons.support.files import atomic_write, writable
 from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.training.progress import LossCurve
-from diffusion_lessons.training.recipe import Recipe
+from diffusion_lessons.training.tasks import Task
 
 MODEL, STATE, METRICS = "model.safetensors", "state.safetensors", "metrics.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
@@ -46,8 +44,8 @@ class TrainingState:
         weights = [*self.network.parameters(), *self.ema.shadow.values()]
         return bool(torch.stack(torch._foreach_norm([w.detach() for w in weights])).isfinite().all())
 
-    def save(self, folder: Path, recipe: Recipe, data: str, finished: bool) -> None:
-        """Write the state; raises ValueError where the disk is full or the folder read-only."""
+    def save(self, folder: Path, task: Task, data: str, finished: bool) -> None:
+        """Write the state, with the fingerprint of the data; ValueError where it cannot be written."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.network.named_parameters():
             tensors[f"network.{name}"] = parameter
@@ -57,7 +55,8 @@ class TrainingState:
         tensors |= {f"ema.{name}": weight for name, weight in self.ema.shadow.items()}
         description = {
             "kind": "training state",
-            "recipe": recipe.to_json(),
+            "task": type(task).__name__,
+            "recipe": task.plan.to_json(),
             "data": data,
             "finished": finished,
             "step": self.step,
@@ -86,14 +85,6 @@ class TrainingState:
             weight.copy_(tensors[f"ema.{name}"])
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """Shape and checksum of a data set: going on with other pictures would be another run."""
-    crc = 0
-    for tensor in (dataset.images, dataset.labels):
-        crc = zlib.crc32(tensor.cpu().contiguous().numpy().data.cast("B"), crc)
-    return f"{'x'.join(map(str, dataset.images.shape))} {crc:08x}"
-
-
 def prepare(folder: Path, resume: bool) -> None:
     """Make the folder of a run, or prove that it can be gone on with.
 
@@ -114,24 +105,24 @@ def prepare(folder: Path, resume: bool) -> None:
                 partial.unlink()
 
 
-def read_state(folder: Path, recipe: Recipe, dataset: Dataset) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The saved state of a run that this recipe and these data can go on with.
+def read_state(folder: Path, task: Task) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The saved state of a run that this task can go on with.
 
     Raises:
-        ValueError: a damaged file, a finished run, another recipe, other data.
+        ValueError: a damaged file, a finished run, another task, plan or data.
     """
     tensors, description = read_tensors(folder / STATE, kind="training state")
-    mine = json.loads(json.dumps(recipe.to_json()))
-    saved = description["recipe"]
-    other = [name for name in sorted(mine.keys() | saved.keys()) if mine.get(name) != saved.get(name)]
-    if other:
-        name = other[0]
-        raise ValueError(
-            f"the run in {folder} has another recipe: {name} is {saved.get(name)!r} there and "
-            f"{mine.get(name)!r} here; resume with the same one, or train in another folder"
-        )
-    if description["data"] != fingerprint(dataset):
-        raise ValueError(f"the run in {folder} was trained on other pictures than these ({dataset.name})")
+    mine = {"task": type(task).__name__, **json.loads(json.dumps(task.plan.to_json()))}
+    saved = {"task": description.get("task", mine["task"]), **description["recipe"]}
+    for name in sorted(mine.keys() | saved.keys()):
+        if mine.get(name) != saved.get(name):
+            raise ValueError(
+                f"the run in {folder} has another recipe: {name} is {saved.get(name)!r} there and "
+                f"{mine.get(name)!r} here; resume with the same one, or train in another folder"
+            )
+    if description["data"] != task.dataset.fingerprint():
+        name = task.dataset.name
+        raise ValueError(f"the run in {folder} was trained on other pictures than these ({name})")
     if description["finished"]:
         raise ValueError(
             f"the run in {folder} is finished: nothing to resume; train in another folder for more"
@@ -139,21 +130,8 @@ def read_state(folder: Path, recipe: Recipe, dataset: Dataset) -> tuple[dict[str
     return tensors, description
 
 
-def saved_recipe(folder: Path | str) -> Recipe:
-    """The recipe of the run in a folder, so that resuming it need not repeat it.
-
-    Raises:
-        CheckpointError: where there is none.
-    """
-    recipe = read_tensors(Path(folder) / STATE, kind="training state")[1]["recipe"]
-    try:
-        return Recipe.from_json(recipe)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{Path(folder) / STATE} comes from another version: {error}") from error
-
-
 def write_metrics(file: Path, metrics: Mapping[str, Any]) -> None:
     """Write figures as JSON, whole or not at all; what is not a finite number becomes null."""
     plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")

@@ -1,17 +1,24 @@
-"""Speed modes: how a network is run in training, and in what precision it samples."""
+"""Speed modes: how a network is run in training, each held to eager float32 before it is trusted.
+
+Lower precision and compilation are faster where the hardware and the versions in use get them right.
+Where they don't, training does not fail: it silently learns less. So the loss and the gradient of one
+batch are computed both ways and compared tensor by tensor.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.denoiser import Condition, Denoiser
-from diffusion_lessons.paths import Level
-from diffusion_lessons.targets import Estimate
-from diffusion_lessons.winograd import WinogradGradients
+from diffusion_lessons.support.machine import has_bf16
+
+AGREEMENT = 0.98  # eager bf16 reaches 0.998 on the worst tensor; a tensor of zeros has 0
+LOSS_SCALE = 1024.0  # keeps small fp16 gradients from vanishing in the check
+
+LossOf = Callable[[Any], Tensor]  # network -> mean loss of one fixed batch
 
 
 @dataclass(frozen=True)
@@ -21,34 +28,28 @@ class SpeedMode:
     Args:
         precision: "float32", "tf32" (CUDA), "bf16" or "fp16" (autocast).
         compile: whether torch.compile is used.
-        winograd: whether weight gradients are found Winograd's way (in eager float32).
     """
 
     precision: str = "float32"
     compile: bool = False
-    winograd: bool = False
 
     def __str__(self) -> str:
-        gradients = " with Winograd's weight gradients" if self.winograd else ""
-        return f"{'compiled' if self.compile else 'eager'} {self.precision}{gradients}"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of autocast; float32 for none."""
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision, torch.float32)
+        return f"{'compiled' if self.compile else 'eager'} {self.precision}"
 
     def compiled(self, network: nn.Module) -> nn.Module:
         """The network, compiled where the mode says so; weights are shared."""
         return torch.compile(network) if self.compile else network  # type: ignore[return-value]
 
-    def cast(self, network: nn.Module) -> Callable[..., Tensor]:
-        """The network under autocast, its output in float32, or with Winograd's weight gradients."""
-        if self.dtype == torch.float32 and not self.winograd:
+    def cast(self, network: nn.Module) -> Callable[..., Any]:
+        """The network under autocast, its output in float32."""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        if dtype is None:
             return network
 
-        def forward(x: Tensor, time: Tensor, condition: Any = None) -> Tensor:
-            with WinogradGradients() if self.winograd else torch.autocast(x.device.type, self.dtype):
-                return network(x, time, condition).float()
+        def forward(x: Tensor, *rest: Any) -> Any:
+            with torch.autocast(x.device.type, dtype):
+                given = network(x, *rest)
+            return given.float() if isinstance(given, Tensor) else tuple(part.float() for part in given)
 
         return forward
 
@@ -69,50 +70,146 @@ class SpeedMode:
             cudnn.allow_tf32, cudnn.benchmark = before[1:]
 
 
-class Autocast:
-    """A denoiser whose network computes in bf16 where that is really faster; estimates stay like x.
-
-    Args:
-        denoiser: with all its wrappers.
-    """
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser = denoiser
-
-    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=has_bf16(x.device)):
-            return self.denoiser(x, level, condition)
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is really faster: native on a CUDA GPU, instructions for it on a CPU; never emulated."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
-
-
-def candidates(
-    precision: str, compile: str, device: torch.device, long_budget: bool, winograd: bool = False
-) -> list[SpeedMode]:
+def candidates(precision: str, compile: str, device: torch.device, long_budget: bool) -> list[SpeedMode]:
     """The modes to try, fastest first; the last is eager float32, which always holds.
 
     Args:
-        precision, compile: as in a `Recipe`.
+        precision, compile: as in a `Plan`.
         long_budget: whether training is long enough to pay for compilation.
-        winograd: whether Winograd's weight gradients are faster for the network (`winograd.pays`).
+
+    Raises:
+        ValueError: a precision that this device does not have.
     """
+    cuda = device.type == "cuda"
     if precision == "auto":
-        fallback = "fp16" if device.type == "cuda" else "float32"
-        precision = "bf16" if has_bf16(device) else fallback
-    elif precision == "bf16" and device.type == "cuda" and not has_bf16(device):
+        precision = "bf16" if has_bf16(device) else "fp16" if cuda else "float32"
+    elif precision == "bf16" and cuda and not has_bf16(device):
         raise ValueError("this GPU only emulates bf16, slowly: use precision fp16 or auto")
-    if compile == "auto":
-        compile = "on" if device.type == "cuda" and long_budget else "off"
-    wanted = SpeedMode(precision, compile == "on")
+    elif precision == "tf32" and not cuda:
+        raise ValueError(f"tf32 is a mode of NVIDIA GPUs, not of {device.type}: use float32 or auto")
+    wanted = SpeedMode(precision, compile == "on" or (compile == "auto" and cuda and long_budget))
     modes = [wanted, replace(wanted, compile=False)]
-    if device.type == "cuda" and precision != "float32":
+    if cuda and precision != "float32":
         modes += [SpeedMode("tf32", wanted.compile), SpeedMode("tf32")]
-    modes += [SpeedMode("float32", wanted.compile)]
-    sure = [SpeedMode(winograd=True), SpeedMode()] if winograd else [SpeedMode()]
-    return list(dict.fromkeys(mode for mode in modes if mode != SpeedMode())) + sure
+    modes += [SpeedMode("float32", wanted.compile), SpeedMode()]
+    return list(dict.fromkeys(mode for mode in modes if mode != SpeedMode())) + [SpeedMode()]
+
+
+# The check -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a comparison of a mode with eager float32 found.
+
+    Args:
+        mode: the mode that was compared.
+        scores: of each gradient tensor by name, 2⟨g, r⟩/(|g|² + |r|²): the cosine where the lengths agree and
+            less where they don't.
+        loss_error: relative difference of the losses.
+        error: what stopped the mode from running at all.
+    """
+
+    mode: str
+    scores: dict[str, float] = field(default_factory=dict)
+    loss_error: float = 0.0
+    error: str = ""
+
+    @property
+    def wrong(self) -> list[str]:
+        """The tensors under `AGREEMENT`, the worst first."""
+        return sorted((n for n, s in self.scores.items() if not s >= AGREEMENT), key=self.scores.__getitem__)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the mode may be used."""
+        return not self.error and not self.wrong and self.loss_error <= 1 - AGREEMENT
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"{self.mode} does not run here ({self.error})"
+        worst = min(self.scores, key=self.scores.__getitem__)
+        return (
+            f"{self.mode} {'holds' if self.holds else 'refused'}: against eager float32 its worst "
+            f"gradient, of {worst}, agrees to {self.scores[worst]:.4f}, {len(self.wrong)} of "
+            f"{len(self.scores)} are under {AGREEMENT}, and the loss differs by {self.loss_error:.2%}"
+        )
+
+
+def choose(
+    network: nn.Module, loss_of: LossOf, modes: list[SpeedMode]
+) -> tuple[SpeedMode, nn.Module, list[Check]]:
+    """The first mode that holds, the network ready for it (before `cast`), and what the checks found."""
+    checks: list[Check] = []
+    for mode in modes:
+        if mode == SpeedMode():
+            break
+        compiled = mode.compiled(network)
+        checks.append(compare(network, compiled, loss_of, mode))
+        if checks[-1].holds:
+            return mode, compiled, checks
+    return SpeedMode(), network, checks
+
+
+def compare(network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: SpeedMode) -> Check:
+    """Loss and gradients of one batch in a mode against those of eager float32, on perturbed weights."""
+    with perturbed(network):
+        true_loss, true = gradients(network, network, loss_of, SpeedMode())
+        try:
+            loss, found = gradients(network, compiled, loss_of, mode)
+        except Exception as error:  # no compiler, an unsupported operation: the mode is out, not the run
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return Check(str(mode), error=reason[:200])
+    typical = torch.stack([g.norm() for g in true.values()]).median()
+    # a bias that a GroupNorm takes away again has no gradient but rounding noise: it must stay small
+    floors = {name: typical * (0.2 if g.norm() < 1e-4 * typical else 1e-3) for name, g in true.items()}
+    scores = {name: float(agreement(found[name], g, floors[name])) for name, g in true.items()}
+    return Check(str(mode), scores, abs(loss - true_loss) / max(abs(true_loss), 1e-12))
+
+
+def agreement(g: Tensor, r: Tensor, floor: Tensor | float = 0.0) -> Tensor:
+    """2⟨g, r⟩/(|g|² + |r|²): 1 for equal vectors, 0 where one is zero, NaN as 0.
+
+    Args:
+        floor: a length both are taken to have in common, so that mere rounding noise agrees.
+    """
+    g, r = g.float().flatten(), r.float().flatten()
+    common = torch.as_tensor(floor, dtype=torch.float32, device=g.device) ** 2
+    return ((2 * (g @ r + common)) / (g @ g + r @ r + 2 * common).clamp(min=1e-30)).nan_to_num(0.0)
+
+
+def gradients(
+    network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: SpeedMode
+) -> tuple[float, dict[str, Tensor]]:
+    """The loss and the gradient of every parameter in a mode; the network is left without gradients."""
+    scale = LOSS_SCALE if mode.precision == "fp16" else 1.0
+    with mode.matmuls():
+        loss = loss_of(mode.cast(compiled))
+        (loss * scale).backward()
+    found = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad / scale
+        for name, p in network.named_parameters()
+    }
+    network.zero_grad(set_to_none=True)
+    return float(loss.detach()), found
+
+
+@contextmanager
+def perturbed(network: nn.Module, std: float = 0.02) -> Iterator[None]:
+    """Shake every weight for the length of a block, then put all back exactly.
+
+    A fresh network ends in layers of zeros, behind which every gradient is zero in every mode.
+    """
+    weights: list[Tensor] = list(network.parameters())
+    saved = [weight.detach().clone() for weight in weights]
+    try:
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(0)
+            for weight in weights:
+                shake = torch.randn(weight.shape, generator=generator) * std
+                weight.add_(shake.to(weight.device, weight.dtype))
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(weights, saved)
+        network.zero_grad(set_to_none=True)

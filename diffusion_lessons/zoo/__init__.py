@@ -1,18 +1,22 @@
-"""Bundled weights: NAME.safetensors beside NAME.json, the card that says what they are.
+"""The shelf: NAME.safetensors beside NAME.json, the card that says what they are.
 
-The card holds the recipe, the measurements and the command that rebuilds the file; a file is loaded only
-if its bytes are those that its card names.
+The card holds the recipe, the measurements and the command that rebuilds the file (`diffusion_lessons.makers`
+is the factory); a file is loaded only if its bytes are those that its card names.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusion_lessons.support.errors import unknown
 
+if TYPE_CHECKING:
+    from diffusion_lessons.checkpoint import Checkpoint
+    from diffusion_lessons.metrics import Yardstick
+
 FOLDER = Path(__file__).parent
+KINDS = ("classifier", "diffusion", "noisy-classifier")
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -31,7 +35,7 @@ def card(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     file = folder / f"{name}.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        complete = {"kind", "title", "sha256", "rebuild"} <= content.keys() and content["kind"] in LOADERS
+        complete = {"kind", "title", "sha256", "rebuild"} <= content.keys() and content["kind"] in KINDS
     except (OSError, ValueError, AttributeError, TypeError):
         complete = False
     if not complete:
@@ -43,51 +47,69 @@ def load(name: str, folder: Path = FOLDER) -> Any:
     """A bundled model, on the CPU, in float32 and in evaluation mode.
 
     Returns:
-        a `Checkpoint` for a diffusion model; for a classifier a `Classifier` with its `reference`; for a
-        classifier of noisy pictures a `NetworkClassifier`, called as (x, level) -> logits.
+        a `Checkpoint` for a diffusion model; for a classifier the `Classifier`; for a classifier of noisy
+        pictures a `NetworkClassifier`, called as (x, level) -> logits.
+
+    Raises:
+        ValueError: for an unknown name, or a file that is missing, cut short or changed.
+    """
+    from diffusion_lessons.zoo.files import LOADERS
+
+    return LOADERS[card(name, folder)["kind"]](checked(name, folder))
+
+
+def yardstick(name: str) -> "Yardstick":
+    """What pictures of "mnist" or "digits" are measured by: the bundled classifier and its references.
+
+    Raises:
+        ValueError: for another name (with the nearest right one), or a file that is missing or changed.
+    """
+    from diffusion_lessons.metrics import Yardstick
+
+    known = [each.removesuffix("-classifier") for each in names() if card(each)["kind"] == "classifier"]
+    if name not in known:
+        raise unknown("yardstick", name, known)
+    return Yardstick.load(checked(f"{name}-classifier"), name)
+
+
+def open_model(name: str) -> "Checkpoint":
+    """A checkpoint by file, by the folder of a training run, or by its name in the zoo.
+
+    Raises:
+        ValueError: nothing of that name, or not a diffusion model; says what there is.
+    """
+    from diffusion_lessons.checkpoint import load_checkpoint
+
+    file = Path(name)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    if file.exists() or file.suffix == ".safetensors":
+        return load_checkpoint(file)
+    models = [entry for entry in names() if card(entry)["kind"] == "diffusion"]
+    if name not in models:
+        known = ", ".join(models) or "none yet"
+        raise ValueError(
+            f"no checkpoint {name!r}: expected a file, a folder of a training run, or a zoo model ({known})"
+        )
+    return load(name)
+
+
+def checked(name: str, folder: Path = FOLDER) -> Path:
+    """The file of a bundled model, whose bytes are those that its card names.
 
     Raises:
         ValueError: for an unknown name, or a file that is missing, cut short or changed.
     """
     about, file = card(name, folder), folder / f"{name}.safetensors"
+    remedy = (
+        f"restore it from the repository, install the package again, or rebuild it with `{about['rebuild']}`"
+    )
     try:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise ValueError(f"cannot read {file} ({error.strerror}): {_remedy(about)}") from error
+        raise ValueError(f"cannot read {file} ({error.strerror}): {remedy}") from error
     if found != about["sha256"]:
         raise ValueError(
-            f"{file} is damaged: its sha256 is {found[:12]}…, its card says {about['sha256'][:12]}…: "
-            f"{_remedy(about)}"
+            f"{file} is damaged: its sha256 is {found[:12]}…, its card says {about['sha256'][:12]}…: {remedy}"
         )
-    return LOADERS[about["kind"]](file)
-
-
-def _remedy(about: dict[str, Any]) -> str:
-    return (
-        f"restore it from the repository, install the package again, or rebuild it with `{about['rebuild']}`"
-    )
-
-
-def _load_classifier(file: Path) -> Any:
-    from diffusion_lessons.makers.classifiers import load_classifier
-
-    return load_classifier(file)
-
-
-def _load_noisy_classifier(file: Path) -> Any:
-    from diffusion_lessons.makers.noisy import load_noisy_classifier
-
-    return load_noisy_classifier(file)
-
-
-def _load_diffusion(file: Path) -> Any:
-    from diffusion_lessons.checkpoint import load_checkpoint
-
-    return load_checkpoint(file)
-
-
-LOADERS: dict[str, Callable[[Path], Any]] = {
-    "classifier": _load_classifier,
-    "diffusion": _load_diffusion,
-    "noisy-classifier": _load_noisy_classifier,
-}
+    return file

@@ -12,6 +12,7 @@ from diffusion_lessons.training.loop import Trainer
 from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.speed import SpeedMode
+from diffusion_lessons.training.tasks import Denoising
 
 from .peers import Example
 from .sizes import Plain, Size
@@ -28,11 +29,11 @@ def pictures(seed: int = 0) -> Tensor:
 
 def ours_as_shipped(size: Size, batch: int, device: torch.device, seed: int = 0) -> Work:
     """A step of `train` in a long run, in the speed mode that it chooses, its losses read as it does."""
-    keep_freed_memory()  # as `train` does
+    keep_freed_memory()  # as the command line does
     images = pictures(seed)
     dataset = Dataset("noise", images, torch.zeros(len(images), dtype=torch.int64), ("noise",))
     recipe = Recipe(data="noise", minutes=60.0, batch=batch, seed=seed, **size.recipe())
-    trainer = Trainer(recipe, dataset, Path("never-written"), Processes(device), None)
+    trainer = Trainer(Denoising(recipe, dataset), Path("never-written"), Processes(device))
 
     def step() -> None:
         if trainer.meter.full:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from diffusion_lessons.cli import guarded
+from diffusion_lessons.support.console import guarded
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import whole, writable
+from diffusion_lessons.support.files import atomic_write, writable
 from diffusion_lessons.support.machine import choose_device, hardware, versions
 from diffusion_lessons.training.speed import SpeedMode
 
@@ -199,7 +199,7 @@ def bench(given: argparse.Namespace) -> None:
             "versions": versions("diffusers"),
             "rows": rows,
         }
-        with whole(file) as partial:
+        with atomic_write(file) as partial:
             partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"  {file}")
 

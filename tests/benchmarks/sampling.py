@@ -6,6 +6,7 @@ from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.generate import generate
 from diffusion_lessons.paths import DiscreteVP
 from diffusion_lessons.schedules import linear_betas
+from diffusion_lessons.support.machine import keep_freed_memory
 from diffusion_lessons.targets import EPSILON
 
 from .peers import sample
@@ -22,6 +23,7 @@ def at_a_time(device: torch.device) -> int:
 
 def our_sampling(size: Size, device: torch.device) -> Work:
     """`generate`, as the command line calls it, without labels."""
+    keep_freed_memory()  # as the command line does
     images = at_a_time(device)
     model = Checkpoint(size.ours().eval(), DiscreteVP(linear_betas()), EPSILON, (), (3, 32, 32))
     return Work(lambda: generate(model, None, images, steps=STEPS, device=device), images)

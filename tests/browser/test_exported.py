@@ -7,7 +7,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from diffusion_lessons.course.widgets import freeze, scrub, to_html
+from diffusion_lessons.course.widgets import scrub
+from tests.exported_page import freeze, to_html
 from tests.browser.browser_harness import pixels, screenshot, serious
 from tests.browser.browser_lesson import FIGURE, SETUP
 

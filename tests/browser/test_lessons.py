@@ -9,7 +9,7 @@ import pytest
 
 from diffusion_lessons.course import bank
 from diffusion_lessons.course.student.progress import VARIABLE
-from diffusion_lessons.course.widgets import to_html
+from tests.exported_page import to_html
 from tests.browser.browser_harness import JupyterLab, NotebookPage, screenshot, serious
 
 pytestmark = pytest.mark.slow

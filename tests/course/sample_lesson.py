@@ -12,6 +12,7 @@ from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconce
 
 STEM = "02_forward_process"
 WORDS = "every word of this filler counts and none of it says anything at all about the topic "
+BUILT = {"course": "00", "GaussianMixture": "01", "add_noise": "02", "samplers": "08", "ddim_step": "08"}
 ALT = "A blurred square that fades into grey noise from left to right"
 
 
@@ -209,7 +210,18 @@ def repository(folder: Path, text: str = SAMPLE, stem: str = STEM) -> Context:
     (folder / "solutions").mkdir(parents=True, exist_ok=True)
     (folder / "solutions" / f"{stem}.py").write_text(text, encoding="utf-8")
     (folder / "pyproject.toml").write_text('[project]\nname = "sample"\nversion = "1"\n', encoding="utf-8")
-    return Context(root=folder, stems=(stem,), bank=lambda number: BANK if number == stem[:2] else {})
+    return Context(
+        root=folder,
+        stems=(stem,),
+        bank=lambda number: BANK if number == stem[:2] else {},
+        built={
+            "course": "00",
+            "GaussianMixture": "01",
+            "add_noise": "02",
+            "samplers": "08",
+            "ddim_step": "08",
+        },
+    )
 
 
 def source(context: Context, stem: str = STEM) -> Path:

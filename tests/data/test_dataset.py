@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import Tensor
 
 from diffusion_lessons.data import Dataset, to_float, to_uint8
+from diffusion_lessons.data.dataset import Rendered
 
 
 def make(n: int = 6, channels: int = 3, classes: tuple[str, ...] = ("cat", "dog")) -> Dataset:
@@ -102,7 +104,8 @@ IMAGES, LABELS, CLASSES = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tens
 @pytest.mark.parametrize(
     ("images", "labels", "classes", "message"),
     [
-        (IMAGES.float(), LABELS, CLASSES, "uint8"),
+        (IMAGES.int(), LABELS, CLASSES, "uint8"),
+        (IMAGES, None, CLASSES, "one for each picture; got none"),
         (IMAGES[0], LABELS, CLASSES, r"\(N, C, H, W\)"),
         (IMAGES.expand(2, 2, 4, 4), LABELS, CLASSES, "C = 1 or 3"),
         (IMAGES[:0], LABELS[:0], CLASSES, "at least one"),
@@ -120,3 +123,66 @@ def test_what_does_not_fit_together_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Dataset("bad", images, labels, classes)
+
+
+# Rows of other kinds --------------------------------------------------------------------------------
+
+
+def test_rows_come_with_all_their_conditions() -> None:
+    tokens = torch.arange(12).view(6, 2)
+    data = Dataset("pets", make().images, make().labels, ("cat", "dog"), {"tokens": tokens})
+    images, conditions = data.rows(torch.tensor([5, 0]))
+    assert torch.equal(images, data.images[[5, 0]])
+    assert conditions["label"].tolist() == [1, 0]
+    assert conditions["tokens"].tolist() == [[10, 11], [0, 1]]
+
+
+def test_a_set_may_have_no_labels_and_says_so_where_they_are_asked_for() -> None:
+    data = Dataset("bare", make().images)
+    assert data.rows(torch.tensor([1]))[1] == {}
+    assert data.classes == ()
+    with pytest.raises(ValueError, match=r"bare has no labels: take its rows by rows\(index\)"):
+        data.batch(torch.tensor([0]))
+
+
+def test_conditions_have_a_row_for_each_picture() -> None:
+    with pytest.raises(ValueError, match="5 rows of 'tokens' for 6 pictures"):
+        Dataset("pets", make().images, conditions={"tokens": torch.zeros(5, 2)})
+
+
+def test_clips_and_latents_are_rows_too() -> None:
+    assert Dataset("clips", torch.zeros(2, 8, 3, 4, 5, dtype=torch.uint8)).shape == (8, 3, 4, 5)
+    latents = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    data = Dataset("latents", latents, torch.tensor([0, 1, 0]), ("a", "b"))
+    x, _ = data.batch(torch.tensor([2]))
+    assert torch.equal(x, latents[2:])  # as they are: latents have no range
+
+
+def test_a_fingerprint_tells_pictures_labels_and_conditions_apart() -> None:
+    data = make()
+    prints = {
+        data.fingerprint(),
+        make(n=4).fingerprint(),
+        Dataset("pets", 255 - data.images, data.labels, data.classes).fingerprint(),
+        Dataset("pets", data.images, 1 - data.labels, data.classes).fingerprint(),
+        Dataset("pets", data.images, data.labels, data.classes, {"t": torch.ones(6)}).fingerprint(),
+        Dataset("pets", data.images, data.labels, data.classes, {"t": torch.zeros(6)}).fingerprint(),
+    }
+    assert len(prints) == 6
+    assert make().fingerprint() == data.fingerprint() == "6x3x4x5 8fa039dd"  # runs of before go on
+
+
+def stripes(seed: int, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    shade = ((index * 37 + seed) % 256).to(torch.uint8)
+    return shade.view(-1, 1, 1, 1).expand(-1, 1, 4, 4), {"label": index % 2}
+
+
+def test_rendered_rows_are_a_function_of_seed_and_place() -> None:
+    rows = Rendered("stripes", (1, 4, 4), stripes, seed=1, classes=("a", "b"))
+    images, conditions = rows.rows(torch.tensor([10**9, 3]))
+    assert torch.equal(images[1], rows.rows(torch.tensor([3]))[0][0])
+    assert conditions["label"].tolist() == [0, 1]
+    assert rows.length is None
+    assert rows.fingerprint() != Rendered("stripes", (1, 4, 4), stripes, seed=2).fingerprint()
+    with pytest.raises(ValueError, match=r"stripes says that a row has shape \(3, 4, 4\)"):
+        Rendered("stripes", (3, 4, 4), stripes).rows(torch.tensor([0]))

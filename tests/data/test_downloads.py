@@ -1,3 +1,4 @@
+import os
 import re
 import socket
 import threading
@@ -33,11 +34,18 @@ def test_a_missing_file_is_downloaded_once(mirror: Mirror, data_dir: Path) -> No
     assert mirror.gets() == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files have no such modes")
+def test_all_who_share_the_folder_can_read_a_download(mirror: Mirror, data_dir: Path) -> None:
+    load_cached("set/file.gz", [mirror.serve("pub/file.gz", RIGHT)], read)
+    assert (data_dir / "set/file.gz").stat().st_mode & 0o777 == 0o644
+
+
 def test_progress_is_shown(mirror: Mirror, data_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load_cached("set/file.gz", [mirror.serve("pub/file.gz", RIGHT)], read)
     shown = capfd.readouterr().err
     assert "file.gz" in shown
     assert "100%" in shown
+    assert "known_hash" not in shown  # which is pooch's advice to who wrote the program
 
 
 @pytest.mark.parametrize(

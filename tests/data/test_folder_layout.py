@@ -1,6 +1,6 @@
 import pytest
 
-from diffusion_lessons.data.layout import Picture, is_ignored, printable, sort_pictures
+from diffusion_lessons.data.layout import PictureFile, is_ignored, printable, sort_pictures
 
 
 def labels(paths: list[str]) -> dict[str, str]:
@@ -10,9 +10,9 @@ def labels(paths: list[str]) -> dict[str, str]:
 def test_a_class_is_a_folder_with_all_below_it() -> None:
     pictures, loose = sort_pictures(["dog/b.png", "cat/x/y/c.png", "cat/a.png", "readme.txt"])
     assert pictures == [
-        Picture("cat/a.png", "cat", False),
-        Picture("cat/x/y/c.png", "cat", False),
-        Picture("dog/b.png", "dog", False),
+        PictureFile("cat/a.png", "cat", False),
+        PictureFile("cat/x/y/c.png", "cat", False),
+        PictureFile("dog/b.png", "dog", False),
     ]
     assert loose == ["readme.txt"]
 

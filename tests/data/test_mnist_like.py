@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from diffusion_lessons.data import DataError, load_dataset, mnist
-from diffusion_lessons.data.downloads import DamagedError
-from diffusion_lessons.data.mnist import parse_idx
 from diffusion_lessons.data.pictures import resize
 from tests.data.local_mirror import Mirror
 
@@ -88,27 +86,6 @@ def test_damaged_files_are_named_and_kept(small: dict[str, bytes], data_dir: Pat
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte\.gz is damaged .*delete it"):
         load_dataset("fashion_mnist", "test")
     assert path.read_bytes() == bad
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\0\0\x08",
-        b"\0\0\x0d\x01" + struct.pack(">I", 1) + b"x",
-        b"\0\0\x08\x03" + struct.pack(">I", 2),
-        idx(LABELS)[:-1],
-        idx(LABELS) + b"x",
-    ],
-)
-def test_broken_idx_is_refused(data: bytes) -> None:
-    with pytest.raises(DamagedError):
-        parse_idx(data)
-
-
-def test_idx_round_trip() -> None:
-    assert np.array_equal(parse_idx(idx(IMAGES)), IMAGES)
-    assert parse_idx(idx(np.zeros((0, 3)))).shape == (0, 3)
 
 
 def test_the_published_hashes_are_eight_different_ones() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diffusion_lessons.data import DataError, archive, load_dataset
-from diffusion_lessons.data.archive import open_zip, zip_files
+from diffusion_lessons.data import DataError, load_dataset
+from diffusion_lessons.support import zips
+from diffusion_lessons.support.zips import UnreadableZip, open_zip, zip_files
 
 
 def picture() -> bytes:
@@ -66,7 +67,7 @@ def test_a_password_is_refused(path: Path) -> None:
 
 
 def test_a_bomb_is_refused_by_its_ratio(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "HARMLESS_BYTES", 1_000_000)
+    monkeypatch.setattr(zips, "HARMLESS_BYTES", 1_000_000)
     made(path, {"cat/1.png": bytes(2_000_000), "cat/2.png": bytes(2_000_000)})
     with pytest.raises(DataError, match=r"it unpacks to 4,000,000 bytes, [0-9,]+ times its size"):
         load_dataset(f"folder:{path}")
@@ -88,7 +89,7 @@ def test_harmless_files_may_be_well_compressed(path: Path) -> None:
     ],
 )
 def test_limits(path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, message: str) -> None:
-    monkeypatch.setattr(archive, limit, value)
+    monkeypatch.setattr(zips, limit, value)
     made(path, {f"cat/{i}.png": picture() for i in range(1, 4)})
     with pytest.raises(DataError, match=message):
         load_dataset(f"folder:{path}")
@@ -98,7 +99,7 @@ def test_a_file_that_lies_about_its_size_is_read_no_further(path: Path) -> None:
     made(path, {"cat/1.png": picture(), "cat/2.png": bytes(5_000_000)})
     data = path.read_bytes().replace((5_000_000).to_bytes(4, "little"), (100).to_bytes(4, "little"))
     path.write_bytes(data)
-    with open_zip(path) as opened, pytest.raises(zipfile.BadZipFile, match="CRC"):
+    with open_zip(path) as opened, pytest.raises(UnreadableZip, match="CRC"):
         zip_files(opened)["cat/2.png"]()
     with pytest.warns(UserWarning, match=r"1 of 2 files skipped: cat/2\.png \(Bad CRC"):
         assert len(load_dataset(f"folder:{path}")) == 1

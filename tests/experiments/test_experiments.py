@@ -29,7 +29,7 @@ def counting(fail_at: int | None = None) -> tuple[Experiment, list[int]]:
 
     settings = [{"i": i} for i in range(3)]
     return Experiment(
-        "squares", "Squares", ("i", "square"), lambda o: settings, lambda o: "once", measure
+        "some.squares", "Squares.\n\nMore.", "i square", lambda o: settings, lambda o: "once", measure
     ), measured
 
 
@@ -38,6 +38,7 @@ def test_a_run_writes_every_row_with_where_it_was_measured(tmp_path: Path) -> No
     result = run(experiment, tmp_path / "new" / "squares.json", {"offset": 1})
     assert [row["square"] for row in result["rows"]] == [1, 2, 5]
     assert json.loads((tmp_path / "new" / "squares.json").read_text()) == result
+    assert (result["experiment"], result["title"]) == ("squares", "Squares")
     assert result["hardware"]["cores"] >= 1
     assert result["hardware"]["processor"]
     assert {"python", "torch", "numpy"} <= result["versions"].keys()
@@ -82,6 +83,13 @@ def test_unknown_and_unrecorded_experiments_are_said(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(experiments, "RECORDED", tmp_path)
     with pytest.raises(ValueError, match="diffusion-lessons experiment steps-by-eta"):
         recorded("steps-by-eta")
+
+
+def test_every_file_with_an_experiment_is_found_by_its_name() -> None:
+    known = ["guidance-scales", "schedules", "simple-vs-vlb", "steps-by-eta", "steps-by-sampler"]
+    assert experiments.names() == [*known, "unet-ablation"]
+    for name in experiments.names():
+        assert find(name).name == recorded(name)["experiment"] == name
 
 
 def test_steps_by_eta_covers_the_table_of_ddim() -> None:

@@ -1,4 +1,4 @@
-"""Costs by formula against torch's own counter, and receptive fields against gradients."""
+"""Costs against formulas and the network that runs, and receptive fields against gradients."""
 
 import pytest
 import torch
@@ -36,6 +36,29 @@ def test_costs_agree_with_the_network_and_with_torchs_counter(
     total = sum(unet_costs(config, *size).values(), Cost())
     assert total.parameters == sum(p.numel() for p in network.parameters())
     assert total.flops == counted(network, size)[0]
+
+
+def test_costs_are_those_of_the_formulas() -> None:
+    costs = unet_costs(UNetConfig(base_channels=16, head_dim=16, num_classes=10), 8, 8)
+
+    def conv(channels: int, out: int, kernel: int, positions: int) -> int:
+        return 2 * kernel**2 * channels * out * positions
+
+    def block(channels: int, out: int, positions: int) -> int:
+        shortcut = 0 if channels == out else conv(channels, out, 1, positions)
+        told = 2 * 64 * 2 * out
+        return conv(channels, out, 3, positions) + told + conv(out, out, 3, positions) + shortcut
+
+    attention = conv(32, 4 * 32, 1, 4) + 4 * 4**2 * 32  # two projections, and QKᵀ and its product with V
+    assert costs["embedding"].flops == 2 * 16 * 64 + 2 * 64 * 64
+    assert costs["stem"].flops == conv(1, 16, 3, 64)
+    assert costs["down 0"].flops == block(16, 16, 64) + conv(16, 16, 3, 16)
+    assert costs["down 1"].flops == block(16, 32, 16) + conv(32, 32, 3, 4)
+    assert costs["down 2"].flops == block(32, 32, 4) + attention
+    assert costs["middle"].flops == 2 * block(32, 32, 4) + attention
+    assert costs["up 2"].flops == 2 * (block(64, 32, 4) + attention) + conv(32, 32, 3, 16)
+    assert costs["up 0"].flops == block(48, 16, 64) + block(32, 16, 64)
+    assert costs["out"].flops == conv(16, 1, 3, 64)
 
 
 def test_each_stage_holds_the_parameters_and_flops_of_its_layers() -> None:

@@ -30,6 +30,18 @@ def test_default_model_has_the_size_that_is_written_down() -> None:
     assert sum(p.numel() for p in network.parameters()) == 1_191_873
 
 
+def test_weights_keep_the_names_that_checkpoints_know() -> None:
+    names = UNet(TINY).state_dict().keys()
+    layers = {".".join(name.split(".")[:3]) for name in names if name.startswith(("down", "up"))}
+    blocks, changes = ("down.0.0", "down.2.0", "up.0.0", "up.1.0", "up.3.0", "up.4.0"), ("down.1", "up.2")
+    attentions = ("down.2.1", "up.0.1", "up.1.1")
+    assert layers == {*blocks, *attentions, *(f"{name}.conv" for name in changes)}
+    assert {f"{name}.conv_1.weight" for name in (*blocks, "middle_1", "middle_2")} <= names
+    assert {f"{name}.to_qkv.weight" for name in (*attentions, "middle_attention")} <= names
+    assert {"time_embedding.linear_1.weight", "label_embedding.table.weight", "stem.weight"} <= names
+    assert {"norm_out.weight", "conv_out.weight"} <= names
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -100,6 +112,7 @@ def test_memory_layout_does_not_change_the_result(inputs: tuple[torch.Tensor, ..
     ("arguments", "message"),
     [
         ((torch.zeros(2, 1, 9, 8), torch.zeros(2)), "multiples of 2, got 9×8"),
+        ((torch.zeros(2, 1, 0, 8), torch.zeros(2)), "multiples of 2, got 0×8"),
         ((torch.zeros(2, 3, 8, 8), torch.zeros(2)), r"takes \(B, 1, H, W\), got shape \(2, 3, 8, 8\)"),
         ((torch.zeros(1, 8, 8), torch.zeros(1)), "got shape"),
         ((torch.zeros(2, 1, 8, 8), torch.zeros(3)), "one time for each of 2 pictures"),

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_lessons.support.files import whole, writable
+from diffusion_lessons.support.files import atomic_write, writable
 
 
 def test_a_file_appears_only_when_its_block_ends(tmp_path: Path) -> None:
     file = tmp_path / "new" / "notes.txt"
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_text("whole")
         assert not file.exists()
     assert file.read_text() == "whole"
@@ -21,7 +21,7 @@ def test_a_file_appears_only_when_its_block_ends(tmp_path: Path) -> None:
 def test_a_block_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("old")
-    with pytest.raises(RuntimeError, match="half way"), whole(file) as partial:
+    with pytest.raises(RuntimeError, match="half way"), atomic_write(file) as partial:
         partial.write_text("ne")
         raise RuntimeError("half way")
     assert file.read_text() == "old"
@@ -33,7 +33,7 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     file.write_text("old")
     with (
         pytest.raises(ValueError, match=r"cannot write .*notes\.txt: No space left on device; free"),
-        whole(file),
+        atomic_write(file),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert file.read_text() == "old"

@@ -1,21 +1,21 @@
 """Progressive distillation, against exact denoisers and against the steps it should replace."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from diffusion_lessons.checkpoint import load_checkpoint
+from diffusion_lessons.checkpoint import Checkpoint, load_checkpoint
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.mixtures import GaussianMixture
-from diffusion_lessons.paths import DiscreteVP, StraightPath, add_noise
-from diffusion_lessons.paths import Path as NoisePath
+from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath, add_noise
 from diffusion_lessons.samplers import ddim_step, sample
 from diffusion_lessons.schedules import cosine_betas
 from diffusion_lessons.targets import Estimate
-from diffusion_lessons.training.batches import Batch
 from diffusion_lessons.training.distillation import Distillation, distillation_target, two_steps
 from diffusion_lessons.training.loop import train
+from diffusion_lessons.training.tasks import Batch, Denoising
 from tests.tiny_checkpoint import tiny
 from tests.tiny_training import assert_same_run, tiny_dataset, tiny_recipe
 
@@ -61,6 +61,10 @@ def test_a_target_upwards_is_refused() -> None:
         distillation_target(x, x[:1], path(20.0), path(10.0))
 
 
+def student_of(teacher: Checkpoint, steps: int, guidance: float = 1.0) -> Distillation:
+    return Distillation(tiny_recipe(), tiny_dataset(), teacher, steps, guidance).place()
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_a_batch_is_taught_at_the_students_times_and_keeps_its_noisy_pictures(
@@ -70,14 +74,14 @@ def test_a_batch_is_taught_at_the_students_times_and_keeps_its_noisy_pictures(
     generator = torch.Generator().manual_seed(0)
     x0, noise = (torch.randn(10, 1, 8, 8, generator=generator) for _ in range(2))
     batch = Batch(x0, noise, torch.arange(10, 101, 10, dtype=torch.float64), torch.arange(10) % 3)
-    taught = Distillation(model, steps, guidance)(batch)
+    taught = student_of(model, steps, guidance).taught(batch)
     student = [level.t for level in model.path.levels(steps)]
     assert set(taught.t.tolist()) <= {float(t) for t in student[:-1]}
     assert bool((taught.t >= batch.t - 1).all())  # rounded up, to a student's time that is itself rounded
     now = model.path(taught.t)
     x = add_noise(x0, noise, now)
     assert torch.allclose(add_noise(taught.x0, taught.noise, now), x, atol=1e-5)
-    assert taught.labels is batch.labels
+    assert taught.condition is batch.condition
 
     guided = ClassifierFreeGuidance(model.denoiser(), guidance)
     last = taught.t == student[-2]
@@ -91,19 +95,19 @@ def test_times_are_spread_evenly_over_the_students() -> None:
     model = tiny()
     times = torch.arange(1, 101, dtype=torch.float64)
     pictures = torch.zeros(100, 1, 8, 8)
-    taught = Distillation(model, 4)(Batch(pictures, pictures + 1, times, torch.zeros(100).long()))
+    taught = student_of(model, 4).taught(Batch(pictures, pictures + 1, times, torch.zeros(100).long()))
     assert taught.t.unique(return_counts=True)[1].tolist() == [25, 25, 25, 25]
 
 
 def test_a_student_starts_from_its_teacher_and_says_how_it_is_sampled(tmp_path: Path) -> None:
     dataset = tiny_dataset()
-    train(tiny_recipe(), dataset, tmp_path / "teacher", device="cpu", progress=False)
+    train(Denoising(tiny_recipe(), dataset), tmp_path / "teacher", device="cpu", progress=False)
     teacher = load_checkpoint(tmp_path / "teacher" / "model.safetensors")
     assert teacher.sampling == {"steps": 25, "guidance": 2.0}
     before = {name: weight.clone() for name, weight in teacher.network.state_dict().items()}
     recipe = tiny_recipe(lr=1e-9, steps=2, class_dropout=0.0, weight="truncated-snr")
-    how = {"device": "cpu", "progress": False, "distillation": Distillation(teacher, 2, 2.0)}
-    train(recipe, dataset, tmp_path / "student", **how)
+    task = Distillation(recipe, dataset, teacher, 2, 2.0)
+    train(task, tmp_path / "student", device="cpu", progress=False)
     student = load_checkpoint(tmp_path / "student" / "model.safetensors")
     assert student.sampling == {"steps": 2, "guidance": 1.0}
     for name, weight in student.network.state_dict().items():
@@ -114,11 +118,12 @@ def test_a_student_starts_from_its_teacher_and_says_how_it_is_sampled(tmp_path: 
 
 def test_a_student_comes_closer_to_its_teachers_two_steps(tmp_path: Path) -> None:
     dataset = tiny_dataset()
-    train(tiny_recipe(steps=60, lr=5e-3), dataset, tmp_path / "teacher", device="cpu", progress=False)
+    task = Denoising(tiny_recipe(steps=60, lr=5e-3), dataset)
+    train(task, tmp_path / "teacher", device="cpu", progress=False)
     teacher = load_checkpoint(tmp_path / "teacher" / "model.safetensors")
     recipe = tiny_recipe(steps=40, lr=5e-3, class_dropout=0.0, weight="truncated-snr", ema_decay=0.9)
-    how = {"device": "cpu", "progress": False, "distillation": Distillation(teacher, 1)}
-    train(recipe, dataset, tmp_path / "student", **how)
+    task = Distillation(recipe, dataset, teacher, 1)
+    train(task, tmp_path / "student", device="cpu", progress=False)
     student = load_checkpoint(tmp_path / "student" / "model.safetensors")
 
     noise = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(7))
@@ -129,32 +134,24 @@ def test_a_student_comes_closer_to_its_teachers_two_steps(tmp_path: Path) -> Non
     assert (after - wanted).square().mean() < 0.6 * (before - wanted).square().mean()
 
 
-class Stopping(Distillation):
-    """A distillation that is killed after some batches."""
-
-    def __call__(self, batch: Batch) -> Batch:
-        LEFT.append(LEFT.pop() - 1)
-        if LEFT[0] < 0:
-            raise KeyboardInterrupt
-        return super().__call__(batch)
-
-
-LEFT = [0]
-
-
-def test_a_killed_distillation_is_resumed_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_killed_distillation_is_resumed_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset, teacher = tiny_dataset(), tiny()
-    recipe = tiny_recipe(
-        channel_mults=(1, 2), attention_levels=(), path="cosine", target="v", checkpoint_every=0.0
-    )
-    how = {"device": "cpu", "progress": False}
-    train(recipe, dataset, tmp_path / "whole", distillation=Distillation(teacher, 2, 2.0), **how)
-    LEFT[:] = [6]
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, dataset, tmp_path / "killed", distillation=Stopping(teacher, 2, 2.0), **how)
-    train(
-        recipe, dataset, tmp_path / "killed", resume=True, distillation=Distillation(teacher, 2, 2.0), **how
-    )
+    recipe = tiny_recipe(checkpoint_every=0.0)
+    how: dict[str, Any] = {"device": "cpu", "progress": False}
+    train(Distillation(recipe, dataset, teacher, 2, 2.0), tmp_path / "whole", **how)
+    plain = Distillation.batch
+
+    def killed(self: Distillation, step: int, most: int | None = None) -> Batch:
+        if step == 6:
+            raise KeyboardInterrupt
+        return plain(self, step, most)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Distillation, "batch", killed)
+        train(Distillation(recipe, dataset, teacher, 2, 2.0), tmp_path / "killed", **how)
+    train(Distillation(recipe, dataset, teacher, 2, 2.0), tmp_path / "killed", resume=True, **how)
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 

@@ -6,6 +6,7 @@ import sys
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,11 +21,12 @@ from diffusion_lessons.training.loop import NonFiniteLossError, Trainer, train
 from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE, TrainingState
 from diffusion_lessons.training.speed import SpeedMode
-from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
+from diffusion_lessons.training.tasks import Denoising
+from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe, tiny_task
 
 
 def test_a_run_leaves_a_model_that_learnt_and_metrics_that_say_how(tmp_path: Path) -> None:
-    metrics = train(tiny_recipe(steps=80, lr=8e-3), tiny_dataset(), tmp_path, device="cpu", progress=False)
+    metrics = train(tiny_task(steps=80, lr=8e-3), tmp_path, device="cpu", progress=False)
     assert sorted(os.listdir(tmp_path)) == [METRICS, MODEL, STATE]
     assert json.loads((tmp_path / METRICS).read_text()) == metrics
     assert {"steps", "images_per_second", "loss", "seconds", "seed", "device", "versions"} <= metrics.keys()
@@ -45,7 +47,7 @@ def test_a_run_leaves_a_model_that_learnt_and_metrics_that_say_how(tmp_path: Pat
 
 
 def test_model_file_holds_the_averaged_weights_and_the_state_the_raw_ones(tmp_path: Path) -> None:
-    train(tiny_recipe(), tiny_dataset(), tmp_path, device="cpu", progress=False)
+    train(tiny_task(), tmp_path, device="cpu", progress=False)
     tensors, _ = saved_state(tmp_path)
     model = load_checkpoint(tmp_path / MODEL).network
     for name, parameter in model.named_parameters():
@@ -56,15 +58,15 @@ def test_model_file_holds_the_averaged_weights_and_the_state_the_raw_ones(tmp_pa
 def test_steps_are_what_adamw_on_the_loss_does(tmp_path: Path) -> None:
     """The whole loop against eight plain lines."""
     recipe = tiny_recipe(steps=5, grad_clip=0.5, decay="linear")
-    train(recipe, tiny_dataset(), tmp_path, device="cpu", progress=False)
+    train(Denoising(recipe, tiny_dataset()), tmp_path, device="cpu", progress=False)
 
-    trainer = Trainer(recipe, tiny_dataset(), tmp_path, Processes("cpu"), None)
+    trainer = Trainer(Denoising(recipe, tiny_dataset()), tmp_path, Processes("cpu"))
     path = recipe.build_path()
     network = recipe.build_network(tiny_dataset()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True)
     ema = EMA(network, 0.999)
     for step in range(5):
-        loss = diffusion_loss(network, path, V, *trainer.batches(step)).mean()
+        loss = diffusion_loss(network, path, V, *trainer.task.batch(step)).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 0.5)
@@ -81,7 +83,12 @@ def test_same_seed_same_bytes_and_nothing_global_is_touched(tmp_path: Path) -> N
     dataset = tiny_dataset()
     images, state = dataset.images.clone(), torch.get_rng_state()
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(tiny_recipe(seed=seed, dropout=0.2), dataset, tmp_path / name, device="cpu", progress=False)
+        train(
+            Denoising(tiny_recipe(seed=seed, dropout=0.2), dataset),
+            tmp_path / name,
+            device="cpu",
+            progress=False,
+        )
         torch.rand(3)
     assert_same_run(tmp_path / "a", tmp_path / "b")
     a, c = (saved_state(tmp_path / name)[0]["network.conv_out.weight"] for name in "ac")
@@ -92,23 +99,23 @@ def test_same_seed_same_bytes_and_nothing_global_is_touched(tmp_path: Path) -> N
 
 def test_random_state_of_the_caller_is_left_alone(tmp_path: Path) -> None:
     before = torch.get_rng_state()
-    train(tiny_recipe(dropout=0.2, steps=2), tiny_dataset(), tmp_path, device="cpu", progress=False)
+    train(tiny_task(dropout=0.2, steps=2), tmp_path, device="cpu", progress=False)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("changes", [{"images": 33}, {"steps": 5}])
 def test_budgets_end_where_they_say(tmp_path: Path, changes: dict[str, int]) -> None:
-    assert train(tiny_recipe(**changes), tiny_dataset(), tmp_path, device="cpu", progress=False)["steps"] == 5
+    assert train(tiny_task(**changes), tmp_path, device="cpu", progress=False)["steps"] == 5
 
 
 def test_budget_in_minutes(tmp_path: Path) -> None:
-    metrics = train(tiny_recipe(minutes=0.02), tiny_dataset(), tmp_path, device="cpu", progress=False)
+    metrics = train(tiny_task(minutes=0.02), tmp_path, device="cpu", progress=False)
     assert 1.2 <= metrics["seconds"] < 6
     assert metrics["steps"] > 0
 
 
 def test_bar_shows_the_loss_and_the_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(tiny_recipe(), tiny_dataset(), tmp_path, device="cpu")
+    train(tiny_task(), tmp_path, device="cpu")
     shown = capsys.readouterr()
     assert "100%" in shown.err
     assert "loss 0." in shown.err
@@ -120,13 +127,19 @@ def test_bar_shows_the_loss_and_the_time_left(tmp_path: Path, capsys: pytest.Cap
 
 def spoil(monkeypatch: pytest.MonkeyPatch, step: int, spoiled: object) -> None:
     """From this step on, the loss goes through `spoiled`."""
-    plain = Trainer.loss
+    loss, batch = Denoising.loss, Denoising.batch
+    seen = [0]
 
-    def loss(self: Trainer, forward: nn.Module, batch: object) -> Tensor:
-        value = plain(self, forward, batch)  # type: ignore[arg-type]
-        return spoiled(value) if self.state.step >= step else value  # type: ignore[operator]
+    def counted(self: Denoising, step: int, most: int | None = None) -> Any:
+        seen[0] = step
+        return batch(self, step, most)
 
-    monkeypatch.setattr(Trainer, "loss", loss)
+    def spoilt(self: Denoising, forward: nn.Module, batch: Any) -> Tensor:
+        value = loss(self, forward, batch)
+        return spoiled(value) if seen[0] >= step else value  # type: ignore[operator]
+
+    monkeypatch.setattr(Denoising, "batch", counted)
+    monkeypatch.setattr(Denoising, "loss", spoilt)
 
 
 class InfiniteGradient(torch.autograd.Function):
@@ -154,7 +167,7 @@ def test_non_finite_loss_stops_with_the_step_and_keeps_good_weights(
     spoil(monkeypatch, 7, spoiled)
     recipe = tiny_recipe(checkpoint_every=every)
     with pytest.raises(NonFiniteLossError, match=rf"stopped at step 7: .*{words}.*lower lr than 0.002"):
-        train(recipe, tiny_dataset(), tmp_path, device="cpu", progress=False)
+        train(Denoising(recipe, tiny_dataset()), tmp_path, device="cpu", progress=False)
     tensors, description = saved_state(tmp_path)
     assert all(t.isfinite().all() for t in tensors.values())
     assert description["step"] == (7 if every == 0 else 0)
@@ -174,7 +187,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Trainer, "step", poison)
     with pytest.raises(NonFiniteLossError, match=r"step [56]: .*(a weight is not a finite number|norm nan)"):
-        train(tiny_recipe(checkpoint_every=0.0), tiny_dataset(), tmp_path, device="cpu", progress=False)
+        train(tiny_task(checkpoint_every=0.0), tmp_path, device="cpu", progress=False)
     tensors, description = saved_state(tmp_path)
     assert description["step"] == 4
     assert all(t.isfinite().all() for t in tensors.values())
@@ -183,11 +196,11 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch
 def test_a_learning_rate_far_too_high_is_found_out(tmp_path: Path) -> None:
     recipe = tiny_recipe(lr=1e38, warmup=0, steps=50)
     with pytest.raises(NonFiniteLossError, match="training stopped at step"):
-        train(recipe, tiny_dataset(), tmp_path, device="cpu", progress=False)
+        train(Denoising(recipe, tiny_dataset()), tmp_path, device="cpu", progress=False)
 
 
 def test_scaled_fp16_may_skip_steps_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = Trainer(tiny_recipe(precision="fp16"), tiny_dataset(), tmp_path, Processes("cpu"), None)
+    trainer = Trainer(tiny_task(precision="fp16"), tmp_path, Processes("cpu"))
     if trainer.mode.precision != "fp16":
         pytest.skip(f"fp16 does not hold here: {trainer.checks[0]}")
     assert trainer.state.scaler.is_enabled()
@@ -219,13 +232,7 @@ def test_refused_mode_is_told_and_training_goes_on(tmp_path: Path, monkeypatch: 
         SpeedMode, "compiled", lambda mode, network: Deaf(network) if mode.compile else network
     )
     with pytest.warns(RuntimeWarning, match=r"compiled bf16 refused.*training goes on in eager bf16"):
-        metrics = train(
-            tiny_recipe(precision="bf16", compile="on"),
-            tiny_dataset(),
-            tmp_path,
-            device="cpu",
-            progress=False,
-        )
+        metrics = train(tiny_task(precision="bf16", compile="on"), tmp_path, device="cpu", progress=False)
     assert metrics["mode"] == "eager bf16"
     assert len(metrics["checks"]) == 2
     assert all(math.isfinite(loss) for loss in metrics["curve"]["loss"])
@@ -237,7 +244,9 @@ def test_bf16_follows_float32(tmp_path: Path) -> None:
         recipe = tiny_recipe(precision=precision, steps=20)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            metrics = train(recipe, tiny_dataset(), tmp_path / precision, device="cpu", progress=False)
+            metrics = train(
+                Denoising(recipe, tiny_dataset()), tmp_path / precision, device="cpu", progress=False
+            )
         curves.append(torch.tensor(metrics["curve"]["loss"]))
     assert (curves[0] - curves[1]).abs().max() < 0.03
     assert not torch.equal(*curves)
@@ -266,7 +275,7 @@ def test_checkpoints_are_written_at_the_interval(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(TrainingState, "save", save)
     monkeypatch.setattr(Trainer, "step", timed)
     recipe = tiny_recipe(steps=None, minutes=0.03, checkpoint_every=0.3)
-    train(recipe, tiny_dataset(), tmp_path, device="cpu", progress=False)
+    train(Denoising(recipe, tiny_dataset()), tmp_path, device="cpu", progress=False)
     seconds = [s for s, _ in saved]
     assert len(seconds) >= 3
     gaps = [b - a for a, b in pairwise(seconds)]
@@ -289,20 +298,18 @@ def test_full_disk_ends_with_one_line_and_the_checkpoint_before(
 
     monkeypatch.setattr(Path, "write_bytes", write)
     with pytest.raises(ValueError, match="No space left on device; free some space"):
-        train(tiny_recipe(checkpoint_every=0.0), tiny_dataset(), tmp_path, device="cpu", progress=False)
+        train(tiny_task(checkpoint_every=0.0), tmp_path, device="cpu", progress=False)
     assert saved_state(tmp_path)[1]["step"] in (1, 2)
     load_checkpoint(tmp_path / MODEL)
     assert [name for name in os.listdir(tmp_path) if "partial" in name] == []
     monkeypatch.undo()
-    train(
-        tiny_recipe(checkpoint_every=0.0), tiny_dataset(), tmp_path, resume=True, device="cpu", progress=False
-    )
+    train(tiny_task(checkpoint_every=0.0), tmp_path, resume=True, device="cpu", progress=False)
 
 
 def test_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"cannot write into the folder .*file"):
-        train(tiny_recipe(), tiny_dataset(), tmp_path / "file", device="cpu", progress=False)
+        train(tiny_task(), tmp_path / "file", device="cpu", progress=False)
 
 
 # Imports and GPUs ----------------------------------------------------------------------------------
@@ -322,10 +329,10 @@ def test_import_needs_no_plotting_no_command_line_and_no_launcher() -> None:
 @pytest.mark.parametrize("precision", ["float32", "tf32", "fp16", "auto"])
 def test_training_on_a_gpu_follows_the_cpu_and_never_waits(tmp_path: Path, precision: str) -> None:
     recipe = tiny_recipe(precision=precision, steps=40)
-    metrics = train(recipe, tiny_dataset(), tmp_path / "gpu", device="cuda", progress=False)
+    metrics = train(Denoising(recipe, tiny_dataset()), tmp_path / "gpu", device="cuda", progress=False)
     assert metrics["curve"]["loss"][-1] < metrics["curve"]["loss"][0]
     load_checkpoint(tmp_path / "gpu" / MODEL)
-    trainer = Trainer(recipe, tiny_dataset(), tmp_path / "t", Processes("cuda"), None)
+    trainer = Trainer(Denoising(recipe, tiny_dataset()), tmp_path / "t", Processes("cuda"))
     trainer.step(0.0)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -339,5 +346,5 @@ def test_training_on_a_gpu_follows_the_cpu_and_never_waits(tmp_path: Path, preci
 @pytest.mark.slow
 def test_compiled_training_on_a_gpu(tmp_path: Path) -> None:
     recipe = tiny_recipe(precision="auto", compile="on", steps=30)
-    metrics = train(recipe, tiny_dataset(), tmp_path, device="cuda", progress=False)
+    metrics = train(Denoising(recipe, tiny_dataset()), tmp_path, device="cuda", progress=False)
     assert "compiled" in metrics["mode"], metrics["checks"]

@@ -11,6 +11,7 @@ import torch
 
 from diffusion_lessons.training.loop import train
 from diffusion_lessons.training.processes import LaunchedProcesses, Processes, join
+from diffusion_lessons.training.tasks import Denoising
 from tests.tiny_training import saved_state, tiny_dataset, tiny_recipe
 
 STEPS = 50
@@ -42,7 +43,7 @@ def launch(folder: Path, *options: str, processes: int = 2) -> subprocess.Comple
 
 @pytest.mark.slow
 def test_two_processes_follow_the_losses_of_one(tmp_path: Path) -> None:
-    alone = train(recipe(), tiny_dataset(), tmp_path / "one", device="cpu", progress=False)
+    alone = train(Denoising(recipe(), tiny_dataset()), tmp_path / "one", device="cpu", progress=False)
     run = launch(tmp_path / "two")
     assert run.returncode == 0, run.stderr[-3000:]
     (ours, told), (theirs, also_told) = saved_state(tmp_path / "one"), saved_state(tmp_path / "two")
@@ -63,8 +64,8 @@ def test_a_run_of_two_processes_is_resumed_by_one_and_errors_are_told(tmp_path: 
     assert stopped.returncode != 0
     assert "stopped at step 30" in stopped.stderr
     assert saved_state(tmp_path / "run")[1]["step"] == 30
-    train(recipe(), tiny_dataset(), tmp_path / "run", resume=True, device="cpu", progress=False)
-    train(recipe(), tiny_dataset(), tmp_path / "one", device="cpu", progress=False)
+    train(Denoising(recipe(), tiny_dataset()), tmp_path / "run", resume=True, device="cpu", progress=False)
+    train(Denoising(recipe(), tiny_dataset()), tmp_path / "one", device="cpu", progress=False)
     a, b = (torch.tensor(saved_state(tmp_path / n)[1]["curve"]["points"]) for n in ("one", "run"))
     assert ((a - b).abs() / a).max() < 1e-4
 
@@ -107,7 +108,7 @@ def main(folder: str, *options: str) -> None:
             plain(self, done)
 
         Trainer.step = step  # type: ignore[method-assign]
-    train(recipe(), tiny_dataset(), folder, device="cpu", progress=False)
+    train(Denoising(recipe(), tiny_dataset()), folder, device="cpu", progress=False)
 
 
 if __name__ == "__main__":

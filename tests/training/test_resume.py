@@ -16,8 +16,9 @@ import torch
 from diffusion_lessons.checkpoint import load_checkpoint, read_tensors, write_tensors
 from diffusion_lessons.training.loop import Trainer, TrainingInterrupted, train
 from diffusion_lessons.training.recipe import Recipe
-from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE, saved_recipe
-from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
+from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE
+from diffusion_lessons.training.tasks import Denoising
+from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe, tiny_task
 
 
 class Crash(Exception):
@@ -44,7 +45,7 @@ def crash_at(step: int, recipe: Recipe, folder: Path, resume: bool = False) -> N
     with pytest.MonkeyPatch.context() as patch:
         at_step(patch, step, crash)
         with pytest.raises(Crash):
-            train(recipe, tiny_dataset(), folder, resume=resume, device="cpu", progress=False)
+            train(Denoising(recipe, tiny_dataset()), folder, resume=resume, device="cpu", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -61,21 +62,23 @@ def test_a_crashed_run_goes_on_to_the_same_weights_bit_for_bit(
     tmp_path: Path, changes: dict[str, Any], stops: tuple[int, ...]
 ) -> None:
     recipe = tiny_recipe(**changes, checkpoint_every=0.0)
-    train(recipe, tiny_dataset(), tmp_path / "whole", device="cpu", progress=False)
+    train(Denoising(recipe, tiny_dataset()), tmp_path / "whole", device="cpu", progress=False)
     for number, stop in enumerate(stops):
         crash_at(stop, recipe, tmp_path / "cut", resume=number > 0)
         assert saved_state(tmp_path / "cut")[1]["step"] == stop
         torch.rand(7)  # other use of the global generator in between
-    metrics = train(recipe, tiny_dataset(), tmp_path / "cut", resume=True, device="cpu", progress=False)
+    metrics = train(
+        Denoising(recipe, tiny_dataset()), tmp_path / "cut", resume=True, device="cpu", progress=False
+    )
     assert metrics["steps"] == 12
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_weights_of_the_model_file_are_the_same_too(tmp_path: Path) -> None:
     recipe = tiny_recipe(checkpoint_every=0.0)
-    train(recipe, tiny_dataset(), tmp_path / "whole", device="cpu", progress=False)
+    train(Denoising(recipe, tiny_dataset()), tmp_path / "whole", device="cpu", progress=False)
     crash_at(7, recipe, tmp_path / "cut")
-    train(recipe, tiny_dataset(), tmp_path / "cut", resume=True, device="cpu", progress=False)
+    train(Denoising(recipe, tiny_dataset()), tmp_path / "cut", resume=True, device="cpu", progress=False)
     a, b = (load_checkpoint(tmp_path / name / MODEL).network.state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -83,10 +86,10 @@ def test_weights_of_the_model_file_are_the_same_too(tmp_path: Path) -> None:
 def test_steps_since_the_last_checkpoint_are_done_again(tmp_path: Path) -> None:
     """The usual crash: the last checkpoint is older than the last step."""
     recipe = tiny_recipe()  # one checkpoint at the start, none before the end
-    train(recipe, tiny_dataset(), tmp_path / "whole", device="cpu", progress=False)
+    train(Denoising(recipe, tiny_dataset()), tmp_path / "whole", device="cpu", progress=False)
     crash_at(9, recipe, tmp_path / "cut")
     assert saved_state(tmp_path / "cut")[1]["step"] == 0
-    train(recipe, tiny_dataset(), tmp_path / "cut", resume=True, device="cpu", progress=False)
+    train(Denoising(recipe, tiny_dataset()), tmp_path / "cut", resume=True, device="cpu", progress=False)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -94,11 +97,11 @@ def test_steps_since_the_last_checkpoint_are_done_again(tmp_path: Path) -> None:
 def test_interrupt_saves_says_how_to_go_on_and_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    train(tiny_recipe(), tiny_dataset(), tmp_path / "whole", device="cpu", progress=False)
+    train(tiny_task(), tmp_path / "whole", device="cpu", progress=False)
     handler = signal.getsignal(number)
     at_step(monkeypatch, 5, lambda: os.kill(os.getpid(), number))
     with pytest.raises(TrainingInterrupted) as stopped:
-        train(tiny_recipe(), tiny_dataset(), tmp_path / "cut", device="cpu", progress=False)
+        train(tiny_task(), tmp_path / "cut", device="cpu", progress=False)
     monkeypatch.undo()
     assert "stopped at step 6, 50% of the budget" in str(stopped.value)
     assert "--resume" in str(stopped.value)
@@ -106,8 +109,7 @@ def test_interrupt_saves_says_how_to_go_on_and_does(
     assert isinstance(stopped.value, KeyboardInterrupt)
     assert signal.getsignal(number) is handler
     assert load_checkpoint(tmp_path / "cut" / MODEL).info["steps"] == 6
-    assert saved_recipe(tmp_path / "cut") == tiny_recipe()
-    train(saved_recipe(tmp_path / "cut"), tiny_dataset(), tmp_path / "cut", True, "cpu", progress=False)
+    train(tiny_task(), tmp_path / "cut", True, "cpu", progress=False)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -118,7 +120,7 @@ def test_time_spent_before_counts_against_a_budget_in_minutes(tmp_path: Path) ->
     assert 0 < description["seconds"] < 60
     write_tensors(tmp_path / STATE, tensors, description | {"seconds": 59.8})
     start = time.perf_counter()
-    metrics = train(recipe, tiny_dataset(), tmp_path, resume=True, device="cpu", progress=False)
+    metrics = train(Denoising(recipe, tiny_dataset()), tmp_path, resume=True, device="cpu", progress=False)
     assert time.perf_counter() - start < 30
     assert metrics["seconds"] >= 60
 
@@ -140,12 +142,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_folder_that_holds_a_run_is_not_overwritten(cut: Path, finished: bool) -> None:
     recipe = tiny_recipe(checkpoint_every=0.0)
     if finished:
-        train(recipe, tiny_dataset(), cut, resume=True, device="cpu", progress=False)
+        train(Denoising(recipe, tiny_dataset()), cut, resume=True, device="cpu", progress=False)
     before = contents(cut)
     with pytest.raises(
         ValueError, match=r"already holds a run \(state.safetensors\): go on with it by --resume"
     ):
-        train(recipe, tiny_dataset(), cut, device="cpu", progress=False)
+        train(Denoising(recipe, tiny_dataset()), cut, device="cpu", progress=False)
     assert contents(cut) == before
 
 
@@ -153,7 +155,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(cut: Path, finished: bool)
 def test_any_file_of_a_run_protects_its_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("precious")
     with pytest.raises(ValueError, match="already holds a run"):
-        train(tiny_recipe(), tiny_dataset(), tmp_path, device="cpu", progress=False)
+        train(tiny_task(), tmp_path, device="cpu", progress=False)
     assert contents(tmp_path) == {name: b"precious"}
 
 
@@ -161,7 +163,7 @@ def refused(folder: Path, message: str, dataset: object = None, **changes: Any) 
     before = contents(folder)
     recipe = tiny_recipe(**({"checkpoint_every": 0.0} | changes))
     with pytest.raises(ValueError, match=message):
-        train(recipe, dataset or tiny_dataset(), folder, resume=True, device="cpu", progress=False)  # type: ignore[arg-type]
+        train(Denoising(recipe, dataset or tiny_dataset()), folder, resume=True, device="cpu", progress=False)  # type: ignore[arg-type]
     assert contents(folder) == before
 
 
@@ -175,7 +177,7 @@ def test_other_pictures_are_refused(cut: Path) -> None:
 
 
 def test_a_finished_run_is_refused(cut: Path) -> None:
-    train(tiny_recipe(checkpoint_every=0.0), tiny_dataset(), cut, resume=True, device="cpu", progress=False)
+    train(tiny_task(checkpoint_every=0.0), cut, resume=True, device="cpu", progress=False)
     refused(cut, "is finished: nothing to resume")
 
 
@@ -210,7 +212,7 @@ def run_until_killed(folder: Path, tell: Connection) -> None:
         patch.setattr(Trainer, "step", step)
         tell.send(-1)
         resume = (folder / STATE).exists()
-        train(tiny_recipe(**KILLED), tiny_dataset(), folder, resume=resume, device="cpu", progress=False)
+        train(tiny_task(**KILLED), folder, resume=resume, device="cpu", progress=False)
 
 
 @pytest.mark.slow

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from diffusion_lessons.denoiser import NetworkDenoiser
+from diffusion_lessons.denoiser import Autocast, NetworkDenoiser
 from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.paths import DiscreteVP, add_noise
 from diffusion_lessons.schedules import cosine_betas
+from diffusion_lessons.support.machine import has_bf16
 from diffusion_lessons.targets import V
-from diffusion_lessons.training.speed import Autocast, SpeedMode, candidates, has_bf16
-from diffusion_lessons.training.speed_check import perturbed
+from diffusion_lessons.training.speed import SpeedMode, candidates, perturbed
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 EAGER = SpeedMode()
@@ -34,17 +34,6 @@ def network() -> UNet:
         (("fp16", "auto", CUDA, False), [SpeedMode("fp16"), SpeedMode("tf32"), EAGER]),
         (("float32", "auto", CUDA, True), [SpeedMode("float32", True), EAGER]),
         (("float32", "auto", torch.device("mps"), True), [EAGER]),
-        (("float32", "auto", CPU, True, True), [SpeedMode(winograd=True), EAGER]),
-        (
-            ("bf16", "on", CPU, True, True),
-            [
-                SpeedMode("bf16", True),
-                SpeedMode("bf16"),
-                SpeedMode("float32", True),
-                SpeedMode(winograd=True),
-                EAGER,
-            ],
-        ),
     ],
 )
 def test_candidates_go_from_fast_to_sure(arguments: tuple, expected: list[SpeedMode]) -> None:
@@ -105,3 +94,9 @@ def test_autocast_gives_float32_outputs(network: UNet) -> None:
         exact, rounded = network(x, times), SpeedMode("bf16").cast(network)(x, times)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_tf32_is_refused_where_no_tensor_cores_are(device: str) -> None:
+    with pytest.raises(ValueError, match=f"tf32 is a mode of NVIDIA GPUs, not of {device}: use float32"):
+        candidates("tf32", "auto", torch.device(device), False)

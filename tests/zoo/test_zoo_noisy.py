@@ -1,20 +1,17 @@
-"""The classifier of noisy pictures: what is bundled, and how it is trained, stored and measured."""
+"""The bundled classifier of noisy pictures."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from diffusion_lessons import StraightPath, add_noise, zoo
-from diffusion_lessons.checkpoint import CheckpointError
+from diffusion_lessons import add_noise, zoo
 from diffusion_lessons.data import load_dataset
 from diffusion_lessons.generate import generate
 from diffusion_lessons.guidance import NetworkClassifier
-from diffusion_lessons.makers import build, noisy
+from diffusion_lessons.makers import measuring
 from diffusion_lessons.makers.cards import provenance
-from diffusion_lessons.metrics import evaluate
 
 NAME = "mnist-noisy-classifier"
 
@@ -23,11 +20,11 @@ def test_the_bundled_one_and_its_card() -> None:
     about, file = zoo.card(NAME), zoo.FOLDER / f"{NAME}.safetensors"
     assert file.stat().st_size == about["bytes"] <= 1_000_000
     assert about["kind"] == "noisy-classifier"
-    assert about["rebuild"] == f"python -m diffusion_lessons.makers.build {NAME}"
+    assert about["rebuild"] == f"python -m diffusion_lessons.makers {NAME}"
     assert {"title", "data", "recipe", "metrics", "hardware", "versions", "licence"} <= about.keys()
     assert about["data"]["train"] == zoo.card("mnist-unet")["data"]["train"]
     rows = about["metrics"]["over_levels"]
-    assert [row["t"] for row in rows] == list(noisy.MEASURED)
+    assert [row["t"] for row in rows] == list(measuring.TIMES)
     for row in rows:
         low, high = row["test_accuracy_95"]
         assert low <= row["test_accuracy"] <= high
@@ -53,50 +50,6 @@ def test_it_names_what_the_bundled_model_draws_clean_and_noisy() -> None:
         assert float((found == labels).float().mean()) >= least
 
 
-def test_it_is_not_offered_as_features() -> None:
-    with pytest.raises(ValueError, match=r"unknown features 'mnist-noisy': expected one of digits, mnist"):
-        evaluate(torch.zeros(100, 1, 32, 32), features="mnist-noisy")
-
-
-def test_a_stored_classifier_is_the_same(tmp_path: Path) -> None:
-    recipe = noisy.NoisyRecipe("digits", epochs=1)
-    random_state = torch.random.get_rng_state()
-    classifier = noisy.train_noisy_classifier(recipe, load_dataset("digits", "train"))
-    assert torch.equal(torch.random.get_rng_state(), random_state)
-    again = noisy.train_noisy_classifier(recipe, load_dataset("digits", "train"))
-    noisy.save_noisy_classifier(tmp_path / "x.safetensors", classifier)
-    loaded = noisy.load_noisy_classifier(tmp_path / "x.safetensors")
-    x, level = torch.randn(3, 1, 16, 16), classifier.path(300.0)
-    for other in (again, loaded):
-        assert torch.equal(other(x, level), classifier(x, level))
-
-
-def test_foreign_files_and_paths_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds a model, not a noisy-classifier"):
-        noisy.load_noisy_classifier(zoo.FOLDER / "mnist-unet.safetensors")
-    with pytest.raises(ValueError, match="discrete path, got 'straight'"):
-        noisy.NoisyRecipe("digits", 1, path="straight").build_path()
-    straight = NetworkClassifier(zoo.load(NAME).network, StraightPath())
-    with pytest.raises(ValueError, match="discrete path, got StraightPath"):
-        noisy.save_noisy_classifier(tmp_path / "x.safetensors", straight)
-
-
-@pytest.mark.slow
-def test_a_short_build_makes_what_can_be_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = noisy.NoisyRecipe("digits", epochs=3)
-    monkeypatch.setitem(build.BUILDERS, NAME, partial(noisy.build_noisy_classifier, recipe))
-    assert build.main([NAME, "--out", str(tmp_path)]) == 0
-    about, classifier = zoo.card(NAME, tmp_path), zoo.load(NAME, tmp_path)
-    test = load_dataset("digits", "test")
-    assert about["recipe"]["epochs"] == 3
-    assert about["data"]["test"] == provenance(test)
-    assert noisy.accuracies(classifier, test, recipe.seed) == about["metrics"]["over_levels"]
-    assert about["metrics"]["over_levels"][0]["test_accuracy"] > 0.6
-    assert "at t = 100" in capsys.readouterr().out
-
-
 @pytest.mark.slow
 def test_mnist_test_split_again(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFUSION_LESSONS_DATA", str(shared_data))
@@ -105,5 +58,5 @@ def test_mnist_test_split_again(shared_data: Path, monkeypatch: pytest.MonkeyPat
     assert about["metrics"]["n"] == len(test)
     some = replace(test, images=test.images[:2000], labels=test.labels[:2000])
     for row in about["metrics"]["over_levels"][:6:5]:
-        correct = noisy.noisy_accuracy(classifier, some, classifier.path(float(row["t"])))
+        correct = measuring.noisy_accuracy(classifier, some, classifier.path(float(row["t"])))
         assert correct / 2000 == pytest.approx(row["test_accuracy"], abs=0.03)

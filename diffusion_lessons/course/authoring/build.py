@@ -10,6 +10,7 @@ against the solutions at every build and every check, so it makes nothing stale.
 
 import argparse
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,8 @@ from typing import Any
 
 import nbformat
 
-from diffusion_lessons.course.authoring import execute, render
-from diffusion_lessons.course.authoring.cells import marker_problems
+from diffusion_lessons.course.authoring import execute, render, rules
 from diffusion_lessons.course.authoring.notebook import (
-    KEY,
     read_notebook,
     solved_notebook,
     student_notebook,
@@ -29,15 +28,11 @@ from diffusion_lessons.course.authoring.notebook import (
     write,
 )
 from diffusion_lessons.course.authoring.render import Context
-from diffusion_lessons.course.authoring.repository import (
-    Files,
-    context_of,
-    record,
-    sources,
-    with_old_pictures,
-)
-from diffusion_lessons.course.authoring.rules import rules
+from diffusion_lessons.course.authoring.repository import context_of, record, sources, with_old_pictures
 from diffusion_lessons.course.authoring.source import Lesson, Problem, read
+from diffusion_lessons.course.exercises.mark import KEY
+
+NO_PAGE = ("marker", "header", "placeholder", "syntax")  # where these rules are broken, none can be made
 
 
 class Refused(Exception):
@@ -45,7 +40,11 @@ class Refused(Exception):
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
-        self.problems = sorted(set(problems), key=lambda problem: problem.line)
+        self.problems = sorted(set(problems), key=lambda each: (each.line, each.rule, each.message))
+
+    @property
+    def has_no_page(self) -> bool:
+        return any(problem.rule in NO_PAGE for problem in self.problems)
 
 
 # One lesson ----------------------------------------------------------------------------------------
@@ -57,13 +56,12 @@ def made_student(lesson: Lesson, context: Context) -> nbformat.NotebookNode:
     Raises:
         Refused: with all that is wrong.
     """
-    problems = marker_problems(lesson)
     try:
-        problems = problems or rules.source_problems(lesson, context)
-        if any(problem.rule in ("marker", "header", "placeholder") for problem in problems):
-            raise Refused(problems)  # no page can be made of it
+        refused = Refused(rules.source_problems(lesson, context))
+        if refused.has_no_page:
+            raise refused
         student = student_notebook(lesson, context)
-        problems += rules.student_problems(lesson, student, context)
+        problems = refused.problems + rules.student_problems(lesson, student, context)
     except SyntaxError as error:
         raise Refused([lesson.problem(error.lineno or 1, "syntax", str(error.msg))]) from None
     if problems:
@@ -80,23 +78,23 @@ def made_solved(
         Refused: a cell raised, never ended, or left outputs that break a rule.
     """
     solved, measured = solved_notebook(lesson, context), None
-    if (
-        old is not None
-        and old.metadata.get(KEY, {}).get("code_sha256") == solved.metadata[KEY]["code_sha256"]
-    ):
+    if old and old.metadata.get(KEY, {}).get("code_sha256") == solved.metadata[KEY]["code_sha256"]:
         take_outputs(solved, old)
     else:
         machine = execute.machine(threads) if timed else {}
-        try:
-            seconds = execute.run(solved, threads)
-        except execute.Failed as failed:
-            line = lesson.cells[failed.cell].line
-            raise Refused([lesson.problem(line, "execution", str(failed))]) from None
-        measured = execute.Measured(seconds, machine)
+        measured = execute.Measured(_executed(solved, lesson, threads), machine)
     problems = rules.solved_problems(lesson, solved)
     if problems:
         raise Refused(problems)
     return solved, measured
+
+
+def _executed(solved: nbformat.NotebookNode, lesson: Lesson, threads: int, **options: Any) -> float:
+    try:
+        return execute.run(solved, threads, **options)
+    except execute.Failed as failed:
+        line = lesson.cells[failed.cell].line
+        raise Refused([lesson.problem(line, "execution", str(failed))]) from None
 
 
 def build(
@@ -121,52 +119,53 @@ def build(
         Refused: with all that is wrong.
     """
     lesson = read(file)
-    files = Files.of(lesson, context.root)
-    context = with_old_pictures(replace(context, timings=render.read_timings(context.root)), files)
+    context = with_old_pictures(replace(context, timings=render.read_timings(context.root)), lesson)
     student = made_student(lesson, context)
     if student_only:
-        return [_line(files.student, write(files.student, text_of(student)))]
-    old = None if again else read_notebook(files.solved)
+        return [_written(lesson.student, student)]
+    old = None if again else read_notebook(lesson.solved)
     solved, measured = made_solved(lesson, context, old, threads, timed)
-    if measured is not None and timed:
+    if measured is not None and timed:  # the header states the new time
         context = replace(context, timings=record(context, lesson, measured))
         student, executed = student_notebook(lesson, context), solved
         solved = solved_notebook(lesson, context)
         take_outputs(solved, executed)
-    return [
-        _line(files.student, write(files.student, text_of(student))),
-        _line(files.solved, write(files.solved, text_of(solved)), measured),
-    ]
+    said = [_written(lesson.student, student), _written(lesson.solved, solved)]
+    if measured is not None:
+        said[1] += f", executed in {measured.seconds:.0f} s"
+        said[1] += "; not recorded, because something else kept the machine busy" if measured.busy else ""
+    return said
+
+
+def _written(file: Path, notebook: nbformat.NotebookNode) -> str:
+    written = write(file, text_of(notebook))
+    return f"{file.parent.name}/{file.name}: {'written' if written else 'unchanged'}"
 
 
 def check(file: Path, context: Context) -> list[Problem]:
     """What is wrong or stale about a lesson, without executing it."""
     lesson = read(file)
-    files = Files.of(lesson, context.root)
-    context = with_old_pictures(context, files)
+    context = with_old_pictures(context, lesson)
     try:
         student = made_student(lesson, context)
     except Refused as refused:
         return refused.problems
-    problems = []
+    stale, solved, fresh = [], read_notebook(lesson.solved), solved_notebook(lesson, context)
+    current = solved is not None and _made_of(solved) == _made_of(fresh)
+    if not lesson.student.exists() or lesson.student.read_text(encoding="utf-8") != text_of(student):
+        stale.append(f"notebooks/{lesson.student.name} is not what the source says")
+    if not current:
+        what = "is missing or broken" if solved is None else "was made from another source"
+        stale.append(f"solutions/{lesson.solved.name} {what}")
+    again = f"run `python -m diffusion_lessons.course.authoring.build {lesson.number}`"
+    problems = [lesson.problem(1, "stale", f"{what}: {again}") for what in stale]
+    if solved is not None and current:
+        problems += rules.solved_problems(lesson, solved) + rules.time_problems(lesson, context)
+    return problems
 
-    def stale(what: str) -> None:
-        again = f"{what}: run `python -m diffusion_lessons.course.authoring.build {lesson.number}`"
-        problems.append(lesson.problem(1, "stale", again))
 
-    if not files.student.exists() or files.student.read_text(encoding="utf-8") != text_of(student):
-        stale(f"notebooks/{files.student.name} is not what the source says")
-    solved, fresh = read_notebook(files.solved), solved_notebook(lesson, context)
-    if solved is None:
-        stale(f"solutions/{files.solved.name} is missing or broken")
-        return problems
-    same = [(cell.id, cell.source) for cell in solved.cells] == [
-        (cell.id, cell.source) for cell in fresh.cells
-    ]
-    if solved.metadata.get(KEY) != fresh.metadata[KEY] or not same:
-        stale(f"solutions/{files.solved.name} was made from another source")
-        return problems
-    return [*problems, *rules.solved_problems(lesson, solved), *rules.time_problems(lesson, context)]
+def _made_of(solved: nbformat.NotebookNode) -> list[Any]:
+    return [solved.metadata.get(KEY), *((cell.id, cell.source) for cell in solved.cells)]
 
 
 def draft(file: Path, context: Context, folder: Path, threads: int = 2) -> list[str | Problem]:
@@ -175,27 +174,20 @@ def draft(file: Path, context: Context, folder: Path, threads: int = 2) -> list[
     Raises:
         Refused: where no page can be made of it.
     """
-    lesson, said = read(file), []
+    lesson = read(file)
+    said: list[str | Problem] = []
     try:
         student = made_student(lesson, context)
     except Refused as refused:
-        if any(problem.rule in ("marker", "header", "placeholder", "syntax") for problem in refused.problems):
+        if refused.has_no_page:
             raise
-        said, student = list[str | Problem](refused.problems), student_notebook(lesson, context)
+        said, student = [*refused.problems], student_notebook(lesson, context)
     solved = solved_notebook(lesson, context)
-    seconds = execute.run(solved, threads, allow_errors=True)
+    seconds = _executed(solved, lesson, threads, allow_errors=True)
     said += rules.solved_problems(lesson, solved)
-    for made, name in ((student, f"{lesson.stem}.ipynb"), (solved, f"{lesson.stem}.solved.ipynb")):
-        write(folder / name, text_of(made))
+    write(folder / f"{lesson.stem}.ipynb", text_of(student))
+    write(folder / f"{lesson.stem}.solved.ipynb", text_of(solved))
     return [*said, f"{folder / lesson.stem}.ipynb and .solved.ipynb: a draft, executed in {seconds:.0f} s"]
-
-
-def _line(file: Path, written: bool, measured: execute.Measured | None = None) -> str:
-    line = f"{file.parent.name}/{file.name}: {'written' if written else 'unchanged'}"
-    if measured is None:
-        return line
-    busy = "; not recorded, because something else kept the machine busy" if measured.busy else ""
-    return f"{line}, executed in {measured.seconds:.0f} s{busy}"
 
 
 # The command line ----------------------------------------------------------------------------------
@@ -206,17 +198,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     failed = False
 
-    def one(file: Path) -> list[Any]:
+    def one(file: Path) -> Iterable[str | Problem]:
         try:
             if given.check:
-                return list(check(file, context))
+                return check(file, context)
             if given.draft:
                 return draft(file, context, given.draft, given.threads)
-            return list(build(file, context, given.student, given.threads, given.jobs == 1, given.again))
+            return build(file, context, given.student, given.threads, given.jobs == 1, given.again)
         except Refused as refused:
-            return list(refused.problems)
+            return refused.problems
 
     try:
+        if min(given.jobs, given.threads) < 1:
+            raise ValueError("--jobs and --threads are whole numbers from 1 on")
         context = context_of(given.root.resolve())
         with ThreadPoolExecutor(given.jobs) as pool:
             files = sources(context.root, given.numbers)

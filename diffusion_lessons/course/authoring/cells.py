@@ -1,17 +1,12 @@
-"""From a source cell to the student's and to the solved one: markers, stubs and stable ids."""
+"""From a source cell to the student's and to the solved one: blocks, stubs and stable ids."""
 
 import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
-from diffusion_lessons.course.authoring.source import SECTIONS, Cell, Lesson, Problem, decorated, parse
-
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-BEGIN_STUDENT, END_STUDENT = "### BEGIN STUDENT", "### END STUDENT"
-MARKERS = (BEGIN, END, BEGIN_STUDENT, END_STUDENT)
-STUB = "raise NotImplementedError  # your code here"
+from diffusion_lessons.course.authoring.source import SECTIONS, Cell, Lesson, parse
+from diffusion_lessons.course.exercises.mark import MARKER, STUB, cell_id, decorated
 
 
 @dataclass(frozen=True)
@@ -34,16 +29,17 @@ def blocks(source: str) -> list[Block]:
     lines = source.split("\n")
     opened: tuple[str, int] | None = None
     for i, line in enumerate(lines):
-        mark = line.strip()
-        if mark in (BEGIN, BEGIN_STUDENT):
+        if not (mark := MARKER.fullmatch(line)):
+            continue
+        if mark[1] == "BEGIN":
             if opened:
-                raise ValueError(i, f"'{mark}' inside the block that line {opened[1] + 1} of the cell opens")
-            opened = mark.removeprefix("### BEGIN "), i
-        elif mark in (END, END_STUDENT):
-            kind = mark.removeprefix("### END ")
-            if opened is None or opened[0] != kind:
-                raise ValueError(i, f"'{mark}' has no '### BEGIN {kind}' before it")
-            found.append(Block(kind, opened[1], i, tuple(lines[opened[1] + 1 : i])))
+                before = f"inside the block that line {opened[1] + 1} of the cell opens"
+                raise ValueError(i, f"'{line.strip()}' {before}")
+            opened = mark[2], i
+        elif opened is None or opened[0] != mark[2]:
+            raise ValueError(i, f"'{line.strip()}' has no '### BEGIN {mark[2]}' before it")
+        else:
+            found.append(Block(mark[2], opened[1], i, tuple(lines[opened[1] + 1 : i])))
             opened = None
     if opened:
         raise ValueError(opened[1], f"'### BEGIN {opened[0]}' is never closed")
@@ -56,11 +52,11 @@ def student_code(source: str) -> str:
     for i in reversed(range(len(marked))):
         block = marked[i]
         if block.kind == "STUDENT":
-            put = [uncomment(line) for line in block.lines]
+            put = shown(block)
         elif i + 1 < len(marked) and marked[i + 1].kind == "STUDENT":
             put = []
         else:
-            put = [re.match(r"\s*", lines[block.first]).group() + STUB]  # type: ignore[union-attr]
+            put = [lines[block.first].partition("#")[0] + STUB]
         lines[block.first : block.last + 1] = put
     return "\n".join(lines)
 
@@ -73,37 +69,9 @@ def solved_code(source: str) -> str:
     return "\n".join(lines)
 
 
-def uncomment(line: str) -> str:
-    """One line of a STUDENT block as the student gets it."""
-    return re.sub(r"^(\s*)# ?", r"\1", line, count=1)
-
-
-def marker_problems(lesson: Lesson) -> list[Problem]:
-    """Markers that do not pair, and comments that look like a misspelt marker."""
-    problems = []
-    for cell in lesson.cells:
-        try:
-            blocks(cell.source)
-        except ValueError as error:
-            at, message = error.args
-            problems.append(lesson.problem(cell.line + at, "marker", message))
-        for number, line in cell.lines():
-            near = _looks_like_a_marker(line)
-            if near:
-                problems.append(
-                    lesson.problem(number, "marker", f"{line.strip()!r} looks like '{near}': spell it so")
-                )
-    return problems
-
-
-def _looks_like_a_marker(line: str) -> str | None:
-    if not line.lstrip().startswith("#") or line.strip() in MARKERS:
-        return None
-    words = re.sub(r"[^A-Z]", "", line.upper())
-    for marker in MARKERS:
-        if SequenceMatcher(None, words, re.sub(r"[^A-Z]", "", marker)).ratio() > 0.8:
-            return marker
-    return None
+def shown(block: Block) -> list[str]:
+    """The lines of a STUDENT block as the student gets them, one "# " taken off."""
+    return [re.sub(r"^(\s*)# ?", r"\1", line, count=1) for line in block.lines]
 
 
 def ids(lesson: Lesson) -> list[str]:
@@ -123,13 +91,12 @@ def ids(lesson: Lesson) -> list[str]:
 
 
 def _name(lesson: Lesson, cell: Cell, tags: Counter[str]) -> str:
-    card = re.search(r"\{\{exercise (\d\d)\.(\d+)\}\}", cell.source)
+    card = re.search(r"\{\{exercise (\d\d\.\d+)\}\}", cell.source)
     if cell.kind == "markdown" and card:
-        return f"card-{card[1]}-{card[2]}"
+        return cell_id(card[1], "card")
     if cell.kind == "code" and "exercise" in cell.tags:
-        found = decorated(parse(lesson, cell))
-        if found:
-            return "exercise-" + re.sub(r"\W", "-", found[0][1])
+        for _, id in decorated(parse(lesson, cell)):
+            return cell_id(id)
     for tag in cell.tags:
         if tag in SECTIONS and tags[tag] == 1:
             return tag

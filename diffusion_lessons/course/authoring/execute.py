@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 
 TIMEOUT = 180  # seconds a cell may take
-VOLATILE = ("application/vnd.jupyter.widget-view+json",)
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Failed(Exception):
@@ -93,8 +93,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
         for output in cell.get("outputs", ()):
             data: dict[str, Any] = output.get("data", {})
             if len(data) > 1:
-                for kind in VOLATILE:
-                    data.pop(kind, None)
+                data.pop(WIDGET, None)
             if isinstance(data.get("text/plain"), str):
                 data["text/plain"] = re.sub(r" at 0x[0-9a-f]{6,}", "", data["text/plain"])
 
@@ -122,17 +121,12 @@ def machine(threads: int) -> dict[str, Any]:
 
     facts = hardware(choose_device())
     busy = psutil.cpu_percent(interval=1)
-    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
-        speed = images_per_second()
-    finally:
-        torch.set_num_threads(before)
     return {
         "hardware": f"one {facts['gpu']}" if "gpu" in facts else f"{cores()} CPU cores",
         "processor": facts["processor"],
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],
-        "images_per_second": round(speed),
+        "images_per_second": round(images_per_second()),
         "busy_percent": busy,
     }

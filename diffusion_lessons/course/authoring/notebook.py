@@ -11,10 +11,10 @@ from diffusion_lessons.course.authoring import render
 from diffusion_lessons.course.authoring.cells import ids, solved_code, student_code
 from diffusion_lessons.course.authoring.render import Context, expand
 from diffusion_lessons.course.authoring.source import Lesson, digest
-from diffusion_lessons.support.files import whole
+from diffusion_lessons.course.exercises.mark import KEY
+from diffusion_lessons.support.files import atomic_write
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-KEY = "diffusion_lessons"  # of our metadata in a notebook
 
 
 def student_notebook(lesson: Lesson, context: Context) -> nbformat.NotebookNode:
@@ -39,7 +39,7 @@ def solved_notebook(lesson: Lesson, context: Context) -> nbformat.NotebookNode:
 def code_digest(lesson: Lesson, context: Context) -> str:
     """What executing depends on: the code as written, and the setup cell's text."""
     code = [render.setup_cell(lesson.number, context.repository)]
-    code += [solved_code(cell.source) for cell in lesson.cells if cell.kind == "code"]
+    code += [solved_code(cell.source) for cell in lesson.code]
     return digest(json.dumps(code, ensure_ascii=False))
 
 
@@ -86,6 +86,6 @@ def write(file: Path, text: str) -> bool:
     """
     if file.exists() and file.read_text(encoding="utf-8") == text:
         return False
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_bytes(text.encode("utf-8"))
     return True

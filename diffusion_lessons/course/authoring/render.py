@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,12 @@ from statistics import median
 from typing import Any
 
 from diffusion_lessons.course.authoring.source import Cell, Lesson
+from diffusion_lessons.course.exercises.mark import ids_in_cell_id
 from diffusion_lessons.course.lessons import LESSONS, Entry, entries
 
 PLACEHOLDER = re.compile(r"\{\{([a-z][a-z-]*)(?: ([\w.]+))?\}\}")
+GITHUB = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
+COLAB = "https://colab.research.google.com"
 IMAGE = re.compile(r"!\[[^\]]*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
 SETUP = """\
 import importlib.util, subprocess, sys
@@ -39,7 +41,8 @@ class Context:
         stems: file names, without ending, of the lessons that exist.
         timings: solutions/timings.json.
         bank: number of a lesson -> its exercises by id.
-        old: the student notebook of before, whose pictures are kept where they look the same.
+        built: names and modules of the system -> the lesson that builds them.
+        old: the pictures of the student notebook of before, kept where they look the same.
     """
 
     root: Path
@@ -47,25 +50,21 @@ class Context:
     stems: tuple[str, ...] = ()
     timings: Mapping[str, Any] = field(default_factory=dict)
     bank: Callable[[str], Mapping[str, Any]] = lambda number: {}
+    built: Mapping[str, str] = field(default_factory=dict)
     old: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def on_github(self) -> str | None:
-        """owner/name where the address is one that Colab can open."""
-        found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", self.repository)
-        return found[1] if found else None
-
-
-def repository_address(root: Path) -> str:
-    """`[project.urls] Repository` of pyproject.toml, "" where it is not set."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return str(project.get("urls", {}).get("Repository", ""))
 
 
 def read_timings(root: Path) -> dict[str, Any]:
-    """What the build measured when it ran the lessons; empty before the first time."""
+    """What the build measured when it ran the lessons; empty before the first time.
+
+    Raises:
+        ValueError: solutions/timings.json is damaged.
+    """
     file = root / "solutions" / "timings.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"solutions/timings.json: {error}") from None
 
 
 def setup_cell(number: str, repository: str) -> str:
@@ -82,14 +81,13 @@ def expand(cell: Cell, lesson: Lesson, context: Context) -> str:
     """
     if "header" in cell.tags:
         return header(lesson, context)
-    return PLACEHOLDER.sub(lambda m: _fill(m[1], m[2], lesson, context), _uncommented(cell))
+    text = cell.source
+    if cell.kind == "code":
+        text = re.sub(r"(?m)^# (\{\{setup\}\})$", r"\1", text)
+    return PLACEHOLDER.sub(lambda found: _filled(found[1], found[2] or "", lesson, context), text)
 
 
-def _uncommented(cell: Cell) -> str:
-    return re.sub(r"(?m)^# (\{\{setup\}\})$", r"\1", cell.source) if cell.kind == "code" else cell.source
-
-
-def _fill(name: str, value: str | None, lesson: Lesson, context: Context) -> str:
+def _filled(name: str, value: str, lesson: Lesson, context: Context) -> str:
     fill: dict[str, Callable[[], str]] = {
         "setup": lambda: setup_cell(lesson.number, context.repository),
         "exercise": lambda: card(_exercise(value, context), context),
@@ -103,14 +101,13 @@ def _fill(name: str, value: str | None, lesson: Lesson, context: Context) -> str
     return fill[name]()
 
 
-def _entry(number: str | None) -> Entry:
+def _entry(number: str) -> Entry:
     if number not in entries():
         raise ValueError(f"there is no lesson {number}: they are numbered 00 to 20, with two digits")
     return entries()[number]
 
 
-def _exercise(number: str | None, context: Context) -> Any:
-    number = number or ""
+def _exercise(number: str, context: Context) -> Any:
     bank = context.bank(number[:2])
     if number not in bank:
         raise ValueError(f"exercise {number} has no entry in the bank")
@@ -148,8 +145,9 @@ def header(lesson: Lesson, context: Context) -> str:
 
 def reading_minutes(lesson: Lesson, context: Context) -> int:
     """Minutes to read and do: 150 words and 15 lines of code a minute, and each exercise's own time."""
-    words = sum(len(cell.source.split()) for cell in lesson.cells if cell.kind == "markdown")
-    code = sum(len(cell.source.split("\n")) for cell in lesson.cells if cell.kind == "code" and cell.visible)
+    prose = "\n".join(cell.source for cell in lesson.cells if cell.kind == "markdown")
+    words = len(re.sub(r"(?m)^builds:.*$", "", prose).split())  # that line is for the build alone
+    code = sum(cell.source.count("\n") + 1 for cell in lesson.code if cell.visible)
     exercises = sum(exercise.minutes for exercise in context.bank(lesson.number).values())
     return 5 * round((words / 150 + code / 15 + exercises) / 5)
 
@@ -174,9 +172,9 @@ def _prerequisites(value: str, context: Context) -> str:
 
 
 def _colab(lesson: Lesson, context: Context) -> str:
-    if context.on_github:
-        where = f"https://colab.research.google.com/github/{context.on_github}/blob/main/notebooks/{lesson.stem}.ipynb"
-        return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({where})"
+    if found := GITHUB.fullmatch(context.repository):  # owner/name: an address that Colab can open
+        where = f"{COLAB}/github/{found[1]}/blob/main/notebooks/{lesson.stem}.ipynb"
+        return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({where})"
     return (
         "**In Colab:** open this notebook with *File → Upload notebook*, put the package's `.whl` file "
         "(made by `pip wheel --no-deps .`) into the *Files* pane, then run the setup cell."
@@ -214,34 +212,29 @@ def small_picture(figure: Any, old: str | None = None) -> str:
     from matplotlib import pyplot
     from PIL import Image
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight", metadata={"Software": None})
+    large, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(large, format="png", dpi=80, bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)
-    picture = Image.open(buffer).convert("RGB").quantize(64)
-    small = io.BytesIO()
-    picture.save(small, format="PNG", optimize=True)
+    Image.open(large).convert("RGB").quantize(64).save(small, format="PNG", optimize=True)
     new = base64.b64encode(small.getvalue()).decode()
     return old if old is not None and alike(old, new) else new
 
 
 def alike(a: str, b: str) -> bool:
     """Do two pictures (PNG, base64) look the same: nearly the same size, mean difference under 2 %?"""
-    import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageChops, ImageStat
 
     one, two = (Image.open(io.BytesIO(base64.b64decode(text))).convert("L") for text in (a, b))
     if abs(one.width - two.width) > 3 or abs(one.height - two.height) > 3:
         return False
-    two = two.resize(one.size)
-    return float(np.abs(np.asarray(one, float) - np.asarray(two, float)).mean()) < 0.02 * 255
+    return ImageStat.Stat(ImageChops.difference(one, two.resize(one.size))).mean[0] < 0.02 * 255
 
 
 def pictures_in(notebook: Mapping[str, Any]) -> dict[str, str]:
     """The pictures on the cards of a built notebook, base64 by exercise number."""
-    found = {}
-    for cell in notebook.get("cells", ()):
-        name = re.match(r"### Exercise (\d\d\.\d+)", cell["source"])
-        image = IMAGE.search(cell["source"])
-        if name and image:
-            found[name[1]] = image[1]
-    return found
+    return {
+        id: image[1]
+        for cell in notebook.get("cells", ())
+        for id in ids_in_cell_id(cell.get("id", ""))
+        if (image := IMAGE.search(cell["source"]))
+    }

@@ -1,8 +1,9 @@
 """Where the lessons of a repository lie, and what their pages depend on besides their sources."""
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,8 @@ from diffusion_lessons.course import bank
 from diffusion_lessons.course.authoring import execute, render
 from diffusion_lessons.course.authoring.notebook import code_digest, read_notebook, write
 from diffusion_lessons.course.authoring.render import Context
-from diffusion_lessons.course.authoring.source import Lesson
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where a lesson's two notebooks lie: notebooks/NN_name.ipynb and solutions/NN_name.ipynb."""
-
-    student: Path
-    solved: Path
-
-    @classmethod
-    def of(cls, lesson: Lesson, root: Path) -> "Files":
-        name = f"{lesson.stem}.ipynb"
-        return cls(root / "notebooks" / name, root / "solutions" / name)
+from diffusion_lessons.course.authoring.source import Lesson, header_in, text_in
+from diffusion_lessons.course.lessons import LESSONS, UNBUILT, repository_address
 
 
 def sources(root: Path, numbers: list[str] | None = None) -> list[Path]:
@@ -41,26 +30,57 @@ def sources(root: Path, numbers: list[str] | None = None) -> list[Path]:
 
 
 def bank_of(number: str) -> Mapping[str, Any]:
-    """A lesson's exercises by id; empty where the bank has no file for it."""
+    """A lesson's exercises by id; empty where the bank has no file for it.
+
+    Raises:
+        ValueError: the bank's file cannot be imported.
+    """
     if number not in bank.lessons():
         return {}
-    return {exercise.id: exercise for exercise in bank.exercises(number)}
+    try:
+        return {exercise.id: exercise for exercise in bank.exercises(number)}
+    except Exception as error:
+        raise ValueError(f"bank/lesson_{number}.py: {type(error).__name__}: {error}") from error
+
+
+def built(root: Path) -> dict[str, str]:
+    """Public names and modules of the system -> the lesson that builds them, "00" where none has to.
+
+    A lesson says it in its header (`builds: Level, paths`); for those to come `course/lessons.py` does.
+
+    Raises:
+        ValueError: two say that they build the same.
+    """
+    says = {entry.number: entry.builds for entry in LESSONS}
+    says |= {file.stem[:2]: header_in(text_in(file)).get("builds", "") for file in sources(root)}
+    found: dict[str, str] = {}
+    for number, names in (says | {"00": UNBUILT}).items():
+        for name in re.findall(r"[\w.]+", names):
+            if name in found:
+                raise ValueError(f"lessons {found[name]} and {number} both say that they build {name}")
+            found[name] = number
+    return found
 
 
 def context_of(root: Path) -> Context:
-    """What all lessons of a repository share."""
+    """What all lessons of a repository share.
+
+    Raises:
+        ValueError, OSError: the folder is no repository of lessons, or one of its files cannot be read.
+    """
     return Context(
         root=root,
-        repository=render.repository_address(root),
+        repository=repository_address(root),
         stems=tuple(file.stem for file in sources(root)),
         timings=render.read_timings(root),
         bank=bank_of,
+        built=built(root),
     )
 
 
-def with_old_pictures(context: Context, files: Files) -> Context:
+def with_old_pictures(context: Context, lesson: Lesson) -> Context:
     """The context with the pictures of the student notebook that is there."""
-    return replace(context, old=render.pictures_in(read_notebook(files.student) or {}))
+    return replace(context, old=render.pictures_in(read_notebook(lesson.student) or {}))
 
 
 def record(context: Context, lesson: Lesson, measured: execute.Measured) -> dict[str, Any]:
@@ -69,9 +89,9 @@ def record(context: Context, lesson: Lesson, measured: execute.Measured) -> dict
     A time that was taken on a busy machine is not stated, nor is that of other code.
     """
     before, code = render.read_timings(context.root), code_digest(lesson, context)
-    timings = {
-        stem: at for stem, at in before.items() if stem != lesson.stem or at.get("code_sha256") == code
-    }
+    timings = dict(before)
+    if timings.get(lesson.stem, {}).get("code_sha256") != code:
+        timings.pop(lesson.stem, None)
     if not measured.busy:
         seconds = round(measured.seconds, 1)
         timings[lesson.stem] = {"seconds": seconds, "code_sha256": code, **measured.machine}

@@ -8,52 +8,51 @@ half an hour for a dead kernel, so both are seen to here.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
-
 from diffusion_lessons.course.authoring.execute import TIMEOUT, environment_of
+from diffusion_lessons.course.authoring.notebook import read_notebook
 from diffusion_lessons.course.authoring.repository import sources
 
 TAG = "nbval-check-output"
 
 
 def unchecked(file: Path) -> list[str]:
-    """The ids of cells that nbval would let pass without comparing anything."""
-    notebook = nbformat.read(file, as_version=4)
+    """The ids of cells that nbval would let pass without comparing anything.
+
+    Raises:
+        ValueError: the file is missing, or holds no notebook.
+    """
+    notebook = read_notebook(file)
+    if notebook is None:
+        raise ValueError(f"{file.name} is missing or no notebook: build it first")
     tagged = [cell for cell in notebook.cells if TAG in cell.metadata.get("tags", ())]
     return [cell.id for cell in tagged if cell.execution_count is None or not cell.outputs]
-
-
-def command(files: list[str], workers: int = 2, timeout: int = TIMEOUT) -> list[str]:
-    """The nbval command line for notebooks in the current folder."""
-    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", str(timeout)]
-    spread = ["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []
-    quiet = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null" if sys.platform != "win32" else "NUL"]
-    return [sys.executable, "-m", "pytest", *nbval, *spread, *quiet, "--rootdir", ".", *files]
 
 
 def rerun(files: list[Path], workers: int = 2, budget: str = "full", timeout: int = TIMEOUT) -> int:
     """Run copies of solved notebooks; returns 0 where all agree.
 
     Raises:
-        ValueError: a notebook whose tagged cells have nothing stored to compare with.
+        ValueError: a notebook is missing, or its tagged cells have nothing stored to compare with.
     """
     for file in files:
-        if unchecked(file):
-            raise ValueError(
-                f"{file.name}: nothing is stored for the cells {unchecked(file)}: build it first"
-            )
+        if cells := unchecked(file):
+            raise ValueError(f"{file.name}: nothing is stored for the cells {cells}: build it first")
     with tempfile.TemporaryDirectory() as folder:
         for file in files:
             shutil.copy(file, folder)
-        names = [file.name for file in files]
-        environment = environment_of(budget, 1, Path(folder))
-        return subprocess.call(command(names, min(workers, len(names)), timeout), cwd=folder, env=environment)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+        command += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", str(timeout)]
+        if min(workers, len(files)) > 1:
+            command += ["-n", str(min(workers, len(files))), "--dist", "loadfile"]
+        command += ["--rootdir", ".", *(file.name for file in files)]
+        return subprocess.call(command, cwd=folder, env=environment_of(budget, 1, Path(folder)))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,28 +3,22 @@
 import ast
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CELL_HEADER = re.compile(r"^# %%(?!%)")
+from diffusion_lessons.course.exercises.magics import parsed
+from diffusion_lessons.course.exercises.mark import Definition, decorated
+
+CELL_HEADER = re.compile(r"(?m)^# %%(?!%)")
 # The tags that open a part of a lesson, in their order; `idea` opens three or four.
 SECTIONS = (
-    "header",
-    "objectives",
-    "setup",
-    "see",
-    "predict",
-    "idea",
-    "experiment",
-    "play",
-    "agreement",
-    "pitfalls",
-    "interview",
-    "exit-quiz",
-    "references",
+    *("header", "objectives", "setup", "see", "predict", "idea", "experiment", "play", "agreement"),
+    *("pitfalls", "interview", "exit-quiz", "references"),
 )
+# What a rule yields: a line of the file, the rule's name, what is wrong and what to do.
+Said = Iterator[tuple[int, str, str]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +53,10 @@ class Cell:
         """(line number in the file, text) of each line."""
         yield from enumerate(self.source.split("\n"), self.line)
 
+    def line_of(self, text: str) -> int:
+        """The line of the file where the cell holds a text, its first line where it does not."""
+        return next((number for number, line in self.lines() if text in line), self.line)
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -77,13 +75,36 @@ class Lesson:
     def number(self) -> str:
         return self.stem[:2]
 
+    @property
+    def student(self) -> Path:
+        """The notebook that students open: notebooks/NN_name.ipynb."""
+        return self.file.parents[1] / "notebooks" / f"{self.stem}.ipynb"
+
+    @property
+    def solved(self) -> Path:
+        """The solved, executed notebook: solutions/NN_name.ipynb."""
+        return self.file.with_suffix(".ipynb")
+
+    @property
+    def code(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.kind == "code"]
+
     def problem(self, line: int, rule: str, message: str) -> Problem:
         """A refusal at a line of this file."""
         return Problem(f"{self.file.parent.name}/{self.file.name}", line, rule, message)
 
+    def problems(self, *said: Iterable[tuple[int, str, str]]) -> list[Problem]:
+        """What some rules say of this file."""
+        return [self.problem(*each) for rule in said for each in rule]
+
     def tagged(self, tag: str) -> list[int]:
         """The indices of the cells with a tag."""
         return [i for i, cell in enumerate(self.cells) if tag in cell.tags]
+
+    def part(self, start: int) -> list[Cell]:
+        """The cells from one that opens a section to the next that does."""
+        opens = (i for i in range(start + 1, len(self.cells)) if set(self.cells[i].tags) & set(SECTIONS))
+        return list(self.cells[start : next(opens, None)])
 
 
 @dataclass(frozen=True)
@@ -93,7 +114,7 @@ class Answer:
     id: str
     name: str
     cell: Cell
-    tree: ast.FunctionDef | ast.ClassDef
+    tree: Definition
 
     @property
     def line(self) -> int:
@@ -111,23 +132,36 @@ def read(file: Path) -> Lesson:
 
     if not re.match(r"\d\d_\w+$", file.stem):
         raise ValueError(f"{file.name}: a lesson's file is called NN_name.py, with two digits")
-    text = file.read_text(encoding="utf-8")
-    starts = [number for number, line in enumerate(text.split("\n"), 1) if CELL_HEADER.match(line)]
+    text = text_in(file)
+    starts = [text.count("\n", 0, found.start()) + 1 for found in CELL_HEADER.finditer(text)]
     notebook = jupytext.reads(text, fmt="py:percent")
     if len(starts) != len(notebook.cells):
         raise ValueError(
             f"{file.name}: {len(starts)} lines start with '# %%' but {len(notebook.cells)} cells were read; "
             "start the file with a cell header and keep '# %%' out of the cells"
         )
-    cells = tuple(
-        Cell(
-            cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ())), start + 1, _kept(cell.metadata)
-        )
-        for cell, start in zip(notebook.cells, starts, strict=True)
-    )
+    cells = tuple(map(_cell, notebook.cells, starts))
     if not cells or "header" not in cells[0].tags:
         raise ValueError(f'{file.name}:1: the first cell carries tags=["header"] and lines like "title: …"')
-    return Lesson(file, cells, _keys(cells[0]), digest(text))
+    return Lesson(file, cells, header_in(text), digest(text))
+
+
+def text_in(file: Path) -> str:
+    """A source's text.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file.name}: no text in UTF-8: {error}") from None
+
+
+def header_in(text: str) -> dict[str, str]:
+    """The keys of the first cell: its lines `# key: value`."""
+    first = CELL_HEADER.split(text, maxsplit=2)[1:2]
+    return dict(re.findall(r"(?m)^# *([^:\n]+?) *: *(.*?) *$", "".join(first)))
 
 
 def digest(text: str) -> str:
@@ -141,43 +175,22 @@ def answers(lesson: Lesson) -> list[Answer]:
     Raises:
         SyntaxError: with the line of the file, where a cell is not Python.
     """
-    found = []
-    for cell in lesson.cells:
-        if cell.kind == "code":
-            tree = parse(lesson, cell)
-            found += [Answer(name, node.name, cell, node) for node, name in decorated(tree)]
-    return found
+    return [
+        Answer(id, node.name, cell, node)
+        for cell in lesson.code
+        for node, id in decorated(parse(lesson, cell))
+    ]
 
 
 def parse(lesson: Lesson, cell: Cell) -> ast.Module:
-    """The cell's code, magics left out."""
-    code = re.sub(r"(?m)^\s*[%!].*$", "pass", cell.source)
+    """The cell's code, magics left out; raises SyntaxError with the line of the file."""
     try:
-        return ast.parse(code)
+        return parsed(cell.source)[1]
     except SyntaxError as error:
         error.filename, error.lineno = str(lesson.file), cell.line + (error.lineno or 1) - 1
         raise
 
 
-def decorated(tree: ast.Module) -> list[tuple[ast.FunctionDef | ast.ClassDef, str]]:
-    """The functions and classes under `@exercise("…")`, with the exercise's number."""
-    return [
-        (node, str(call.args[0].value))
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        for call in node.decorator_list
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Name)
-        and call.func.id == "exercise"
-        and call.args
-        and isinstance(call.args[0], ast.Constant)
-    ]
-
-
-def _keys(cell: Cell) -> dict[str, str]:
-    pairs = (line.split(":", 1) for line in cell.source.split("\n") if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
-
-
-def _kept(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {key: metadata[key] for key in ("jupyter", "tags") if key in metadata}
+def _cell(cell: Any, start: int) -> Cell:
+    kept = {key: cell.metadata[key] for key in ("jupyter", "tags") if key in cell.metadata}
+    return Cell(cell.cell_type, cell.source, tuple(kept.get("tags", ())), start + 1, kept)

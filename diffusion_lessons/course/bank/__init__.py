@@ -19,9 +19,7 @@ def _of_lesson(lesson: str) -> tuple[Exercise, ...]:
     found = tuple(import_module(f"{__name__}.lesson_{lesson}").EXERCISES)
     ids = [exercise.id for exercise in found]
     if any(exercise.lesson != lesson for exercise in found) or len(set(ids)) != len(ids):
-        raise ValueError(
-            f"lesson_{lesson}.py holds the exercises {ids}: each id once, all of lesson {lesson}"
-        )
+        raise ValueError(f"lesson_{lesson}.py holds exercises {ids}: each id once, all of lesson {lesson}")
     return found
 
 
@@ -45,10 +43,3 @@ def get(id: str) -> Exercise:
         if exercise.id == id:
             return exercise
     raise unknown("exercise", id, [exercise.id for exercise in exercises()])
-
-
-def validate(exercise: Exercise, seeds: tuple[int, ...] = (0, 1)) -> list[str]:
-    """What is wrong with an exercise, in sentences; an empty list where it holds all that is asked."""
-    from diffusion_lessons.course.bank.validation import validate
-
-    return validate(exercise, seeds)

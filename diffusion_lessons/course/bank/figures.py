@@ -9,11 +9,11 @@ from torch import Tensor
 
 def digits(count: int, size: int = 16) -> Tensor:
     """(count, 1, size, size) real handwritten digits, 0, 1, 2, …, in [-1, 1]."""
-    from diffusion_lessons.data import load_dataset, to_float
+    from diffusion_lessons.data import load_dataset
 
     dataset = load_dataset("digits", "train", size)
-    first = [int((dataset.labels == digit % 10).nonzero()[digit // 10]) for digit in range(count)]
-    return to_float(dataset.images[first])
+    x, labels = dataset.batch(torch.arange(len(dataset)))
+    return x[[int((labels == digit % 10).nonzero()[digit // 10]) for digit in range(count)]]
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.conditions import Condition
+from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.paths import Level
 from diffusion_lessons.targets import Estimate
 

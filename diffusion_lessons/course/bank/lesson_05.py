@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import normal
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
-from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise
 from diffusion_lessons.samplers import sample
 from diffusion_lessons.schedules import (

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from diffusion_lessons import samplers
+from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, gaussian, normal
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
-from diffusion_lessons.denoiser import Condition, Denoiser
+from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.guidance import Clip
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_lessons.conditions import dropped
 from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, normal
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
@@ -24,8 +25,8 @@ Make = Callable[[torch.Generator], dict[str, Any]]
 
 
 def drop_labels(labels: Tensor, rate: float, num_classes: int, chance: Tensor) -> Tensor:
-    """`batches.drop_labels` with its random numbers given."""
-    return labels.masked_fill(chance < rate, num_classes)
+    """`conditions.dropped` for labels, with its random numbers given."""
+    return dropped(labels, torch.full_like(labels, num_classes), chance < rate)  # type: ignore[return-value]
 
 
 def _dropped_in_place(labels: Tensor, rate: float, num_classes: int, chance: Tensor) -> Tensor:

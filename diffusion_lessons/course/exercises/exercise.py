@@ -1,19 +1,17 @@
 """An exercise: cases to run an answer on, the reference, and the wrong answers people really give.
 
-Running an answer and judging what it gave are separate. `exercise.run(function)` needs no expected
-value and returns plain data; `exercise.judge(outputs)` needs no student code. So the two can stand
-in different processes.
+It is data. `running.run` gives its cases to an answer, `judging.judge` says what is wrong with what came
+out, `check.check` does both.
 """
 
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from diffusion_lessons.course.exercises.outputs import Outputs
 from diffusion_lessons.support.errors import unknown
 
 KINDS = ("reproduce", "implement", "debug", "predict", "stretch")
@@ -88,7 +86,6 @@ class Exercise:
     rtol: float = 1e-4
     atol: float = 1e-5
     timeout: float = 10.0
-    _answers: dict[Any, Outputs] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\d\d\.\d+", self.id):
@@ -124,89 +121,3 @@ class Exercise:
         mixed = zlib.crc32(f"{self.id}/{case.name}/{seed}".encode())
         with torch.device("cpu"):  # whatever the notebook has made the default
             return case.make(torch.Generator().manual_seed(mixed))
-
-    def run(
-        self,
-        function: Any,
-        cases: Sequence[Case] | None = None,
-        seed: int = 0,
-        timeout: float | None = None,
-        device: str = "cpu",
-    ) -> Outputs:
-        """Run an answer on the cases. Never raises for what the answer does.
-
-        Args:
-            function: the answer, whatever it is.
-            cases: default all of the exercise's.
-            seed: another seed gives other numbers in the same cases.
-            timeout: seconds for one case, default the exercise's own.
-            device: where the input tensors are.
-        """
-        from diffusion_lessons.course.exercises.running import run
-
-        return run(self, function, cases, seed, timeout, device)
-
-    def judge(
-        self, outputs: Outputs, cases: Sequence[Case] | None = None, seed: int | None = None
-    ) -> "Verdict":
-        """Judge what an answer gave.
-
-        Args:
-            cases: that the answer should have been run on, default all of the exercise's.
-            seed: that it should have been run with, default what the outputs say.
-        """
-        from diffusion_lessons.course.exercises.judging import judge
-
-        return judge(self, outputs, cases, outputs.seed if seed is None else seed)
-
-    def check(self, function: Any, seed: int = 0) -> "Verdict":
-        """Run and judge in one."""
-        return self.judge(self.run(function, seed=seed), seed=seed)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A small picture of a verdict, as PNG, with its text for who can not see it."""
-
-    label: str
-    png: bytes
-    alt: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of an answer, and why, in words.
-
-    Args:
-        exercise: id.
-        status: "passed", "not attempted" or "wrong".
-        kind: "passed", "untouched", "planted", "misconception", or the kind of what is wrong:
-            "value", "shape", "dtype", "device", "type", "keys", "length", "none", "nonfinite",
-            "mutated", "random", "exception", "timeout", "signature", "name", "not callable",
-            "not implemented" (in part), "missing" (a case without a result).
-        message: what to read first, one to three sentences.
-        misconception: the name of the one that explains every case, if one does.
-        case, inputs: the first case that differs, and its inputs as (name, in words).
-        expected, given, where: on that case, in words; expected is empty for a prediction.
-        frames: the student's own lines, outermost first, as (line, text, function).
-        printed: the first of what the answer printed on that case.
-        pictures: where pictures differ.
-    """
-
-    exercise: str
-    status: str
-    kind: str
-    message: str
-    misconception: str | None = None
-    case: str = ""
-    inputs: tuple[tuple[str, str], ...] = ()
-    expected: str = ""
-    given: str = ""
-    where: str = ""
-    frames: tuple[tuple[int, str, str], ...] = ()
-    printed: str = ""
-    pictures: tuple[Picture, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        return self.status == "passed"

@@ -4,26 +4,40 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from diffusion_lessons.course.exercises import messages
 from diffusion_lessons.course.exercises.compare import Difference, difference
-from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception, Verdict
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.course.exercises.outputs import Failure, Outputs, Ran
-from diffusion_lessons.course.exercises.running import answers
+from diffusion_lessons.course.exercises.running import Runner
 from diffusion_lessons.course.exercises.slips import combination, slip
+from diffusion_lessons.course.exercises.thumbnails import thumbnails
 from diffusion_lessons.course.exercises.values import Plain, describe, plain
-from diffusion_lessons.course.student.thumbnails import pictures
+from diffusion_lessons.course.exercises.verdict import Verdict
 
 Problem = Failure | Difference
 SLIPS = ("value", "shape", "length", "type")  # the differences that a simple slip may explain
+_kept: WeakKeyDictionary[Exercise, dict[Any, tuple[Ran, ...]]] = WeakKeyDictionary()  # the bank's own answers
 
 
-def judge(exercise: Exercise, outputs: Outputs, cases: Sequence[Case] | None, seed: int) -> Verdict:
-    """See `Exercise.judge`."""
+def judge(
+    exercise: Exercise, outputs: Outputs, cases: Sequence[Case] | None = None, seed: int | None = None
+) -> Verdict:
+    """Judge what an answer gave.
+
+    Args:
+        cases: that the answer should have been run on, default all of the exercise's.
+        seed: that it should have been run with, default what the outputs say.
+
+    Raises:
+        ValueError: the outputs are of another exercise.
+    """
     if outputs.exercise != exercise.id:
         raise ValueError(f"these outputs are of exercise {outputs.exercise}, this is {exercise.id}")
     cases = tuple(exercise.cases if cases is None else cases)
     given = tuple(outputs[case.name] or Ran(case.name, failure=Failure("missing")) for case in cases)
+    seed = outputs.seed if seed is None else seed
     return _Judge(exercise, cases, seed, outputs.device, given).verdict()
 
 
@@ -49,11 +63,17 @@ class _Judge:
         return self.compared()
 
     def answers(self, function: Callable[..., Any]) -> tuple[Ran, ...]:
-        return answers(self.exercise, function, self.cases, self.seed, self.device).cases
+        """What a function of the bank's own gives: no limit, no second run, kept for the next time."""
+        kept = _kept.setdefault(self.exercise, {})
+        key = (function, tuple((case.name, case.make) for case in self.cases), self.seed, self.device)
+        if key not in kept:
+            kept[key] = Runner(self.exercise, function, self.seed, self.device).run(self.cases)
+        return kept[key]
 
     def compared(self) -> Verdict:
         expected = self.answers(self.exercise.reference)
-        problems = [self.problem(*pair) for pair in zip(expected, self.given, strict=True)]
+        pairs = zip(expected, self.given, strict=True)
+        problems = [theirs.failure or self.difference(mine, theirs) for mine, theirs in pairs]
         wrong = [i for i, problem in enumerate(problems) if problem is not None]
         wrong += [i for i, each in enumerate(self.given) if each.mutated]
         random = any(each.repeats is False for each in self.given)
@@ -72,17 +92,13 @@ class _Judge:
         elif problem is None:
             kind, message = "mutated", messages.mutated(self.given[first])
         else:
-            kind, message = (
-                problem.kind,
-                self.slip(problem, expected) + messages.differs(self.exercise, problem),
-            )
+            kind = problem.kind
+            message = self.slip(problem, expected) + messages.differs(self.exercise, problem)
         verdict = Verdict(self.exercise.id, "wrong", kind, message, found.name if found else None)
         return self.detailed(verdict, first, problem)
 
-    def problem(self, expected: Ran, given: Ran) -> Problem | None:
-        if given.failure is not None:
-            return given.failure
-        return difference(expected.value, given.value, self.exercise.rtol, self.exercise.atol)
+    def difference(self, expected: Ran, given: Ran, strict: bool = True) -> Difference | None:
+        return difference(expected.value, given.value, self.exercise.rtol, self.exercise.atol, strict)
 
     def explains(self, misconception: Misconception) -> bool:
         """Does a wrong answer of the bank give just what was given, on every case?
@@ -99,15 +115,11 @@ class _Judge:
             return _cause(one.failure) == _cause(other.failure)
         if one.failure is not None or other.failure is not None or not set(one.mutated) <= set(other.mutated):
             return False
-        return difference(one.value, other.value, self.exercise.rtol, self.exercise.atol, strict) is None
+        return self.difference(one, other, strict) is None
 
     def slip(self, problem: Difference, expected: tuple[Ran, ...]) -> str:
         """The sentence of a simple slip that explains every case, or nothing."""
-        if (
-            problem.kind not in SLIPS
-            or self.exercise.kind == "predict"
-            or any(each.failure is not None for each in self.given)
-        ):
+        if problem.kind not in SLIPS or self.exercise.kind == "predict" or any(g.failure for g in self.given):
             return ""
         pairs = [(mine.value, theirs.value) for mine, theirs in zip(expected, self.given, strict=True)]
         inputs = [plain(self.exercise.inputs(case, self.seed)) for case in self.cases]
@@ -116,16 +128,14 @@ class _Judge:
 
     def detailed(self, verdict: Verdict, place: int, problem: Problem | None) -> Verdict:
         """The first case that differs: its inputs, what was expected and given, and pictures of both."""
-        case, given = self.cases[place], self.given[place]
+        case, given, predicted = self.cases[place], self.given[place], self.exercise.kind == "predict"
         inputs: dict[str, Plain] = plain(self.exercise.inputs(case, self.seed))
         words = tuple((name, describe(value)) for name, value in inputs.items())
-        verdict = replace(verdict, case=case.name, inputs=words, printed=given.printed)
-        if self.exercise.kind == "predict":
-            verdict = replace(verdict, case="")  # there is one, and it is no news
+        name = "" if predicted else case.name  # a prediction has one case, and it is no news
+        verdict = replace(verdict, case=name, inputs=words, printed=given.printed)
         if isinstance(problem, Failure):
-            frames = tuple((frame.line, frame.text, frame.function) for frame in problem.frames)
-            return replace(verdict, frames=frames)
-        if self.exercise.kind == "predict" or problem is None:
+            return replace(verdict, frames=problem.frames)
+        if predicted or problem is None:
             return replace(verdict, given=describe(given.value))
         weighed = combination(problem.expected, problem.given, inputs, problem.at)
         said = [problem.sentence + "."] if verdict.kind == "misconception" else []  # else the message says it
@@ -134,7 +144,7 @@ class _Judge:
             expected=describe(problem.expected),
             given=describe(problem.given),
             where=" ".join(said + ([weighed] if weighed else [])),
-            pictures=pictures(problem.expected, problem.given, problem.at) if problem.at else (),
+            thumbnails=thumbnails(problem.expected, problem.given, problem.at) if problem.at else (),
         )
 
 

@@ -12,15 +12,17 @@ import ctypes
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from traceback import walk_stack
 from types import FrameType
 from typing import Any
 
 MAX_PRINTED = 2_000  # characters kept of what one call prints
 MAX_LINES = 30
 GRACE = 2.0  # seconds in which a thread over its time may still end
-
+Place = tuple[str, int, str]  # file, line, function
 
 _over_time: set[int] = set()  # threads that are being stopped
 _clock: Callable[[], float] = time.perf_counter
@@ -78,7 +80,7 @@ class Called:
     Args:
         stopped: it was over its time.
         running: it could not even be stopped, and is still running in the background.
-        at: (stopped) where it was then, as (file, line, function), outermost first.
+        at: (stopped) where it was then, outermost first.
     """
 
     value: Any = None
@@ -87,7 +89,7 @@ class Called:
     seconds: float = 0.0
     stopped: bool = False
     running: bool = False
-    at: tuple[tuple[str, int, str], ...] = ()
+    at: tuple[Place, ...] = ()
 
 
 class _Worker(threading.Thread):
@@ -146,7 +148,8 @@ def _wait(worker: _Worker, seconds: float) -> Called:
         _join(worker, seconds)
         if not worker.is_alive():
             return worker.called
-        at = _place(worker)
+        frame = sys._current_frames().get(worker.ident or 0)
+        at = places(walk_stack(frame))[::-1] if frame else ()
         _stop(worker)
     except KeyboardInterrupt:
         _stop(worker)
@@ -160,13 +163,9 @@ def _join(worker: _Worker, seconds: float) -> None:
         worker.join(min(left, 0.1))  # short waits: Windows delivers Ctrl-C only between them
 
 
-def _place(worker: _Worker) -> tuple[tuple[str, int, str], ...]:
-    frame = sys._current_frames().get(worker.ident or 0)
-    places = []
-    while frame is not None:
-        places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-        frame = frame.f_back
-    return tuple(places[::-1])
+def places(frames: Iterable[tuple[FrameType, int]]) -> tuple[Place, ...]:
+    """Where frames at their lines are."""
+    return tuple((frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in frames)
 
 
 def _stop(worker: _Worker) -> None:
@@ -181,11 +180,9 @@ def _stop(worker: _Worker) -> None:
 
 def _debugging() -> bool:
     """Somebody is stepping through the code: no limit then."""
-    debugpy = sys.modules.get("debugpy")
-    try:
-        return bool(debugpy and debugpy.is_client_connected())
-    except Exception:
-        return False
+    with suppress(Exception):
+        return bool(sys.modules["debugpy"].is_client_connected())
+    return False
 
 
 class Recorder:

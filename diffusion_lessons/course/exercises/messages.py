@@ -11,6 +11,10 @@ RANDOM = (
     "numbers in it, use the ones that come in as an argument, and keep nothing from one call to the next."
 )
 UNTOUCHED = "Write your answer in the cell above and run it."
+STILL_RUNNING = (
+    " It could not be stopped and still runs in the background, which makes everything slower: "
+    "when you have put it right, restart the kernel (Kernel › Restart)."
+)
 
 
 def misnamed(exercise: Exercise, name: str) -> str:
@@ -42,24 +46,11 @@ def failed(exercise: Exercise, failure: Failure) -> str:
     if failure.kind == "missing":
         return "This case has no result."
     if failure.kind == "timeout":
-        return timed_out(failure)
+        stopped = f"Your code was stopped after {failure.message}, and ours takes a moment"
+        return f"{stopped}: is there a loop that never ends?{STILL_RUNNING if failure.running else ''}"
     said = f": {failure.message}" if failure.message else ""
-    tip = _tip(failure)
-    return f"Your code raised {failure.type}{said}" + ("" if said.endswith((".", "!", "?")) else ".") + tip
-
-
-def timed_out(failure: Failure) -> str:
-    """The answer did not come back."""
-    message = (
-        f"Your code was stopped after {failure.message}, and ours takes a moment: "
-        "is there a loop that never ends?"
-    )
-    if failure.running:
-        message += (
-            " It could not be stopped and still runs in the background, which makes everything slower: "
-            "when you have put it right, restart the kernel (Kernel › Restart)."
-        )
-    return message
+    stop = "" if said.endswith((".", "!", "?")) else "."
+    return f"Your code raised {failure.type}{said}{stop}{_tip(failure)}"
 
 
 TIPS = (
@@ -103,23 +94,22 @@ def differs(exercise: Exercise, problem: Difference) -> str:
     return sentence + "." + _advice(problem)
 
 
+ADVICE = {
+    "none": " Is the `return` missing?",
+    "a generator": " Did you write `yield` where `return` belongs?",
+    "a coroutine": " Write `def` in place of `async def`.",
+    "nonfinite": " Is there a division by zero, or a logarithm or root of a number that is not positive?",
+    "dtype": " A number of another dtype came in on the way: cast it to the dtype of the input, "
+    "factor.to(x.dtype), before it meets it.",
+    "device": " Make new tensors on the device of the input: device=x.device, or torch.zeros_like(x).",
+}  # by the kind of a difference, or by what was given in place of data
+
+
 def _advice(problem: Difference) -> str:
     expected, given = problem.expected, problem.given
-    if problem.kind == "none":
-        return " Is the `return` missing?"
-    if problem.kind == "type" and isinstance(given, Opaque) and given.type == "generator":
-        return " Did you write `yield` where `return` belongs?"
-    if problem.kind == "type" and isinstance(given, Opaque) and given.type == "coroutine":
-        return " Write `def` in place of `async def`."
-    if problem.kind == "nonfinite":
-        return " Is there a division by zero, or a logarithm or root of a number that is not positive?"
-    if problem.kind == "dtype":
-        return (
-            " A number of another dtype came in on the way: cast it to the dtype of the input, "
-            "factor.to(x.dtype), before it meets it."
-        )
-    if problem.kind == "device":
-        return " Make new tensors on the device of the input: device=x.device, or torch.zeros_like(x)."
+    kind = f"a {given.type}" if problem.kind == "type" and isinstance(given, Opaque) else problem.kind
+    if kind in ADVICE:
+        return ADVICE[kind]
     both = isinstance(expected, Array) and isinstance(given, Array)
     if both and expected.dtype != given.dtype:
         return f" The dtype is {given.dtype}, too, where {expected.dtype} was expected."
@@ -133,15 +123,9 @@ def _prediction(exercise: Exercise, problem: Difference) -> str:
     if exercise.choices and isinstance(given, str):
         known = [choice.strip().casefold() for choice in exercise.choices]
         if given.strip().casefold() not in known:
-            return (
-                f"{given!r} is none of the choices: return one of {', '.join(map(repr, exercise.choices))}."
-            )
-    if problem.kind == "value" and problem.side:
-        return f"Your answer{_at(problem)} is too {problem.side}."
+            choices = ", ".join(map(repr, exercise.choices))
+            return f"{given!r} is none of the choices: return one of {choices}."
     if problem.kind == "value":
-        return f"Your answer{_at(problem)} is not the right one."
+        part = f", part {problem.path}," if problem.path else ""
+        return f"Your answer{part} is {f'too {problem.side}' if problem.side else 'not the right one'}."
     return problem.sentence[:1].upper() + problem.sentence[1:] + "."
-
-
-def _at(problem: Difference) -> str:
-    return f", part {problem.path}," if problem.path else ""

@@ -1,20 +1,18 @@
 """What running an answer gave: plain data that a file or a pipe can carry to whoever judges it."""
 
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from diffusion_lessons.course.exercises.values import Plain, from_json, to_json
 
-FORMAT = 1
+FORMAT = 2
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One line of the student's own code: line `line` of the function or cell, and its text."""
 
     line: int
@@ -83,20 +81,10 @@ class Outputs:
     def save(self, file: str | Path | BinaryIO) -> None:
         """Write to a .npz file that holds numbers and JSON, and no pickle."""
         arrays: list[np.ndarray] = []
-        record = {
-            "format": FORMAT,
-            "exercise": self.exercise,
-            "seed": self.seed,
-            "name": self.name,
-            "device": self.device,
-            "cases": [_case_record(ran, arrays) for ran in self.cases],
-        }
+        record = vars(self) | {"format": FORMAT, "cases": [_stored(ran, arrays) for ran in self.cases]}
         text = np.frombuffer(json.dumps(record).encode(), np.uint8)
         packed = {"record": text} | {f"a{i}": array for i, array in enumerate(arrays)}
-        if isinstance(file, (str, Path)):
-            Path(file).write_bytes(_npz(packed))
-        else:
-            file.write(_npz(packed))
+        np.savez(file, **packed)
 
     @classmethod
     def load(cls, file: str | Path | BinaryIO) -> "Outputs":
@@ -111,14 +99,9 @@ class Outputs:
                 arrays = [stored[f"a{i}"] for i in range(len(stored.files) - 1)]
             if record["format"] != FORMAT:
                 raise ValueError(f"format {record['format']!r}, expected {FORMAT}")
+            exercise, name, device = (str(record[key]) for key in ("exercise", "name", "device"))
             cases = tuple(_case(each, arrays) for each in record["cases"])
-            return cls(
-                str(record["exercise"]),
-                int(record["seed"]),
-                str(record["name"]),
-                cases,
-                str(record["device"]),
-            )
+            return cls(exercise, int(record["seed"]), name, cases, device)
         except OSError as error:
             if isinstance(file, (str, Path)) and not Path(file).exists():
                 raise
@@ -127,22 +110,9 @@ class Outputs:
             raise ValueError(f"not a file of outputs: {type(error).__name__}: {error}") from None
 
 
-def _npz(packed: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **packed)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _case_record(ran: Ran, arrays: list[np.ndarray]) -> dict[str, Any]:
-    return {
-        "case": ran.case,
-        "value": to_json(ran.value, arrays),
-        "failure": None if ran.failure is None else asdict(ran.failure),
-        "mutated": list(ran.mutated),
-        "repeats": ran.repeats,
-        "printed": ran.printed,
-        "seconds": ran.seconds,
-    }
+def _stored(ran: Ran, arrays: list[np.ndarray]) -> dict[str, Any]:
+    failure = None if ran.failure is None else asdict(ran.failure)
+    return vars(ran) | {"value": to_json(ran.value, arrays), "failure": failure}
 
 
 def _case(stored: dict[str, Any], arrays: list[np.ndarray]) -> Ran:
@@ -160,8 +130,6 @@ def _case(stored: dict[str, Any], arrays: list[np.ndarray]) -> Ran:
 
 
 def _failure(stored: dict[str, Any]) -> Failure:
-    frames = tuple(
-        Frame(int(frame["line"]), str(frame["text"]), str(frame["function"])) for frame in stored["frames"]
-    )
+    frames = tuple(Frame(int(line), str(text), str(name)) for line, text, name in stored["frames"])
     kind, name, message = (str(stored[key]) for key in ("kind", "type", "message"))
     return Failure(kind, name, message, frames, bool(stored["running"]))

@@ -2,13 +2,14 @@
 
 import contextlib
 import dis
+import functools
 import inspect
 import linecache
 import random
 import site
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from dataclasses import dataclass
 from os.path import normcase, sep
 from pathlib import Path
 from traceback import walk_tb
@@ -31,76 +32,78 @@ REPEAT_WITHIN = 1.0  # seconds: a case that took longer is not run a second time
 def run(
     exercise: Exercise,
     function: Any,
-    cases: Sequence[Case] | None,
-    seed: int,
-    timeout: float | None,
-    device: str,
+    cases: Sequence[Case] | None = None,
+    seed: int = 0,
+    timeout: float | None = None,
+    device: str = "cpu",
 ) -> Outputs:
-    """See `Exercise.run`."""
+    """Run an answer on the cases. Never raises for what the answer does, and needs no expected value.
+
+    Args:
+        function: the answer, whatever it is.
+        cases: default all of the exercise's.
+        seed: another seed gives other numbers in the same cases.
+        timeout: seconds for one case, default the exercise's own.
+        device: where the input tensors are.
+    """
     cases = exercise.cases if cases is None else cases
-    limit = exercise.timeout if timeout is None else timeout
-    name = str(getattr(function, "__name__", ""))
     failure = before_calling(exercise, function)
     if failure is not None:
-        return Outputs(exercise.id, seed, name, (Ran(cases[0].name, failure=failure),), device)
-    ran: list[Ran] = []
-    with undisturbed():
-        for case in cases:
-            ran.append(_run_case(exercise, function, case, seed, limit, device, repeat=not ran))
-            if _kind(ran[-1]) == "timeout":
-                break  # the others would only take as long
-    return Outputs(exercise.id, seed, name, tuple(ran), device)
+        ran: tuple[Ran, ...] = (Ran(cases[0].name, failure=failure),)
+    else:
+        limit = exercise.timeout if timeout is None else timeout
+        ran = Runner(exercise, function, seed, device, limit).run(cases, repeat=True)
+    return Outputs(exercise.id, seed, str(getattr(function, "__name__", "")), ran, device)
 
 
-def answers(
-    exercise: Exercise, function: Callable[..., Any], cases: Sequence[Case], seed: int, device: str = "cpu"
-) -> Outputs:
-    """What a function of the bank's own gives: no limit, no second run, kept for the next time."""
-    key = (function, tuple((case.name, case.make) for case in cases), seed, device)
-    if key not in exercise._answers:
+@dataclass(frozen=True)
+class Runner:
+    """Runs a function on cases; `limit` in seconds for one of them, None for no limit."""
+
+    exercise: Exercise
+    function: Callable[..., Any]
+    seed: int
+    device: str
+    limit: float | None = None
+
+    def run(self, cases: Sequence[Case], repeat: bool = False) -> tuple[Ran, ...]:
+        """Each case in turn, until one is over its time: the others would only take as long.
+
+        Args:
+            repeat: call a second time with the inputs of the first case.
+        """
+        ran: list[Ran] = []
         with undisturbed():
-            ran = tuple(
-                _run_case(exercise, function, case, seed, None, device, repeat=False) for case in cases
-            )
-        exercise._answers[key] = Outputs(exercise.id, seed, "", ran, device)
-    return exercise._answers[key]
+            for case in cases:
+                ran.append(self.case(case, repeat and not ran))
+                if ran[-1].failure is not None and ran[-1].failure.kind == "timeout":
+                    break
+        return tuple(ran)
 
+    def case(self, case: Case, repeat: bool) -> Ran:
+        called, value, mutated = self.once(case)
+        failure = _failure(called, self.limit)
+        called.error = None  # its frames hold all that the answer had in memory
+        repeats = None
+        if repeat and failure is None and called.seconds < REPEAT_WITHIN:
+            again, second, _ = self.once(case)
+            same = difference(value, second, self.exercise.rtol, self.exercise.atol) is None
+            repeats = same and again.error is None and not again.stopped
+        return Ran(case.name, value, failure, mutated, repeats, called.printed, called.seconds)
 
-def _kind(ran: Ran) -> str:
-    return "" if ran.failure is None else ran.failure.kind
-
-
-def _run_case(
-    exercise: Exercise,
-    function: Callable[..., Any],
-    case: Case,
-    seed: int,
-    limit: float | None,
-    device: str,
-    repeat: bool,
-) -> Ran:
-    def once() -> tuple[limits.Called, Plain, tuple[str, ...]]:
-        inputs = moved(exercise.inputs(case, seed), device)
+    def once(self, case: Case) -> tuple[limits.Called, Plain, tuple[str, ...]]:
+        """The call, its value, and the names of the inputs that it changed."""
+        exercise, inputs = self.exercise, moved(self.exercise.inputs(case, self.seed), self.device)
         before = plain(inputs)
+        call = functools.partial(exercise.call, self.function) if exercise.call else self.function
         given = dict(inputs)  # the answer may rebind nothing of ours
-        call = exercise.call
-        called = limits.call(lambda: function(**given) if call is None else call(function, **given), limit)
+        called = limits.call(lambda: call(**given), self.limit)
         if inspect.iscoroutine(called.value):
             called.value.close()  # else Python complains of it later, in another cell
         value = plain(called.value)
         after = plain(inputs) if not called.running else before
         changed = tuple(key for key in before if difference(before[key], after[key], 0, 0) is not None)
         return called, value, changed
-
-    called, value, mutated = once()
-    failure = _failure(called, limit)
-    called.error = None  # its frames hold all that the answer had in memory
-    repeats = None
-    if repeat and failure is None and called.seconds < REPEAT_WITHIN:
-        again, second, _ = once()
-        same = again.error is None and not again.stopped
-        repeats = same and difference(value, second, exercise.rtol, exercise.atol) is None
-    return Ran(case.name, value, failure, mutated, repeats, called.printed, called.seconds)
 
 
 def moved(inputs: Any, device: str) -> Any:
@@ -145,52 +148,49 @@ def untouched(function: Callable[..., Any]) -> bool:
     if code is None:
         return False
     empty = {"RESUME", "NOP", "RETURN_VALUE", "LOAD_CONST", "RETURN_CONST", "COPY_FREE_VARS"}
-    lines = list(dis.get_instructions(code))
+    constants = ("LOAD_CONST", "RETURN_CONST")
     return all(
-        line.opname in empty and (line.opname not in ("LOAD_CONST", "RETURN_CONST") or line.argval is None)
-        for line in lines
+        line.opname in empty and (line.opname not in constants or line.argval is None)
+        for line in dis.get_instructions(code)
     )
 
 
 def signature_problem(exercise: Exercise, function: Callable[..., Any]) -> str | None:
     """How the arguments of an answer differ from those it will be called with, in a sentence."""
-    wanted = _parameters(exercise.reference)
-    found = _parameters(function)
-    if wanted is None or found is None or inspect.isclass(function):
+    ours, theirs = signature(exercise.reference), signature(function)
+    if ours is None or theirs is None or inspect.isclass(function):
         return None  # built-ins without a signature; a class shows it when it is made
+    wanted, found = ours.parameters, theirs.parameters
     names = [name for name, each in wanted.items() if each.kind in NAMED]
-    called = f"{exercise.name}({', '.join(names)})"
+    calls = f"the lesson calls {exercise.name}({', '.join(names)})."
     kinds = {each.kind for each in found.values()}
     takes_all = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
     missing = [] if takes_all else [name for name in names if name not in found]
     if any(wanted[name].default is not inspect.Parameter.empty for name in missing):
         used = {name for case in exercise.cases for name in exercise.inputs(case)}
         missing = [name for name in missing if name in used]  # what nobody gives may be left out
-    extra = [
-        name
-        for name, each in found.items()
-        if name not in names and each.default is each.empty and each.kind in NAMED
-    ]
+    asked = [name for name, each in found.items() if each.default is each.empty and each.kind in NAMED]
+    extra = [name for name in asked if name not in names]
     if len(missing) == 1 and len(extra) == 1:
-        return f"The argument `{extra[0]}` should be called `{missing[0]}`: the lesson calls {called}."
+        return f"The argument `{extra[0]}` should be called `{missing[0]}`: {calls}"
     if missing:
-        return f"Your function does not take {_list(missing)}: the lesson calls {called}."
+        return f"Your function does not take {_list(missing)}: {calls}"
     if extra:
-        return f"Your function asks for {_list(extra)} too, which nobody gives it: the lesson calls {called}."
+        return f"Your function asks for {_list(extra)} too, which nobody gives it: {calls}"
     in_order = [name for name, each in found.items() if name in names and each.kind != each.KEYWORD_ONLY]
     if not takes_all and in_order != [name for name in names if name in found]:
-        return f"Your function takes its arguments in another order: the lesson calls {called}."
+        return f"Your function takes its arguments in another order: {calls}"
     return None
 
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
-    try:
-        return dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return None
+def signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """A function's signature, None for a built-in that has none."""
+    with contextlib.suppress(TypeError, ValueError):
+        return inspect.signature(function)
+    return None
 
 
 def _list(names: list[str]) -> str:
@@ -203,30 +203,25 @@ def _list(names: list[str]) -> str:
 
 def _failure(called: limits.Called, limit: float | None) -> Failure | None:
     if called.stopped:
-        return Failure(
-            "timeout", message=f"{limit:g} s", frames=own_frames(called.at), running=called.running
-        )
+        frames = own_frames(called.at)
+        return Failure("timeout", message=f"{limit:g} s", frames=frames, running=called.running)
     error = called.error
     if error is None:
         return None
-    places = [
-        (code.co_filename, line, code.co_name)
-        for code, line in ((frame.f_code, line) for frame, line in walk_tb(error.__traceback__))
-    ]
+    places = limits.places(walk_tb(error.__traceback__))
     unwritten = isinstance(error, NotImplementedError) and bool(places) and not foreign(places[-1][0])
     kind = "not implemented" if unwritten else "exception"
     return Failure(kind, type(error).__name__, _text(error), own_frames(places))
 
 
 def _text(error: BaseException) -> str:
-    try:
+    with contextlib.suppress(Exception):
         return str(error)[:1000]
-    except Exception:
-        return ""
+    return ""
 
 
-def own_frames(places: Sequence[tuple[str, int, str]]) -> tuple[Frame, ...]:
-    """The student's own lines among (file, line, function), the outermost two and the innermost two."""
+def own_frames(places: Sequence[limits.Place]) -> tuple[Frame, ...]:
+    """The student's own lines among some places, the outermost two and the innermost two."""
     frames = [
         Frame(line, linecache.getline(file, line).strip()[:300], name)
         for file, line, name in places
@@ -240,7 +235,7 @@ def foreign(filename: str) -> bool:
     return filename.startswith("<frozen") or normcase(filename).startswith(_foreign_folders())
 
 
-@cache
+@functools.cache
 def _foreign_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     folders = [PACKAGE, *(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))]

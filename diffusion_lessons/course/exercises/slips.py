@@ -4,15 +4,17 @@ A slip is named only where it explains every number of every case.
 """
 
 import math
+from contextlib import suppress
 from itertools import permutations
 
 import numpy as np
 
 from diffusion_lessons.course.exercises.compare import as_array, close, difference
-from diffusion_lessons.course.exercises.values import Array, Plain, Record
+from diffusion_lessons.course.exercises.values import Array, Fields, Plain
 
 Inputs = dict[str, Plain]
 Pairs = list[tuple[Plain, Plain]]
+Arrays = list[tuple[np.ndarray, np.ndarray]]
 
 
 def slip(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> str | None:
@@ -24,12 +26,14 @@ def slip(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> str | 
     """
     if not pairs or any(given is None for _, given in pairs):
         return None
+    found = [(as_array(expected), as_array(given)) for expected, given in pairs]
+    arrays = [(mine, theirs) for mine, theirs in found if mine is not None and theirs is not None]
     return (
         _swapped(pairs, rtol, atol)
         or _an_input(pairs, inputs, rtol, atol)
-        or _reshaped(pairs, rtol, atol)
-        or _scaled_alike(pairs, rtol, atol)
-        or _scaled_by_case(pairs, inputs, rtol, atol)
+        or (_reshaped(arrays, rtol, atol) if len(arrays) == len(pairs) else None)
+        or _scaled_alike([leaf for pair in pairs for leaf in _leaves(*pair)], rtol, atol)
+        or (_scaled_by_case(arrays, inputs, rtol, atol) if len(arrays) == len(pairs) else None)
     )
 
 
@@ -49,26 +53,22 @@ def combination(expected: Plain, given: Plain, inputs: Inputs, at: tuple[int, ..
     terms[""] = np.ones_like(mine)  # a number on its own
     for row, said in ((slice(None), "Your"), (at[0], f"In sample {at[0]} your")):
         columns = np.stack([array[row].ravel() for array in terms.values()], 1)
-        weights = _weights(columns, theirs[row].ravel()), _weights(columns, mine[row].ravel())
-        if weights[0] is not None and weights[1] is not None:
-            yours, ours = (_sum(terms, each) for each in weights if each is not None)
+        yours, ours = (_sum(list(terms), columns, each[row].ravel()) for each in (theirs, mine))
+        if yours and ours:
             return f"{said} result is {yours}, expected is {ours}." if yours != ours else None
     return None
 
 
-def _weights(columns: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """The weights with which the columns add up to y, to rounding, or None where none do."""
+def _sum(names: list[str], columns: np.ndarray, y: np.ndarray) -> str:
+    """The weighted sum of the columns that is y, to rounding, in words; nothing where none is."""
     entries, terms = columns.shape
     if entries < 4 * terms or not (np.isfinite(columns).all() and np.isfinite(y).all()):
-        return None
+        return ""
     weights, _, rank, _ = np.linalg.lstsq(columns, y, rcond=1e-6)
-    exact = np.abs(columns @ weights - y).max() <= 1e-5 * (1 + np.abs(y).max())
-    return weights if rank == terms and exact else None
-
-
-def _sum(terms: dict[str, np.ndarray], weights: np.ndarray) -> str:
+    if rank < terms or np.abs(columns @ weights - y).max() > 1e-5 * (1 + np.abs(y).max()):
+        return ""
     parts = []
-    for name, weight in zip(terms, weights, strict=True):
+    for name, weight in zip(names, weights, strict=True):
         digits = f"{weight:.3g}"
         if name and digits in ("1", "-1"):
             parts.append(f"{digits[:-1]}{name}")
@@ -102,15 +102,13 @@ def _an_input(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> s
     return None
 
 
-def _reshaped(pairs: Pairs, rtol: float, atol: float) -> str | None:
+def _reshaped(arrays: Arrays, rtol: float, atol: float) -> str | None:
     """The right numbers in a wrong shape or order."""
-    sentences = set()
-    for expected, given in pairs:
-        mine, theirs = as_array(expected), as_array(given)
-        if mine is None or theirs is None:
-            return None
-        if mine.shape != theirs.shape or not close(mine, theirs, rtol, atol).all():
-            sentences.add(_reshaped_one(mine, theirs, rtol, atol))
+    sentences = {
+        _reshaped_one(mine, theirs, rtol, atol)
+        for mine, theirs in arrays
+        if mine.shape != theirs.shape or not close(mine, theirs, rtol, atol).all()
+    }
     return sentences.pop() if len(sentences) == 1 else None
 
 
@@ -131,24 +129,16 @@ def _reshaped_one(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float
     if theirs.size == 1 < mine.size:
         for reduced, name in ((mine.mean(), "mean"), (mine.sum(), "sum")):
             if close(reduced, theirs.ravel()[0], rtol, atol):
-                return (
-                    f"Your result is the {name} of ours over everything: one dimension too many was reduced."
-                )
-    wider = theirs.size > mine.size and _broadcasts(mine.shape, theirs.shape)
-    if wider and agree(np.broadcast_to(mine, theirs.shape)):
-        return "The numbers are right, but repeated: broadcasting made a bigger tensor than was asked for."
+                said = f"Your result is the {name} of ours over everything"
+                return f"{said}: one dimension too many was reduced."
+    with suppress(ValueError):  # shapes that do not broadcast
+        if theirs.size > mine.size and agree(np.broadcast_to(mine, theirs.shape)):
+            said = "The numbers are right, but repeated"
+            return f"{said}: broadcasting made a bigger tensor than was asked for."
     return None
 
 
-def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
-    try:
-        return np.broadcast_shapes(small, large) == large
-    except ValueError:
-        return False
-
-
-def _scaled_alike(pairs: Pairs, rtol: float, atol: float) -> str | None:
-    leaves = [leaf for expected, given in pairs for leaf in _leaves(expected, given)]
+def _scaled_alike(leaves: Arrays, rtol: float, atol: float) -> str | None:
     if not leaves or any(mine.shape != theirs.shape for mine, theirs in leaves):
         return None
     mine = np.concatenate([mine.ravel() for mine, _ in leaves])
@@ -156,18 +146,13 @@ def _scaled_alike(pairs: Pairs, rtol: float, atol: float) -> str | None:
     return _scaled(mine, theirs, rtol, atol)
 
 
-def _scaled_by_case(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> str | None:
+def _scaled_by_case(arrays: Arrays, inputs: list[Inputs], rtol: float, atol: float) -> str | None:
     """A factor that is another one in each case: often the number of entries, a sum for a mean."""
-    factors = []
-    for expected, given in pairs:
-        mine, theirs = as_array(expected), as_array(given)
-        if mine is None or theirs is None or mine.shape != theirs.shape:
-            return None
-        factors.append(_factor(mine.ravel(), theirs.ravel(), rtol, atol))
-    if None in factors:
+    if any(mine.shape != theirs.shape for mine, theirs in arrays):
         return None
+    factors = [_factor(mine.ravel(), theirs.ravel(), rtol, atol) for mine, theirs in arrays]
     first = next((i for i, factor in enumerate(factors) if factor and abs(factor - 1) > rtol), None)
-    if first is None or not _tells(*(as_array(each) for each in pairs[first])):
+    if None in factors or first is None or not _tells(*arrays[first]):
         return None
     factor = factors[first] or 0.0
     sizes = {
@@ -176,23 +161,18 @@ def _scaled_by_case(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float
         if isinstance(each, Array)
         for start in range(len(each.shape))
     }
-    sums = any(size > 1 and abs(factor / size - 1) < rtol for size in sizes)
-    means = any(size > 1 and abs(factor * size - 1) < rtol for size in sizes)
-    tail = (
-        " Is it a sum where a mean belongs?"
-        if sums
-        else " Is it a mean where a sum belongs?"
-        if means
-        else ""
-    )
+    tail = ""
+    for ratio, guess in ((factor, "sum where a mean"), (1 / factor if factor else 0, "mean where a sum")):
+        if not tail and any(size > 1 and abs(ratio / size - 1) < rtol for size in sizes):
+            tail = f" Is it a {guess} belongs?"
     return f"Your result is ours times a number that changes from case to case, here {factor:.4g}.{tail}"
 
 
-def _leaves(expected: Plain, given: Plain) -> list[tuple[np.ndarray, np.ndarray]]:
+def _leaves(expected: Plain, given: Plain) -> Arrays:
     mine, theirs = as_array(expected), as_array(given)
     if mine is not None and theirs is not None:
         return [(mine, theirs)]
-    if isinstance(expected, Record) and isinstance(given, Record):
+    if isinstance(expected, Fields) and isinstance(given, Fields):
         expected, given = expected.fields, given.fields
     if isinstance(expected, dict) and isinstance(given, dict) and expected.keys() == given.keys():
         return [leaf for key in expected for leaf in _leaves(expected[key], given[key])]
@@ -202,11 +182,10 @@ def _leaves(expected: Plain, given: Plain) -> list[tuple[np.ndarray, np.ndarray]
     return []
 
 
-def _tells(mine: np.ndarray | None, theirs: np.ndarray | None) -> bool:
+def _tells(mine: np.ndarray, theirs: np.ndarray) -> bool:
     """Are there enough different finite numbers for a rule through them to mean something?"""
-    if mine is None or theirs is None or not (np.isfinite(mine).all() and np.isfinite(theirs).all()):
-        return False
-    return len(np.unique(np.round(np.abs(mine), 6))) >= 4
+    finite = bool(np.isfinite(mine).all() and np.isfinite(theirs).all())
+    return finite and len(np.unique(np.round(np.abs(mine), 6))) >= 4
 
 
 def _factor(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> float | None:

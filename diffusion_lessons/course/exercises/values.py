@@ -6,6 +6,7 @@ passing to another process) works on data alone.
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Record:
+class Fields:
     """An object with named fields, such as a Level or an Estimate."""
 
     type: str
@@ -51,7 +52,7 @@ class Opaque:
     text: str
 
 
-Plain = Any  # None | bool | int | float | complex | str | Array | list | tuple | dict | Record | Opaque
+Plain = Any  # None | bool | int | float | complex | str | Array | list | tuple | dict | Fields | Opaque
 
 
 def plain(value: Any) -> Plain:
@@ -78,19 +79,20 @@ def _plain(value: Any, left: list[int], depth: int) -> Plain:
         return complex(value) if isinstance(value, complex) else float(value)
     if isinstance(value, str):
         return str(value[:MAX_TEXT])
-    fields = _fields(value)
+    fields = _names(value)
     if fields is not None:
-        return Record(type(value).__name__, {k: _plain(getattr(value, k), left, depth + 1) for k in fields})
+        return Fields(type(value).__name__, {k: _plain(getattr(value, k), left, depth + 1) for k in fields})
     if isinstance(value, (list, tuple)):
         items = [_plain(item, left, depth + 1) for item in value[:MAX_ITEMS]]
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict):
-        return {_key(k): _plain(v, left, depth + 1) for k, v in list(value.items())[:MAX_ITEMS]}
+        named = ((k if isinstance(k, (str, int)) else repr(k)[:100], v) for k, v in value.items())
+        return {k: _plain(v, left, depth + 1) for k, v in islice(named, MAX_ITEMS)}
     name = getattr(value, "__name__", None)
     return Opaque(type(value).__name__, name if isinstance(name, str) else "")
 
 
-def _fields(value: Any) -> list[str] | None:
+def _names(value: Any) -> list[str] | None:
     if isinstance(value, type):
         return None
     if dataclasses.is_dataclass(value):
@@ -99,13 +101,7 @@ def _fields(value: Any) -> list[str] | None:
     return list(names) if isinstance(value, tuple) and names else None
 
 
-def _key(key: Any) -> Any:
-    return key if isinstance(key, (str, int, bool)) else repr(key)[:100]
-
-
 def _tensor(value: torch.Tensor) -> Array:
-    dtype = str(value.dtype).removeprefix("torch.")
-    shape = tuple(value.shape)
     data = None
     if value.numel() <= MAX_ENTRIES and value.device.type != "meta":
         still = value.detach().to_dense() if value.layout != torch.strided else value.detach()
@@ -113,7 +109,8 @@ def _tensor(value: torch.Tensor) -> Array:
         if still.dtype.is_floating_point and still.dtype not in (torch.float32, torch.float64):
             still = still.to(torch.float32)
         data = still.numpy().copy()
-    return Array(data, shape, dtype, str(value.device), "tensor")
+    dtype = str(value.dtype).removeprefix("torch.")
+    return Array(data, tuple(value.shape), dtype, str(value.device), "tensor")
 
 
 def _array(value: np.ndarray | np.generic) -> Plain:
@@ -139,7 +136,7 @@ def to_json(value: Plain, arrays: list[np.ndarray]) -> Any:
             arrays.append(value.data)
         index = None if value.data is None else len(arrays) - 1
         return {"array": index, "shape": list(value.shape), "about": [value.dtype, value.device, value.kind]}
-    if isinstance(value, Record):
+    if isinstance(value, Fields):
         return {"record": value.type, "fields": {k: to_json(v, arrays) for k, v in value.fields.items()}}
     if isinstance(value, Opaque):
         return {"opaque": [value.type, value.text]}
@@ -163,7 +160,7 @@ def from_json(stored: Any, arrays: list[np.ndarray]) -> Plain:
     if "array" in stored:
         return _stored_array(stored, arrays)
     if "record" in stored:
-        return Record(str(stored["record"]), {k: from_json(v, arrays) for k, v in stored["fields"].items()})
+        return Fields(str(stored["record"]), {k: from_json(v, arrays) for k, v in stored["fields"].items()})
     if "opaque" in stored:
         type_name, text = map(str, stored["opaque"])
         return Opaque(type_name, text)
@@ -188,8 +185,8 @@ def _stored_array(stored: dict[str, Any], arrays: list[np.ndarray]) -> Array:
 
 def number(value: Any, digits: int = 6) -> str:
     """A number in at most so many significant digits."""
-    if isinstance(value, (bool, np.bool_, complex, str)) or value is None:
-        return repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, (bool, np.bool_, complex)) or value is None:
+        return str(value)
     if isinstance(value, (int, np.integer)):
         return str(int(value))
     return f"{float(value):.{digits}g}".replace("-", "−") if np.isfinite(value) else str(float(value))
@@ -199,7 +196,7 @@ def describe(value: Plain) -> str:
     """What a value is, in one line: type, dtype, shape, and its numbers or their range."""
     if isinstance(value, Array):
         return _describe_array(value)
-    if isinstance(value, Record):
+    if isinstance(value, Fields):
         inside = ", ".join(f"{k} = {_short(v)}" for k, v in value.fields.items())
         return f"{value.type}({inside})"
     if isinstance(value, Opaque):
@@ -210,19 +207,17 @@ def describe(value: Plain) -> str:
     if isinstance(value, (list, tuple)):
         inside = ", ".join(_short(v) for v in value[:6]) + (", …" if len(value) > 6 else "")
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
-    if value is None or isinstance(value, (bool, str)):
-        return repr(value) if not isinstance(value, str) else repr(value[:200])
-    return number(value)
+    return repr(value[:200]) if isinstance(value, str) else number(value)
 
 
 def _short(value: Plain) -> str:
-    return describe(value) if not isinstance(value, Record) else f"a {value.type}"
+    return describe(value) if not isinstance(value, Fields) else f"a {value.type}"
 
 
 def _describe_array(value: Array) -> str:
     what = "" if value.kind == "tensor" else "numpy "
     where = "" if value.device in ("", "cpu") else f" on {value.device}"
-    head = f"{what}{value.dtype} {shape_text(value.shape)}{where}"
+    head = f"{what}{value.dtype} {value.shape}{where}"
     data = value.data
     if data is None or data.size == 0:
         return f"{head}, {'empty' if data is not None else 'too large to show'}"
@@ -235,8 +230,3 @@ def _describe_array(value: Array) -> str:
     lost = data.size - finite.size
     extent = f", from {number(finite.min(), 3)} to {number(finite.max(), 3)}" if finite.size else ""
     return f"{head}{extent}" + (f", {lost} of {data.size} NaN or infinite" if lost else "")
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    """(2, 3, 4) with multiplication signs left out; a scalar is "()"."""
-    return str(tuple(shape))

@@ -1,7 +1,7 @@
 """Checking one notebook and grading a class's, whatever was handed in.
 
-A verdict is computed outside the student's process. `workers` starts servers with a clean
-environment; a `server` has loaded the package once and forks a child for each run; the child locks
-itself up (`sandbox`), runs what an answer needs (`inside`, `slicing`) and sends its outputs back as
-plain arrays (`protocol`). The reference's values exist only in the process that judges (`marking`).
+`intake` finds the notebooks and says whose each is and of which lesson, `results` is what is written at
+the end. Between them a verdict is computed outside the student's process: a process in the `sandbox` finds
+each answer and what it needs (`code`), runs them and sends the outputs back as plain arrays. The reference's
+values exist only in the process that judges (`marking`).
 """

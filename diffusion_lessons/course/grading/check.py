@@ -1,48 +1,19 @@
 """`diffusion-lessons check`: a student's own dry run of one notebook."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from diffusion_lessons.course import bank
-from diffusion_lessons.course.grading.intake import who
-from diffusion_lessons.course.grading.intake.identify import FOREIGN
-from diffusion_lessons.course.grading.intake.reading import NoNotebook, read
-from diffusion_lessons.course.grading.intake.submissions import find
+from diffusion_lessons.course.grading.intake.files import find
+from diffusion_lessons.course.grading.intake.identify import Submission, identify
 from diffusion_lessons.course.grading.marking import mark
-from diffusion_lessons.course.grading.results.rows import Row
-from diffusion_lessons.course.grading.sandbox.watch import Limits
-from diffusion_lessons.course.grading.sandbox.workers import Worker
+from diffusion_lessons.course.grading.marks.rows import Row
+from diffusion_lessons.course.grading.sandbox import Limits, Worker
 from diffusion_lessons.course.student.cards import SIGNS, wrapped
 from diffusion_lessons.course.student.class_seed import class_seed
 
 
-@dataclass(frozen=True)
-class Checked:
-    """The rows of one notebook."""
-
-    lesson: str
-    rows: tuple[Row, ...]
-
-    @property
-    def passed(self) -> bool:
-        """All of them."""
-        return all(row.status == "passed" for row in self.rows)
-
-    def words(self) -> str:
-        """The table, and below each exercise that is not passed what is wrong with it."""
-        width = max(len(row.title) for row in self.rows)
-        lines = []
-        for row in self.rows:
-            lines.append(f"{SIGNS[row.status]} {row.exercise}  {row.title.ljust(width)}  {row.status}")
-            if row.status == "wrong":
-                lines += [
-                    wrapped(text) for text in (row.message, *row.details.split("\n")[:8], *row.notes) if text
-                ]
-        done = sum(row.status == "passed" for row in self.rows)
-        return "\n".join([*lines, f"{done} of {len(self.rows)} exercises passed"])
-
-
-def check(file: Path, seed: int | None = None, limits: Limits | None = None) -> Checked:
+def check(file: Path, seed: int | None = None, limits: Limits | None = None) -> Submission:
     """Check a notebook as the grader would.
 
     Args:
@@ -51,16 +22,23 @@ def check(file: Path, seed: int | None = None, limits: Limits | None = None) -> 
     Raises:
         ValueError: it is no notebook of this course.
     """
-    found = find([file]) if file.is_file() else []
+    found = identify(find([file])) if file.is_file() else []
     if len(found) != 1:
         raise ValueError(f"no notebook {file}: give the .ipynb file of a lesson")
-    try:
-        notebook = read(found[0].content())
-    except NoNotebook as error:
-        raise ValueError(f"{file}: {error}") from None
-    lesson, _ = who.lesson_of(notebook, found[0].path)
-    if lesson not in bank.lessons():
-        raise ValueError(f"{file}: {FOREIGN}")
+    if found[0].notebook is None or found[0].problem:
+        raise ValueError(f"{file}: {found[0].problem}")
     with Worker(limits=limits) as worker:
-        rows = mark(notebook, lesson, worker, class_seed(file.parent) if seed is None else seed)
-    return Checked(lesson, rows)
+        seed = class_seed(file.parent) if seed is None else seed
+        return replace(found[0], rows=mark(found[0].notebook, found[0].lesson, worker, seed))
+
+
+def words(rows: Sequence[Row]) -> str:
+    """The table, and below each exercise that is not passed what is wrong with it."""
+    width = max(len(row.title) for row in rows)
+    lines = []
+    for row in rows:
+        lines.append(f"{SIGNS[row.status]} {row.exercise}  {row.title.ljust(width)}  {row.status}")
+        if row.status == "wrong":
+            lines += map(wrapped, filter(None, (row.message, *row.details.split("\n")[:8], *row.notes)))
+    passed = sum(row.status == "passed" for row in rows)
+    return "\n".join([*lines, f"{passed} of {len(rows)} exercises passed"])

@@ -1,23 +1,22 @@
 """`diffusion-lessons grade`: a class's folder in, rows and points out."""
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
+
+from tqdm import tqdm
 
 from diffusion_lessons.course import bank
+from diffusion_lessons.course.grading.intake.files import find
 from diffusion_lessons.course.grading.intake.identify import Submission, identify
-from diffusion_lessons.course.grading.intake.submissions import find
 from diffusion_lessons.course.grading.marking import mark
-from diffusion_lessons.course.grading.results.points import Points
-from diffusion_lessons.course.grading.results.rows import Marked, Row
-from diffusion_lessons.course.grading.results.store import Store
-from diffusion_lessons.course.grading.sandbox.protection import Protection
-from diffusion_lessons.course.grading.sandbox.watch import Limits
-from diffusion_lessons.course.grading.sandbox.workers import Worker
+from diffusion_lessons.course.grading.marks.points import Points
+from diffusion_lessons.course.grading.marks.store import Store
+from diffusion_lessons.course.grading.sandbox import Limits, Protection, Worker
 from diffusion_lessons.support.errors import unknown
 
 
@@ -30,9 +29,9 @@ class Graded:
     seed: int
     protection: Protection | None
 
-    @property
-    def marked(self) -> list[Marked]:
-        return [each.marked for each in self.submissions]
+    def by_student(self) -> list[Submission]:
+        """The submissions in the order of students, lessons and paths."""
+        return sorted(self.submissions, key=lambda each: (each.student.casefold(), each.lesson, each.path))
 
 
 def grade(
@@ -66,59 +65,50 @@ def grade(
         raise ValueError(f"--jobs is at least 1, got {jobs}")
     if lesson is not None and lesson not in bank.lessons():
         raise unknown("lesson with exercises", lesson, bank.lessons())
-    submissions = identify(find(places, out), lesson)
-    store = Store(out, seed, limits)
-    run = _Run(submissions, store, limits, seed, set(again), jobs)
-    protection = run.all(tell, bar)
-    done = [replace(each, marked=marked) for each, marked in zip(submissions, run.marked, strict=True)]
-    return Graded(tuple(_counted(done, points)), points, seed, protection)
+    run = _Run(identify(find(places, out), lesson), Store(out, seed, limits), limits, seed)
+    waiting = run.waiting(set(again))
+    if len(waiting) < len(run.submissions):
+        tell(f"{len(run.submissions)} files, {len(waiting)} to run: the others are done or are no notebooks")
+    protection = run.all(waiting, jobs, tell, bar) if waiting else None
+    return Graded(tuple(_counted(run.submissions, points)), points, seed, protection)
 
 
+@dataclass
 class _Run:
-    """The submissions that are to be run, over some servers."""
+    """Submissions on their way from identified to marked."""
 
-    def __init__(
-        self,
-        submissions: list[Submission],
-        store: Store,
-        limits: Limits,
-        seed: int,
-        again: set[str],
-        jobs: int,
-    ) -> None:
-        self.submissions, self.store, self.limits, self.seed = submissions, store, limits, seed
-        self.marked = [each.marked for each in submissions]
-        self.waiting: list[int] = []
-        for i, each in enumerate(submissions):
-            if each.marked.problem:
+    submissions: list[Submission]
+    store: Store
+    limits: Limits
+    seed: int
+    stop: Event = field(default_factory=Event)
+
+    def waiting(self, again: set[str]) -> list[int]:
+        """Which have to be run; the others get the rows that are kept."""
+        waiting = []
+        for i, each in enumerate(self.submissions):
+            if each.problem:
                 continue
-            kept = store.rows(each.digest, each.marked.lesson)
-            if kept is None or _is_wanted(each.marked, kept, again):
-                self.waiting.append(i)
+            kept = replace(each, rows=self.store.rows(each.digest, each.lesson) or ())
+            if not kept.rows or _is_wanted(kept, again):
+                waiting.append(i)
             else:
-                self.marked[i] = replace(each.marked, rows=kept)
-        self.jobs = min(jobs, max(len(self.waiting), 1))
-        self.stop = threading.Event()
+                self.submissions[i] = kept
+        return waiting
 
-    def all(self, tell: Callable[[str], None], bar: bool) -> Protection | None:
-        from tqdm import tqdm
-
-        if len(self.waiting) < len(self.submissions):
-            all, new = len(self.submissions), len(self.waiting)
-            tell(f"{all} files, {new} to run: the others are done or are no notebooks")
-        if not self.waiting:
-            return None
+    def all(self, waiting: list[int], jobs: int, tell: Callable[[str], None], bar: bool) -> Protection:
+        """Mark those that wait, over some servers."""
+        made = [Worker(self.limits) for _ in range(min(jobs, len(waiting)))]
         workers: SimpleQueue[Worker] = SimpleQueue()
-        made = [Worker(self.limits) for _ in range(self.jobs)]
-        pool = ThreadPoolExecutor(self.jobs)
+        pool = ThreadPoolExecutor(len(made))
         try:
             protection = made[0].protection()
             for line in protection.lines():
                 tell(line)
             for worker in made:
                 workers.put(worker)
-            with tqdm(total=len(self.waiting), desc="marking", unit="notebook", disable=not bar) as shown:
-                for _ in pool.map(lambda i: self.one(i, workers), self.waiting):
+            with tqdm(total=len(waiting), desc="marking", unit="notebook", disable=not bar) as shown:
+                for _ in pool.map(lambda i: self.one(i, workers), waiting):
                     shown.update()
         finally:
             self.stop.set()
@@ -135,37 +125,34 @@ class _Run:
         worker = workers.get()
         try:
             assert each.notebook is not None
-            rows = mark(each.notebook, each.marked.lesson, worker, self.seed)
+            rows = mark(each.notebook, each.lesson, worker, self.seed)
             if not self.stop.is_set():
-                self.store.keep(each.digest, each.marked.lesson, rows)
-                self.marked[i] = replace(each.marked, rows=rows)
+                self.store.keep(each.digest, each.lesson, rows)
+                self.submissions[i] = replace(each, rows=rows)
         except Exception as error:
             problem = f"The grader could not mark this notebook ({type(error).__name__}: {error})."
-            self.marked[i] = replace(each.marked, problem=problem[:500])
+            self.submissions[i] = replace(each, problem=problem[:500])
         finally:
             workers.put(worker)
 
 
-def _is_wanted(marked: Marked, rows: Sequence[Row], again: set[str]) -> bool:
-    if "timeouts" in again and any(row.limited for row in rows):
+def _is_wanted(each: Submission, again: set[str]) -> bool:
+    if "timeouts" in again and any(row.limited for row in each.rows):
         return True
-    return any(word and (word == marked.student or word in marked.path) for word in again)
+    return any(word and (word == each.student or word in each.path) for word in again)
 
 
-def _counted(done: list[Submission], points: Points) -> list[Submission]:
+def _counted(submissions: Iterable[Submission], points: Points) -> list[Submission]:
     """Of several attempts of a student at a lesson the best counts, the first of equals."""
-    ruled = [
-        replace(each, marked=replace(each.marked, rows=tuple(map(points.ruled, each.marked.rows))))
-        for each in done
-    ]
-    groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    ruled = [replace(each, rows=tuple(map(points.ruled, each.rows))) for each in submissions]
+    attempts: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for i, each in enumerate(ruled):
-        if each.marked.rows:
-            groups[each.marked.student, each.marked.lesson].append(i)
-    for members in groups.values():
-        best = max(members, key=lambda i: (sum(map(points.of, ruled[i].marked.rows)), -i))
-        for i in members:
+        if each.rows:
+            attempts[each.student, each.lesson].append(i)
+    for places in attempts.values():
+        best = max(places, key=lambda i: points.score(*ruled[i].rows).points)
+        note = f"Another attempt counts: {ruled[best].path}."
+        for i in places:
             if i != best:
-                note = f"Another attempt counts: {ruled[best].marked.path}."
-                ruled[i] = replace(ruled[i], marked=replace(ruled[i].marked.with_note(note), counts=False))
+                ruled[i] = replace(ruled[i], notes=(*ruled[i].notes, note), counts=False)
     return ruled

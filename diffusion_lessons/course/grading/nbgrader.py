@@ -5,19 +5,20 @@ nbgrader runs a submission and its tests in one kernel, so code in that kernel c
 """
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from diffusion_lessons.course import bank
+from diffusion_lessons.course.exercises.check import check
 from diffusion_lessons.course.exercises.exercise import Exercise
+from diffusion_lessons.course.exercises.mark import BEGIN, END, STUB_LINE, cell_id, ids_in
+from diffusion_lessons.course.exercises.stand_in import students_own
 from diffusion_lessons.course.grading.release import chosen
-from diffusion_lessons.course.grading.results.points import Points
-from diffusion_lessons.support.files import whole
+from diffusion_lessons.course.grading.marks.points import Points
+from diffusion_lessons.support.files import atomic_write
 
 VERSION = 3  # of nbgrader's metadata
-STUB = re.compile(r"(?m)^([ \t]*)raise NotImplementedError\b.*$")
 TEST = """\
 from diffusion_lessons.course.grading.nbgrader import must_pass
 
@@ -38,7 +39,7 @@ def must_pass(id: str, answer: Any, seed: int = 0) -> None:
     Raises:
         AssertionError: the answer is not right.
     """
-    verdict = bank.get(id).check(getattr(answer, "_yours", answer), seed)
+    verdict = check(bank.get(id), students_own(answer), seed)
     if not verdict.passed:
         raise AssertionError(verdict.message or verdict.status)
 
@@ -62,10 +63,9 @@ def export(
             continue
         notebook = json.loads(file.read_text(encoding="utf-8"))
         made = folder / "source" / file.stem / file.name
-        with whole(made) as partial:
-            text = json.dumps(
-                marked(notebook, file.name[:2], points or Points(), seed), indent=1, ensure_ascii=False
-            )
+        with atomic_write(made) as partial:
+            source = marked(notebook, file.name[:2], points or Points(), seed)
+            text = json.dumps(source, indent=1, ensure_ascii=False)
             partial.write_text(text + "\n", encoding="utf-8")
         written.append(made)
     return written
@@ -73,27 +73,25 @@ def export(
 
 def marked(notebook: dict[str, Any], lesson: str, points: Points, seed: int | None) -> dict[str, Any]:
     """A student notebook with nbgrader's metadata, and a locked test cell below each exercise."""
-    exercises = {
-        exercise.id: exercise for exercise in (bank.exercises(lesson) if lesson in bank.lessons() else ())
-    }
+    exercises = {each.id: each for each in (bank.exercises(lesson) if lesson in bank.lessons() else ())}
     cells = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
-        found = re.search(r"@exercise\(\"(\d\d\.\d+)\"\)", source)
-        exercise = exercises.get(found[1]) if found and cell["cell_type"] == "code" else None
-        cells.append(cell if exercise is None else _answer(cell, exercise, source))
-        if exercise is not None:
-            cells.append(_test(exercise, points, seed))
+        ids = [id for id in ids_in(source) if id in exercises] if cell["cell_type"] == "code" else []
+        if ids:
+            cells += [_answer(cell, ids[0], source), _test(exercises[ids[0]], points, seed)]
+        else:
+            cells.append(cell)
     return {**notebook, "cells": cells, "nbformat": 4, "nbformat_minor": 5}
 
 
-def _answer(cell: dict[str, Any], exercise: Exercise, source: str) -> dict[str, Any]:
+def _answer(cell: dict[str, Any], id: str, source: str) -> dict[str, Any]:
     """The student's cell. nbgrader puts its own stub into the solution's place; code that a student is
     handed on purpose has no such place, so that cell stays a plain one."""
-    if not STUB.search(source):
+    if not STUB_LINE.search(source):
         return cell
-    region = STUB.sub(r"\1### BEGIN SOLUTION\n\g<0>\n\1### END SOLUTION", source, count=1)
-    about = _metadata(_name(exercise), grade=False, solution=True, locked=False)
+    region = STUB_LINE.sub(rf"\1{BEGIN}\n\g<0>\n\1{END}", source, count=1)
+    about = _metadata(cell_id(id), grade=False, solution=True, locked=False)
     return {**cell, "source": region, "metadata": {**cell["metadata"], "nbgrader": about}}
 
 
@@ -101,28 +99,18 @@ def _test(exercise: Exercise, points: Points, seed: int | None) -> dict[str, Any
     source = TEST.format(id=exercise.id, name=exercise.name)
     if seed is not None:
         source += HIDDEN.format(id=exercise.id, name=exercise.name, seed=seed)
-    about = _metadata(f"test-{_name(exercise)}", grade=True, solution=False, locked=True)
+    name = f"test-{cell_id(exercise.id)}"
+    about = _metadata(name, grade=True, solution=False, locked=True)
     about["points"] = points.points.get(exercise.id, points.default)
     return {
         "cell_type": "code",
         "execution_count": None,
-        "id": f"test-{_name(exercise)}",
+        "id": name,
         "metadata": {"nbgrader": about},
         "outputs": [],
         "source": source,
     }
 
 
-def _metadata(name: str, grade: bool, solution: bool, locked: bool) -> dict[str, Any]:
-    return {
-        "grade": grade,
-        "grade_id": name,
-        "locked": locked,
-        "schema_version": VERSION,
-        "solution": solution,
-        "task": False,
-    }
-
-
-def _name(exercise: Exercise) -> str:
-    return "exercise-" + exercise.id.replace(".", "-")
+def _metadata(name: str, **rules: bool) -> dict[str, Any]:
+    return {"grade_id": name, "schema_version": VERSION, "task": False, **rules}

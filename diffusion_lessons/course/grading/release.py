@@ -1,54 +1,21 @@
 """`diffusion-lessons release`: one archive to hand to a class."""
 
 import json
-import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import diffusion_lessons
-from diffusion_lessons.course.lessons import LESSONS
+from jinja2 import StrictUndefined, Template
+
+from diffusion_lessons.course.lessons import LESSONS, repository_address
 from diffusion_lessons.course.student.class_seed import NAME as SEED
 from diffusion_lessons.course.student.lab import START, lessons_folder
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import whole
+from diffusion_lessons.support.files import atomic_write
 
 DATE = (2000, 1, 1, 0, 0, 0)  # of every file: the same lessons give the same archive
 TOP = "course"
-README = """\
-# {title}
-
-{lessons}
-
-## Install (once)
-
-You need Python 3.11 or newer. In this folder:
-
-```sh
-python -m venv .venv
-.venv/bin/pip install {what}
-```
-
-On Windows: `.venv\\Scripts\\pip` in place of `.venv/bin/pip`. On a machine without a GPU, put
-`--extra-index-url https://download.pytorch.org/whl/cpu` behind `install`: it saves gigabytes.
-
-## Work
-
-```sh
-.venv/bin/jupyter lab notebooks
-```
-
-Start with `{start}`. Run a cell with Shift + Enter; an exercise is checked when its cell runs.
-Keep the cells of the exercises where they are, and do not rename the functions in them.
-
-## Before you hand in
-
-```sh
-.venv/bin/diffusion-lessons check notebooks/{example}
-```
-
-runs your answers as the grader will and lists what passes. Hand in the .ipynb file itself.
-"""
+README = Path(__file__).parent / "README.md.jinja"
 
 
 def release(
@@ -96,20 +63,16 @@ def chosen(lessons: Iterable[str]) -> list[Path]:
 
 def readme(stems: list[str], wheel: Path | None) -> str:
     """The page for the class: what is in the archive, how to install, how to check."""
-    stems = sorted(stems)
-    lines = [f"- `notebooks/{stem}.ipynb`: {_title(stem)}" for stem in stems]
-    example = next((stem for stem in stems if not START.startswith(stem)), stems[0])
-    return README.format(
-        title="Diffusion models from scratch",
-        lessons="\n".join(lines),
-        what=source(wheel),
-        start=f"notebooks/{START}",
-        example=f"{example}.ipynb",
+    titles = {entry.stem: entry.title for entry in LESSONS}
+    lessons = {stem: titles.get(stem, stem) for stem in sorted(stems)}
+    example = next((stem for stem in lessons if not START.startswith(stem)), START.removesuffix(".ipynb"))
+    page = Template(
+        README.read_text(encoding="utf-8"),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
     )
-
-
-def _title(stem: str) -> str:
-    return next((entry.title for entry in LESSONS if entry.stem == stem), stem)
+    return page.render(lessons=lessons, source=source(wheel), start=START, example=example)
 
 
 def source(wheel: Path | None) -> str:
@@ -129,24 +92,9 @@ def source(wheel: Path | None) -> str:
     return f'"diffusion-lessons[lab] @ git+{address}"'
 
 
-def repository_address() -> str:
-    """Where the package comes from: pyproject.toml of the repository, or what was installed."""
-    project = Path(diffusion_lessons.__file__).resolve().parents[1] / "pyproject.toml"
-    if project.is_file():
-        urls = tomllib.loads(project.read_text(encoding="utf-8"))["project"].get("urls", {})
-        return str(urls.get("Repository", ""))
-    from importlib import metadata
-
-    for line in metadata.metadata("diffusion-lessons").get_all("Project-URL") or ():
-        label, _, address = line.partition(",")
-        if label.strip() == "Repository":
-            return address.strip()
-    return ""
-
-
 def write(out: Path, files: Mapping[str, bytes]) -> None:
     """Write an archive of some files, whole or not at all and always the same bytes."""
-    with whole(out) as partial, zipfile.ZipFile(partial, "w") as archive:
+    with atomic_write(out) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, DATE)
             entry.compress_type = zipfile.ZIP_DEFLATED

@@ -4,53 +4,20 @@ The HTML carries its own inline styles, takes text and background from the page 
 stays dark), says in words and signs what it says in colour, and escapes all that a student wrote.
 """
 
-import base64
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from textwrap import indent, wrap
 
-from diffusion_lessons.course.exercises.exercise import Exercise, Picture, Verdict
+from diffusion_lessons.course.exercises.exercise import Exercise
+from diffusion_lessons.course.exercises.verdict import Thumbnail, Verdict
+from diffusion_lessons.course.widgets.page import Card, image_tag
 
 SIGNS = {"passed": "✓", "not attempted": "○", "wrong": "✗", "hint": "?"}
+SAID = {"passed": "passed", "not attempted": "not attempted yet", "wrong": "not right yet"}
 COLOURS = {"passed": "#1b7f4b", "not attempted": "#7a7a7a", "wrong": "#c2571a", "hint": "#1a73e8"}
 WIDTH = 96  # of text in a terminal
-TABLE = "border-collapse:collapse;margin:6px 0;font-size:inherit"
 CELL = "text-align:left;vertical-align:top;padding:2px 16px 2px 0"
-
-
-@dataclass(frozen=True)
-class Card:
-    """Something to show, as text and as HTML; the last line of a cell or `show` displays it."""
-
-    text: str
-    html: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-
-def show(card: Card) -> None:
-    """Display in a notebook, print elsewhere."""
-    if sys.modules.get("IPython"):
-        from IPython import get_ipython
-        from IPython.display import display
-
-        if get_ipython() is not None:
-            display(card)
-            return
-    try:
-        print(card.text)
-    except UnicodeEncodeError:  # a terminal that has no ✓ or ᾱ
-        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-        print(card.text.encode(encoding, "replace").decode(encoding))
-
-
-# Verdicts ------------------------------------------------------------------------------------------
+Part = tuple[str, str]  # of a card: the same as text and as HTML
 
 
 def verdict_card(exercise: Exercise, verdict: Verdict, notes: Sequence[str] = ()) -> Card:
@@ -59,47 +26,51 @@ def verdict_card(exercise: Exercise, verdict: Verdict, notes: Sequence[str] = ()
     Args:
         notes: sentences below it, such as which function the lesson goes on with.
     """
-    said = {"passed": "passed", "not attempted": "not attempted yet", "wrong": "not right yet"}[
-        verdict.status
-    ]
-    title = f"Exercise {exercise.id} · {exercise.title}: {said}"
-    rows = _rows(verdict)
-    return Card(
-        _verdict_text(verdict, title, rows, notes),
-        _frame(verdict.status, title, _verdict_html(verdict, rows, notes)),
-    )
-
-
-def _rows(verdict: Verdict) -> list[tuple[str, str]]:
-    """The facts of the first case that differs, as (name, in words)."""
-    rows = [(name, text) for name, text in verdict.inputs]
-    if verdict.expected:
-        rows.append(("expected", verdict.expected))
-    if verdict.given:
-        rows.append(("yours", verdict.given))
-    return rows
-
-
-def _heading(verdict: Verdict) -> str:
-    return f"First case that {'differs' if verdict.given else 'fails'}: {verdict.case}"
-
-
-def _verdict_text(verdict: Verdict, title: str, rows: list[tuple[str, str]], notes: Sequence[str]) -> str:
-    parts = [f"{SIGNS[verdict.status]} {title}"]
-    if verdict.message:
-        parts.append(wrapped(verdict.message))
-    for line, text, function in verdict.frames:
-        parts.append(f"    line {line}, in {function}:  {text}")
+    parts = [_paragraph(verdict.message)] if verdict.message else []
+    if verdict.frames:
+        lines = [f"line {line}, in {function}:  {text}" for line, text, function in verdict.frames]
+        parts.append(_preformatted("\n".join(lines)))
     if verdict.case:
-        parts.append(wrapped(_heading(verdict)))
-    width = max((len(name) for name, _ in rows), default=0)
-    parts += [f"    {name.ljust(width)}  {text}" for name, text in rows]
+        parts.append(_paragraph(f"First case that {'differs' if verdict.given else 'fails'}: {verdict.case}"))
+    results = ("expected", verdict.expected), ("yours", verdict.given)
+    if rows := [*verdict.inputs, *(result for result in results if result[1])]:
+        parts.append(_table("the case", rows, margin="    "))
     if verdict.where:
-        parts.append(wrapped(verdict.where))
+        parts.append(_paragraph(verdict.where))
+    if verdict.thumbnails:
+        parts.append(("", _gallery(verdict.thumbnails)))
     if verdict.printed.strip():
-        parts.append("  Your code printed:\n" + indent(verdict.printed.rstrip("\n"), "    | "))
-    parts += [wrapped(note) for note in notes]
-    return "\n".join(parts)
+        printed = verdict.printed.rstrip("\n")
+        parts += [_paragraph("Your code printed:"), _preformatted(printed, margin="    | ")]
+    title = f"Exercise {exercise.id} · {exercise.title}: {SAID[verdict.status]}"
+    return _card(verdict.status, title, [*parts, *map(_paragraph, notes)])
+
+
+def hint_card(exercise: Exercise, shown: int) -> Card:
+    """Hint number `shown`, counted from 1."""
+    title = f"Exercise {exercise.id} · hint {shown} of {len(exercise.hints)}"
+    more = f'`hint("{exercise.id}")` gives the next.' if shown < len(exercise.hints) else "That was the last."
+    return _card("hint", title, [_paragraph(exercise.hints[shown - 1]), _paragraph(more)])
+
+
+def progress_card(
+    lessons: Sequence[tuple[str, int, int]], rows: Sequence[Sequence[str]], *notes: str
+) -> Card:
+    """The table of progress.
+
+    Args:
+        lessons: (lesson, passed, exercises).
+        rows: (id, title, status, checks, hints) of the exercises to list.
+        notes: sentences below, such as where it is kept.
+    """
+    done, total = sum(passed for _, passed, _ in lessons), sum(count for _, _, count in lessons)
+    parts = [_paragraph(" · ".join(f"lesson {name}: {passed} of {count}" for name, passed, count in lessons))]
+    if rows:
+        signed = [(*row[:2], f"{SIGNS.get(row[2], '○')} {row[2]}", *row[3:]) for row in rows]
+        head = ("exercise", "title", "status", "checks", "hints")
+        parts.append(_table("exercises", signed, head, margin="  "))
+    kind = "passed" if done == total else "not attempted"
+    return _card(kind, f"{done} of {total} exercises passed", [*parts, *map(_paragraph, notes)])
 
 
 def wrapped(text: str) -> str:
@@ -107,132 +78,55 @@ def wrapped(text: str) -> str:
     return "\n".join(wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False))
 
 
-def _verdict_html(verdict: Verdict, rows: list[tuple[str, str]], notes: Sequence[str]) -> str:
-    parts = [_paragraph(verdict.message)] if verdict.message else []
-    if verdict.frames:
-        lines = "\n".join(
-            f"line {line}, in {escape(function)}:  {escape(text)}" for line, text, function in verdict.frames
-        )
-        parts.append(_preformatted(lines))
-    if verdict.case:
-        parts.append(_paragraph(_heading(verdict)))
-    if rows:
-        parts.append(_table(rows))
-    if verdict.where:
-        parts.append(_paragraph(verdict.where))
-    if verdict.pictures:
-        parts.append(_gallery(verdict.pictures))
-    if verdict.printed.strip():
-        parts.append(_paragraph("Your code printed:") + _preformatted(escape(verdict.printed.rstrip("\n"))))
-    return "".join(parts) + "".join(_paragraph(note) for note in notes)
+# Pieces --------------------------------------------------------------------------------------------
 
 
-# Pieces of HTML ------------------------------------------------------------------------------------
-
-
-def _frame(kind: str, title: str, inside: str) -> str:
-    return (
+def _card(kind: str, title: str, parts: Sequence[Part]) -> Card:
+    html = (
         f'<div role="group" aria-label="{escape(title)}" style="border:1px solid {COLOURS[kind]};'
         f"border-left:6px solid {COLOURS[kind]};border-radius:4px;padding:8px 14px;margin:4px 0;"
         'max-width:52em;line-height:1.45">'
-        f'<p style="margin:2px 0"><strong>{SIGNS[kind]} {escape(title)}</strong></p>{inside}</div>'
+        f'<p style="margin:2px 0"><strong>{SIGNS[kind]} {escape(title)}</strong></p>'
     )
+    text = [f"{SIGNS[kind]} {title}", *(text for text, _ in parts if text)]
+    return Card("\n".join(text), html + "".join(part for _, part in parts) + "</div>")
 
 
-def _paragraph(text: str) -> str:
+def _paragraph(text: str) -> Part:
     """A paragraph, with `code` in backquotes."""
     pieces = escape(text).split("`")
     if len(pieces) % 2 == 0:  # an odd backquote, in a message of the student's own
         pieces = [escape(text)]
     marked = "".join(f"<code>{piece}</code>" if place % 2 else piece for place, piece in enumerate(pieces))
-    return f'<p style="margin:6px 0">{marked}</p>'
+    return wrapped(text), f'<p style="margin:6px 0">{marked}</p>'
 
 
-def _preformatted(escaped: str) -> str:
+def _preformatted(text: str, margin: str = "    ") -> Part:
     style = "margin:6px 0;padding-left:12px;white-space:pre-wrap;font-family:monospace"
-    return f'<pre style="{style}">{escaped}</pre>'
+    return indent(text, margin), f'<pre style="{style}">{escape(text)}</pre>'
 
 
-def _table(rows: Sequence[tuple[str, str]]) -> str:
+def _table(name: str, rows: Sequence[Sequence[str]], head: Sequence[str] = (), margin: str = "") -> Part:
+    lines = [head, *rows] if head else rows
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    style = f'style="{CELL};white-space:nowrap"' if head else f'style="{CELL}"'
+    top = "".join(f'<th scope="col" {style}>{escape(cell)}</th>' for cell in head)
     body = "".join(
-        f'<tr style="background:none"><th scope="row" style="{CELL}">{escape(name)}</th>'
-        f'<td style="{CELL}">{escape(text)}</td></tr>'
-        for name, text in rows
+        f'<tr style="background:none"><th scope="row" {style}>{escape(first)}</th>'
+        + "".join(f"<td {style}>{escape(cell)}</td>" for cell in others)
+        + "</tr>"
+        for first, *others in rows
     )
-    return f'<table aria-label="the case" style="{TABLE}">{body}</table>'
+    table = f'<table aria-label="{name}" style="border-collapse:collapse;margin:6px 0;font-size:inherit">'
+    return indent("\n".join(text), margin), f"{table}{f'<tr>{top}</tr>' if top else ''}{body}</table>"
 
 
-def _gallery(pictures: Sequence[Picture]) -> str:
+def _gallery(thumbnails: Sequence[Thumbnail]) -> str:
     shown = "".join(
         '<figure style="display:inline-block;margin:4px 14px 4px 0;text-align:center">'
-        f'<img alt="{escape(each.alt)}" src="data:image/png;base64,{base64.b64encode(each.png).decode()}" '
-        'style="width:112px;image-rendering:pixelated;border:1px solid #888"/>'
+        f"{image_tag(each.png, each.alt, 'width:112px;image-rendering:pixelated;border:1px solid #888')}"
         f"<figcaption>{escape(each.label)}</figcaption></figure>"
-        for each in pictures
+        for each in thumbnails
     )
     return f'<div style="margin:4px 0">{shown}</div>'
-
-
-# Hints and progress --------------------------------------------------------------------------------
-
-
-def hint_card(exercise: Exercise, shown: int) -> Card:
-    """Hint number `shown`, counted from 1."""
-    title = f"Exercise {exercise.id} · hint {shown} of {len(exercise.hints)}"
-    text = exercise.hints[shown - 1]
-    more = f'`hint("{exercise.id}")` gives the next.' if shown < len(exercise.hints) else "That was the last."
-    return Card(
-        f"{SIGNS['hint']} {title}\n{wrapped(text)}\n{wrapped(more)}",
-        _frame("hint", title, _paragraph(text) + _paragraph(more)),
-    )
-
-
-def progress_card(
-    lessons: Sequence[tuple[str, int, int]], rows: Sequence[Sequence[str]], note: str = ""
-) -> Card:
-    """The table of progress.
-
-    Args:
-        lessons: (lesson, passed, exercises).
-        rows: (id, title, status, checks, hints) of the exercises to list.
-        note: a sentence below, such as where it is kept.
-    """
-    head = ("exercise", "", "status", "checks", "hints")
-    done, total = sum(p for _, p, _ in lessons), sum(n for _, _, n in lessons)
-    title = f"{done} of {total} exercises passed"
-    summary = " · ".join(f"lesson {lesson}: {passed} of {count}" for lesson, passed, count in lessons)
-    return Card(
-        _progress_text(title, summary, head, rows, note), _progress_html(title, summary, head, rows, note)
-    )
-
-
-def _signed(status: str) -> str:
-    return f"{SIGNS.get(status, SIGNS['not attempted'])} {status}"
-
-
-def _progress_text(
-    title: str, summary: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str
-) -> str:
-    table = [list(head), *([*row[:2], _signed(row[2]), *row[3:]] for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    lines = [
-        "  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table
-    ]
-    return "\n".join([title, wrapped(summary), *(lines if rows else []), *([wrapped(note)] if note else [])])
-
-
-def _progress_html(
-    title: str, summary: str, head: Sequence[str], rows: Sequence[Sequence[str]], note: str
-) -> str:
-    cell = f'style="{CELL};white-space:nowrap"'
-    top = "".join(f'<th scope="col" {cell}>{escape(name or "title")}</th>' for name in head)
-    body = "".join(
-        f'<tr style="background:none"><th scope="row" {cell}>{escape(row[0])}</th>'
-        + "".join(f"<td {cell}>{escape(each)}</td>" for each in (row[1], _signed(row[2]), *row[3:]))
-        + "</tr>"
-        for row in rows
-    )
-    table = f'<table aria-label="exercises" style="{TABLE}"><tr>{top}</tr>{body}</table>' if rows else ""
-    kind = "passed" if title.split()[0] == title.split()[2] else "not attempted"
-    inside = _paragraph(summary) + table + (_paragraph(note) if note else "")
-    return _frame(kind, title, inside)

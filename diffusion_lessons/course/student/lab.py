@@ -54,13 +54,10 @@ def lessons_folder() -> Path:
     repository = Path(diffusion_lessons.__file__).resolve().parents[1] / "notebooks"
     if (repository / START).exists():
         return repository
-    try:
-        files = metadata.files("diffusion-lessons") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == START:
-            return Path(str(file.locate())).resolve().parent
+    with suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("diffusion-lessons") or []:
+            if file.name == START:
+                return Path(str(file.locate())).resolve().parent
     raise ValueError(
         "the lessons are not installed with this package: run `diffusion-lessons lab` from a copy of the "
         "repository, which has them in notebooks/"
@@ -99,26 +96,23 @@ def _copy(file: Path, folder: Path, copied: dict[str, str]) -> list[str]:
     if copied.get(f"seen/{name}") == _hash(new) and (folder / name).exists():
         return []  # this version was offered before
     copied[f"seen/{name}"] = _hash(new)
-    if _untouched(folder / name, copied):
-        _put(folder / name, new, copied)
-        return []
-    if (folder / name).read_bytes() == new:
-        return []
-    beside = name.replace(".ipynb", ".new.ipynb")
-    if not _untouched(folder / beside, copied):
-        return [f"{name} has a newer version, but {beside} holds work of yours: rename it to get the new one"]
-    _put(folder / beside, new, copied)
-    return [f"{name} has a newer version: it is beside yours as {beside}; yours stays as it is"]
+    said, target = [], folder / name
+    if not _untouched(target, copied):
+        if target.read_bytes() == new:
+            return []
+        target = folder / name.replace(".ipynb", ".new.ipynb")
+        news = f"{name} has a newer version"
+        if not _untouched(target, copied):
+            return [f"{news}, but {target.name} holds work of yours: rename it to get the new one"]
+        said = [f"{news}: it is beside yours as {target.name}; yours stays as it is"]
+    target.write_bytes(new)
+    copied[target.name] = _hash(new)
+    return said
 
 
 def _untouched(file: Path, copied: dict[str, str]) -> bool:
     """Is there no such file, or exactly what was copied there?"""
     return not file.exists() or copied.get(file.name) == _hash(file.read_bytes())
-
-
-def _put(file: Path, content: bytes, copied: dict[str, str]) -> None:
-    file.write_bytes(content)
-    copied[file.name] = _hash(content)
 
 
 def _hash(content: bytes) -> str:
@@ -127,11 +121,10 @@ def _hash(content: bytes) -> str:
 
 def _read_record(folder: Path) -> dict[str, str]:
     """What was copied before; nothing where the record is missing or damaged, so that all is left alone."""
-    try:
+    with suppress(OSError, ValueError, AttributeError):
         found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return {str(name): str(digest) for name, digest in found.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    return {}
 
 
 # JupyterLab ----------------------------------------------------------------------------------------
@@ -172,8 +165,7 @@ def is_free(port: int) -> bool:
     with socket.socket() as probe:
         if os.name == "posix":  # elsewhere this option would let two servers share a port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with suppress(OSError):
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+            return True
+    return False

@@ -1,35 +1,34 @@
-"""The record of progress: a small JSON file beside the notebook, or memory where none can be kept.
+"""A student's progress: a small JSON file beside the notebook, or memory where none can be kept.
 
-Losing the record must never stop a lesson: a damaged file is set aside, and a folder that can not be
-written to costs one plain line.
+Losing it must never stop a lesson: a damaged file is set aside, and a folder that can not be written to
+costs one plain line.
 """
 
 import contextlib
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from diffusion_lessons.support.files import atomic_write
+
 VARIABLE = "DIFFUSION_LESSONS_PROGRESS"
 NAME = "progress.json"
-EMPTY = {"status": "not attempted", "checks": 0, "hints": 0}
+EMPTY: dict[str, Any] = {"status": "not attempted", "checks": 0, "hints": 0}
+_session: "Progress | None" = None
 
 
-class Record:
+class Progress:
     """What is known of each exercise: its status, checks made and hints taken.
 
     Args:
         file: where it is kept, None for memory only.
-
-    Attributes:
-        trouble: a sentence where the file could not be read or written, said once, else "".
     """
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
-        self.trouble = ""
+        self._news = ""
         self._entries = self._read()
 
     def __getitem__(self, id: str) -> dict[str, Any]:
@@ -39,11 +38,15 @@ class Record:
     def update(self, id: str, **changes: Any) -> None:
         """Change an entry and write the file; entries that another notebook wrote meanwhile are kept."""
         entry = dict(self[id], **changes)
-        if self.file is not None:
-            self._entries.update({k: v for k, v in self._read().items() if k != id})
+        self._entries.update(self._read())
         self._entries[id] = entry
         if self.file is not None:
-            self._write()
+            self._write(self.file)
+
+    def news(self) -> list[str]:
+        """A sentence where the file could not be read or written, said once."""
+        news, self._news = self._news, ""
+        return [news] if news else []
 
     def _read(self) -> dict[str, dict[str, Any]]:
         if self.file is None or not self.file.is_file():
@@ -52,61 +55,38 @@ class Record:
             stored = json.loads(self.file.read_text(encoding="utf-8"))["exercises"]
             return {str(id): _entry(entry) for id, entry in stored.items()}
         except OSError as error:
-            self.trouble = (
-                f"{self.file} can not be read ({error.strerror}): progress is lost when you restart."
-            )
+            self._news = f"{self.file} can not be read ({error.strerror}): progress is lost when you restart."
             self.file = None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            self._set_aside()
+            aside = self.file.with_suffix(".damaged.json")
+            with contextlib.suppress(OSError):
+                os.replace(self.file, aside)
+            self._news = f"{self.file.name} was damaged: it is now {aside.name}, and progress starts anew."
         return {}
 
-    def _set_aside(self) -> None:
-        assert self.file is not None
-        aside = self.file.with_suffix(".damaged.json")
-        with contextlib.suppress(OSError):
-            os.replace(self.file, aside)
-        self.trouble = f"{self.file.name} was damaged: it is now {aside.name}, and progress starts anew."
-
-    def _write(self) -> None:
-        assert self.file is not None
+    def _write(self, file: Path) -> None:
         text = json.dumps({"version": 1, "exercises": self._entries}, indent=1, sort_keys=True)
-        try:
-            _replace(self.file, text)
-        except OSError as error:
-            self.trouble = (
-                f"Progress can not be written to {self.file} ({error.strerror}), so it is lost when you "
-                f"restart. Set {VARIABLE} to a file that can be written."
-            )
-            self.file = None
+        for wait in (0.05, 0.05, 0.05, 0.05, 0):
+            try:
+                with atomic_write(file) as partial:
+                    partial.write_text(text, encoding="utf-8")
+                return
+            except ValueError as error:
+                cause = error.__cause__
+                if not isinstance(cause, PermissionError):
+                    break
+                time.sleep(wait)  # Windows, while another process reads it
+        reason = getattr(cause, "strerror", cause)
+        self._news = (
+            f"Progress can not be written to {file} ({reason}), so it is lost when you restart. "
+            f"Set {VARIABLE} to a file that can be written."
+        )
+        self.file = None
 
 
 def _entry(stored: dict[str, Any]) -> dict[str, Any]:
     """A stored entry with nothing but what belongs in one."""
-    return {
-        "status": str(stored.get("status", EMPTY["status"])),
-        "checks": int(stored.get("checks", 0)),
-        "hints": int(stored.get("hints", 0)),
-    }
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file so that it is the old one or the new one at every moment."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        for tries in range(5):
-            try:
-                os.replace(temporary, file)
-                return
-            except PermissionError:  # Windows, while another process reads it
-                if tries == 4:
-                    raise
-                time.sleep(0.05)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    return {name: type(empty)(stored.get(name, empty)) for name, empty in EMPTY.items()}
 
 
 def default_file() -> Path | None:
@@ -115,3 +95,17 @@ def default_file() -> Path | None:
     if given.lower() == "off":
         return None
     return Path(given).expanduser() if given else Path.cwd() / NAME
+
+
+def kept() -> Progress:
+    """The progress of this session."""
+    global _session
+    if _session is None:
+        _session = Progress(default_file())
+    return _session
+
+
+def keep(progress: Progress) -> None:
+    """Keep the session's progress there from now on."""
+    global _session
+    _session = progress

@@ -8,11 +8,12 @@ ARIA at all; ipywidgets quizzes die with the kernel and in exported HTML. Formul
 Unicode (ᾱₜ, x̂₀): in exported HTML, LaTeX waits for a network.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from diffusion_lessons.course.widgets.page import markup
+from diffusion_lessons.course.widgets.page import Card, markup
 
 STYLE = """<style>
 .dl-quiz { max-width: 46em; margin: 0.5em 0; line-height: 1.5; }
@@ -46,9 +47,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not isinstance(self.right, bool):
-            raise ValueError(
-                f"the choice {self.text!r} must be right=True or right=False, got {self.right!r}"
-            )
+            raise ValueError(f"choice {self.text!r} must be right=True or right=False, got {self.right!r}")
         if not self.text.strip() or not self.why.strip():
             raise ValueError(f"every choice needs a text and an explanation, got {self.text!r}, {self.why!r}")
 
@@ -78,111 +77,77 @@ class Question:
         if len({choice.text for choice in self.choices}) < len(self.choices):
             raise ValueError(f"two choices of {self.text!r} have the same text")
         right = sum(choice.right for choice in self.choices)
+        of = f"got {right}: {self.text!r}"
         if self.several and right < 2:
-            raise ValueError(f"several=True promises two or more right choices, got {right}: {self.text!r}")
+            raise ValueError(f"several=True promises two or more right choices, {of}")
         if not self.several and right != 1:
-            raise ValueError(
-                f"exactly one choice must be right, got {right}: {self.text!r} (or several=True)"
-            )
+            raise ValueError(f"exactly one choice must be right, {of} (or several=True)")
 
     def html(self, number: int | None = None) -> str:
         lead = f"<strong>{number}.</strong> " if number else ""
         note = " <em>(more than one is right)</em>" if self.several else ""
-        name = markup(self.text).replace("<code>", "").replace("</code>", "").replace('"', "&quot;")
-        name = name.replace("<strong>", "").replace("</strong>", "")
-        choices = "".join(_choice(*pair) for pair in zip(ascii_uppercase, self.choices, strict=False))
+        name = re.sub("</?(code|strong)>", "", markup(self.text)).replace('"', "&quot;")
+        choices = "".join(map(_choice, ascii_uppercase, self.choices))
         return (
             f'<div class="dl-question" role="group" aria-label="{name}">'
             f"<p>{lead}{markup(self.text)}{note}</p>{choices}</div>"
         )
 
     def plain(self) -> str:
-        lines = [
-            f"  {letter}. {choice.text}"
-            for letter, choice in zip(ascii_uppercase, self.choices, strict=False)
-        ]
-        return "\n".join([self.text, *lines])
+        choices = zip(ascii_uppercase, self.choices, strict=False)
+        return "\n".join([self.text, *(f"  {letter}. {choice.text}" for letter, choice in choices)])
 
 
 def _choice(letter: str, choice: Choice) -> str:
     kind, verdict = ("dl-right", "Right.") if choice.right else ("dl-wrong", "No.")
-    return (
-        f'<details class="{kind}">{SUMMARY}{letter}. {markup(choice.text)}</summary>'
-        f"<div><strong>{verdict}</strong> {markup(choice.why)}</div></details>"
-    )
+    why = f"<strong>{verdict}</strong> {markup(choice.why)}"
+    return _folded(kind, f"{letter}. {choice.text}", why)
 
 
-class Quiz:
-    """Questions under a heading; shown by being the last line of a cell."""
-
-    def __init__(self, questions: Sequence[Question], title: str, note: str = "") -> None:
-        if not questions:
-            raise ValueError("a quiz needs at least one Question")
-        self.questions, self.title, self.note = tuple(questions), title, note
-
-    def _repr_html_(self) -> str:
-        numbers = [None] if len(self.questions) == 1 else range(1, len(self.questions) + 1)
-        body = "".join(question.html(n) for question, n in zip(self.questions, numbers, strict=True))
-        note = f"<p>{markup(self.note)}</p>" if self.note else ""
-        return f'<div class="dl-quiz">{STYLE}<p><strong>{markup(self.title)}</strong></p>{note}{body}</div>'
-
-    def __repr__(self) -> str:
-        return "\n\n".join([self.title, *(question.plain() for question in self.questions)])
+def _folded(kind: str, summary: str, inside: str) -> str:
+    return f'<details class="{kind}">{SUMMARY}{markup(summary)}</summary><div>{inside}</div></details>'
 
 
-def quiz(*questions: Question, title: str = "Check yourself: open the choice you would give") -> Quiz:
+def quiz(
+    *questions: Question, title: str = "Check yourself: open the choice you would give", note: str = ""
+) -> Card:
     """Multiple choice in the page: `quiz(Question("…", [Choice("…", True, "why"), …]), Question(…))`."""
-    return Quiz(questions, title)
+    if not questions:
+        raise ValueError("a quiz needs at least one Question")
+    numbers = [None] if len(questions) == 1 else range(1, len(questions) + 1)
+    body = "".join(question.html(number) for question, number in zip(questions, numbers, strict=True))
+    note = f"<p>{markup(note)}</p>" if note else ""
+    html = f'<div class="dl-quiz">{STYLE}<p><strong>{markup(title)}</strong></p>{note}{body}</div>'
+    return Card("\n\n".join([title, *(question.plain() for question in questions)]), html)
 
 
-def predict(text: str, choices: Sequence[Choice], several: bool = False) -> Quiz:
+def predict(text: str, choices: Sequence[Choice], several: bool = False) -> Card:
     """The one question that a reader answers before running on; arguments as for `Question`."""
     note = "Choose before you run the next cell, then see whether the numbers agree."
-    return Quiz([Question(text, choices, several)], "Predict first", note)
+    return quiz(Question(text, choices, several), title="Predict first", note=note)
 
 
-class InterviewCard:
-    """A question, a 30-second answer and what an interviewer asks next, each folded."""
-
-    def __init__(self, question: str, answer: str, follow_ups: Sequence[str | tuple[str, str]] = ()) -> None:
-        if not question.strip() or not answer.strip():
-            raise ValueError("an interview card needs a question and an answer")
-        self.question, self.answer, self.follow_ups = question, answer, tuple(follow_ups)
-
-    def _repr_html_(self) -> str:
-        return (
-            f'<div class="dl-quiz">{STYLE}<p>Interview card</p>'
-            f"<p><strong>{markup(self.question)}</strong></p>"
-            f"{_fold('The answer in 30 seconds', _paragraphs(self.answer))}"
-            f"{_fold('What they ask next', _follow_ups(self.follow_ups)) if self.follow_ups else ''}</div>"
-        )
-
-    def __repr__(self) -> str:
-        return f"Interview card\n\n{self.question}"
-
-
-def interview_card(
-    question: str, answer: str, follow_ups: Sequence[str | tuple[str, str]] = ()
-) -> InterviewCard:
-    """A foldable card.
+def interview_card(question: str, answer: str, follow_ups: Sequence[str | tuple[str, str]] = ()) -> Card:
+    """A question, a 30-second answer and what an interviewer asks next, each folded.
 
     Args:
         question: what the interviewer asks.
         answer: what one can say in half a minute; blank lines separate paragraphs.
         follow_ups: the next questions, each alone or with its answer: (question, answer).
     """
-    return InterviewCard(question, answer, follow_ups)
-
-
-def _fold(summary: str, body: str) -> str:
-    return f'<details class="dl-card">{SUMMARY}{markup(summary)}</summary><div>{body}</div></details>'
+    if not question.strip() or not answer.strip():
+        raise ValueError("an interview card needs a question and an answer")
+    plain = "".join(f"<li>{markup(item)}</li>" for item in follow_ups if isinstance(item, str))
+    listed = f"<ul>{plain}</ul>" if plain else ""
+    answered = [
+        _folded("dl-card", item[0], _paragraphs(item[1])) for item in follow_ups if not isinstance(item, str)
+    ]
+    folds = _folded("dl-card", "The answer in 30 seconds", _paragraphs(answer))
+    if follow_ups:
+        folds += _folded("dl-card", "What they ask next", listed + "".join(answered))
+    top = f"<p>Interview card</p><p><strong>{markup(question)}</strong></p>"
+    return Card(f"Interview card\n\n{question}", f'<div class="dl-quiz">{STYLE}{top}{folds}</div>')
 
 
 def _paragraphs(text: str) -> str:
     return "".join(f"<p>{markup(paragraph)}</p>" for paragraph in text.strip().split("\n\n"))
-
-
-def _follow_ups(items: Sequence[str | tuple[str, str]]) -> str:
-    plain = "".join(f"<li>{markup(item)}</li>" for item in items if isinstance(item, str))
-    answered = "".join(_fold(item[0], _paragraphs(item[1])) for item in items if not isinstance(item, str))
-    return (f"<ul>{plain}</ul>" if plain else "") + answered

@@ -40,14 +40,16 @@ def setup(lesson: str, seed: int = 0) -> tuple[torch.device, torch.Generator]:
         RuntimeError: something is missing or too old and cannot be installed; says what to do.
     """
     install(lacking())
-    colab = on_colab()
+    colab = "google.colab" in sys.modules
     if colab:
         from google.colab import output  # type: ignore[import-not-found]
 
         output.enable_custom_widget_manager()
-    from diffusion_lessons.course.widgets.figures import use_house_style
+    import matplotlib as mpl  # only now: it may just have been installed
 
-    use_house_style()
+    from diffusion_lessons.course.widgets.figures import house_style
+
+    mpl.rcParams.update(house_style())
     keep_freed_memory()
     torch.manual_seed(seed)
     device = choose_device()
@@ -55,11 +57,6 @@ def setup(lesson: str, seed: int = 0) -> tuple[torch.device, torch.Generator]:
     if colab:
         print("Colab forgets this page when its session ends: File → Save a copy in Drive keeps your work.")
     return device, torch.Generator().manual_seed(seed)
-
-
-def on_colab() -> bool:
-    """Is this notebook run by Colab?"""
-    return "google.colab" in sys.modules
 
 
 def lacking() -> Lacking:

@@ -3,21 +3,19 @@
 import platform
 import shutil
 import time
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 from diffusion_lessons.course.student.setup import lacking
-from diffusion_lessons.support.machine import choose_device, keep_freed_memory
+from diffusion_lessons.support.machine import choose_device, keep_freed_memory, versions
 
 FREE_GB = 1.0  # of disk, for downloaded data and what lessons store
 
 
-@dataclass(frozen=True)
-class Check:
+class Finding(NamedTuple):
     """One line of the check: what was looked at, what was found, and what to do where it is not fine."""
 
     what: str
@@ -35,64 +33,49 @@ def check_environment(reference: float | None = None) -> None:
         reference: images a second on the machine of the stated run times; None where not measured.
     """
     device = choose_device()
-    checks = [
-        python(),
+    findings = [
+        Finding("Python", platform.python_version()),
         packages(),
-        compute(device),
+        Finding("Computes on", processor(device)),
         disk(Path.cwd()),
         speed(images_per_second(device), reference),
     ]
-    for check in checks:
-        print(check)
-    problems = [check for check in checks if check.problem]
-    print()
-    print("Ready: all lessons will run here." if not problems else "Not ready yet: see the arrows above.")
+    print(*findings, "", sep="\n")
+    fine = not any(each.problem for each in findings)
+    print("Ready: all lessons will run here." if fine else "Not ready yet: see the arrows above.")
 
 
-def python() -> Check:
-    """The version of Python."""
-    return Check("Python", platform.python_version())
-
-
-def packages() -> Check:
+def packages() -> Finding:
     """torch, numpy and what the notebooks need."""
-    needed = lacking()
-    found = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", "anywidget"))
-    missing = [*needed.missing, *needed.old]
+    lacks = [each for group in lacking() for each in group]
+    here = versions("anywidget")
+    found = ", ".join(f"{name} {here.get(name, 'missing')}" for name in ("torch", "numpy", "anywidget"))
     command = "run `pip install 'diffusion-lessons[lab]'` and restart the kernel"
-    return Check("Packages", found, f"missing or too old: {', '.join(missing)}; {command}" if missing else "")
+    return Finding("Packages", found, f"missing or too old: {', '.join(lacks)}; {command}" if lacks else "")
 
 
-def compute(device: torch.device) -> Check:
+def processor(device: torch.device) -> str:
     """What the lessons will compute on."""
     if device.type == "cuda":
-        return Check("Computes on", torch.cuda.get_device_name())
-    if device.type == "mps":
-        return Check("Computes on", "Apple's GPU")
+        return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
-    return Check("Computes on", f"the CPU, {threads} thread{'s' if threads > 1 else ''}")
+    return "Apple's GPU" if device.type == "mps" else f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def disk(folder: Path) -> Check:
+def disk(folder: Path) -> Finding:
     """Room where the notebooks lie."""
     free = shutil.disk_usage(folder).free / 1e9
-    problem = "" if free > FREE_GB else f"free at least {FREE_GB:g} GB"
-    return Check("Disk", f"{free:.0f} GB free", problem)
+    return Finding("Disk", f"{free:.0f} GB free", "" if free > FREE_GB else f"free at least {FREE_GB:g} GB")
 
 
-def speed(here: float, reference: float | None) -> Check:
+def speed(here: float, reference: float | None) -> Finding:
     """This machine beside the one on which the stated run times were measured."""
     found = f"{here:.0f} images/s in training"
     if reference:
         factor = reference / here
-        found += f"; stated run times were measured at {reference:.0f}: here, {_times(factor)}"
-    return Check("Speed", found)
-
-
-def _times(factor: float) -> str:
-    if 0.8 <= factor <= 1.25:
-        return "expect about the same"
-    return f"multiply them by about {factor:.2g}"
+        times = "expect about the same" if 0.8 <= factor <= 1.25 else f"multiply them by about {factor:.2g}"
+        found += f"; stated run times were measured at {reference:.0f}: here, {times}"
+    return Finding("Speed", found)
 
 
 def images_per_second(device: torch.device | None = None, seconds: float = 3.0) -> float:
@@ -128,10 +111,3 @@ def images_per_second(device: torch.device | None = None, seconds: float = 3.0) 
         step()
         steps += 1
     return steps * batch / (time.perf_counter() - start)
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "missing"

@@ -3,27 +3,23 @@
 from importlib import import_module
 from typing import Any
 
-_NAMES = {
-    "captions": ("describe",),
-    "controls": ("live",),
-    "explorers": ("explore_guidance", "explore_schedules"),
-    "export": ("freeze", "to_html"),
-    "figures": (
-        "COLOURS",
-        "MARKERS",
-        "Picture",
-        "figure",
-        "house_style",
-        "picture",
-        "plain_lines",
-        "use_house_style",
-    ),
-    "page": ("show",),
-    "panels": ("Histogram", "Pictures", "Points"),
-    "scrubber": ("Scrubber", "from_trajectory", "scrub"),
-    "strips": ("strip",),
+# What shows something (the grader leaves it out), and what it shows: lessons find these in `course`, too.
+SHOWING = {
+    **dict.fromkeys(("explore_guidance", "explore_schedules"), "explorers"),
+    **dict.fromkeys(("figure", "picture"), "figures"),
+    **dict.fromkeys(("from_trajectory", "scrub"), "scrubber"),
+    "live": "controls",
+    "strip": "strips",
+}  # name -> the module that has it
+PANELS = dict.fromkeys(("Histogram", "Pictures", "Points"), "panels")
+_HOME = {
+    **SHOWING,
+    **PANELS,
+    **dict.fromkeys(("COLOURS", "MARKERS", "Picture", "house_style", "plain_lines"), "figures"),
+    "Scrubber": "scrubber",
+    "describe": "captions",
+    "show": "page",
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(_HOME)
 

@@ -12,13 +12,11 @@ def describe(levels: Sequence[Level]) -> list[str]:
     Args:
         levels: with one time each, shape ().
     """
-    numbers = []
     for level in levels:
         if level.t.numel() != 1:
-            raise ValueError(
-                f"a caption needs a level of one time, got times of shape {tuple(level.t.shape)}"
-            )
-        numbers.append((level.t.item(), level.alpha.item(), level.sigma.item()))
+            shape = tuple(level.t.shape)
+            raise ValueError(f"a caption needs a level of one time, got times of shape {shape}")
+    numbers = [(level.t.item(), level.alpha.item(), level.sigma.item()) for level in levels]
     preserving = all(abs(alpha**2 + sigma**2 - 1) < 1e-6 for _, alpha, sigma in numbers)
     return [_caption(t, alpha, sigma, preserving) for t, alpha, sigma in numbers]
 

@@ -9,8 +9,10 @@ exported page, the first result stays as a picture.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import product
 from math import prod
+from numbers import Real
 from typing import Any
 
 from diffusion_lessons.course.widgets.figures import Picture, picture
@@ -25,14 +27,25 @@ PATIENCE = 60.0  # seconds that computing all settings in advance may take
 
 
 class Live:
-    """A drawing with controls; arguments as for `live`."""
+    """Draw again for each setting of some controls, in the kernel.
+
+    Args:
+        draw: called with one value for each control; returns a matplotlib Figure, a Picture or a
+            Scrubber (which keeps its frame from one setting to the next).
+        alt: what a Figure shows, a text or a function of the same values; the setting is added.
+        start: values shown first; else the first of each control.
+        **controls: the values of each argument: numbers make a slider, texts make buttons.
+
+    Raises:
+        ValueError: no or too many settings, an unknown start, or no alt text.
+    """
 
     def __init__(
         self,
         draw: Callable[..., Any],
-        alt: str | Callable[..., str] | None,
-        start: Mapping[str, Any] | None,
-        controls: Mapping[str, Iterable[Any]],
+        alt: str | Callable[..., str] | None = None,
+        start: Mapping[str, Any] | None = None,
+        **controls: Iterable[Any],
     ) -> None:
         self.draw, self.alt = draw, alt
         self.choices = {name: _labelled(name, values) for name, values in controls.items()}
@@ -52,25 +65,21 @@ class Live:
 
     def _prepare(self, settings: list[tuple[str, ...]]) -> str:
         """Compute all settings now if one takes long; else, or if that takes too long, say what to expect."""
-        before = time.perf_counter()
-        try:
+        with suppress(Exception):  # the page shows it when that setting is chosen
+            before = time.perf_counter()
             self.result(dict(zip(self.choices, settings[-1], strict=True)))
             took = time.perf_counter() - before
-            if took <= SLOW:
-                return ""
-            if took * len(settings) > PATIENCE:
+            if took * len(settings) > PATIENCE and took > SLOW:
                 return f"; on this machine each new setting takes about {took:.0f} s"
-            for labels in settings:
+            for labels in settings if took > SLOW else ():
                 self.result(dict(zip(self.choices, labels, strict=True)))
-        except Exception:  # the page shows it when that setting is chosen
-            return ""
         return ""
 
     def result(self, labels: Mapping[str, str]) -> Result:
         """The drawing for one setting, computed once."""
         key = tuple(labels[name] for name in self.choices)
         if key not in self.seen:
-            values = {name: self.choices[name][labels[name]] for name in self.choices}
+            values = {name: choices[labels[name]] for name, choices in self.choices.items()}
             self.seen[key] = self._finished(self.draw(**values), values)
         return self.seen[key]
 
@@ -81,9 +90,8 @@ class Live:
             alt = self.alt(**values) if callable(self.alt) else self.alt
             setting = ", ".join(f"{name} {_label(value)}" for name, value in values.items())
             return picture(drawn, f"{alt or ''} Setting: {setting}." if alt else "")
-        raise ValueError(
-            f"the function must return a Figure, Picture or Scrubber, got {type(drawn).__name__}"
-        )
+        kind = type(drawn).__name__
+        raise ValueError(f"the function must return a Figure, Picture or Scrubber, got {kind}")
 
     def _repr_html_(self) -> str:
         """The first result, for pages without a kernel."""
@@ -110,12 +118,9 @@ class Live:
         """
         import ipywidgets
 
-        controls = {name: _control(name, list(c), self.start[name]) for name, c in self.choices.items()}
-        status, failure, view = (
-            ipywidgets.HTML(_status("ready" + self.note)),
-            ipywidgets.HTML(),
-            _view(self.first),
-        )
+        controls = {name: _control(name, choices, self.start[name]) for name, choices in self.choices.items()}
+        status, failure = ipywidgets.HTML(_status("ready" + self.note)), ipywidgets.HTML()
+        view = _view(self.first)
 
         def answer(_: Any) -> None:
             status.value = _status("computing …", busy=True)
@@ -133,25 +138,7 @@ class Live:
         return ipywidgets.VBox([*controls.values(), status, failure, view])
 
 
-def live(
-    draw: Callable[..., Any],
-    alt: str | Callable[..., str] | None = None,
-    start: Mapping[str, Any] | None = None,
-    **controls: Iterable[Any],
-) -> Live:
-    """Draw again for each setting of some controls, in the kernel.
-
-    Args:
-        draw: called with one value for each control; returns a matplotlib Figure, a Picture or a
-            Scrubber (which keeps its frame from one setting to the next).
-        alt: what a Figure shows, a text or a function of the same values; the setting is added.
-        start: values shown first; else the first of each control.
-        **controls: the values of each argument: numbers make a slider, texts make buttons.
-
-    Raises:
-        ValueError: no or too many settings, an unknown start, or no alt text.
-    """
-    return Live(draw, alt, start, controls)
+live = Live  # lessons call it like `scrub` and `figure`
 
 
 def _label(value: Any) -> str:
@@ -166,25 +153,14 @@ def _labelled(name: str, values: Iterable[Any]) -> dict[str, Any]:
     return labelled
 
 
-def _control(name: str, labels: list[str], value: str) -> Any:
+def _control(name: str, choices: Mapping[str, Any], value: str) -> Any:
     import ipywidgets
 
-    wide = {"description_width": "initial"}
-    description = name.replace("_", " ")
-    if all(_is_number(label) for label in labels):
-        return ipywidgets.SelectionSlider(
-            options=labels, value=value, description=description, style=wide, continuous_update=False
-        )
-    kind = ipywidgets.ToggleButtons if len(labels) <= 6 else ipywidgets.Dropdown
-    return kind(options=labels, value=value, description=description, style=wide)
-
-
-def _is_number(label: str) -> bool:
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return True
+    how: dict[str, Any] = dict(options=list(choices), value=value, description=name.replace("_", " "))
+    how["style"] = {"description_width": "initial"}
+    if all(isinstance(each, Real) and not isinstance(each, bool) for each in choices.values()):
+        return ipywidgets.SelectionSlider(**how, continuous_update=False)
+    return ipywidgets.ToggleButtons(**how) if len(choices) <= 6 else ipywidgets.Dropdown(**how)
 
 
 def _status(text: str, busy: bool = False) -> str:

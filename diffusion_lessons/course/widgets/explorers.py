@@ -4,24 +4,26 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.widgets.captions import describe
 from diffusion_lessons.course.widgets.controls import Live, live
 from diffusion_lessons.course.widgets.figures import COLOURS, house_style
 from diffusion_lessons.course.widgets.scrubber import Scrubber, scrub
-from diffusion_lessons.denoiser import Condition, Denoiser, NetworkDenoiser
+from diffusion_lessons.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance
-from diffusion_lessons.paths import Level, Path, add_noise
+from diffusion_lessons.paths import Level, NoisePath, add_noise
 from diffusion_lessons.samplers import trajectory
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
 
 
 def explore_schedules(
-    x0: Tensor, paths: Mapping[str, Path], noise: Tensor, fractions: Sequence[float] | None = None
+    x0: Tensor, paths: Mapping[str, NoisePath], noise: Tensor, fractions: Sequence[float] | None = None
 ) -> Live:
     """Choose a schedule and a time: where it stands on the curves, and what it leaves of some pictures.
 
@@ -40,13 +42,11 @@ def explore_schedules(
     }
 
     def draw(schedule: str, t_over_T: float) -> Any:
-        path = paths[schedule]
-        level = path(t_over_T * path.T)
+        level = paths[schedule](t_over_T * paths[schedule].T)
         return _schedule_figure(curves, schedule, t_over_T, level, add_noise(x0[:4], noise[:4], level))
 
     def alt(schedule: str, t_over_T: float) -> str:
-        path = paths[schedule]
-        caption = describe([path(t_over_T * path.T)])[0]
+        caption = describe([paths[schedule](t_over_T * paths[schedule].T)])[0]
         return f"Signal and log SNR over time for {', '.join(paths)}, and four pictures noised at {caption}."
 
     return live(draw, alt, start={"t_over_T": times[len(times) // 2]}, schedule=list(paths), t_over_T=times)
@@ -94,18 +94,13 @@ def explore_guidance(
 def _schedule_figure(
     curves: Mapping[str, list[Level]], chosen: str, fraction: float, level: Level, pictures: Tensor
 ) -> Any:
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(
-        {**house_style(), "figure.constrained_layout.use": False}
-    ):  # fixed places: drawn faster
+    with plt.rc_context({**house_style(), "figure.constrained_layout.use": False}):  # fixed places: faster
         fig = plt.figure(figsize=(7.4, 4.3))
         left, right = fig.add_axes((0.08, 0.5, 0.38, 0.4)), fig.add_axes((0.58, 0.5, 0.4, 0.4))
         below = fig.add_axes((0.02, 0.0, 0.96, 0.36))
         for (name, points), colour, dash in zip(curves.items(), COLOURS, DASHES, strict=False):
-            style: Any = dict(
-                color=colour, linestyle=dash, marker="", lw=2.6 if name == chosen else 1.2, label=name
-            )
+            style: Any = dict(color=colour, linestyle=dash, marker="", label=name)
+            style["lw"] = 2.6 if name == chosen else 1.2
             x = [k / len(points) for k in range(1, len(points) + 1)]
             left.plot(x, [float(point.alpha**2) for point in points], **style)
             right.plot(x, [float(point.log_snr) for point in points], **style)
@@ -115,9 +110,8 @@ def _schedule_figure(
         right.set(xlabel="t / T", ylabel="log SNR", ylim=(-15, 12))
         left.legend(fontsize=8)
         row = torch.cat([functional.pad(picture, (1, 1), value=1.0) for picture in pictures], dim=-1)
-        below.imshow(
-            ((row.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1
-        )
+        pixels = ((row.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).squeeze(-1).numpy()
+        below.imshow(pixels, cmap="gray", vmin=0, vmax=1)
         below.axis("off")
         fig.suptitle(describe([level])[0], fontsize=11)
     return fig

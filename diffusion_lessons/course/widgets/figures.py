@@ -8,12 +8,14 @@ figure alone (no version or date inside).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from cycler import cycler
+from matplotlib.figure import Figure
 
 from diffusion_lessons.course.widgets.page import image_tag, markup, required_alt, show
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Okabe and Ito (2008): told apart by readers with any kind of colour blindness; black comes first.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -21,9 +23,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def house_style() -> Any:
-    """matplotlib settings of every figure: `with plt.rc_context(house_style()): …`."""
-    from cycler import cycler
-
+    """matplotlib settings of every figure: the setup cell makes them those of the whole notebook."""
     return {
         "figure.figsize": (6.4, 3.4),
         "figure.dpi": 100,
@@ -46,20 +46,11 @@ def house_style() -> Any:
 @contextmanager
 def plain_lines() -> Iterator[None]:
     """The house style without markers, for curves of hundreds of points."""
-    import matplotlib as mpl
-    from cycler import cycler
 
     dashes = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
     cycle = cycler(color=COLOURS) + cycler(linestyle=dashes)
     with mpl.rc_context({**house_style(), "axes.prop_cycle": cycle}):
         yield
-
-
-def use_house_style() -> None:
-    """Make the house style that of the whole notebook (its setup cell does)."""
-    import matplotlib as mpl
-
-    mpl.rcParams.update(house_style())
 
 
 class Picture:
@@ -78,7 +69,7 @@ class Picture:
         return f"Picture: {self.alt}"
 
 
-def picture(fig: "Figure", alt: str, caption: str = "", dpi: int = 100) -> Picture:
+def picture(fig: Figure, alt: str, caption: str = "", dpi: int = 100) -> Picture:
     """A matplotlib figure as a Picture; the figure is closed.
 
     Args:
@@ -90,14 +81,12 @@ def picture(fig: "Figure", alt: str, caption: str = "", dpi: int = 100) -> Pictu
     required_alt(alt)
     if not hasattr(fig, "savefig"):
         raise ValueError(f"expected a matplotlib Figure, got {type(fig).__name__}: pass `fig`, not `ax`")
-    import matplotlib.pyplot as plt
-
     file = BytesIO()
     fig.savefig(file, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
     return Picture(file.getvalue(), alt, caption)
 
 
-def figure(fig: "Figure", alt: str, caption: str = "", dpi: int = 100) -> None:
+def figure(fig: Figure, alt: str, caption: str = "", dpi: int = 100) -> None:
     """Show a matplotlib figure at once and close it; arguments as for `picture`."""
     show(picture(fig, alt, caption, dpi))

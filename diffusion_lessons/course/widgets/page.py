@@ -8,23 +8,44 @@ aria-* and data-* (JupyterLab's sanitizer), so the HTML must say the same withou
 import base64
 import html
 import re
-from typing import Any, Protocol
+import sys
+from dataclasses import dataclass
+from traceback import extract_tb
+from typing import Any
 
 
-class Shown(Protocol):
-    """Anything with one HTML form and a stable plain one."""
+@dataclass(frozen=True, repr=False)
+class Card:
+    """Something to show, as text and as HTML; the last line of a cell or `show` displays it."""
 
-    def _repr_html_(self) -> str: ...
+    text: str
+    html: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.html
 
 
 def show(*things: Any) -> None:
-    """Show several things in one cell, in order; the last line of a cell needs no `show`."""
-    try:
+    """Show several things in one cell, in order; outside a notebook, print them.
+
+    The last line of a cell needs no `show`.
+    """
+    if sys.modules.get("IPython"):
+        from IPython import get_ipython
         from IPython.display import display
-    except ImportError:
-        print(*map(repr, things), sep="\n")
-    else:
-        display(*things)
+
+        if get_ipython() is not None:
+            display(*things)
+            return
+    for thing in things:
+        try:
+            print(repr(thing))
+        except UnicodeEncodeError:  # a terminal that has no ✓ or ᾱ
+            encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+            print(repr(thing).encode(encoding, "replace").decode(encoding))
 
 
 def markup(text: str) -> str:
@@ -56,10 +77,8 @@ def required_alt(alt: object) -> str:
 
 def error_box(error: BaseException, doing: str) -> str:
     """An exception as HTML, so that it never vanishes in a callback."""
-    where = error.__traceback__
-    while where is not None and where.tb_next is not None:
-        where = where.tb_next
-    line = f" (line {where.tb_lineno} of {where.tb_frame.f_code.co_name})" if where is not None else ""
+    frames = extract_tb(error.__traceback__)
+    line = f" (line {frames[-1].lineno} of {frames[-1].name})" if frames else ""
     return (
         '<div role="alert" style="border-left: 4px solid #b3261e; padding: 4px 12px">'
         f"<strong>{html.escape(doing)} failed.</strong> "

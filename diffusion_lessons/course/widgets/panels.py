@@ -6,10 +6,12 @@ values outside are drawn at its edge.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from io import BytesIO
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
 MAX_FRAMES = 50  # of a widget
 MAX_BYTES = 300_000  # of a widget, before base64: a notebook keeps to its megabyte
@@ -27,7 +29,21 @@ def as_array(x: Any) -> np.ndarray:
     return np.asarray(x)
 
 
-class Pictures:
+class Panel:
+    """What a frame shows; `entries` names the attribute that holds one entry for each frame."""
+
+    entries: str
+
+    def __len__(self) -> int:
+        return len(getattr(self, self.entries))
+
+    def keep(self, chosen: Sequence[int]) -> Self:
+        kept = copy(self)
+        setattr(kept, self.entries, getattr(self, self.entries)[list(chosen)])
+        return kept
+
+
+class Pictures(Panel):
     """Frames as pictures.
 
     Args:
@@ -35,19 +51,13 @@ class Pictures:
         span: floats from −span to span go from black to white; ε̂ ~ N(0, I) wants about 3.
     """
 
+    entries = "pixels"
+
     def __init__(self, frames: Any, span: float = 1.0) -> None:
         self.pixels = to_pixels(as_array(frames), span)  # (N, H, W, C) uint8
 
-    def __len__(self) -> int:
-        return len(self.pixels)
 
-    def keep(self, chosen: Sequence[int]) -> "Pictures":
-        kept = Pictures.__new__(Pictures)
-        kept.pixels = self.pixels[list(chosen)]
-        return kept
-
-
-class Histogram:
+class Histogram(Panel):
     """Frames as histograms of all their values.
 
     Args:
@@ -56,6 +66,8 @@ class Histogram:
         bins: number of bars.
         normal: draw the density of N(0, 1) over it.
     """
+
+    entries = "heights"
 
     def __init__(
         self, frames: Any, span: tuple[float, float] = (-3.0, 3.0), bins: int = 49, normal: bool = False
@@ -71,21 +83,12 @@ class Histogram:
         counts = np.stack([np.histogram(row, bins, (low, high))[0] for row in rows])  # (N, bins)
         density = counts / rows.shape[1] * bins / (high - low)
         self.top = float(min(max(density.max(), 0.5), 0.9))  # one scale for all frames
-        self.heights = (
-            np.minimum(density / self.top * 254, 255).round().astype(np.uint8)
-        )  # 255: taller than top
+        heights = np.minimum(density / self.top * 254, 255)  # 255: taller than top
+        self.heights = heights.round().astype(np.uint8)
         self.low, self.high, self.normal = float(low), float(high), normal
 
-    def __len__(self) -> int:
-        return len(self.heights)
 
-    def keep(self, chosen: Sequence[int]) -> "Histogram":
-        kept = Histogram.__new__(Histogram)
-        kept.__dict__.update(self.__dict__, heights=self.heights[list(chosen)])
-        return kept
-
-
-class Points:
+class Points(Panel):
     """Frames as clouds of points in the plane.
 
     Args:
@@ -93,6 +96,8 @@ class Points:
         span: the square from −span to span is shown; points outside lie at its edge.
         behind: (m, 2) points drawn in grey under every frame, such as the data.
     """
+
+    entries = "xy"
 
     def __init__(self, frames: Any, span: float = 3.0, behind: Any = None) -> None:
         points = as_array(frames).astype(np.float64)
@@ -108,17 +113,6 @@ class Points:
         self.span = float(span)
         self.xy, self.behind = _bytes(points, span), _bytes(under, span)
 
-    def __len__(self) -> int:
-        return len(self.xy)
-
-    def keep(self, chosen: Sequence[int]) -> "Points":
-        kept = Points.__new__(Points)
-        kept.__dict__.update(self.__dict__, xy=self.xy[list(chosen)])
-        return kept
-
-
-Panel = Pictures | Histogram | Points
-
 
 def as_panels(panels: Any) -> dict[str, Panel]:
     """Named panels of equal length from what a caller may give: frames, or a dict of frames or panels.
@@ -129,10 +123,7 @@ def as_panels(panels: Any) -> dict[str, Panel]:
     named = dict(panels) if isinstance(panels, Mapping) else {"frames": panels}
     if not named:
         raise ValueError("no panels were given")
-    made = {
-        str(name): panel if isinstance(panel, (Pictures, Histogram, Points)) else Pictures(panel)
-        for name, panel in named.items()
-    }
+    made = {str(name): p if isinstance(p, Panel) else Pictures(p) for name, p in named.items()}
     lengths = {name: len(panel) for name, panel in made.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"all panels need the same number of frames, got {lengths}")
@@ -159,12 +150,15 @@ def pack(panels: dict[str, Panel]) -> tuple[bytes, bytes, list[dict[str, Any]]]:
     described: list[dict[str, Any]] = []
     strips: list[np.ndarray] = []
     data, left = b"", 0
-    band = max([panel.pixels.shape[1] for panel in panels.values() if isinstance(panel, Pictures)], default=0)
+    pixels = [panel.pixels for panel in panels.values() if isinstance(panel, Pictures)]
+    band, channels = (max((each.shape[axis] for each in pixels), default=0) for axis in (1, 3))
     for name, panel in panels.items():
         if isinstance(panel, Pictures):
             height, width = panel.pixels.shape[1:3]
             described.append(dict(kind="pictures", name=name, x=left, width=width, height=height, band=band))
-            strips.append(_banded(panel.pixels, band))
+            padded = np.zeros((len(panel), band, width, channels), np.uint8)
+            padded[:, :height] = panel.pixels
+            strips.append(padded.reshape(-1, width, channels))
             left += width
         elif isinstance(panel, Histogram):
             described.append(
@@ -172,13 +166,13 @@ def pack(panels: dict[str, Panel]) -> tuple[bytes, bytes, list[dict[str, Any]]]:
                 | dict(low=panel.low, high=panel.high, top=panel.top, normal=panel.normal)
             )
             data += panel.heights.tobytes()
-        else:
+        elif isinstance(panel, Points):
             described.append(
                 dict(kind="points", name=name, offset=len(data), count=panel.xy.shape[1])
                 | dict(span=panel.span, behind=len(panel.behind))
             )
             data += panel.xy.tobytes() + panel.behind.tobytes()
-    sprite = png(np.concatenate(_same_channels(strips), axis=1)) if strips else b""
+    sprite = png(np.concatenate(strips, axis=1)) if strips else b""
     if len(sprite) + len(data) > MAX_BYTES:
         raise ValueError(
             f"this scrubber would add {(len(sprite) + len(data)) // 1000} kB to the notebook, at most "
@@ -190,10 +184,8 @@ def pack(panels: dict[str, Panel]) -> tuple[bytes, bytes, list[dict[str, Any]]]:
 def to_pixels(frames: np.ndarray, span: float = 1.0) -> np.ndarray:
     """(N, C, H, W) floats in [−span, span] or uint8 as (N, H, W, C) uint8, rounded and clipped."""
     if frames.ndim != 4 or frames.shape[1] not in (1, 3) or 0 in frames.shape:
-        raise ValueError(
-            f"frames have the shape (N, C, H, W) with C = 1 or 3, got {frames.shape}"
-            + (": add the channel with frames[:, None]" if frames.ndim == 3 else "")
-        )
+        tip = ": add the channel with frames[:, None]" if frames.ndim == 3 else ""
+        raise ValueError(f"frames have the shape (N, C, H, W) with C = 1 or 3, got {frames.shape}{tip}")
     if frames.dtype == np.uint8:
         return frames.transpose(0, 2, 3, 1)
     if not np.issubdtype(frames.dtype, np.floating):
@@ -206,31 +198,15 @@ def to_pixels(frames: np.ndarray, span: float = 1.0) -> np.ndarray:
             f"frames reach {np.abs(frames).max():.4g}, far outside [−{span:g}, {span:g}]: "
             "give floats in [−1, 1], uint8 pictures, or Pictures(frames, span=…)"
         )
-    levels = (frames.astype(np.float64) / span + 1) * 127.5
-    return levels.clip(0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    return _bytes(frames.astype(np.float64), span).transpose(0, 2, 3, 1)
 
 
 def png(pixels: np.ndarray) -> bytes:
     """(H, W, 1 or 3) uint8 as the bytes of a PNG."""
-    from PIL import Image
-
     file = BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(
-        file, format="PNG", optimize=True
-    )
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.save(file, format="PNG", optimize=True)
     return file.getvalue()
-
-
-def _banded(pixels: np.ndarray, band: int) -> np.ndarray:
-    n, height, width, channels = pixels.shape
-    padded = np.zeros((n, band, width, channels), np.uint8)
-    padded[:, :height] = pixels
-    return padded.reshape(n * band, width, channels)
-
-
-def _same_channels(pixels: list[np.ndarray]) -> list[np.ndarray]:
-    most = max(p.shape[-1] for p in pixels)
-    return [np.broadcast_to(p, (*p.shape[:-1], most)) for p in pixels]
 
 
 def _bytes(points: np.ndarray, span: float) -> np.ndarray:
@@ -239,7 +215,5 @@ def _bytes(points: np.ndarray, span: float) -> np.ndarray:
 
 def _finite(values: np.ndarray) -> None:
     if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise ValueError(
-            f"{bad} of {values.size} values are NaN or infinite: find out where before drawing them"
-        )
+        bad = f"{int((~np.isfinite(values)).sum())} of {values.size} values"
+        raise ValueError(f"{bad} are NaN or infinite: find out where before drawing them")

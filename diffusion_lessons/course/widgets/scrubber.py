@@ -68,7 +68,8 @@ class Scrubber:
 
     def _repr_html_(self) -> str:
         """The strip, and the script that sets the scrubber above it: nothing is fetched from anywhere."""
-        saved = {"spec": self.spec, "sprite": _base64(self.sprite), "data": _base64(self.data)}
+        coded = [base64.b64encode(data).decode("ascii") for data in (self.sprite, self.data)]
+        saved = {"spec": self.spec, "sprite": coded[0], "data": coded[1]}
         model = json.dumps(saved, ensure_ascii=False).replace("<", "\\u003c")
         key = hashlib.sha256(model.encode()).hexdigest()[:12]
         module = _asset("scrubber.js").replace("export default { render };", "")
@@ -163,10 +164,6 @@ def _tiled(frames: list[torch.Tensor]) -> torch.Tensor:
     rows = 2 if stacked.shape[1] >= 4 and stacked.shape[1] % 2 == 0 else 1
     lines = [torch.cat(list(line.unbind(1)), dim=-1) for line in stacked.chunk(rows, dim=1)]
     return torch.cat(lines, dim=-2)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
 
 
 @cache

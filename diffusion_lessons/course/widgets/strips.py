@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from diffusion_lessons.course.widgets.captions import describe
 from diffusion_lessons.course.widgets.figures import Picture
@@ -55,8 +58,6 @@ def as_captions(captions: Sequence[str] | Sequence[Level] | None, n: int) -> lis
 
 
 def _sheet(panels: dict[str, Panel], chosen: Sequence[int], heads: Sequence[str]) -> np.ndarray:
-    from PIL import Image, ImageDraw
-
     rows = {name: [thumbnail(panel, i) for i in chosen] for name, panel in panels.items()}
     wide = max(cell.shape[1] for row in rows.values() for cell in row)
     wide = max([wide, *(int(_font().getlength(head)) + 2 for head in heads)])
@@ -96,15 +97,11 @@ def thumbnail(panel: Panel, i: int) -> np.ndarray:
         for points, colour, size in ((panel.behind, (190, 190, 190), 1), (panel.xy[i], BLUE, 2)):
             columns = points[:, 0].astype(int) * (CELL - 2) // 255
             lines = (CELL - 2) - points[:, 1].astype(int) * (CELL - 2) // 255
-            for dx in range(size):
-                for dy in range(size):
-                    canvas[lines + dy, columns + dx] = colour
+            for dx, dy in product(range(size), repeat=2):
+                canvas[lines + dy, columns + dx] = colour
     return canvas
 
 
 @cache
 def _font() -> Any:
-    import matplotlib
-    from PIL import ImageFont
-
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)

@@ -19,18 +19,17 @@ def main(folder: Path, files: list[Path]) -> None:
     import matplotlib as mpl
     from IPython.core.interactiveshell import InteractiveShell
 
-    from diffusion_lessons.course.student.progress import Record
-    from diffusion_lessons.course.student.session import record, use_record
+    from diffusion_lessons.course.student.progress import Progress, keep, kept
 
     mpl.use("agg")
     shell = InteractiveShell.instance()
     for i, file in enumerate(files):
         shell.reset()
-        use_record(Record(folder / f"progress-{i}.json"))
+        keep(Progress(folder / f"progress-{i}.json"))
         start = time.perf_counter()
         errors = run(shell, nbformat.read(file, as_version=4))
         seconds = round(time.perf_counter() - start, 1)
-        statuses = {id: record()[id]["status"] for id in _exercises(file)}
+        statuses = {id: kept()[id]["status"] for id in _exercises(file)}
         print(json.dumps({"errors": errors, "seconds": seconds, "statuses": statuses}), flush=True)
 
 

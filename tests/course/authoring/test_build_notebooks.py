@@ -15,17 +15,11 @@ from diffusion_lessons.course.authoring import execute
 from diffusion_lessons.course.authoring import repository as repositories
 from diffusion_lessons.course.authoring.build import Refused, build, check, main
 from diffusion_lessons.course.authoring.cells import ids
-from diffusion_lessons.course.authoring.notebook import KEY, student_notebook, text_of, write
-from diffusion_lessons.course.authoring.render import (
-    alike,
-    card,
-    header,
-    pictures_in,
-    repository_address,
-    small_picture,
-)
-from diffusion_lessons.course.authoring.repository import Files
+from diffusion_lessons.course.authoring.notebook import student_notebook, text_of, write
+from diffusion_lessons.course.authoring.render import alike, card, header, pictures_in, small_picture
 from diffusion_lessons.course.authoring.source import read
+from diffusion_lessons.course.exercises.mark import KEY
+from diffusion_lessons.course.lessons import repository_address
 from tests.course.sample_lesson import BANK, SAMPLE, STEM, filler, repository, source
 
 
@@ -54,8 +48,7 @@ def executions(monkeypatch):
 
 def texts(context, stem=STEM):
     lesson = read(source(context, stem))
-    files = Files.of(lesson, context.root)
-    return files.student.read_text(encoding="utf-8"), files.solved.read_text(encoding="utf-8")
+    return lesson.student.read_text(encoding="utf-8"), lesson.solved.read_text(encoding="utf-8")
 
 
 # Reading -------------------------------------------------------------------------------------------
@@ -168,8 +161,8 @@ def test_a_file_changed_by_hand_is_stale(tmp_path, executions, broken):
     build(source(context), context)
     context = replace(context, timings=json.loads((tmp_path / "solutions" / "timings.json").read_text()))
     assert check(source(context), context) == []
-    files = Files.of(read(source(context)), tmp_path)
-    file = files.student if broken == "student" else files.solved
+    lesson = read(source(context))
+    file = lesson.student if broken == "student" else lesson.solved
     text = file.read_text(encoding="utf-8")
     old, new = {
         "student": ("filler", "filling"),
@@ -187,7 +180,7 @@ def test_a_missing_file_is_stale(tmp_path, executions, lost):
     context = repository(tmp_path)
     build(source(context), context)
     context = replace(context, timings=json.loads((tmp_path / "solutions" / "timings.json").read_text()))
-    getattr(Files.of(read(source(context)), tmp_path), lost).unlink()
+    getattr(read(source(context)), lost).unlink()
     assert [problem.rule for problem in check(source(context), context)] == ["stale"]
 
 
@@ -384,6 +377,36 @@ def test_the_command_line(tmp_path, executions, monkeypatch, capsys):
     assert capsys.readouterr().err == f"no solutions/07_….py: there are {STEM}\n"
     source(context).write_text(changed("# difficulty: 2\n", ""), encoding="utf-8")
     assert main(["--root", str(tmp_path), "--student"]) == 1
+
+
+def test_bad_input_is_one_line_and_no_traceback(tmp_path, executions, monkeypatch, capsys):
+    def said(*arguments):
+        assert main(["--root", str(tmp_path), *arguments]) == 2
+        return capsys.readouterr().err
+
+    context = repository(tmp_path)
+    assert said("--jobs", "0") == "--jobs and --threads are whole numbers from 1 on\n"
+    monkeypatch.setattr(repositories.bank, "exercises", lambda number: 1 / 0)
+    assert said("02") == "bank/lesson_02.py: ZeroDivisionError: division by zero\n"
+    source(context).write_bytes(b"# %%\n\xff")
+    assert said("02").startswith(f"{STEM}.py: no text in UTF-8")
+    (tmp_path / "solutions" / "timings.json").write_text("{")
+    source(context).write_text(SAMPLE, encoding="utf-8")
+    assert said("02").startswith("solutions/timings.json: ")
+    (tmp_path / "pyproject.toml").unlink()
+    assert "pyproject.toml" in said("02")
+
+
+def test_a_draft_that_never_ends_is_refused_with_its_line(tmp_path, monkeypatch, capsys):
+    def run(notebook, threads=2, **options):
+        raise execute.Failed(6, "this cell did not end within 180 s")
+
+    monkeypatch.setattr(execute, "run", run)
+    monkeypatch.setattr(repositories, "bank_of", lambda number: BANK)
+    line = read(source(repository(tmp_path))).cells[6].line
+    assert main(["--root", str(tmp_path), "--draft", str(tmp_path / "out")]) == 1
+    said = f"solutions/{STEM}.py:{line}: execution: this cell did not end within 180 s\n"
+    assert capsys.readouterr().out == said
 
 
 def test_a_draft_is_made_whatever_the_rules_say(tmp_path, executions, monkeypatch, capsys):

@@ -3,9 +3,10 @@
 import pytest
 
 from diffusion_lessons.course.authoring.build import Refused, made_student
-from diffusion_lessons.course.authoring.cells import blocks, marker_problems, solved_code, student_code
+from diffusion_lessons.course.authoring.cells import blocks, solved_code, student_code
 from diffusion_lessons.course.authoring.notebook import student_notebook
 from diffusion_lessons.course.authoring.rules.leaks import leak_problems
+from diffusion_lessons.course.authoring.rules.spelling import marker_problems
 from diffusion_lessons.course.authoring.source import read
 from tests.course.sample_lesson import SAMPLE, line_of, repository, source
 
@@ -88,12 +89,12 @@ def test_markers_that_do_not_pair_are_refused_at_their_line(broken, line):
 def test_a_misspelt_marker_is_refused(tmp_path, slip):
     text = changed("    ### BEGIN SOLUTION", f"    {slip}")
     lesson = read(source(repository(tmp_path, text)))
-    assert line_of(text, slip) in [problem.line for problem in marker_problems(lesson)]
+    assert line_of(text, slip) in [line for line, _, _ in marker_problems(lesson)]
 
 
 def test_ordinary_comments_are_no_markers(tmp_path):
     text = changed('print("idea", 1)', "# begin with the solution of the equation\n# The end\n### Student t")
-    assert marker_problems(read(source(repository(tmp_path, text)))) == []
+    assert list(marker_problems(read(source(repository(tmp_path, text))))) == []
 
 
 # Proof that nothing leaks --------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def test_a_long_solution_under_other_names(tmp_path):
         text = changed('print("idea", 1)', f"a = b = c = d = 1\nprint({shown})", text)
         context = repository(tmp_path, text)
         lesson = read(source(context))
-        assert len(leak_problems(lesson, student_notebook(lesson, context))) == leaks
+        assert len(list(leak_problems(lesson, student_notebook(lesson, context)))) == leaks
 
 
 def test_what_a_debug_exercise_hands_out_is_no_secret(refusals):

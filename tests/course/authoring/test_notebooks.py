@@ -18,8 +18,8 @@ from diffusion_lessons.course.authoring.build import check
 from diffusion_lessons.course.authoring.execute import environment_of
 from diffusion_lessons.course.authoring.repository import bank_of, context_of, sources
 from diffusion_lessons.course.authoring.rerun import TAG, unchecked
-from diffusion_lessons.course.student.progress import Record
-from diffusion_lessons.course.student.session import exercise, use_record
+from diffusion_lessons.course.student.progress import Progress, keep
+from diffusion_lessons.course.student.session import exercise
 
 ROOT = Path(__file__).resolve().parents[3]
 LESSONS = [file.stem for file in sources(ROOT)]
@@ -119,7 +119,7 @@ def named(function, name):
 
 @pytest.mark.parametrize(("the", "wrong"), WRONG, ids=[f"{e.id}-{w.name}" for e, w in WRONG])
 def test_a_wrong_answer_shows_its_own_sentence(the, wrong, capsys):
-    use_record(Record(None))
+    keep(Progress(None))
     exercise(the.id)(named(wrong.function, the.name))
     shown = " ".join(capsys.readouterr().out.split())
     if wrong.name == the.planted:

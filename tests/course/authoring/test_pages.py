@@ -35,7 +35,7 @@ def page(tmp_path):
 )
 def test_a_dead_link(page, link):
     lesson, student, root, line = page(f"See {link}.")
-    assert [(p.line, p.rule) for p in link_problems(lesson, student, root)] == [(line, "link")]
+    assert [said[:2] for said in link_problems(lesson, student, root)] == [(line, "link")]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_link_that_leads_somewhere(page, link):
 )
 def test_a_picture_without_words(page, picture):
     lesson, student, _, line = page(picture)
-    assert [(p.line, p.rule) for p in alt_problems(lesson, student)] == [(line, "alt")]
+    assert [said[:2] for said in alt_problems(lesson, student)] == [(line, "alt")]
 
 
 def test_a_picture_with_words(page):
@@ -85,7 +85,7 @@ def executed(tmp_path):
                 cell.outputs = [nbformat.v4.new_output("stream", text="1")]
             if "a first picture" in cell.source:
                 cell.outputs = list(outputs)
-        return [(p.rule, p.message) for p in output_problems(lesson, solved)]
+        return [said[1:] for said in output_problems(lesson, solved)]
 
     return found
 
@@ -134,5 +134,5 @@ def test_a_tagged_cell_that_prints_nothing(executed):
 def test_a_cell_that_was_never_executed(tmp_path):
     context = repository(tmp_path)
     lesson = read(source(context))
-    messages = {p.message for p in output_problems(lesson, solved_notebook(lesson, context))}
+    messages = {said[2] for said in output_problems(lesson, solved_notebook(lesson, context))}
     assert "this cell was never executed" in messages

@@ -1,18 +1,28 @@
 """Each rule of the build fires at the line that breaks it, and a lesson that breaks none passes."""
 
+import pkgutil
 import re
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import diffusion_lessons
+from diffusion_lessons import metrics, networks
 from diffusion_lessons.course.authoring.build import Refused, made_student
-from diffusion_lessons.course.authoring.notebook import code_digest, solved_notebook
-from diffusion_lessons.course.authoring.rules import rules
+from diffusion_lessons.course.authoring.notebook import code_digest, solved_notebook, student_notebook
+from diffusion_lessons.course.authoring.repository import built
+from diffusion_lessons.course.authoring.rules import time_problems
+from diffusion_lessons.course.authoring.rules.anatomy import uncertainty_problems
+from diffusion_lessons.course.authoring.rules.later import built_in
+from diffusion_lessons.course.authoring.rules.limits import visible_words
 from diffusion_lessons.course.authoring.source import read
-from diffusion_lessons.course.lessons import LESSONS, NAMES, built_in
+from diffusion_lessons.course.lessons import LESSONS
 from tests.course.sample_lesson import (
     ALT,
     BANK,
+    PLANTED,
     SAMPLE,
     STEM,
     answer,
@@ -22,6 +32,8 @@ from tests.course.sample_lesson import (
     repository,
     source,
 )
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -70,6 +82,12 @@ def test_each_key_of_the_header_is_asked_for(problems, key):
     line, _, message = the_one(problems(re.sub(rf"(?m)^# {key}:.*\n", "", SAMPLE, count=1)), "header")
     assert line == 2
     assert f"# {key}: …" in message
+
+
+def test_a_lesson_to_know_before_is_there(problems):
+    wrong = problems(changed("# prerequisites: 01,", "# prerequisites: 77,"))
+    message = "there is no lesson 77: they are numbered 00 to 20, with two digits"
+    assert the_one(wrong, "header") == (2, "header", message)
 
 
 def test_difficulty_is_1_to_3(problems):
@@ -257,6 +275,15 @@ def test_a_solution_may_use_imports_constants_and_functions(problems):
     assert problems(text) == []
 
 
+def test_what_the_student_finds_can_be_run(problems):
+    body = "### BEGIN SOLUTION\n    pass\n    ### END SOLUTION\n    ### BEGIN STUDENT\n    # nowhere\n"
+    given = answer("02.3", "repair", "return sigma * noise + alpha * x", PLANTED)
+    card, _ = given.split("def repair")
+    text = changed(given, f"{card}class repair:\n    {body}    ### END STUDENT\n\n")
+    message = "what the student finds at 02.3 cannot be run: NameError: name 'nowhere' is not defined"
+    assert (line_of(text, "class repair"), "bank", message) in problems(text)
+
+
 def test_a_planted_bug_that_is_no_bug(problems):
     text = changed(
         "# return alpha * x + sigma**2 * noise  # one", "# return (sigma * noise) + alpha * x + 0  # one"
@@ -295,8 +322,6 @@ def test_words_cells_and_code_have_limits(problems):
 
 
 def test_folded_text_formulas_and_tables_are_no_visible_words():
-    from diffusion_lessons.course.authoring.rules.anatomy import visible_words
-
     text = (
         "Two words.\n<details>\nmany folded words\n</details>\n$$a = b$$\n\n| a | b |\n|---|---|\n| c | d |\n"
     )
@@ -359,21 +384,33 @@ def test_a_name_that_no_lesson_builds_is_refused(problems):
     assert "nothing says which lesson builds nowhere.nothing" in the_one(found, "later")[2]
 
 
-def test_the_table_knows_every_public_name():
-    import pkgutil
+@pytest.fixture(scope="module")
+def says():
+    """What the headers of this repository say."""
+    return built(ROOT)
 
-    import diffusion_lessons
-    from diffusion_lessons import metrics, networks
 
+def test_the_headers_know_every_public_name(says):
     for package, module in ((diffusion_lessons, ""), (metrics, "metrics"), (networks, "networks")):
-        assert [name for name in package.__all__ if built_in(module, name) is None] == []
+        assert [name for name in package.__all__ if built_in(says, module, name) is None] == []
     modules = [module.name for module in pkgutil.iter_modules(diffusion_lessons.__path__)]
-    assert [name for name in modules if built_in(name) is None and name != "__main__"] == []
+    assert [name for name in modules if built_in(says, name) is None and name != "__main__"] == []
 
 
-def test_the_table_names_the_lessons_of_the_syllabus():
+def test_what_the_headers_name_is_there(says):
+    modules = {
+        module.name.removeprefix("diffusion_lessons.")
+        for module in pkgutil.walk_packages(diffusion_lessons.__path__, "diffusion_lessons.")
+        if not module.name.endswith("__main__")
+    }
+    system = [each for each in modules if each.split(".")[0] not in ("course", "experiments", "makers")]
+    names = {name for each in system for name in vars(import_module(f"diffusion_lessons.{each}"))}
+    assert [name for name in says if name not in modules | names] == []
+
+
+def test_the_headers_name_the_lessons_of_the_syllabus(says):
     assert [entry.number for entry in LESSONS] == [f"{i:02d}" for i in range(21)]
-    assert set(NAMES.values()) <= {entry.number for entry in LESSONS}
+    assert set(says.values()) <= {entry.number for entry in LESSONS}
     found = {
         ("networks", "UNet"): "06",
         ("networks.unet", "UNet"): "06",
@@ -387,7 +424,31 @@ def test_the_table_names_the_lessons_of_the_syllabus():
         ("", "V"): "17",
         ("", "nothing"): None,
     }
-    assert {key: built_in(*key) for key in found} == found
+    assert {key: built_in(says, *key) for key in found} == found
+
+
+def test_nobody_builds_the_same_twice(tmp_path):
+    repository(tmp_path, "# %% [markdown]\n# builds: metrics\n", "18_flow_matching")
+    with pytest.raises(ValueError, match="lessons 18 and 20 both say that they build metrics"):
+        built(tmp_path)
+
+
+def test_a_header_takes_over_from_the_plan(tmp_path):
+    before = built(tmp_path)
+    assert before["V"] == "17"
+    repository(tmp_path, "# %% [markdown]\n# title: b\n# builds: V, losses.snr\n\n# %%\n", "17_snr_weighting")
+    assert built(tmp_path) == {**before, "losses.snr": "17"}
+
+
+def test_the_line_of_a_header_is_for_the_build_alone(tmp_path):
+    context = repository(tmp_path)
+    plain = read(source(context))
+    repository(
+        tmp_path, changed("# title:", "# builds: Level, paths, " + "many.names, " * 200 + "\n# title:")
+    )
+    lesson = read(source(context))
+    assert code_digest(lesson, context) == code_digest(plain, context)
+    assert student_notebook(lesson, context) == student_notebook(plain, context)
 
 
 # The executed notebook -----------------------------------------------------------------------------
@@ -396,22 +457,21 @@ def test_the_table_names_the_lessons_of_the_syllabus():
 def test_an_experiment_without_uncertainty(tmp_path):
     context = repository(tmp_path, changed("0.50 ± 0.02", "0.50"))
     lesson = read(source(context))
-    assert [p.rule for p in rules.uncertainty_problems(lesson, solved_notebook(lesson, context))] == [
-        "experiment"
-    ]
+    found = list(uncertainty_problems(lesson, solved_notebook(lesson, context)))
+    assert [rule for _, rule, _ in found] == ["experiment"]
 
 
 def test_run_times_are_measured_and_at_most_90_s(tmp_path):
     context = repository(tmp_path)
     lesson = read(source(context))
-    assert "never measured" in next(rules.time_problems(lesson, context)).message
+    assert "never measured" in time_problems(lesson, context)[0].message
     code = code_digest(lesson, context)
     slow = replace(context, timings={STEM: {"seconds": 91.0, "code_sha256": code}})
-    assert "ran for 91 s" in next(rules.time_problems(lesson, slow)).message
+    assert "ran for 91 s" in time_problems(lesson, slow)[0].message
     fine = replace(context, timings={STEM: {"seconds": 89.0, "code_sha256": code}})
-    assert list(rules.time_problems(lesson, fine)) == []
+    assert time_problems(lesson, fine) == []
     other = replace(context, timings={STEM: {"seconds": 89.0, "code_sha256": "0"}})
-    assert "that of other code" in next(rules.time_problems(lesson, other)).message
+    assert "that of other code" in time_problems(lesson, other)[0].message
 
 
 def test_the_start_page_has_no_anatomy(problems):

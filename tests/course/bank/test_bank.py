@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from diffusion_lessons.course import bank
+from diffusion_lessons.course.bank.validation import validate
+from diffusion_lessons.course.exercises.check import check
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.paths import DiscreteVP
 from diffusion_lessons.schedules import cosine_betas, linear_betas
@@ -15,7 +17,7 @@ from diffusion_lessons.schedules import cosine_betas, linear_betas
 
 @pytest.mark.parametrize("exercise", bank.exercises(), ids=lambda exercise: exercise.id)
 def test_the_exercise_holds_all_that_is_asked(exercise: Exercise) -> None:
-    assert bank.validate(exercise) == []
+    assert validate(exercise) == []
 
 
 @pytest.mark.parametrize(
@@ -25,7 +27,7 @@ def test_the_exercise_holds_all_that_is_asked(exercise: Exercise) -> None:
 )
 def test_each_misconception_is_told_its_own_sentence(exercise: Exercise, name: str) -> None:
     """On cases that the public bank does not show, too."""
-    verdict = exercise.check(exercise.misconception(name).function, seed=1234)
+    verdict = check(exercise, exercise.misconception(name).function, seed=1234)
     if name == exercise.planted:
         assert (verdict.status, verdict.kind) == ("not attempted", "planted")
     else:
@@ -132,13 +134,13 @@ WEAK: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_a_good_exercise_is_accepted() -> None:
-    assert bank.validate(good()) == []
+    assert validate(good()) == []
 
 
 @pytest.mark.parametrize("weakness", WEAK)
 def test_a_weak_exercise_is_told_what_it_lacks(weakness: str) -> None:
     changes, expected = WEAK[weakness]
-    problems = bank.validate(good(**changes))
+    problems = validate(good(**changes))
     assert any(expected in problem for problem in problems), problems
     assert all(problem.startswith("exercise 99.1: ") for problem in problems)
 

@@ -13,8 +13,8 @@ from diffusion_lessons.course.exercises.compare import Difference, difference
 from diffusion_lessons.course.exercises.slips import combination, slip
 from diffusion_lessons.course.exercises.values import (
     Array,
+    Fields,
     Opaque,
-    Record,
     describe,
     from_json,
     number,
@@ -52,7 +52,7 @@ def test_a_value_becomes_a_copy_that_keeps_what_counts() -> None:
     assert plain(np.float32(2)) == 2.0
     assert plain(Estimate(torch.ones(1), torch.zeros(1))).type == "Estimate"
     level = plain(DiscreteVP(linear_betas(10))(3))
-    assert isinstance(level, Record)
+    assert isinstance(level, Fields)
     assert list(level.fields) == ["t", "alpha", "sigma"]
 
 

@@ -16,9 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from diffusion_lessons.course.bank import get
-from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception, Verdict
+from diffusion_lessons.course.exercises import check as checking
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.judging import judge
 from diffusion_lessons.course.exercises.outputs import Outputs
+from diffusion_lessons.course.exercises.running import run
 from diffusion_lessons.course.exercises.values import Array
+from diffusion_lessons.course.exercises.verdict import Verdict
 
 
 def scale(x: Tensor, factor: Tensor) -> Tensor:
@@ -59,8 +63,8 @@ SCALE = Exercise(
 )
 
 
-def check(answer: Any, exercise: Exercise = SCALE) -> Verdict:
-    return exercise.check(answer)
+def check(answer: Any, exercise: Exercise = SCALE, seed: int = 0) -> Verdict:
+    return checking.check(exercise, answer, seed)
 
 
 # Right answers --------------------------------------------------------------------------------------
@@ -69,7 +73,7 @@ def check(answer: Any, exercise: Exercise = SCALE) -> Verdict:
 def test_a_right_answer_passes_on_these_and_on_hidden_cases() -> None:
     verdict = check(scale)
     assert (verdict.status, verdict.kind, verdict.message) == ("passed", "passed", "Right on all 3 cases.")
-    assert SCALE.check(scale, seed=77).passed
+    assert check(scale, seed=77).passed
     assert check(lambda x, factor, unused=3: x * factor).passed
     assert check(lambda *args, **kwargs: scale(*args, **kwargs)).passed
 
@@ -79,9 +83,9 @@ def test_an_optional_argument_that_nobody_gives_may_be_left_out() -> None:
         return x * factor**power
 
     wide = replace(SCALE, reference=scale_more)
-    assert wide.check(scale).passed
+    assert check(scale, wide).passed
     cases = [Case("powers", lambda g: {"x": torch.ones(2), "factor": torch.tensor(2.0), "power": 2.0})]
-    assert "does not take `power`" in replace(wide, cases=cases).check(scale).message
+    assert "does not take `power`" in check(scale, replace(wide, cases=cases)).message
 
 
 def test_cases_are_the_same_for_a_seed_and_others_for_another() -> None:
@@ -209,14 +213,14 @@ def test_a_loop_is_stopped_and_its_line_is_shown() -> None:
         while True:
             factor = factor + 1
 
-    verdict = replace(SCALE, timeout=0.3).check(loops)
+    verdict = check(loops, replace(SCALE, timeout=0.3))
     assert verdict.kind == "timeout"
     assert "stopped after 0.3 s" in verdict.message
     assert verdict.frames[-1][1:] in (("factor = factor + 1", "loops"), ("while True:", "loops"))
     assert verdict.printed == "in the loop\n"
-    outputs = replace(SCALE, timeout=9.0).run(loops, timeout=0.2)  # a grader sets its own
+    outputs = run(replace(SCALE, timeout=9.0), loops, timeout=0.2)  # a grader sets its own
     assert [ran.case for ran in outputs.cases] == ["pictures"]
-    assert "after 0.2 s" in SCALE.judge(outputs).message
+    assert "after 0.2 s" in judge(SCALE, outputs).message
 
 
 def test_only_the_students_own_frames_are_shown() -> None:
@@ -283,7 +287,7 @@ def test_a_misconception_is_named_with_case_inputs_place_and_pictures() -> None:
     assert verdict.expected.startswith("float32 (2, 3, 5, 4), from −7.1 to 5.5")
     assert "120 of 120 numbers differ, most at index [1, 2, 4, 3]: expected −7.0953, yours" in verdict.where
     assert verdict.where.endswith("Your result is x + 2, expected is 2·x.")
-    assert [picture.label for picture in verdict.pictures] == ["yours", "expected", "difference"]
+    assert [picture.label for picture in verdict.thumbnails] == ["yours", "expected", "difference"]
 
 
 def test_a_misconception_may_raise_or_be_a_dtype_or_change_its_input() -> None:
@@ -305,9 +309,9 @@ def test_a_misconception_that_raises_is_told_from_other_errors_of_its_type() -> 
     exercise = replace(
         SCALE, misconceptions=[*SCALE.misconceptions, Misconception("no-grad", no_gradient, sentence)]
     )
-    assert exercise.check(no_gradient).message == sentence
-    assert exercise.check(lambda x, factor: x.sum().backward()).misconception == "no-grad"
-    other = exercise.check(lambda x, factor: x @ factor)
+    assert check(no_gradient, exercise).message == sentence
+    assert check(lambda x, factor: x.sum().backward(), exercise).misconception == "no-grad"
+    other = check(lambda x, factor: x @ factor, exercise)
     assert other.misconception is None
     assert other.message.startswith("Your code raised RuntimeError: both arguments to")
 
@@ -320,11 +324,11 @@ def test_one_case_that_does_not_fit_is_enough_to_name_nothing() -> None:
 
 def test_a_planted_bug_reads_not_attempted_until_something_changes() -> None:
     debug = replace(SCALE, kind="debug", planted="sum")
-    verdict = debug.check(lambda x, factor: factor + x)
+    verdict = check(lambda x, factor: factor + x, debug)
     assert (verdict.status, verdict.kind) == ("not attempted", "planted")
     assert "still there" in verdict.message
-    assert debug.check(lambda x, factor: x / factor).misconception == "division"
-    assert debug.check(scale).passed
+    assert check(lambda x, factor: x / factor, debug).misconception == "division"
+    assert check(scale, debug).passed
 
 
 def test_the_index_of_the_largest_difference_picks_the_picture() -> None:
@@ -336,11 +340,11 @@ def test_the_index_of_the_largest_difference_picks_the_picture() -> None:
 
     verdict = check(spoils_one)
     assert "1 of 120 numbers differ, most at index [1, 0, 4, 3]" in verdict.message
-    difference = np.asarray(Image.open(io.BytesIO(verdict.pictures[2].png)))
+    difference = np.asarray(Image.open(io.BytesIO(verdict.thumbnails[2].png)))
     assert difference.shape == (5, 4, 3)  # three channels: a colour picture
     assert difference[4, 3].tolist() == [255, 0, 0]
     assert difference.sum() == 255
-    assert "white is 3" in verdict.pictures[2].alt
+    assert "white is 3" in verdict.thumbnails[2].alt
 
 
 # Predictions ----------------------------------------------------------------------------------------
@@ -460,13 +464,13 @@ def answers() -> list[Any]:
 
 @pytest.mark.parametrize("number", range(8))
 def test_a_verdict_is_the_same_from_a_file(tmp_path: Path, number: int) -> None:
-    outputs = SCALE.run(answers()[number], seed=9)
+    outputs = run(SCALE, answers()[number], seed=9)
     outputs.save(tmp_path / "outputs.npz")
-    assert SCALE.judge(Outputs.load(tmp_path / "outputs.npz"), seed=9) == SCALE.judge(outputs, seed=9)
+    assert judge(SCALE, Outputs.load(tmp_path / "outputs.npz"), seed=9) == judge(SCALE, outputs, seed=9)
     buffer = io.BytesIO()
     outputs.save(buffer)
     buffer.seek(0)
-    assert SCALE.judge(Outputs.load(buffer)) == SCALE.judge(outputs)
+    assert judge(SCALE, Outputs.load(buffer)) == judge(SCALE, outputs)
 
 
 def test_the_side_that_runs_holds_no_expected_value() -> None:
@@ -474,34 +478,34 @@ def test_the_side_that_runs_holds_no_expected_value() -> None:
         raise AssertionError("the reference was called")
 
     blind = replace(SCALE, reference=must_not_be_called, misconceptions=[])
-    outputs = blind.run(lambda x, factor: x + factor)
+    outputs = run(blind, lambda x, factor: x + factor)
     assert [ran.failure for ran in outputs.cases] == [None] * 3
 
 
 def test_the_judge_judges_its_own_cases_and_seed() -> None:
     """Whoever writes the outputs can neither leave a case out nor choose an easier one."""
-    outputs = SCALE.run(scale)
+    outputs = run(SCALE, scale)
     short = replace(outputs, cases=outputs.cases[:1])
-    verdict = SCALE.judge(short)
+    verdict = judge(SCALE, short)
     assert (verdict.status, verdict.kind) == ("wrong", "missing")
-    assert not SCALE.judge(outputs, seed=1).passed
-    assert SCALE.judge(SCALE.run(scale, seed=1), seed=1).passed
+    assert not judge(SCALE, outputs, seed=1).passed
+    assert judge(SCALE, run(SCALE, scale, seed=1), seed=1).passed
     with pytest.raises(ValueError, match=r"of exercise 02\.1, this is 99\.1"):
-        SCALE.judge(get("02.1").run(scale))
+        judge(SCALE, run(get("02.1"), scale))
 
 
 def test_a_changed_exercise_keeps_no_answers_of_the_old_one() -> None:
     assert check(scale).passed
     halved = replace(SCALE, call=lambda answer, x, factor: answer(x, factor) / 2)
-    assert halved.check(scale).passed
-    assert halved.check(lambda x, factor: x + factor).misconception == "sum"
+    assert check(scale, halved).passed
+    assert check(lambda x, factor: x + factor, halved).misconception == "sum"
 
 
 def test_other_cases_can_be_given() -> None:
     cases = [Case("zeros", lambda g: {"x": torch.zeros(3), "factor": torch.tensor(1.0)})]
-    outputs = SCALE.run(lambda x, factor: x, cases)
+    outputs = run(SCALE, lambda x, factor: x, cases)
     assert [ran.case for ran in outputs.cases] == ["zeros"]
-    assert SCALE.judge(outputs, cases).passed
+    assert judge(SCALE, outputs, cases).passed
 
 
 @pytest.mark.parametrize("content", [b"", b"not a file of numbers", b"PK\x03\x04 a torn zip"])
@@ -525,11 +529,11 @@ def test_a_forged_file_is_a_clear_error_and_runs_nothing(tmp_path: Path) -> None
 
 
 def test_outputs_on_another_device_are_told_from_ours() -> None:
-    outputs = SCALE.run(scale)
+    outputs = run(SCALE, scale)
     value = outputs.cases[0].value
     assert isinstance(value, Array)
     moved = replace(outputs.cases[0], value=replace(value, device="cuda:0"))
-    verdict = SCALE.judge(replace(outputs, cases=(moved, *outputs.cases[1:])))
+    verdict = judge(SCALE, replace(outputs, cases=(moved, *outputs.cases[1:])))
     assert verdict.kind == "device"
     assert "they" not in verdict.message
     assert "their device is cuda:0, expected was cpu. Make new tensors on the device" in verdict.message
@@ -538,9 +542,9 @@ def test_outputs_on_another_device_are_told_from_ours() -> None:
 @pytest.mark.gpu
 def test_an_answer_that_stays_on_the_cpu_is_found_on_the_gpu() -> None:
     cases = SCALE.cases[:1]
-    assert SCALE.judge(SCALE.run(scale, cases, device="cuda"), cases).passed
-    back = SCALE.judge(SCALE.run(lambda x, factor: (x * factor).cpu(), cases, device="cuda"), cases)
+    assert judge(SCALE, run(SCALE, scale, cases, device="cuda"), cases).passed
+    back = judge(SCALE, run(SCALE, lambda x, factor: (x * factor).cpu(), cases, device="cuda"), cases)
     assert back.kind == "device"
-    mixed = SCALE.judge(SCALE.run(lambda x, factor: x * torch.ones(4), cases, device="cuda"), cases)
+    mixed = judge(SCALE, run(SCALE, lambda x, factor: x * torch.ones(4), cases, device="cuda"), cases)
     assert mixed.kind == "exception"
     assert "made on the device of its inputs" in mixed.message

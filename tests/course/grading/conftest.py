@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from diffusion_lessons.course.grading.sandbox.workers import Worker
+from diffusion_lessons.course.grading.sandbox import Worker
 from tests.course.grading.made import LIMITS
 
 

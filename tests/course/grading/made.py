@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffusion_lessons.course.grading.intake.reading import Notebook, read
+from diffusion_lessons.course.grading.intake.notebook import Notebook, read
 from diffusion_lessons.course.grading.marking import mark
-from diffusion_lessons.course.grading.results.rows import Row
-from diffusion_lessons.course.grading.sandbox.watch import Limits
-from diffusion_lessons.course.grading.sandbox.workers import Worker
+from diffusion_lessons.course.grading.marks.rows import Row
+from diffusion_lessons.course.grading.sandbox import Limits, Worker
 
 # Small enough for a test, large enough for a right answer on a busy machine.
 LIMITS = Limits(seconds=6.0, memory=400 * 2**20, case=1.0)

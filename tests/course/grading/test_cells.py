@@ -6,10 +6,11 @@ import pytest
 
 from diffusion_lessons.course import bank
 from diffusion_lessons.course.exercises.exercise import Exercise
+from diffusion_lessons.course.exercises.magics import parsed
 from diffusion_lessons.course.grading.code.plan import plan
-from diffusion_lessons.course.grading.code.statements import parsed, read
-from diffusion_lessons.course.grading.code.training import training
-from diffusion_lessons.course.grading.sandbox.workers import Worker
+from diffusion_lessons.course.grading.code.slicing import training
+from diffusion_lessons.course.grading.code.statements import read
+from diffusion_lessons.course.grading.sandbox import Worker
 from tests.course.grading.made import EQUAL, HEAD, RIGHT, SETUP, STUB, WRONG, body, kinds, marked
 
 PASSED = ("passed", "passed")
@@ -70,6 +71,7 @@ ARRANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "a name that nobody makes": ((SETUP, body("return alpha * x")), "wrong", "exception"),
     "no Python": ((SETUP, body("return x +")), "wrong", "syntax"),
     "no Python elsewhere": ((SETUP, "def (:", HEAD + RIGHT), *PASSED),
+    "no Python elsewhere, as its names tell": ((SETUP, "nonlocal x", HEAD + RIGHT), *PASSED),
     "no Python, and solved below": ((SETUP, body("return x +"), HEAD + RIGHT), *PASSED),
     "other cells fail": ((SETUP, "1 / 0", "raise SystemExit", HEAD + RIGHT, "exit(1)"), *PASSED),
     "magics and shell lines": (
@@ -171,7 +173,7 @@ def test_each_misconception_is_told_its_sentence(exercise: Exercise, worker: Wor
 def places(*sources: str) -> list[tuple[int, int]]:
     """The slice of exercise 02.1."""
     found = plan({i: ("", source) for i, source in enumerate(sources)}, bank.exercises("02"))
-    return found["02.1"]["answers"][0]["pieces"]
+    return found["02.1"]["answers"][0]["slices"][0]["pieces"]
 
 
 def test_only_what_an_answer_needs_is_run() -> None:

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from diffusion_lessons.course.grading.intake import submissions, who
-from diffusion_lessons.course.grading.intake.identify import FOREIGN, identify
-from diffusion_lessons.course.grading.intake.reading import NoNotebook, parsed, read, with_notes
-from diffusion_lessons.course.grading.intake.submissions import MAX_BYTES, find
-from diffusion_lessons.course.grading.results.rows import Marked
+from diffusion_lessons.course.grading.intake import files
+from diffusion_lessons.course.grading.intake.files import MAX_BYTES, find
+from diffusion_lessons.course.grading.intake.identify import FOREIGN, Submission, identify
+from diffusion_lessons.course.grading.intake.lesson import lesson_of
+from diffusion_lessons.course.grading.intake.notebook import NoNotebook, parsed, read, with_notes
 from tests.course.grading.made import EQUAL, HEAD, RIGHT, SETUP, cells, content, write
 
 ANSWER = HEAD + RIGHT
 
 
-def known(*places: Path, lesson: str | None = None) -> dict[str, Marked]:
+def known(*places: Path, lesson: str | None = None) -> dict[str, Submission]:
     """What is known of each file before anything runs."""
-    return {each.marked.path: each.marked for each in identify(find(places), lesson)}
+    return {each.path: each for each in identify(find(places), lesson)}
 
 
 def students(*places: Path) -> dict[str, str]:
@@ -113,7 +113,7 @@ def test_an_archive_for_each_student_and_archives_in_archives(tmp_path: Path) ->
 
 
 def test_an_archive_can_neither_climb_nor_explode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submissions, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "class.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../up.ipynb", content(cells(ANSWER)))
         archive.writestr("/etc/root.ipynb", content(cells(ANSWER)))
@@ -121,6 +121,19 @@ def test_an_archive_can_neither_climb_nor_explode(tmp_path: Path, monkeypatch: p
     found = known(tmp_path)
     assert set(found) == {"up.ipynb", "etc/root.ipynb", "bomb.ipynb"}
     assert "Clear all outputs" in found["bomb.ipynb"].problem
+
+
+def test_a_damaged_file_in_an_archive_is_said_and_the_others_are_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "class.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ann.ipynb", content(cells(ANSWER)))
+        archive.writestr("bo.ipynb", content(cells(SETUP, ANSWER)))
+    data = bytearray((tmp_path / "class.zip").read_bytes())
+    start = data.rindex(b"PK\3\4") + 30 + len("bo.ipynb")
+    data[start : start + 20] = b"\xff" * 20  # no block of deflate begins so
+    (tmp_path / "class.zip").write_bytes(data)
+    found = known(tmp_path)
+    assert found["bo.ipynb"].problem.startswith("The file can not be read: ")
+    assert found["ann.ipynb"].problem == ""
 
 
 def test_places_that_are_not_there_are_one_line(tmp_path: Path) -> None:
@@ -222,7 +235,7 @@ def test_a_notebook_made_from_anothers_is_named_by_its_path(tmp_path: Path) -> N
 def lesson(*sources: str, path: str = "x.ipynb", **metadata: Any) -> tuple[str, str]:
     raw = cells(*sources)
     raw["metadata"] |= metadata
-    return who.lesson_of(read(content(raw)), PurePosixPath(path))
+    return lesson_of(read(content(raw)), PurePosixPath(path))
 
 
 def test_the_lesson_is_found_from_cells_then_metadata_then_content() -> None:

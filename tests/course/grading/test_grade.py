@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from diffusion_lessons.cli import main
-from diffusion_lessons.course.grading import command, marking
+from diffusion_lessons.__main__ import main
 from diffusion_lessons.course.grading import grade as grading
+from diffusion_lessons.course.grading import marking
 from diffusion_lessons.course.grading.grade import Graded, grade
-from diffusion_lessons.course.grading.results import points
-from diffusion_lessons.course.grading.results.rows import steady
+from diffusion_lessons.course.grading.marks import points, report
+from diffusion_lessons.course.grading.marks.rows import steady
 from tests.course.grading.made import (
     EQUAL,
     HEAD,
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def graded(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Graded, Path]:
     out = tmp_path_factory.mktemp("report")
     done = grade([folder], out, jobs=2, limits=LIMITS)
-    command.write(done, out)
+    report.write(done, out)
     return done, out
 
 
@@ -178,7 +178,7 @@ def test_feedback_lies_below_each_answer(graded: tuple[Graded, Path]) -> None:
 def test_the_same_folder_gives_the_same_files(
     folder: Path, graded: tuple[Graded, Path], tmp_path: Path
 ) -> None:
-    command.write(grade([folder], tmp_path, jobs=1, limits=LIMITS), tmp_path)
+    report.write(grade([folder], tmp_path, jobs=1, limits=LIMITS), tmp_path)
     for name in ("grades.csv", "grades.json", "report.html"):
         assert (tmp_path / name).read_bytes() == (graded[1] / name).read_bytes()
 
@@ -187,7 +187,7 @@ def test_other_cases_give_the_same_verdicts(
     folder: Path, graded: tuple[Graded, Path], tmp_path: Path
 ) -> None:
     seeded = grade([folder / "Ann", folder / "Bo Øst"], tmp_path, limits=LIMITS, seed=99)
-    assert [each.rows[0].kind for each in seeded.marked] == ["passed", "misconception"]
+    assert [each.rows[0].kind for each in seeded.submissions] == ["passed", "misconception"]
 
 
 # Again, and resumed ---------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_a_timeout_is_run_again_alone_or_with_another_limit(
         ran.clear()
         done = grade([tmp_path / "class"], tmp_path / "out", jobs=1, **{"limits": LIMITS, **how})
         assert set(ran) == expected
-        assert done.marked[1].rows[0].kind == "timeout"
+        assert done.submissions[1].rows[0].kind == "timeout"
 
 
 def test_nothing_that_goes_wrong_with_one_stops_the_others(
@@ -260,8 +260,9 @@ def test_nothing_that_goes_wrong_with_one_stops_the_others(
 
     monkeypatch.setattr(grading, "mark", fails)
     done = grade([tmp_path / "class"], tmp_path / "out", limits=LIMITS)
-    assert [each.passed for each in done.marked] == [1, 0, 1]
-    assert done.marked[1].problem == "The grader could not mark this notebook (RuntimeError: a bug of ours)."
+    assert [each.passed for each in done.submissions] == [1, 0, 1]
+    problem = done.submissions[1].problem
+    assert problem == "The grader could not mark this notebook (RuntimeError: a bug of ours)."
 
 
 def test_a_class_of_twelve(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_a_class_of_twelve(tmp_path: Path) -> None:
     begin = time.monotonic()
     done = grade([tmp_path / "class"], tmp_path / "out", jobs=2, limits=LIMITS)
     assert time.monotonic() - begin < 72
-    assert sum(each.passed for each in done.marked) == 12 + 5
+    assert sum(each.passed for each in done.submissions) == 12 + 5
 
 
 # Points ---------------------------------------------------------------------------------------------
@@ -287,13 +288,14 @@ def test_points_and_the_rule_on_the_reference(
     file.write_text('default = 2\nwrong = 0.25\nreference = "fail"\n[points]\n"02.1" = 4\n')
     out = graded[1]
     worth = points.load(file)
-    done = {each.path: each for each in grade([folder], out, limits=LIMITS, points=worth).marked}
+    done = {each.path: each for each in grade([folder], out, limits=LIMITS, points=worth).submissions}
     dot, bo = done["dot/nb.ipynb"].rows[0], done["Bo Øst/übung 1.ipynb"].rows[0]
     assert (dot.status, dot.kind, worth.of(dot)) == ("wrong", "reference", 0)
     assert dot.message == "Your answer calls `renoise`, which is what this exercise asks you to write."
     assert worth.of(bo) == 1.0
     assert sum(map(worth.of, done["Ann/nb.ipynb"].rows)) == 6
-    allowed = points.Points(reference="allow").ruled(grade([folder], out, limits=LIMITS).marked[5].rows[0])
+    dot = grade([folder], out, limits=LIMITS).submissions[5].rows[0]
+    allowed = points.Points(reference="allow").ruled(dot)
     assert "renoise" not in " ".join(allowed.flags)
 
 

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from diffusion_lessons.course.grading.code.borrowed import Listener
+from diffusion_lessons.course.grading.sandbox import PACKAGE, Worker
 from diffusion_lessons.course.grading.sandbox.kernel import LINUX
-from diffusion_lessons.course.grading.sandbox.sandbox import PACKAGE
-from diffusion_lessons.course.grading.sandbox.workers import Worker
+from diffusion_lessons.course.grading.sandbox.runner import Listener
 from tests.course.grading.made import HEAD, LIMITS, RIGHT, SETUP, STUB, WRONG, body, kinds, marked
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -253,14 +252,16 @@ def test_nothing_is_left_behind(worker: Worker) -> None:
 PATCHES = {
     "torch.allclose": "torch.allclose = torch.equal = lambda *a, **k: True",
     "torch.Tensor": "torch.Tensor.__eq__ = lambda *a: True",
-    "the comparison": "from diffusion_lessons.course import compare\ncompare.difference = print",
+    "the comparison": "from diffusion_lessons.course.exercises import compare\ncompare.difference = print",
     "the judge": (
-        "from diffusion_lessons.course import judging, exercise as e\n"
-        "from diffusion_lessons.course.exercises.exercise import Exercise, Verdict\n"
-        "Exercise.judge = lambda self, *a: Verdict(self.id, 'passed', 'passed', 'Right.')\n"
-        "Exercise.check = Exercise.judge"
+        "from diffusion_lessons.course.exercises import check, judging\n"
+        "from diffusion_lessons.course.exercises.verdict import Verdict\n"
+        "judging.judge = lambda exercise, *a: Verdict(exercise.id, 'passed', 'passed', 'Right.')\n"
+        "check.check = judging.judge"
     ),
-    "the record": "from diffusion_lessons.course import session as s\ns.record().update('02.1', status='')",
+    "the record": (
+        "from diffusion_lessons.course.student.progress import kept\nkept().update('02.1', status='passed')"
+    ),
     "the package": "import diffusion_lessons.paths as paths\npaths.renoise = lambda x, *a: x",
 }
 

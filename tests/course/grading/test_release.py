@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from diffusion_lessons.course import bank
+from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.grading import nbgrader as export
 from diffusion_lessons.course.grading import release as releasing
 from diffusion_lessons.course.grading.nbgrader import must_pass
 from diffusion_lessons.course.grading.release import release
-from diffusion_lessons.course.grading.results.points import Points
+from diffusion_lessons.course.grading.marks.points import Points
 from diffusion_lessons.course.student.class_seed import class_seed
 from tests.course.grading.made import HEAD, STUB, cells
 from tests.course.grading.test_grade import run
@@ -75,21 +76,19 @@ def test_the_classes_seed_is_what_its_notebooks_and_check_use(
     for text, seed in (('{"seed": 12}', 12), ("{", 0), ("[]", 0), ('{"seed": "x"}', 0)):
         (tmp_path / "class.json").write_text(text)
         assert class_seed(tmp_path) == seed
-    from diffusion_lessons.course.exercises.exercise import Exercise
-    from diffusion_lessons.course.student import session
-    from diffusion_lessons.course.student.progress import Record
+    from diffusion_lessons.course.student import progress, session
 
     (tmp_path / "class.json").write_text('{"seed": 12}')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "_record", Record(None))
+    monkeypatch.setattr(progress, "_session", progress.Progress(None))
     seeds: list[int] = []
-    real = Exercise.run
+    real = session.check
 
-    def noted(self: Exercise, function: Any, *args: Any, seed: int = 0, **named: Any) -> Any:
+    def noted(exercise: Exercise, function: Any, seed: int = 0) -> Any:
         seeds.append(seed)
-        return real(self, function, *args, seed=seed, **named)
+        return real(exercise, function, seed)
 
-    monkeypatch.setattr(Exercise, "run", noted)
+    monkeypatch.setattr(session, "check", noted)
     session.exercise("00.1")(bank.get("00.1").reference)
     assert seeds[0] == 12
 
@@ -127,7 +126,7 @@ def test_answers_and_tests_carry_nbgraders_metadata() -> None:
 
 
 def test_must_pass_looks_at_the_students_own_function() -> None:
-    from diffusion_lessons.course.student.session import stand_in
+    from diffusion_lessons.course.exercises.stand_in import stand_in
 
     the = bank.get("00.1")
     must_pass("00.1", lambda x: (x + 1) / 2)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import struct
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,10 @@ import numpy as np
 import pytest
 
 from diffusion_lessons.course.exercises.outputs import Outputs, Ran
-from diffusion_lessons.course.grading.sandbox import seccomp, watch
+from diffusion_lessons.course.grading.sandbox import Ending, Limits, Protection, Worker, kernel, watch
 from diffusion_lessons.course.grading.sandbox.kernel import LINUX
-from diffusion_lessons.course.grading.sandbox.protection import Protection
 from diffusion_lessons.course.grading.sandbox.protocol import Message, Unreadable, read, read_outputs, unpack
-from diffusion_lessons.course.grading.sandbox.watch import Ending, Limits
-from diffusion_lessons.course.grading.sandbox.workers import Worker, environment
+from diffusion_lessons.course.grading.sandbox.workers import environment
 from tests.course.grading.made import HEAD, RIGHT, SETUP, body, kinds, marked
 
 SMALL = Limits(seconds=6.0, memory=400 * 2**20, case=0.5)
@@ -80,7 +79,7 @@ def test_the_environment_holds_nothing_of_the_instructors(monkeypatch: pytest.Mo
 
 def test_the_table_of_calls_has_each_number_once() -> None:
     for column in (0, 1):
-        numbers = [each[column] for each in seccomp.REFUSED.values() if each[column] is not None]
+        numbers = [each[column] for each in kernel.REFUSED.values() if each[column] is not None]
         assert len(numbers) == len(set(numbers))
 
 
@@ -93,6 +92,12 @@ def test_a_server_that_is_lost_is_started_again() -> None:
         assert worker.ask({"do": "probe", "lesson": ""})[0] == Ending("done")
         worker.close()
         assert worker.ask({"do": "probe", "lesson": ""})[0] == Ending("server")
+
+
+def test_a_good_end_is_done_where_cpu_time_has_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.delattr(signal, "SIGXCPU", raising=False)
+    assert [watch.ended(code, 5) for code in (0, 3)] == [Ending("done"), Ending("exit", 3)]
 
 
 # Folders --------------------------------------------------------------------------------------------

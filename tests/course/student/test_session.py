@@ -15,20 +15,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.course import bank, hint, progress
-from diffusion_lessons.course.exercises import exercise
-from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception, Verdict
+from diffusion_lessons.course import bank, exercise, hint, progress
+from diffusion_lessons.course.exercises.check import check
+from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.verdict import Verdict
 from diffusion_lessons.course.student import cards as report
+from diffusion_lessons.course.student import progress as progresses
 from diffusion_lessons.course.student import session
-from diffusion_lessons.course.student.progress import Record, default_file
+from diffusion_lessons.course.student.progress import Progress, default_file
+from diffusion_lessons.course.widgets.page import Card
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Progress:
     """Each test has a record of its own."""
     monkeypatch.setattr(session, "_touched", set())
-    monkeypatch.setattr(session, "_record", Record(tmp_path / "progress.json"))
-    return session.record()
+    monkeypatch.setattr(progresses, "_session", Progress(tmp_path / "progress.json"))
+    return progresses.kept()
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -98,7 +101,7 @@ def test_an_answer_that_calls_itself_does_not_find_ours() -> None:
     names: dict[str, Any] = {"exercise": exercise, "__name__": "cell"}
     for _ in range(2):  # the second time, the name holds ours
         exec(textwrap.dedent(cell), names)
-        assert session.record()["02.1"]["status"] == "wrong"
+        assert progresses.kept()["02.1"]["status"] == "wrong"
     assert torch.allclose(names["one_step"](X, NOISE, BETA), 0.8 * X)
 
 
@@ -202,7 +205,7 @@ def test_names_survive_an_import_of_the_module_of_the_same_name() -> None:
 # Hints and progress ---------------------------------------------------------------------------------
 
 
-def test_each_call_gives_the_next_hint(capsys: pytest.CaptureFixture[str], kept: Record) -> None:
+def test_each_call_gives_the_next_hint(capsys: pytest.CaptureFixture[str], kept: Progress) -> None:
     for number, part in (
         (1, "turns the picture down"),
         (2, "N(√(1 − β)"),
@@ -218,12 +221,12 @@ def test_each_call_gives_the_next_hint(capsys: pytest.CaptureFixture[str], kept:
 
 
 def test_progress_counts_and_is_kept_over_a_restart(
-    capsys: pytest.CaptureFixture[str], kept: Record, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], kept: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exercise("02.1")(bank.get("02.1").reference)
     exercise("02.3")(lambda alphas_cumprod: 3)
     hint("02.2")
-    monkeypatch.setattr(session, "_record", Record(kept.file))  # a new kernel
+    monkeypatch.setattr(progresses, "_session", Progress(kept.file))  # a new kernel
     monkeypatch.setattr(session, "_touched", set())
     capsys.readouterr()
     progress()
@@ -240,7 +243,7 @@ def test_progress_counts_and_is_kept_over_a_restart(
         progress("2")
 
 
-def test_running_the_lesson_again_takes_nothing_back(kept: Record) -> None:
+def test_running_the_lesson_again_takes_nothing_back(kept: Progress) -> None:
     exercise("02.1")(bank.get("02.1").reference)
 
     @exercise("02.1")
@@ -251,11 +254,11 @@ def test_running_the_lesson_again_takes_nothing_back(kept: Record) -> None:
 
 
 def test_two_notebooks_keep_each_others_progress(tmp_path: Path) -> None:
-    one, two = Record(tmp_path / "both.json"), Record(tmp_path / "both.json")
+    one, two = Progress(tmp_path / "both.json"), Progress(tmp_path / "both.json")
     one.update("02.1", status="passed")
     two.update("03.1", status="wrong")
     one.update("02.2", hints=1)
-    after = Record(tmp_path / "both.json")
+    after = Progress(tmp_path / "both.json")
     assert [after[id]["status"] for id in ("02.1", "03.1")] == ["passed", "wrong"]
     assert after["02.2"]["hints"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["both.json"]  # nothing temporary is left
@@ -269,14 +272,14 @@ def test_a_damaged_record_is_set_aside_with_one_line(
 ) -> None:
     file = tmp_path / "progress.json"
     file.write_bytes(content)
-    monkeypatch.setattr(session, "_record", Record(file))
+    monkeypatch.setattr(progresses, "_session", Progress(file))
     progress()
     text = said(capsys)
     assert "progress.json was damaged: it is now progress.damaged.json, and progress starts anew." in text
     assert (tmp_path / "progress.damaged.json").read_bytes() == content
     exercise("02.1")(bank.get("02.1").reference)
     assert "damaged" not in said(capsys)  # said once
-    assert Record(file)["02.1"]["status"] == "passed"
+    assert Progress(file)["02.1"]["status"] == "passed"
 
 
 def test_where_nothing_can_be_written_one_line_says_so(
@@ -284,7 +287,7 @@ def test_where_nothing_can_be_written_one_line_says_so(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(
-        session, "_record", Record(tmp_path / "file" / "progress.json")
+        progresses, "_session", Progress(tmp_path / "file" / "progress.json")
     )  # no folder: as root, too
     exercise("02.1")(bank.get("02.1").reference)
     text = said(capsys)
@@ -297,7 +300,7 @@ def test_where_nothing_can_be_written_one_line_says_so(
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = Record(tmp_path / "progress.json")
+    record = Progress(tmp_path / "progress.json")
     record.update("02.1", status="passed")
 
     def full(source: str, target: str) -> None:
@@ -305,10 +308,10 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "replace", full)
     record.update("02.2", status="passed")
-    assert "No space left on device" in record.trouble
+    assert "No space left on device" in " ".join(record.news())
     assert record["02.2"]["status"] == "passed"
     assert [file.name for file in tmp_path.iterdir()] == ["progress.json"]
-    assert Record(tmp_path / "progress.json")["02.1"]["status"] == "passed"
+    assert Progress(tmp_path / "progress.json")["02.1"]["status"] == "passed"
 
 
 def test_where_progress_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,9 +361,9 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def card(answer: Any, id: str = "02.1") -> report.Card:
+def card(answer: Any, id: str = "02.1") -> Card:
     the = bank.get(id)
-    return report.verdict_card(the, the.check(answer), ["A note with `code`."])
+    return report.verdict_card(the, check(the, answer), ["A note with `code`."])
 
 
 def test_a_wrong_answer_as_html() -> None:
@@ -464,4 +467,4 @@ def sentence_exercise() -> Exercise:
 
 
 def test_an_exercise_of_ones_own_can_be_checked_without_the_bank() -> None:
-    assert sentence_exercise().check(bank.get("02.1").reference).passed
+    assert check(sentence_exercise(), bank.get("02.1").reference).passed

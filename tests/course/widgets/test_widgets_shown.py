@@ -21,16 +21,15 @@ from diffusion_lessons.course.widgets import (
     describe,
     explore_schedules,
     figure,
-    freeze,
     house_style,
     live,
     picture,
     plain_lines,
     scrub,
     strip,
-    to_html,
 )
 from diffusion_lessons.course.widgets.page import error_box
+from tests.exported_page import freeze, to_html
 
 PATH = DiscreteVP(linear_betas())
 ALT = "Ten greys from black to white."

@@ -10,56 +10,52 @@ import copy
 import re
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import nbformat
 
-from diffusion_lessons.course.authoring.cells import STUB, Block, blocks, uncomment
-from diffusion_lessons.course.authoring.source import Cell, Lesson, Problem
+from diffusion_lessons.course.authoring.cells import Block, blocks, shown
+from diffusion_lessons.course.authoring.source import Cell, Lesson, Said, parse
+from diffusion_lessons.course.exercises.magics import without_magics
+from diffusion_lessons.course.exercises.mark import STUB, decorated, is_stub
 
 NAMED, RENAMED = 2, 5  # operations from which an expression counts, under the same and under other names
 OPERATIONS = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Compare, ast.Subscript, ast.BoolOp, ast.comprehension)
 FENCE = re.compile(r"```(?:python|py)?\n(.*?)```", re.DOTALL)
 
 
-def leak_problems(lesson: Lesson, student: nbformat.NotebookNode) -> list[Problem]:
+def leak_problems(lesson: Lesson, student: nbformat.NotebookNode) -> Said:
     """One refusal for each solution that can be read in the student notebook."""
-    named, renamed = _known(student)
-    problems = []
-    for cell in lesson.cells:
-        if cell.kind != "code":
-            continue
-        for block, secret in _secrets(lesson, cell):
-            leaked = [item for item in secret if ast.dump(item) in named or _is_renamed(item, renamed)]
+    known = _known(student)
+    for cell in lesson.code:
+        for block, secret in _secrets(cell):
+            leaked = [item for item in secret if ast.dump(item) in known or _renamed(item) in known]
             if _tells(leaked, secret):
-                message = f"the student notebook holds this solution: {ast.unparse(_heaviest(leaked))!r}"
-                problems.append(lesson.problem(cell.line + block.first, "leak", message))
-    return problems
+                said = ast.unparse(max(leaked, key=weight))
+                yield cell.line + block.first, "leak", f"the student notebook holds this solution: {said!r}"
 
 
-def stub_problems(lesson: Lesson, student: nbformat.NotebookNode) -> list[Problem]:
+def stub_problems(lesson: Lesson, student: nbformat.NotebookNode) -> Said:
     """Exercises that a student would find without a stub, or with code behind it."""
-    problems = []
     for cell, made in zip(lesson.cells, student.cells, strict=True):
-        if cell.kind == "code" and "@exercise(" in made.source:
-            handed_out = any(block.kind == "STUDENT" for block in blocks(cell.source))
-            if STUB not in made.source and not handed_out:
-                message = "this exercise has no '### BEGIN SOLUTION': nothing is left to do"
-                problems.append(lesson.problem(cell.line, "stub", message))
-            elif not handed_out and _code_after_stub(made.source):
-                message = "code after the solution block, other than 'return name': is it part of it?"
-                problems.append(lesson.problem(cell.line, "stub", message))
-    return problems
+        if cell.kind != "code" or any(block.kind == "STUDENT" for block in blocks(cell.source)):
+            continue  # what a debug exercise hands out is no stub
+        tree = parse(lesson, replace(cell, source=made.source))
+        if decorated(tree) and STUB not in made.source:
+            message = "this exercise has no '### BEGIN SOLUTION': nothing is left to do"
+            yield cell.line, "stub", message
+        elif decorated(tree) and _code_after_stub(tree):
+            message = "code after the solution block, other than 'return name': is it part of it?"
+            yield cell.line, "stub", message
 
 
-def _code_after_stub(source: str) -> bool:
-    for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if not isinstance(body, list):
-            continue
-        for i, statement in enumerate(body):
-            stub = isinstance(statement, ast.Raise) and "NotImplementedError" in ast.dump(statement)
-            if stub and any(not _returns_names(after) for after in body[i + 1 :]):
+def _code_after_stub(tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        body: Any = getattr(node, "body", None)
+        for i, statement in enumerate(body if isinstance(body, list) else ()):
+            if is_stub(statement) and not all(map(_returns_names, body[i + 1 :])):
                 return True
     return False
 
@@ -74,22 +70,22 @@ def _returns_names(statement: ast.stmt) -> bool:
 # Comparing -----------------------------------------------------------------------------------------
 
 
-def _secrets(lesson: Lesson, cell: Cell) -> Iterator[tuple[Block, list[ast.expr]]]:
+def _secrets(cell: Cell) -> Iterator[tuple[Block, list[ast.expr]]]:
     """The solution blocks of a cell with their items, less what a STUDENT block shows."""
     marked = blocks(cell.source)
-    shown = {
+    told = {
         ast.dump(item)
         for block in marked
         if block.kind == "STUDENT"
-        for item in _items(_parsed(lesson, cell, block, [uncomment(line) for line in block.lines]))
+        for item in _items(_parsed(cell, block, shown(block)))
     }
     for block in marked:
         if block.kind == "SOLUTION":
-            items = _items(_parsed(lesson, cell, block, list(block.lines)))
-            yield block, [item for item in items if ast.dump(item) not in shown]
+            items = _items(_parsed(cell, block, list(block.lines)))
+            yield block, [item for item in items if ast.dump(item) not in told]
 
 
-def _parsed(lesson: Lesson, cell: Cell, block: Block, lines: list[str]) -> ast.Module:
+def _parsed(cell: Cell, block: Block, lines: list[str]) -> ast.Module:
     try:
         return ast.parse(textwrap.dedent("\n".join(lines)))
     except SyntaxError as error:
@@ -100,18 +96,9 @@ def _parsed(lesson: Lesson, cell: Cell, block: Block, lines: list[str]) -> ast.M
 
 def _items(tree: ast.AST) -> list[ast.expr]:
     """The outermost expressions of every statement that do enough to be told apart."""
-    found: list[ast.expr] = []
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.expr):
-            if weight(node) >= NAMED:
-                found.append(node)
-            return
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(tree)
-    return found
+    if isinstance(tree, ast.expr):
+        return [tree] if weight(tree) >= NAMED else []
+    return [item for child in ast.iter_child_nodes(tree) for item in _items(child)]
 
 
 def weight(tree: ast.AST) -> int:
@@ -123,35 +110,21 @@ def _tells(leaked: list[ast.expr], secret: list[ast.expr]) -> bool:
     """Does this much of a solution give it away: its heart, or half of it?"""
     if not leaked:
         return False
-    heart = weight(_heaviest(secret))
-    return weight(_heaviest(leaked)) == heart or 2 * sum(map(weight, leaked)) >= sum(map(weight, secret))
+    told, all_of_it = list(map(weight, leaked)), list(map(weight, secret))
+    return max(told) == max(all_of_it) or 2 * sum(told) >= sum(all_of_it)
 
 
-def _heaviest(items: list[ast.expr]) -> ast.expr:
-    return max(items, key=weight)
-
-
-def _is_renamed(item: ast.expr, renamed: set[str]) -> bool:
-    return weight(item) >= RENAMED and _renamed(item) in renamed
-
-
-def _known(student: nbformat.NotebookNode) -> tuple[set[str], set[str]]:
+def _known(student: nbformat.NotebookNode) -> set[str]:
     """Every expression that the notebook writes down, as it stands and with its names numbered."""
-    named, renamed = set(), set()
-    for cell in student.cells:
-        for code in _codes(cell):
-            for node in ast.walk(code):
-                if isinstance(node, ast.expr) and weight(node) >= NAMED:
-                    named.add(ast.dump(node))
-                    if weight(node) >= RENAMED:
-                        renamed.add(_renamed(node))
-    return named, renamed
+    written = (node for cell in student.cells for code in _codes(cell) for node in ast.walk(code))
+    long = [node for node in written if isinstance(node, ast.expr) and weight(node) >= NAMED]
+    return {text for node in long for text in (ast.dump(node), _renamed(node))}
 
 
 def _codes(cell: Any) -> Iterator[ast.Module]:
     if cell.cell_type == "code":
-        texts = [re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell.source)]
-        texts += ["\n".join(re.findall(r"(?m)^\s*#+ ?(.*)$", cell.source))]  # code in comments
+        comments = "\n".join(re.findall(r"(?m)^\s*#+ ?(.*)$", cell.source))
+        texts = [without_magics(cell.source) or cell.source, comments]
     else:
         texts = FENCE.findall(cell.source) + re.findall(r"`([^`\n]+)`", cell.source)
     for text in texts:
@@ -164,14 +137,14 @@ def _tried(text: str) -> Iterator[ast.Module]:
         yield ast.parse(textwrap.dedent(text))
     except SyntaxError:
         for line in text.split("\n"):
-            try:
+            with suppress(SyntaxError):
                 yield ast.parse(line.strip())
-            except SyntaxError:
-                continue
 
 
 def _renamed(node: ast.expr) -> str:
-    """The expression with its names numbered in the order in which they appear."""
+    """The expression with its names numbered in the order in which they appear, where it is long enough."""
+    if weight(node) < RENAMED:
+        return ast.dump(node)
     numbers: dict[str, str] = {}
     node = copy.deepcopy(node)
     for name in ast.walk(node):

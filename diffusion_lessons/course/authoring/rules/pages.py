@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 import nbformat
 
-from diffusion_lessons.course.authoring.source import Lesson, Problem
+from diffusion_lessons.course.authoring.notebook import read_notebook
+from diffusion_lessons.course.authoring.source import Cell, Lesson, Said
 
 LINK = re.compile(r"(?<!!)\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)|<a\s[^>]*href=[\"']([^\"']+)[\"']")
 PICTURE = re.compile(r"!\[([^\]]*)\]\(")
@@ -19,89 +20,72 @@ PATHS = re.compile(r"(?:/home/|/Users/|/root/|/tmp/|[A-Z]:\\\\Users\\\\)[\w./\\-
 MIN_ALT = 10  # characters
 
 
-def link_problems(lesson: Lesson, notebook: nbformat.NotebookNode, root: Path) -> Iterator[Problem]:
+def link_problems(lesson: Lesson, notebook: nbformat.NotebookNode, root: Path) -> Said:
     """Relative links that lead to no file, and anchors that no page has."""
-    for cell, made in zip(lesson.cells, notebook.cells, strict=True):
-        if made.cell_type != "markdown":
-            continue
-        for found in LINK.finditer(made.source):
+    for cell, text in _prose(lesson, notebook):
+        for found in LINK.finditer(text):
             target = unquote(found[1] or found[2])
             if ELSEWHERE.match(target):
                 continue
             file, _, anchor = target.partition("#")
             page = root / "notebooks" / (file or f"{lesson.stem}.ipynb")
-            line = _line(lesson, cell, target)
             if file and not _is_lesson(file, root):
-                yield lesson.problem(
-                    line, "link", f"{target} is no lesson; students have the notebooks alone"
-                )
+                message = f"{target} is no lesson; students have the notebooks alone"
+                yield cell.line_of(target), "link", message
             elif anchor and anchor not in _anchors(page, lesson, notebook):
-                yield lesson.problem(line, "link", f"no heading or <a id> is called #{anchor}")
+                yield cell.line_of(target), "link", f"no heading or <a id> is called #{anchor}"
+
+
+def _prose(lesson: Lesson, notebook: nbformat.NotebookNode) -> Iterator[tuple[Cell, str]]:
+    """The markdown cells, each with its text on the page."""
+    for cell, made in zip(lesson.cells, notebook.cells, strict=True):
+        if made.cell_type == "markdown":
+            yield cell, made.source
 
 
 def _is_lesson(name: str, root: Path) -> bool:
     """A notebook beside this one that is there, or whose source is (it is built in the same run)."""
-    file = Path(name)
-    if len(file.parts) != 1 or file.suffix != ".ipynb":
-        return False
-    return (root / "solutions" / f"{file.stem}.py").exists()
+    stem = Path(name).stem
+    return name == f"{stem}.ipynb" and (root / "solutions" / f"{stem}.py").exists()
 
 
 def _anchors(page: Path, lesson: Lesson, notebook: nbformat.NotebookNode) -> set[str]:
-    if page.stem != lesson.stem:
-        if not page.exists():
-            return set()
-        notebook = nbformat.read(page, as_version=4)
-    found = set()
-    for cell in notebook.cells:
+    found: set[str] = set()
+    shown = notebook if page.stem == lesson.stem else read_notebook(page)
+    for cell in shown.cells if shown else ():
         if cell.cell_type == "markdown":
-            found |= set(re.findall(r"<a\s[^>]*id=[\"']([^\"']+)", cell.source))
+            found.update(re.findall(r"<a\s[^>]*id=[\"']([^\"']+)", cell.source))
             for heading in re.findall(r"(?m)^#+ +(.+?)\s*$", cell.source):
-                found |= {
-                    heading.replace(" ", "-"),
-                    re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-"),
-                }
+                found.add(heading.replace(" ", "-"))
+                found.add(re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-"))
     return found
 
 
-def _line(lesson: Lesson, cell: Any, text: str) -> int:
-    return next((number for number, line in cell.lines() if text in line), cell.line)
-
-
-def alt_problems(lesson: Lesson, notebook: nbformat.NotebookNode) -> Iterator[Problem]:
+def alt_problems(lesson: Lesson, notebook: nbformat.NotebookNode) -> Said:
     """Pictures in the prose without words that say what they show."""
-    for cell, made in zip(lesson.cells, notebook.cells, strict=True):
-        if made.cell_type != "markdown":
-            continue
-        for found in PICTURE.finditer(made.source):
+    for cell, text in _prose(lesson, notebook):
+        for found in PICTURE.finditer(text):
             if len(found[1].strip()) < MIN_ALT:
-                yield lesson.problem(
-                    _line(lesson, cell, "!["),
-                    "alt",
-                    f"a picture with alt text {found[1]!r}: say what it shows",
-                )
-        for tag in IMAGE_TAG.findall(made.source):
+                message = f"a picture with alt text {found[1]!r}: say what it shows"
+                yield cell.line_of("!["), "alt", message
+        for tag in IMAGE_TAG.findall(text):
             if not _has_alt(tag):
-                yield lesson.problem(
-                    _line(lesson, cell, "<img"), "alt", "an <img> without alt text: say what it shows"
-                )
+                yield cell.line_of("<img"), "alt", "an <img> without alt text: say what it shows"
 
 
-def output_problems(lesson: Lesson, solved: nbformat.NotebookNode) -> Iterator[Problem]:
+def output_problems(lesson: Lesson, solved: nbformat.NotebookNode) -> Said:
     """Errors, warnings, pictures without words and local paths among the stored outputs."""
     for cell, made in zip(lesson.cells, solved.cells, strict=True):
         if made.cell_type != "code":
             continue
         if made.execution_count is None and made.source.strip():
-            yield lesson.problem(cell.line, "output", "this cell was never executed")
+            yield cell.line, "output", "this cell was never executed"
         tested = "nbval-check-output" in cell.tags
         if tested and not made.outputs:
-            yield lesson.problem(
-                cell.line, "output", "tagged nbval-check-output, but nothing is printed to check"
-            )
+            yield cell.line, "output", "tagged nbval-check-output, but nothing is printed to check"
         for output in made.outputs:
             for rule, message in _about(output):
-                yield lesson.problem(cell.line, rule, message)
+                yield cell.line, rule, message
 
 
 def _about(output: Any) -> Iterator[tuple[str, str]]:

@@ -5,17 +5,15 @@ down, and the process with it.
 """
 
 import ast
-import re
 import symtable
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from diffusion_lessons.course.exercises.magics import parsed
+from diffusion_lessons.course.exercises.mark import DEFINITIONS, exercise_id, undecorated
+
 Place = tuple[int, int]  # cell, and the statement's number in it
-TRANSPARENT = ("time", "timeit", "capture", "prun", "matplotlib")  # cell magics with Python below them
-COMPOUND = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.Match)
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True)
@@ -29,23 +27,16 @@ class Broken:
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """One statement at the top of a cell."""
+    """One statement at the top of a cell.
+
+    Args:
+        binds, needs: names that it gives to others, and that others must have given.
+    """
 
     place: Place
     node: ast.stmt
-
-    @cached_property
-    def names(self) -> tuple[frozenset[str], frozenset[str]]:
-        """(bound here, needed from elsewhere)."""
-        return _names(undecorated(self.node))
-
-    @property
-    def binds(self) -> frozenset[str]:
-        return self.names[0]
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.names[1]
+    binds: frozenset[str]
+    needs: frozenset[str]
 
     @cached_property
     def touches(self) -> frozenset[str]:
@@ -67,16 +58,19 @@ class Statement:
 
     @cached_property
     def exercise(self) -> str | None:
-        """The id in `@exercise("02.1")` above it."""
-        return next(filter(None, map(exercise_id, getattr(self.node, "decorator_list", ()))), None)
-
-    @property
-    def is_import(self) -> bool:
-        return isinstance(self.node, (ast.Import, ast.ImportFrom))
+        """The id in `@exercise("02.1")` above it, or in `answer = exercise("02.1")(function)`."""
+        calls = getattr(self.node, "decorator_list", [])
+        if isinstance(self.node, ast.Assign) and isinstance(self.node.value, ast.Call):
+            calls = [self.node.value.func]
+        return next(filter(None, map(exercise_id, calls)), None)
 
     @property
     def is_definition(self) -> bool:
         return isinstance(self.node, DEFINITIONS)
+
+    @property
+    def can_answer(self) -> bool:
+        return self.is_definition or isinstance(self.node, ast.Assign)
 
     @property
     def imports_all(self) -> bool:
@@ -98,65 +92,18 @@ def read(sources: Mapping[int, str]) -> Code:
     for cell, source in sources.items():
         try:
             code.cells[cell], tree = parsed(source)
-        except SyntaxError as error:
-            code.broken.append(Broken(cell, error.lineno or 1, error.msg))
-            continue
-        except (ValueError, RecursionError, MemoryError) as error:
-            code.broken.append(Broken(cell, 1, str(error) or type(error).__name__))
-            continue
-        code.statements += [Statement((cell, i), node) for i, node in enumerate(tree.body)]
+            new = [Statement((cell, i), node, *_names(node)) for i, node in enumerate(tree.body)]
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            message = getattr(error, "msg", "") or str(error) or type(error).__name__
+            code.broken.append(Broken(cell, getattr(error, "lineno", None) or 1, message))
+        else:
+            code.statements += new
     return code
 
 
-def parsed(source: str) -> tuple[str, ast.Module]:
-    """A cell as Python, its magics and shell lines taken out, line by line the same.
-
-    Raises:
-        SyntaxError: it is no Python all the same.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "\d" in a text is the student's business
-        try:
-            return source, ast.parse(source)
-        except SyntaxError:
-            if (magic := re.match(r"\s*%%(\w+)", source)) and magic[1] not in TRANSPARENT:
-                return "", ast.parse("")
-            plain = "\n".join(map(_without_magic, source.split("\n")))
-            return plain, ast.parse(plain)
-
-
-def _without_magic(line: str) -> str:
-    indent, rest = re.match(r"(\s*)(.*)", line).groups()  # type: ignore[union-attr]
-    if rest.startswith(("%%", "%", "!", "?")) or re.search(r"\w\?{1,2}\s*$", rest):
-        return f"{indent}pass"
-    return re.sub(r"^([\w, ]+=\s*)[%!].*$", r"\1None", line)
-
-
-def exercise_id(decorator: ast.expr) -> str | None:
-    """The id in `exercise("02.1")`, however the name `exercise` is reached."""
-    if not isinstance(decorator, ast.Call):
-        return None
-    called = decorator.func
-    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-    given = [*decorator.args, *(each.value for each in decorator.keywords)]
-    if name == "exercise" and given and isinstance(given[0], ast.Constant):
-        return str(given[0].value)
-    return None
-
-
-def undecorated(node: ast.stmt) -> ast.stmt:
-    """A definition without its `@exercise("…")`; anything else as it is."""
-    if not isinstance(node, DEFINITIONS):
-        return node
-    kept = [each for each in node.decorator_list if exercise_id(each) is None]
-    if len(kept) == len(node.decorator_list):
-        return node
-    fields = {name: getattr(node, name) for name in node._fields} | {"decorator_list": kept}
-    return ast.copy_location(type(node)(**fields), node)
-
-
 def _names(node: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
-    table = symtable.symtable(ast.unparse(node), "<cell>", "exec")
+    """Bound by a statement, and needed from elsewhere."""
+    table = symtable.symtable(ast.unparse(undecorated(node)), "<cell>", "exec")
     symbols = table.get_symbols()
     binds = {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}
     needs = {each.get_name() for each in symbols if each.is_referenced()}

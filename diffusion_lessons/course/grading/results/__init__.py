@@ -1,1 +1,1 @@
-"""What the grader writes: rows, points, tables, pages, feedback."""
+"""What the grader writes: tables, the report, feedback."""

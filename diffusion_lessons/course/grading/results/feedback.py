@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 from diffusion_lessons.course.grading.grade import Graded
 from diffusion_lessons.course.grading.intake.identify import Submission
-from diffusion_lessons.course.grading.intake.reading import NoNotebook, with_notes
-from diffusion_lessons.course.grading.results.points import Points
-from diffusion_lessons.course.grading.results.rows import Row
+from diffusion_lessons.course.grading.intake.notebook import NoNotebook, with_notes
+from diffusion_lessons.course.grading.marks.points import Points
+from diffusion_lessons.course.grading.marks.rows import Row
 from diffusion_lessons.course.student.cards import SIGNS
-from diffusion_lessons.support.files import whole
+from diffusion_lessons.support.files import atomic_write
 
 
 def write(graded: Graded, folder: Path) -> list[Path]:
@@ -19,14 +19,14 @@ def write(graded: Graded, folder: Path) -> list[Path]:
     written: list[Path] = []
     taken: set[str] = set()
     for each in graded.submissions:
-        if not each.marked.rows:
+        if not each.rows:
             continue
         try:
             raw = noted(each, graded.points)
         except NoNotebook:
             continue  # gone or changed since it was read
-        file = folder / _free(PurePosixPath(each.marked.path), taken)
-        with whole(file) as partial:
+        file = folder / _free(each.found.path, taken)
+        with atomic_write(file) as partial:
             partial.write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         written.append(file)
     return written
@@ -34,37 +34,26 @@ def write(graded: Graded, folder: Path) -> list[Path]:
 
 def noted(submission: Submission, points: Points) -> dict[str, object]:
     """The notebook's JSON with a cell below each answer and a summary on top; raises NoNotebook."""
-    notes: defaultdict[int, list[str]] = defaultdict(list)
-    for row in submission.marked.rows:
-        if row.cell is not None:
-            notes[row.cell].append(note(row, points))
-    rows = submission.marked.rows
-    got, most = sum(map(points.of, rows)), sum(map(points.most, rows))
-    lines = [f"## Feedback: {got:g} of {most:g} points", "", "| exercise | | points |", "|---|---|---|"]
-    lines += [
-        f"| {row.exercise} {_cell(row.title)} | {SIGNS[row.status]} {row.status} | "
-        f"{points.of(row):g} of {points.most(row):g} |"
-        for row in rows
-    ]
-    missing = [note(row, points) for row in rows if row.cell is None]
-    summary = "\n".join(lines) + "".join(f"\n\n{each}" for each in missing)
-    return with_notes(
-        submission.found.content(), {at: "\n\n".join(all) for at, all in notes.items()}, summary
-    )
+    notes: defaultdict[int | None, list[str]] = defaultdict(list)
+    table = ["| exercise | | points |", "|---|---|---|"]
+    for row in submission.rows:
+        notes[row.cell].append(note(row, points))
+        title = row.title.replace("|", "\\|")
+        table.append(f"| {row.exercise} {title} | {SIGNS[row.status]} {row.status} | {points.score(row)} |")
+    head = f"## Feedback: {points.score(*submission.rows)} points"
+    summary = "\n\n".join([head, "\n".join(table), *notes.pop(None, [])])
+    below = {cell: "\n\n".join(texts) for cell, texts in notes.items() if cell is not None}
+    return with_notes(submission.found.content(), below, summary)
 
 
 def note(row: Row, points: Points) -> str:
     """The Markdown on one exercise."""
     head = f"**{SIGNS[row.status]} Exercise {row.exercise}: {row.status}**"
-    parts = [f"{head} ({points.of(row):g} of {points.most(row):g} points)", row.message]
+    parts = [f"{head} ({points.score(row)} points)", row.message]
     if row.details:
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", row.details)), default=0))
         parts.append(f"{fence}text\n{row.details}\n{fence}")
     return "\n\n".join(parts)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _free(path: PurePosixPath, taken: set[str]) -> Path:

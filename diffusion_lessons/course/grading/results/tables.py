@@ -27,31 +27,17 @@ COLUMNS = (
 
 def table(graded: Graded) -> Iterator[dict[str, Any]]:
     """A row for each student and exercise, and below them the total of the notebook."""
-    points = graded.points
-    for each in sorted(graded.marked, key=lambda each: (each.student.casefold(), each.lesson, each.path)):
+    for each in graded.by_student():
         same = {"student": each.student, "lesson": each.lesson, "file": each.path, "counts": each.counts}
         for row in each.rows:
-            yield same | {
-                "exercise": row.exercise,
-                "status": row.status,
-                "kind": row.kind,
-                "misconception": row.misconception,
-                "points": points.of(row),
-                "of": points.most(row),
-                "message": row.message,
-                "flags": "; ".join(row.flags),
-                "notes": " ".join(row.notes),
-            }
+            texts = {"flags": "; ".join(row.flags), "notes": " ".join(row.notes)}
+            yield row.to_json() | same | texts | graded.points.score(row)._asdict()
         yield same | {
             "exercise": "total",
             "status": "not marked" if each.problem else f"{each.passed} of {len(each.rows)} passed",
-            "kind": "",
-            "misconception": "",
-            "points": sum(map(points.of, each.rows)),
-            "of": sum(map(points.most, each.rows)),
             "message": each.problem,
-            "flags": "",
             "notes": " ".join(each.notes),
+            **graded.points.score(*each.rows)._asdict(),
         }
 
 
@@ -62,13 +48,9 @@ def as_csv(graded: Graded) -> str:
     writer.writeheader()
     for row in table(graded):
         words = {"counts": "yes" if row["counts"] else "no"}
-        words |= {name: _number(row[name]) for name in ("points", "of")}
-        writer.writerow({**{name: _harmless(row[name]) for name in COLUMNS}, **words})
+        words |= {name: f"{row[name]:.6g}" for name in ("points", "of")}
+        writer.writerow({name: words.get(name) or _harmless(row.get(name, "")) for name in COLUMNS})
     return "\ufeff" + buffer.getvalue()  # the mark by which a spreadsheet knows UTF-8
-
-
-def _number(value: float) -> str:
-    return f"{value:.6g}"
 
 
 def _harmless(value: Any) -> str:
@@ -78,22 +60,19 @@ def _harmless(value: Any) -> str:
 
 def as_json(graded: Graded) -> str:
     """All that is known, the answers included."""
-    marked = [
+    score = graded.points.score
+    submissions = [
         {
             "student": each.student,
             "lesson": each.lesson,
             "file": each.path,
             "counts": each.counts,
             "problem": each.problem,
-            "notes": list(each.notes),
-            "points": sum(map(graded.points.of, each.rows)),
-            "of": sum(map(graded.points.most, each.rows)),
-            "exercises": [
-                row.to_json() | {"points": graded.points.of(row), "of": graded.points.most(row)}
-                for row in each.rows
-            ],
+            "notes": each.notes,
+            **score(*each.rows)._asdict(),
+            "exercises": [row.to_json() | score(row)._asdict() for row in each.rows],
         }
-        for each in graded.marked
+        for each in graded.submissions
     ]
-    whole = {"seed": graded.seed, "submissions": marked}
+    whole = {"seed": graded.seed, "submissions": submissions}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"

@@ -9,12 +9,11 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from diffusion_lessons.course.exercises.outputs import Failure, Frame, Outputs, Ran
-from diffusion_lessons.course.exercises.values import MAX_DEPTH, MAX_ITEMS, Plain, Record
+from diffusion_lessons.course.exercises.values import MAX_DEPTH, MAX_ITEMS, Fields, Plain
 
 MAX_MESSAGE = 64 * 2**20  # bytes that a submission may send back
 MAX_WORDS = 2_000  # characters of any text in it
@@ -64,15 +63,13 @@ def unpack(data: bytes) -> Message:
     Raises:
         Unreadable: it is none.
     """
+    stream = io.BytesIO(data)
     try:
-        words, content = _LENGTHS.unpack_from(data)
-        if words + content + _LENGTHS.size != len(data):
-            raise ValueError(f"{len(data)} bytes")
-        found = json.loads(data[_LENGTHS.size : _LENGTHS.size + words])
-        if not isinstance(found, dict):
-            raise ValueError("no words")
-        return Message(found, data[_LENGTHS.size + words :])
-    except (ValueError, struct.error, RecursionError) as error:
+        message = read(stream)
+        if message is None or not isinstance(message.words, dict) or stream.read(1):
+            raise Unreadable(f"{len(data)} bytes")
+        return message
+    except (ValueError, OverflowError, struct.error, RecursionError) as error:
         raise Unreadable(f"no message: {type(error).__name__}") from None
 
 
@@ -89,9 +86,8 @@ def read_outputs(content: bytes) -> Outputs:
         if not plain or sum(each.file_size for each in entries) > len(content):
             raise Unreadable("an archive that would grow")
         outputs = Outputs.load(io.BytesIO(content))
-        return replace(
-            outputs, name=outputs.name[:100], cases=tuple(map(_bounded, outputs.cases[:MAX_CASES]))
-        )
+        cases = tuple(map(_bounded, outputs.cases[:MAX_CASES]))
+        return replace(outputs, name=outputs.name[:100], cases=cases)
     except Unreadable:
         raise
     except Exception as error:  # whatever zip or numpy raise on what somebody made up
@@ -113,17 +109,8 @@ def _count(value: Plain, left: list[int], depth: int) -> None:
     left[0] -= 1
     if left[0] < 0 or depth > MAX_DEPTH + 1:
         raise Unreadable("a value without end")
-    if isinstance(value, Record):
+    if isinstance(value, Fields):
         value = value.fields
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
     for each in inside:
         _count(each, left, depth + 1)
-
-
-def bounded(read: Callable[[int], bytes], most: int = MAX_MESSAGE) -> bytes:
-    """All that a pipe gives until its end, but at most one byte more than `most`."""
-    parts, left = [], most + 1
-    while left > 0 and (part := read(min(left, 2**16))):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)

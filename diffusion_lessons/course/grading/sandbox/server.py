@@ -10,31 +10,31 @@ import os
 import sys
 import tempfile
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
-from diffusion_lessons.course.grading.sandbox import sandbox
-from diffusion_lessons.course.grading.sandbox.protection import Protection
+from diffusion_lessons.course.grading.sandbox import confinement
 from diffusion_lessons.course.grading.sandbox.protocol import Message, read
-from diffusion_lessons.course.grading.sandbox.sandbox import Setting
 from diffusion_lessons.course.grading.sandbox.watch import Limits, remove, watch
+
+PIPE = 3  # where a submission's process finds its end, and no other open file
 
 
 def serve(without: Collection[str]) -> None:
     """Answer requests until the grader closes the pipe."""
     number = os.getpid()
     # Before anything is loaded: it goes on in a child.
-    namespaces = "namespaces" not in without and sandbox.enter_namespaces()
+    namespace = None if "namespaces" in without else confinement.enter_namespaces()
     requests, replies = _take_pipes()
-    own = sandbox.own_processes() if namespaces else None
-    setting = Setting(number, namespaces, tuple(without))
-    sandbox.adopt_orphans()
-    load()
+    setting = confinement.Setting(number, namespace, tuple(without))
+    confinement.adopt_orphans()
+    _load()
     gc.freeze()
     while (request := read(requests)) is not None:
         _preload(request.words)
-        reply = _run(request.words, own, setting)
+        reply = _run(request.words, setting)
         replies.write(reply.packed())
         replies.flush()
 
@@ -43,22 +43,10 @@ def once(without: Collection[str]) -> None:
     """Run one request in this process; its message goes to standard output, and nothing else does."""
     requests, replies = _take_pipes()
     request = read(requests)
-    if request is None:
-        return
-    load()
-    words = request.words
-    limits = Limits(**words["limits"])
-    has = sandbox.enter(
-        Path(words["folder"]),
-        limits.memory,
-        int(limits.seconds) + 1,
-        Setting(os.getpid(), without=tuple(without)),
-    )
-    os.chdir(words["folder"])
-    message = answer(words, has)
-    replies.write(message.packed())
-    replies.flush()
-    os._exit(0)
+    if request is not None:
+        _load()
+        setting = confinement.Setting(os.getpid(), without=tuple(without))
+        _answer(request.words, Path(request.words["folder"]), replies.fileno(), setting)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -70,16 +58,16 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def load() -> None:
+def _load() -> None:
     """Import what most submissions need, so that no child has to."""
     import torch
 
-    from diffusion_lessons.course.grading.sandbox import quiet
+    from diffusion_lessons.course.grading.sandbox import pieces
 
-    for name in ("generate", "training.loop", "course.student.session", "course.grading.sandbox.inside"):
+    for name in ("generate", "training.loop", "course.student.session", "course.grading.sandbox.runner"):
         import_module(f"diffusion_lessons.{name}")
     torch.set_num_threads(1)
-    quiet.install()
+    pieces.silence()
 
 
 def _preload(words: Mapping[str, Any]) -> None:
@@ -89,60 +77,56 @@ def _preload(words: Mapping[str, Any]) -> None:
         bank.exercises(words["lesson"])
 
 
-def answer(words: Mapping[str, Any], has: Protection) -> Message:
-    """Do what a request asks for."""
-    from diffusion_lessons.course.grading.sandbox import inside
-
-    if words["do"] == "plan":
-        return inside.make_plan(words)
-    if words["do"] == "run":
-        return inside.run_answer(words)
-    return Message({"protection": has.to_json()})
-
-
-def _run(words: Mapping[str, Any], own: int | None, setting: Setting) -> Message:
+def _run(words: Mapping[str, Any], setting: confinement.Setting) -> Message:
     """One request, in a child and a folder of its own."""
     limits = Limits(**words["limits"])
     folder = Path(tempfile.mkdtemp(prefix="submission-"))
     receive, send = os.pipe()
-    if own is not None:
-        sandbox.fresh_processes(own)
+    if setting.namespace is not None:
+        confinement.fresh_namespace(setting.namespace)
     child = os.fork()
     if not child:
-        _child(words, folder, send, limits, setting)
+        _answer(words, folder, send, setting)
     os.close(send)
     try:
-        ending, content = watch(child, receive, folder, limits, setting.namespaces)
+        ending, content = watch(child, receive, folder, limits, setting.namespace is not None)
     finally:
         os.close(receive)
         remove(folder)
-    return Message(ending.to_json(), content)
+    return Message(asdict(ending), content)
 
 
-def _child(words: Mapping[str, Any], folder: Path, send: int, limits: Limits, setting: Setting) -> None:
-    """Never returns: what is to be said goes through the pipe."""
+def _answer(words: Mapping[str, Any], folder: Path, pipe: int, setting: confinement.Setting) -> NoReturn:
+    """Lock this process up, do what a request asks for, send what there is to say, and end."""
     status = 70
     try:
-        os.dup2(send, 3)
-        os.closerange(4, 1024)
+        os.dup2(pipe, PIPE)
+        os.closerange(PIPE + 1, 1024)
         os.chdir(folder)
         os.environ.update(HOME=str(folder), TMPDIR=str(folder), MPLCONFIGDIR=str(folder))
         tempfile.tempdir = None
-        has = sandbox.enter(folder, limits.memory, int(limits.seconds) + 1, setting)
+        has = confinement.enter(folder, Limits(**words["limits"]), setting)
         try:
-            message = answer(words, has)
+            message = _message(words, has)
         except Exception as error:  # out of memory, say, where its outputs are written
             message = Message({"error": f"{type(error).__name__}: {error}"[:500]})
         data = memoryview(message.packed())
         while data:
-            data = data[os.write(3, data) :]
+            data = data[os.write(PIPE, data) :]
         status = 0
     finally:
         os._exit(status)
 
 
+def _message(words: Mapping[str, Any], has: confinement.Protection) -> Message:
+    from diffusion_lessons.course.grading.sandbox import runner
+
+    if words["do"] == "plan":
+        return runner.make_plan(words)
+    if words["do"] == "run":
+        return runner.run_answer(words)
+    return Message({"protection": has.to_json()})
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "--once":
-        once(sys.argv[2:])
-    else:
-        serve(sys.argv[2:])
+    (once if sys.argv[1] == "--once" else serve)(sys.argv[2:])

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
 
 from diffusion_lessons.course.grading.sandbox.protocol import MAX_MESSAGE
 
@@ -46,9 +48,6 @@ class Ending:
     how: str
     number: int = 0
 
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
-
 
 def watch(child: int, pipe: int, folder: Path, limits: Limits, namespaces: bool) -> tuple[Ending, bytes]:
     """What a child process sends until it ends or is ended.
@@ -81,10 +80,10 @@ def watch(child: int, pipe: int, folder: Path, limits: Limits, namespaces: bool)
     if status is None:
         with suppress(OSError):
             os.kill(child, signal.SIGKILL)
-    end_all(namespaces)
+    _end_all(namespaces)
     while len(kept) <= MAX_MESSAGE and not _take(pipe, kept, 0):
         pass
-    return ending or _ended(status or 0, len(kept)), bytes(kept)
+    return ending or ended(os.waitstatus_to_exitcode(status or 0), len(kept)), bytes(kept)
 
 
 def _take(pipe: int, kept: bytearray, wait: float = PAUSE) -> bool:
@@ -99,11 +98,16 @@ def _take(pipe: int, kept: bytearray, wait: float = PAUSE) -> bool:
     return not part
 
 
-def _ended(status: int, sent: int) -> Ending:
-    code = os.waitstatus_to_exitcode(status)
+def ended(code: int, sent: int) -> Ending:
+    """How a process ended by itself.
+
+    Args:
+        code: of its exit; of a signal that ended it the number, negative.
+        sent: bytes.
+    """
     if sent > MAX_MESSAGE:
         return Ending("flood")
-    if code == -signal.SIGXCPU:
+    if code < 0 and -code == getattr(signal, "SIGXCPU", None):
         return Ending("timeout")
     return Ending("done") if code == 0 else Ending("signal" if code < 0 else "exit", abs(code))
 
@@ -111,29 +115,19 @@ def _ended(status: int, sent: int) -> Ending:
 # Processes -----------------------------------------------------------------------------------------
 
 
-def descendants() -> list[int]:
-    """All processes below this one, as /proc numbers them; empty where there is no such /proc."""
-    found: list[int] = []
-    new = _children("thread-self")
-    while new and len(found) <= 10 * MOST_PROCESSES:
-        found += new
-        new = [each for number in new for each in _children(str(number))]
-    return found
+def own_process() -> psutil.Process:
+    """This process under the number that it has in /proc: in a namespace it knows itself by another."""
+    return psutil.Process(int(os.readlink("/proc/self")))
 
 
-def _children(number: str) -> list[int]:
-    folders = [Path("/proc/thread-self")]
-    if number != "thread-self":
-        with suppress(OSError):
-            folders = list(Path(f"/proc/{number}/task").iterdir())
-    below: list[int] = []
-    for folder in folders:
-        with suppress(OSError):
-            below += map(int, (folder / "children").read_text().split())
-    return below
+def _below() -> list[psutil.Process]:
+    """All processes below this one; empty where /proc does not show them."""
+    with suppress(psutil.Error, OSError):
+        return own_process().children(recursive=True)
+    return []
 
 
-def end_all(namespaces: bool) -> None:
+def _end_all(namespaces: bool) -> None:
     """End what a submission left running, and take it off the system's list.
 
     With the first process of a namespace the kernel ends all in it; there /proc has other numbers.
@@ -143,26 +137,29 @@ def end_all(namespaces: bool) -> None:
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        left = descendants()
+        left = _below()
         if not left:
             return
-        for number in () if namespaces else left:
-            with suppress(OSError):
-                os.kill(number, signal.SIGKILL)
+        for each in () if namespaces else left:
+            with suppress(psutil.Error):
+                each.kill()
         time.sleep(0.002)
 
 
 def _too_much(base: int, limits: Limits) -> Ending | None:
-    below = descendants()
+    below = _below()
     if len(below) > MOST_PROCESSES:
         return Ending("processes")
-    if sum(max(_memory(number) - base, 0) for number in below) > limits.memory:
+    if sum(max(_memory(each.pid) - base, 0) for each in below) > limits.memory:
         return Ending("memory")
     return None
 
 
 def _memory(number: int | str) -> int:
-    """Bytes of memory that belong to no file, in RAM or swapped out."""
+    """Bytes of memory that belong to no file, in RAM or swapped out.
+
+    psutil has no such number: `rss` counts files, `uss` needs rights and leaves out what children share.
+    """
     with suppress(OSError):
         text = Path(f"/proc/{number}/status").read_text()
         names = ("RssAnon:", "RssShmem:", "VmSwap:")
@@ -200,7 +197,6 @@ def remove(folder: Path) -> None:
                 with suppress(OSError):
                     if not os.path.islink(place):
                         os.chmod(place, 0o700)
-    with suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists() and os.name == "posix":  # too deep for Python
         subprocess.run(["rm", "-rf", "--", str(folder)], check=False, capture_output=True)

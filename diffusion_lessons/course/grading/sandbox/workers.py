@@ -1,38 +1,30 @@
 """The grader's end of the servers: start them, ask them, start them again when a submission ended one."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
+from diffusion_lessons.course.grading.sandbox.confinement import PACKAGE, Protection
 from diffusion_lessons.course.grading.sandbox.kernel import LINUX
-from diffusion_lessons.course.grading.sandbox.protection import Protection
-from diffusion_lessons.course.grading.sandbox.protocol import MAX_MESSAGE, Message, Unreadable, bounded, read
-from diffusion_lessons.course.grading.sandbox.sandbox import PACKAGE
-from diffusion_lessons.course.grading.sandbox.watch import Ending, Limits, remove
+from diffusion_lessons.course.grading.sandbox.protocol import MAX_MESSAGE, Message, Unreadable, read, unpack
+from diffusion_lessons.course.grading.sandbox.watch import Ending, Limits, ended, remove
 
 MODULE = "diffusion_lessons.course.grading.sandbox.server"
 SPARE = 60.0  # seconds after which a server that does not answer is given up
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-KEPT = (
-    "SYSTEMROOT",
-    "SYSTEMDRIVE",
-    "WINDIR",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-    "TEMP",
-    "TMP",
-    "TMPDIR",
-)
+WINDOWS = ("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR")
+KEPT = (*WINDOWS, "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TEMP", "TMP", "TMPDIR")
 
 
 def environment() -> dict[str, str]:
@@ -83,24 +75,23 @@ class Worker:
         """
         ending, content = self.ask({"do": "probe", "lesson": ""})
         with suppress(Unreadable, KeyError, TypeError):
-            from diffusion_lessons.course.grading.sandbox.protocol import unpack
-
             return Protection(**unpack(content).words["protection"])
         raise OSError(f"the process that runs submissions does not start here ({ending.how} {ending.number})")
 
     def ask(self, request: Mapping[str, Any]) -> tuple[Ending, bytes]:
         """Have a request run; how its process ended, and what it said.
 
-        A server that does not answer any more is ended, and the next request gets a new one.
+        A server that was lost is replaced and asked once more.
         """
         words = {**request, "limits": asdict(self.limits)}
-        if self.closed:
-            return Ending("server"), b""
-        try:
-            return self._served(words) if self.fork else self._once(words)
-        except (OSError, Unreadable, ValueError):
-            self._drop()
-            return Ending("server"), b""
+        for _ in range(2):
+            if self.closed:
+                break
+            try:
+                return self._served(words) if self.fork else self._once(words)
+            except (OSError, Unreadable, ValueError):
+                self._drop()
+        return Ending("server"), b""
 
     def _served(self, words: Mapping[str, Any]) -> tuple[Ending, bytes]:
         if self.server is None or self.server.poll() is not None:
@@ -126,7 +117,7 @@ class Worker:
         process = _start("--once", *self.without)
         assert process.stdin and process.stdout
         read, kept = process.stdout.read, bytearray()
-        listener = threading.Thread(target=lambda: kept.extend(bounded(read)), daemon=True)
+        listener = threading.Thread(target=lambda: kept.extend(_bounded(read)), daemon=True)
         listener.start()
         late = False
         try:
@@ -141,13 +132,7 @@ class Worker:
             _kill_tree(process)
             listener.join(5.0)  # a process that was left behind may keep the pipe open
             remove(folder)
-        code = process.wait()
-        if late or code == -getattr(signal, "SIGXCPU", 0):
-            return Ending("timeout"), b""
-        if len(kept) > MAX_MESSAGE:
-            return Ending("flood"), b""
-        ending = Ending("done") if code == 0 else Ending("signal" if code < 0 else "exit", abs(code))
-        return ending, bytes(kept)
+        return Ending("timeout") if late else ended(process.wait(), len(kept)), bytes(kept)
 
     def close(self) -> None:
         """End the server and all that is left of it, for good."""
@@ -156,11 +141,8 @@ class Worker:
 
     def _drop(self) -> None:
         if self.server is not None:
-            _kill_tree(self.server)
-            self.server.wait()
-            for stream in (self.server.stdin, self.server.stdout):
-                with suppress(OSError):
-                    stream.close()  # type: ignore[union-attr]
+            with suppress(OSError), self.server:  # which closes its pipes and waits for it
+                _kill_tree(self.server)
             self.server = None
 
 
@@ -178,12 +160,23 @@ def _start(*arguments: str) -> "subprocess.Popen[bytes]":
 
 
 def _kill_tree(process: "subprocess.Popen[bytes]") -> None:
-    if os.name == "nt":
-        if process.poll() is None and (taskkill := shutil.which("taskkill")):
-            command = [taskkill, "/F", "/T", "/PID", str(process.pid)]
-            subprocess.run(command, capture_output=True, check=False)
-    else:
+    """End a process, what is below it, and what stayed in its group when it was left behind."""
+    below: list[psutil.Process] = []
+    with suppress(psutil.Error):
+        if process.poll() is None:  # else its number may be another's by now
+            below = psutil.Process(process.pid).children(recursive=True)
+    if os.name != "nt":
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
-    with suppress(OSError):
-        process.kill()
+    for each in (*below, process):
+        with suppress(psutil.Error, OSError):
+            each.kill()
+
+
+def _bounded(read: Callable[[int], bytes]) -> bytes:
+    """All that a pipe gives until its end, but at most one byte more than a message may have."""
+    parts, left = [], MAX_MESSAGE + 1
+    while left > 0 and (part := read(min(left, 2**16))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

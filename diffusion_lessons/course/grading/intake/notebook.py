@@ -1,0 +1,152 @@
+"""Notebooks as they come: any nbformat, saved by anything, damaged or no notebook at all."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffusion_lessons.course.exercises.mark import KEY
+
+MAX_BYTES = 50 * 2**20
+KINDS = (
+    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"<!DOCTYPE html", "a web page"),
+    (b"<html", "a web page"),
+)
+
+
+class NoNotebook(ValueError):
+    """What a file is instead of a notebook, and what to do, in a sentence."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell; `place` is its number in the notebook, from 0."""
+
+    place: int
+    kind: str  # "code" or anything else
+    source: str
+    id: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The parts of a notebook that a grader needs."""
+
+    cells: tuple[Cell, ...]
+    metadata: dict[str, Any]
+
+    @property
+    def code(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.kind == "code"]
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Our metadata; nothing where there is none that reads."""
+        return _dict(self.metadata.get(KEY))
+
+
+def word(value: Any) -> str:
+    """A text of the metadata in one line; "" for anything else."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return text.encode("utf-8", "replace").decode()[:100]
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def read(content: bytes) -> Notebook:
+    """Read a notebook of nbformat 2 to 4.
+
+    Raises:
+        NoNotebook: it is something else; says what.
+    """
+    raw = parsed(content)
+    entries = [each for cells in cell_lists(raw) for each in cells]
+    cells = tuple(_cell(place, each) for place, each in enumerate(entries) if isinstance(each, dict))
+    return Notebook(cells, _dict(raw.get("metadata")))
+
+
+def parsed(content: bytes) -> dict[str, Any]:
+    """A notebook as JSON holds it; raises NoNotebook."""
+    if not content.strip():
+        raise NoNotebook("The file is empty.")
+    for start, what in KINDS:
+        if content.lstrip()[: len(start)].lower() == start.lower():
+            raise NoNotebook(f"The file is {what}, not a notebook: hand in the .ipynb file.")
+    try:
+        raw = json.loads(_text(content), strict=False)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg
+        what = "ends in the middle" if cut else f"is damaged in line {error.lineno}"
+        raise NoNotebook(
+            f"The file {what} and does not read as a notebook: save and hand in again."
+        ) from None
+    except (ValueError, RecursionError):
+        raise NoNotebook("The file does not read as a notebook: save and hand in again.") from None
+    if not isinstance(raw, dict) or not cell_lists(raw):
+        raise NoNotebook("The file is JSON, but not a notebook: hand in the .ipynb file.")
+    return raw
+
+
+def _text(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace")
+    return content.decode("utf-8-sig", "replace")
+
+
+def cell_lists(raw: dict[str, Any]) -> list[list[Any]]:
+    """The lists of cells in a notebook: one from nbformat 4 on, one for each worksheet before."""
+    sheets = raw.get("worksheets")
+    holders = [raw, *(sheets if isinstance(sheets, list) else ())]
+    return [cells for each in holders if isinstance(cells := _dict(each).get("cells"), list)]
+
+
+def _cell(place: int, raw: dict[str, Any]) -> Cell:
+    kind = str(raw.get("cell_type", ""))
+    source = raw.get("source", raw.get("input", ""))  # "input" before nbformat 4
+    if isinstance(source, list):
+        source = "".join(map(str, source))
+    metadata = _dict(raw.get("metadata"))
+    id = raw.get("id") or metadata.get("id") or ""  # Colab keeps it in the metadata
+    return Cell(place, kind, _clean(source), str(id), metadata)
+
+
+def _clean(source: Any) -> str:
+    text = str(source).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    return text.encode("utf-8", "replace").decode("utf-8")  # halves of characters can not be written
+
+
+def with_notes(content: bytes, notes: dict[int, str], summary: str) -> dict[str, Any]:
+    """A notebook's JSON with Markdown below some cells and on top.
+
+    Args:
+        notes: place of a cell -> Markdown.
+    """
+    raw = parsed(content)
+    identified = raw.get("nbformat") == 4 and raw.get("nbformat_minor") not in (None, 0, 1, 2, 3, 4)
+
+    def made(text: str, name: str) -> dict[str, Any]:
+        cell: dict[str, Any] = {"cell_type": "markdown", "metadata": {"tags": ["feedback"]}, "source": text}
+        return cell | ({"id": f"feedback-{name}"} if identified else {})
+
+    place = -1
+    for cells in cell_lists(raw):
+        kept: list[Any] = []
+        for each in cells:
+            place += 1
+            kept.append(each)
+            if place in notes:
+                kept.append(made(notes[place], str(place)))
+        cells[:] = kept
+    cell_lists(raw)[0].insert(0, made(summary, "summary"))
+    return raw

@@ -1,0 +1,250 @@
+"""Locking a submission's process up, each lock as far as the system has it, and saying which hold.
+
+Linux has most of them: namespaces (no network, no other process in sight), Landlock (no file outside),
+a filter of system calls, limits. macOS has the limits, Windows has none of it.
+"""
+
+import ctypes
+import os
+import signal
+import site
+import sys
+import sysconfig
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from diffusion_lessons.course.grading.sandbox import kernel
+from diffusion_lessons.course.grading.sandbox.watch import MOST_PROCESSES, Limits, own_process
+
+PACKAGE = Path(__file__).resolve().parents[3]
+# Who a submission is where the grader is root: nobody's own number, and another for each server, as
+# the kernel counts a user's processes together. Small containers have only small numbers.
+USERS = ((0x70000000, 2**22), (60600, 500))  # (first, how many)
+# The kernel's limit on processes: above the watcher's, so that a fork bomb has the same row wherever it
+# runs. Root without a user of its own is not bound by the kernel's.
+PROCESSES = 2 * MOST_PROCESSES
+OPEN_FILES = 256
+LARGEST_FILE = 64 * 2**20  # bytes
+
+
+@dataclass
+class Protection:
+    """What holds here."""
+
+    namespaces: bool = False
+    files: bool = False
+    calls: bool = False
+    user: bool = False
+    limits: bool = False
+
+    def lines(self) -> list[str]:
+        """What holds and what does not, in sentences for the instructor."""
+        own = "you can: grade in a container, or as a user that owns nothing"
+        said = [
+            (
+                self.limits and kernel.LINUX,
+                "CPU time, memory, processes and file size are limited",
+                "only the wall clock is limited" + (", and CPU time" if self.limits else ""),
+            ),
+            (self.namespaces or self.calls, "no network", "submissions can reach the network"),
+            (
+                self.files,
+                "no file outside its folder is written, and only Python and the package are read (Landlock)",
+                f"submissions can write wherever {'anybody can' if self.user else own}",
+            ),
+            (
+                self.namespaces,
+                "no other process in sight, and all of a submission's ended with it",
+                "the processes of a submission are looked for and ended",
+            ),
+            (
+                self.calls,
+                "no other programs, no changes to the rights of files (seccomp)",
+                "submissions can start other programs",
+            ),
+        ]
+        return [yes if holds else f"NOT here: {no}" for holds, yes, no in said]
+
+    def to_json(self) -> dict[str, bool]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the children of one server have in common.
+
+    Args:
+        number: of the server's process, as it was before it entered namespaces.
+        namespace: of its processes, as an open file; None where it could not enter one.
+        without: fields of `Protection` to leave out, for tests: as on a system that lacks them.
+    """
+
+    number: int
+    namespace: int | None = None
+    without: tuple[str, ...] = ()
+
+
+# In the server --------------------------------------------------------------------------------------
+
+
+def enter_namespaces() -> int | None:
+    """Go on in namespaces without a network and without other processes, where the system allows it.
+
+    Goes on in a child: the first process of a process namespace is one that is born there. Its
+    parent, this process, stays behind only to end with the same status.
+
+    Returns:
+        An open file of the process namespace, for `fresh_namespace`.
+    """
+    if not kernel.LINUX or not _unshare():
+        return None
+    kernel.prctl(kernel.DEATH_SIGNAL, signal.SIGKILL)
+    if os.fork():
+        _, status = os.wait()
+        os._exit(os.waitstatus_to_exitcode(status) & 255)
+    kernel.prctl(kernel.DEATH_SIGNAL, signal.SIGKILL)
+    with suppress(OSError):
+        return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    return None
+
+
+def _unshare() -> bool:
+    flags = kernel.NEW_PROCESSES | kernel.NEW_NETWORK | kernel.NEW_IPC
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:
+        with suppress(OSError):
+            kernel.unshare(flags)
+            return True
+    try:
+        kernel.unshare(flags | kernel.NEW_USER)
+    except OSError:
+        return False  # forbidden to users without privileges, or in this container
+    with suppress(OSError):
+        Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    return True
+
+
+def fresh_namespace(own: int) -> None:
+    """The next child is the first process of a namespace of its own: when it ends, all in it end."""
+    kernel.rejoin_processes(own)
+    kernel.unshare(kernel.NEW_PROCESSES)
+
+
+def adopt_orphans() -> None:
+    """Children of children become this process's own when they are left behind, so that it finds them."""
+    with suppress(OSError):
+        kernel.prctl(kernel.SUBREAPER, 1)
+
+
+# In the submission's process ------------------------------------------------------------------------
+
+
+def enter(folder: Path, limits: Limits, setting: Setting) -> Protection:
+    """Lock this process up, for good.
+
+    Args:
+        folder: its own, the only place where it may write.
+        limits: of its memory, on top of what it has already, and of its CPU time.
+    """
+    has = Protection(namespaces=setting.namespace is not None)
+    if os.name == "nt":
+        return has
+    with suppress(OSError):  # already the first of its session
+        os.setsid()
+    os.umask(0o077)
+    memory, seconds = limits.memory, int(limits.seconds) + 1
+    if not kernel.LINUX:
+        has.limits = _limit(memory, seconds)
+        return has
+    rules = None if "files" in setting.without else _rules(folder)
+    if os.geteuid() == 0 and "user" not in setting.without:
+        has.user = _become_nobody(folder, setting.number, rules is not None)
+    if not has.user:
+        with suppress(OSError):
+            kernel.keep_capabilities(0)
+    others = 0 if has.namespaces or has.user else _threads_of(os.getuid())
+    has.limits = _limit(own_process().memory_info().data + memory, seconds, others + PROCESSES)
+    with suppress(OSError):
+        kernel.prctl(kernel.DEATH_SIGNAL, signal.SIGKILL)
+    try:
+        kernel.prctl(kernel.NO_NEW_PRIVILEGES, 1)
+        if rules is not None:
+            kernel.restrict_files(rules)
+            has.files = True
+        if "calls" not in setting.without:
+            kernel.refuse_calls()
+            has.calls = True
+    except (OSError, AttributeError, ctypes.ArgumentError):
+        pass  # an older kernel: `has` says what came of it
+    return has
+
+
+def _rules(folder: Path) -> int | None:
+    paths = sysconfig.get_paths()
+    places = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    places += [sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages(), str(PACKAGE)]
+    places += ["/usr", "/lib", "/lib64", "/bin", "/opt", "/etc/ld.so.cache", "/etc/localtime", "/dev/zero"]
+    places += ["/dev/urandom", "/dev/random", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu"]
+    try:
+        return kernel.file_rules(map(Path, places), [folder, Path("/dev/null")])
+    except OSError:
+        return None
+
+
+def _become_nobody(folder: Path, number: int, files_are_guarded: bool) -> bool:
+    """Root's submissions run as a user that owns nothing but the folder.
+
+    That user may read any file where Landlock says which: Python itself often lies in root's home.
+    """
+    readable = all(map(_others_can_read, (PACKAGE, Path(sys.prefix), Path(sys.base_prefix))))
+    if not files_are_guarded and not readable:
+        return False
+    for first, count in USERS:
+        user = first + number % count
+        with suppress(OSError):  # a container may have no such number
+            os.chown(folder, user, user)
+            kernel.prctl(kernel.KEEP_CAPABILITIES, 1)
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            kernel.keep_capabilities(kernel.READ_ANY_FILE if files_are_guarded else 0)
+            return True
+    return False
+
+
+def _others_can_read(place: Path) -> bool:
+    return all(each.stat().st_mode & 0o005 == 0o005 for each in (place, *place.parents))
+
+
+def _threads_of(user: int) -> int:
+    """How many threads a user runs: the limit on processes counts them."""
+    found = [each.info for each in psutil.process_iter(["uids", "num_threads"])]
+    return sum(each["num_threads"] or 0 for each in found if each["uids"] and each["uids"].real == user)
+
+
+def _limit(memory: int, seconds: int, processes: int | None = None) -> bool:
+    import resource
+
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: seconds,
+        resource.RLIMIT_FSIZE: LARGEST_FILE,
+        resource.RLIMIT_NOFILE: OPEN_FILES,
+        resource.RLIMIT_DATA: memory,
+    }
+    if processes is not None:  # it counts all that the user runs, on macOS the grader's own among it
+        wanted[resource.RLIMIT_NPROC] = processes
+    held = True
+    for limit, value in wanted.items():
+        hard = resource.getrlimit(limit)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(limit, (value, value))
+        except (OSError, ValueError):
+            held = False
+    return held

@@ -1,0 +1,3 @@
+from diffusion_lessons.makers.build import main
+
+main()

@@ -1,0 +1,171 @@
+"""Tasks: what there is to learn. The loop asks a task for a network, the batch of a step and its loss.
+
+A new kind of model needs a new task here or anywhere else, and no second loop: `train` brings the budget,
+the averaged weights, precision and its check, several processes, crash safety and resuming.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint, write_tensors
+from diffusion_lessons.conditions import Condition, label_of
+from diffusion_lessons.data.dataset import Rows
+from diffusion_lessons.losses import classifier_loss, diffusion_loss
+from diffusion_lessons.networks import known
+from diffusion_lessons.paths import NoisePath
+from diffusion_lessons.support.seeds import seeded
+from diffusion_lessons.training.batches import Batches
+from diffusion_lessons.training.recipe import Plan, Recipe
+
+Forward = Callable[..., Any]
+
+
+class Task:
+    """Rows of a data set, and a loss on them. Subclasses say what `loss` is, and what a batch holds besides.
+
+    Everything that is drawn at random is a function of the plan's seed and the step, so that a run can be
+    killed anywhere and resumed.
+
+    Args:
+        network: what is trained, its random start drawn already.
+        plan: how long, how fast, in what precision.
+        dataset: gives rows by index.
+    """
+
+    dropout = 0.0  # share of the rows whose condition is dropped
+
+    def __init__(self, network: nn.Module, plan: Plan, dataset: Rows) -> None:
+        self.network, self.plan, self.dataset = network, plan, dataset
+        self.device = torch.device("cpu")
+
+    def place(self, device: torch.device | str = "cpu", rank: int = 0, world: int = 1) -> Self:
+        """Move the network and make the batches, for one of `world` processes; called before all else."""
+        self.device, plan = torch.device(device), self.plan
+        self.network.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        null = getattr(self.network, "null_condition", None)
+        self.batches = Batches(
+            self.dataset,
+            plan.batch,
+            plan.seed,
+            self.device,
+            plan.channels_last,
+            self.dropout,
+            null,
+            rank,
+            world,
+        )
+        return self
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """Of pictures and weights in memory."""
+        return torch.channels_last if self.plan.channels_last else torch.contiguous_format
+
+    def seeded(self, purpose: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator that is a function of the plan's seed, the purpose and the step alone."""
+        return seeded(device, self.plan.seed, purpose, step)
+
+    def batch(self, step: int, most: int | None = None) -> Any:
+        """What this process learns from at a step, at most so many rows of it: by default `Examples`."""
+        return self.batches(step, most)
+
+    def noise(self, step: int, x0: Tensor, most: int | None = None) -> Tensor:
+        """N(0, I) for the rows of `batch(step, most)`, like x0."""
+        generator = self.seeded("noise", step, self.device)
+        noise = torch.randn((self.plan.batch, *x0.shape[1:]), generator=generator, device=self.device)
+        return self.batches.laid_out(noise[self.batches.share(most)])
+
+    def loss(self, forward: Forward, batch: Any) -> Tensor:
+        """The mean loss of a batch, 0-d. `forward` is the network, run as the speed mode runs it."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its loss is")
+
+    def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
+        """Write what is kept of a run, whole or not at all.
+
+        Args:
+            network: with averaged weights, in evaluation mode.
+            info: steps, seconds, versions.
+        """
+        tensors = {f"network.{name}": weight for name, weight in network.state_dict().items()}
+        write_tensors(file, tensors, {"kind": "network", "recipe": self.plan.to_json(), "info": dict(info)})
+
+
+class Batch(NamedTuple):
+    """The arguments of the diffusion loss for one step (this process's share of them)."""
+
+    x0: Tensor  # (B, ...), pictures in [-1, 1]
+    noise: Tensor  # like x0
+    t: Tensor  # (B,) float64 on the CPU
+    condition: Condition  # B rows, some of them the null condition
+
+
+class Denoising(Task):
+    """Learn the recipe's target along the recipe's path: pixels, latents or clips, under any condition.
+
+    Args:
+        recipe: what to build and how to train it.
+        dataset: gives rows by index.
+        network: None builds the recipe's.
+    """
+
+    plan: Recipe
+
+    def __init__(self, recipe: Recipe, dataset: Rows, network: nn.Module | None = None) -> None:
+        super().__init__(recipe.build_network(dataset) if network is None else network, recipe, dataset)
+        self.path, self.target = recipe.build_path(), recipe.build_target()
+        self.weight, self.dropout = recipe.build_weight(self.path), recipe.class_dropout
+
+    def batch(self, step: int, most: int | None = None) -> Batch:
+        x0, condition = self.batches(step, most)
+        t = self.times(step)[self.batches.share(most)]
+        return Batch(x0, self.noise(step, x0, most), t, condition)
+
+    def times(self, step: int) -> Tensor:
+        """(batch,) the times of a step, over all processes."""
+        return self.path.sample_times(self.plan.batch, self.seeded("times", step))
+
+    def loss(self, forward: Forward, batch: Batch) -> Tensor:
+        return diffusion_loss(forward, self.path, self.target, *batch, self.weight).mean()
+
+    def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
+        """A checkpoint to sample from; of a network that `networks.build` cannot make again, its weights."""
+        if not known(network):
+            return super().write(file, network, info)
+        classes, shape = tuple(self.dataset.classes), tuple(self.dataset.shape)
+        recipe = self.plan.to_json()
+        model = Checkpoint(network, self.path, self.target, classes, shape, recipe, info)
+        return save_checkpoint(file, model)
+
+
+class Classification(Task):
+    """Learn to name the classes: of clean pictures, or of noisy ones along a path.
+
+    Args:
+        network: called as network(x) -> logits (B, K), or with a path as network(x, time).
+        path: None for clean pictures.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, dataset: Rows, path: NoisePath | None = None) -> None:
+        super().__init__(network, plan, dataset)
+        if not dataset.classes:
+            raise ValueError(f"{dataset.name} has no classes to tell apart")
+        self.path = path
+
+    def batch(self, step: int, most: int | None = None) -> Any:
+        x0, condition = self.batches(step, most)
+        labels = label_of(condition)
+        if self.path is None:
+            return x0, labels
+        times = self.path.sample_times(self.plan.batch, self.seeded("times", step))
+        return x0, self.noise(step, x0, most), times[self.batches.share(most)], labels
+
+    def loss(self, forward: Forward, batch: Any) -> Tensor:
+        if self.path is None:
+            x0, labels = batch
+            return F.cross_entropy(forward(x0), labels)
+        return classifier_loss(forward, self.path, *batch).mean()
