@@ -30,16 +30,10 @@ def vlb_terms(
     generator: torch.Generator | None = None,
     bins: int = 256,
 ) -> VLBTerms:
-    """The terms of the variational bound (Ho et al. 2020, eq. 5; the decoder eq. 13).
+    """The terms of the bound (Ho et al. 2020, eq. 5; the decoder eq. 13) for pictures x0 (B, ...).
 
-    Args:
-        x0: (B, ...) pictures with `bins` levels in [−1, 1].
-        times: whole times from 2 to T at which to evaluate L_{t−1}. All of them sum to the bound;
-            the mean over an even subset times T − 1 estimates that sum.
-        bins: values a pixel can take.
-
-    Returns:
-        VLBTerms in bits per dimension.
+    A pixel of x0 takes one of `bins` values in [−1, 1]. L_{t−1} is evaluated at the given whole times, from 2
+    to T: all of them sum to the bound; the mean over an even subset times T − 1 estimates that sum.
     """
     wrong = [t for t in times if not 2 <= t <= path.T]
     if wrong:

@@ -35,24 +35,15 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model, ready to sample from.
+    """A model with the path and the target it was trained with, ready to sample from."""
 
-    Args:
-        network: in evaluation mode, float32, on the CPU, when it comes from a file.
-        path, target: what it was trained with.
-        classes: names of the labels it knows, in order; empty for a model without labels.
-        shape: of one sample, (C, H, W) of a picture.
-        recipe: how it was trained, as plain values.
-        info: what else is worth knowing: steps, seconds, versions, and "sampling" of a distilled model.
-    """
-
-    network: nn.Module
+    network: nn.Module  # in evaluation mode, float32, on the CPU, when it comes from a file
     path: NoisePath
     target: Target
-    classes: tuple[str, ...]
-    shape: tuple[int, ...]
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    info: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...]  # names of the labels it knows, in order; empty for a model without labels
+    shape: tuple[int, ...]  # of one sample, (C, H, W) of a picture
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, as plain values
+    info: Mapping[str, Any] = field(default_factory=dict)  # steps, versions, …, "sampling" if distilled
 
     def denoiser(self) -> NetworkDenoiser:
         """The denoiser that samplers ask."""
@@ -74,14 +65,7 @@ class Checkpoint:
 
 
 def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> None:
-    """Write a checkpoint, whole or not at all.
-
-    Args:
-        dtype: of the weights in the file (torch.float16 halves it); None keeps their own.
-
-    Raises:
-        ValueError: a disk that is full or a folder that cannot be written; an older file stays intact.
-    """
+    """Write a checkpoint, as `write_tensors` does; dtype is that of the weights in the file, None their own."""
     tensors = {f"network.{name}": weight for name, weight in checkpoint.network.state_dict().items()}
     if dtype is not None:
         tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
@@ -104,11 +88,7 @@ def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype
 
 
 def load_checkpoint(file: File | str) -> Checkpoint:
-    """Read a checkpoint; its network is on the CPU, in float32 and in evaluation mode.
-
-    Raises:
-        CheckpointError: a file that is missing, cut short, damaged, or no model of this project.
-    """
+    """Read a checkpoint; its network is on the CPU, in float32 and in evaluation mode. Errors: `read_tensors`."""
     tensors, description = read_tensors(file, kind="model")
     betas = tensors.pop(BETAS, None)
     try:
@@ -139,8 +119,7 @@ def load_checkpoint(file: File | str) -> Checkpoint:
 def write_tensors(file: File | str, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Write tensors and a JSON description as safetensors, whole or not at all, with a checksum.
 
-    Raises:
-        ValueError: a disk that is full or a folder that cannot be written; an older file stays intact.
+    A disk that is full or a folder that cannot be written is a ValueError; an older file stays intact.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     described = {"format": FORMAT, **description}
@@ -151,11 +130,7 @@ def write_tensors(file: File | str, tensors: Mapping[str, Tensor], description: 
 
 
 def read_tensors(file: File | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote, if it is whole and of this kind.
-
-    Raises:
-        CheckpointError: a file that is missing, cut short, damaged, foreign, or of another kind.
-    """
+    """Read what `write_tensors` wrote; a CheckpointError if it is missing, damaged, foreign or another kind."""
     try:
         data = File(file).read_bytes()
     except OSError as error:

@@ -129,7 +129,7 @@ def evaluate(
     measured_by.check((n, *model.shape))
     how = _settings(model, sampler, steps, guidance) | {"spacing": spacing, "precision": precision}
     pictures = generate(model, labels, seed=seed, n=n, device=device, progress=True, **how)
-    result = measure(pictures, labels, measured_by)
+    result = measure(pictures.clamp(-1, 1), labels, measured_by)
     rows = "\n".join(
         f"  {name:10} {entry['value']:9.4f} ± {entry['uncertainty']:.4f}"
         for name, entry in result.items()

@@ -26,11 +26,7 @@ def label_of(condition: Condition) -> Tensor | None:
 
 
 def replaced(condition: Condition, null: Condition, batch: int) -> Condition:
-    """The condition with the entries of `null`, of one row or `batch` rows, in the place of its own.
-
-    Raises:
-        ValueError: a null entry that is no tensor of 1 or `batch` rows.
-    """
+    """The condition with the entries of `null`, tensors of 1 or `batch` rows, in the place of its own."""
     entries = {name: _rows(value, batch) for name, value in as_dict(null).items()}
     if isinstance(condition, dict):
         return {**condition, **entries}
@@ -38,12 +34,9 @@ def replaced(condition: Condition, null: Condition, batch: int) -> Condition:
 
 
 def dropped(condition: Condition, null: Condition, drop: Tensor) -> Condition:
-    """A new condition with the null condition in some rows (Ho and Salimans 2022, algorithm 1).
+    """A new condition with `null`, of 1 row or B, where `drop` (Ho and Salimans 2022, algorithm 1).
 
-    Args:
-        condition: B rows; unchanged.
-        null: of one row, or of B rows.
-        drop: (B,) bool. One decision holds for all entries of a row: a caption goes with its mask.
+    drop is (B,) bool. One decision holds for all entries of a row: a caption goes with its mask.
     """
     without = as_dict(replaced(condition, null, len(drop)))
     mixed = {

@@ -12,29 +12,19 @@ from diffusion_lessons.targets import Estimate, Target
 
 
 class Denoiser(Protocol):
-    """What samplers and wrappers ask of a denoiser.
-
-    x is (B, ...), the level is of the whole batch or of each sample, the condition is None, a
-    tensor or a dict of batch-first tensors. The estimate keeps x = α·x₀ + σ·ε.
-    """
+    """From x (B, ...), a level of the batch or of each sample, and a condition; keeps x = α·x₀ + σ·ε."""
 
     def __call__(self, x: Tensor, level: Level, condition: Any = None) -> Estimate: ...
 
 
 class NetworkDenoiser:
-    """The denoiser that asks a network.
+    """The denoiser that asks a network for its `target`, as network(x, time, condition) with time (B,).
 
-    Args:
-        network: called as network(x, time, condition), time (B,); owns `null_condition(batch)`
-            where it takes conditions.
-        path: tells the network's time from t.
-        target: what the network outputs.
+    A network that takes conditions owns `null_condition(batch)`; the path tells its time from t.
     """
 
     def __init__(self, network: nn.Module, path: NoisePath, target: Target) -> None:
-        self.network = network
-        self.path = path
-        self.target = target
+        self.network, self.path, self.target = network, path, target
 
     def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
         return self.target.solve(self.network(x, network_time(self.path, level, x), condition), x, level)
@@ -51,11 +41,7 @@ class NetworkDenoiser:
 
 
 class Autocast:
-    """A denoiser whose network computes in bf16 where that is really faster; estimates stay like x.
-
-    Args:
-        denoiser: with all its wrappers.
-    """
+    """A denoiser, with all its wrappers, in bf16 where that is really faster; estimates stay like x."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
@@ -66,10 +52,6 @@ class Autocast:
 
 
 def network_time(path: NoisePath, level: Level, x: Tensor) -> Tensor:
-    """What a network is told of a level: (B,) in the dtype and on the device of x (B, ...).
-
-    Raises:
-        ValueError: at t = 0, which no network is trained on.
-    """
+    """What a network is told of a level above t = 0: (B,) in the dtype and on the device of x (B, ...)."""
     above_data(level)
     return cast(path.network_time(level.t), x).to(x.device, non_blocking=True).flatten().expand(len(x))

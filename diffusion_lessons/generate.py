@@ -28,10 +28,9 @@ PRECISIONS = ("auto", "float32")
 
 
 def labels_for(checkpoint: Checkpoint, n: int, label: int | str | None = None) -> Tensor | None:
-    """n labels for a checkpoint: all `label` (a number or a class name), or going round the classes.
+    """n labels (n,) int64, all `label` (a number or a class name), or going round the model's classes.
 
-    Returns:
-        (n,) int64, or None for a model without classes.
+    None for a model without classes.
     """
     if n < 1:
         raise ValueError(f"the number of samples must be at least 1, got {n}")
@@ -64,7 +63,7 @@ def walk(
     step: Step | None = None,
     generator: torch.Generator | Noise | None = None,
 ) -> Iterator[Point]:
-    """Walk from noise to pictures with the canonical wrappers: guide, then clip.
+    """Walk from noise to pictures with the canonical wrappers, guide, then clip: (level, x, estimate) steps + 1 times.
 
     Args:
         labels: (N,) on the device of the noise, or None.
@@ -73,14 +72,10 @@ def walk(
         steps: number of steps, at most the path's T; None is 25, or what the model was distilled for.
         guidance: scale, 1 is the plain conditional model; None is 2 with labels and 1 without, or what the
             model was distilled for.
-        spacing: of the levels.
         clip: keep each estimate of the picture in [−1, 1].
         precision: "auto" is bf16 where the hardware really has it; or "float32".
         step: for "ddim", another step than its own: your own, or one with η.
         generator: of the steps' noise, as for `trajectory`.
-
-    Yields:
-        (level, x, estimate), once for each of steps + 1 levels.
     """
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
@@ -130,18 +125,11 @@ def generate(
     progress: bool = False,
     **how: Any,
 ) -> Tensor:
-    """Sample pictures in batches. All noise of a picture depends on the seed, its place and the step alone.
+    """Sample pictures (N, C, H, W) in batches: float32 in about [−1, 1], on the CPU.
 
-    Args:
-        checkpoint: its network stays where it is and as it is.
-        labels: (N,) or None.
-        n: number of samples where labels is None.
-        device: None is a GPU where there is one.
-        progress: show a bar of the samples finished.
-        **how: for `walk`.
-
-    Returns:
-        (N, C, H, W) float32 in about [−1, 1], on the CPU.
+    All noise of a picture depends on the seed, its place and the step alone. The labels are (N,), or None for
+    n pictures without; no device is a GPU where there is one; `progress` shows a bar of the pictures finished;
+    `how` is for `walk`. The checkpoint's network stays where it is and as it is.
     """
     n = len(labels) if labels is not None else n
     walks = _walks(checkpoint, labels, n or 0, seed, device, batch, **how)

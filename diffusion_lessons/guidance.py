@@ -27,12 +27,8 @@ class Guidance(Protocol):
 def guidance_interval(scale: float, low: float, high: float) -> Callable[[Level], float]:
     """A scale for `ClassifierFreeGuidance`: `scale` where low < σ/α ≤ high, and 1 elsewhere.
 
-    Outside the interval one pass of the network is enough (Kynkäänniemi et al. 2024, section 3; they
-    write σ for σ/α). Levels are of the whole batch.
-
-    Args:
-        scale: ≥ 0.
-        low, high: bounds of the noise level σ/α; 0 and infinity guide everywhere.
+    0 and infinity guide everywhere. Outside the interval one pass of the network is enough (Kynkäänniemi et
+    al. 2024, section 3; they write σ for σ/α). Levels are of the whole batch.
     """
     _checked_scale(scale)
     if not 0 <= low < high:
@@ -69,10 +65,8 @@ class ClassifierFreeGuidance:
         if scale == 1:
             plain = self.denoiser(x, level, condition)
             return plain, plain
-        times = Level(
-            *(value.repeat(2) if value.ndim else value for value in (level.t, level.alpha, level.sigma))
-        )
-        both = self.denoiser(torch.cat([x, x]), times, stacked(condition, self._null(condition, len(x))))
+        twice = Level(*(value.repeat(2) if value.ndim else value for value in vars(level).values()))
+        both = self.denoiser(torch.cat([x, x]), twice, stacked(condition, self._null(condition, len(x))))
         (plain_x0, null_x0), (plain_eps, null_eps) = both.x0.chunk(2), both.eps.chunk(2)
         guided = Estimate(torch.lerp(null_x0, plain_x0, scale), torch.lerp(null_eps, plain_eps, scale))
         return guided, Estimate(plain_x0, plain_eps)
@@ -90,11 +84,9 @@ class ClassifierFreeGuidance:
 class ClassifierGuidance:
     """Follow the gradient of log p(y | x_t): ε − scale·σ·∇ (Dhariwal and Nichol 2021, algorithm 2).
 
-    Args:
-        denoiser: conditional or not; the condition is passed on to it.
-        classifier: (x, level) -> logits (B, classes), trained on noisy samples. At α = 0, where x
-            says nothing about y, its gradient is taken to be 0.
-        scale: ≥ 0.
+    The denoiser, conditional or not, is passed the condition. The classifier, (x, level) -> logits
+    (B, classes), is trained on noisy samples; at α = 0, where x says nothing about y, its gradient is taken
+    to be 0. scale ≥ 0.
     """
 
     def __init__(
@@ -128,15 +120,10 @@ class ClassifierGuidance:
 
 
 def class_gradient(classifier: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
-    """∇ log p(y | x) at x, with gradients switched on whatever the caller does with them.
+    """∇ log p(y | x) of each sample of x (B, ...), with gradients switched on whatever the caller has set.
 
-    Args:
-        classifier: x -> logits (B, classes), each row of its own sample alone.
-        x: (B, ...); nothing flows back into it.
-        labels: (B,) the wanted classes.
-
-    Returns:
-        (B, ...), the gradient of each sample's own log-probability.
+    The classifier is x -> logits (B, classes), each row of its own sample alone; labels (B,) are the wanted
+    classes. Nothing flows back into x.
     """
     with torch.enable_grad():
         point = x.detach().requires_grad_()
@@ -146,16 +133,13 @@ def class_gradient(classifier: Callable[[Tensor], Tensor], x: Tensor, labels: Te
 
 
 class NetworkClassifier:
-    """The classifier of noisy samples that asks a network: (x, level) -> logits, as `NetworkDenoiser` does.
+    """The classifier of noisy samples, (x, level) -> logits (B, classes), that asks network(x, time (B,)).
 
-    Args:
-        network: called as network(x, time) -> logits (B, classes), time (B,).
-        path: tells the network's time from t.
+    The path tells the network's time from t, as for `NetworkDenoiser`.
     """
 
     def __init__(self, network: nn.Module, path: NoisePath) -> None:
-        self.network = network
-        self.path = path
+        self.network, self.path = network, path
 
     def __call__(self, x: Tensor, level: Level) -> Tensor:
         return self.network(x, network_time(self.path, level, x))
@@ -164,9 +148,7 @@ class NetworkClassifier:
 class Rescale:
     """Pull the spread of a guided x₀ back to that of the plain one (Lin et al. 2023, eq. 15 and 16).
 
-    Args:
-        guidance: the guidance to rescale.
-        phi: share of the rescaled picture, 0 (none) to 1 (all); the paper uses 0.7.
+    phi is the share of the rescaled picture, 0 (none) to 1 (all); the paper uses 0.7.
     """
 
     def __init__(self, guidance: Guidance, phi: float = 0.7) -> None:
@@ -182,12 +164,7 @@ class Rescale:
 
 
 class Clip:
-    """Clamp x₀ to the range of the data; ε follows (Ho et al. 2020, section 3.4).
-
-    Args:
-        denoiser: any denoiser.
-        low, high: range of the data.
-    """
+    """Clamp a denoiser's x₀ to the range of the data; ε follows (Ho et al. 2020, section 3.4)."""
 
     def __init__(self, denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
         if not low < high:

@@ -16,7 +16,6 @@ from diffusion_lessons.targets import Target
 
 Weight = Callable[[Level], Tensor]
 
-
 # Weights on the error in x₀ -------------------------------------------------------------------------
 
 
@@ -71,17 +70,10 @@ def diffusion_loss(
     condition: Condition = None,
     weight: Weight | None = None,
 ) -> Tensor:
-    """Squared error of the network's output, averaged over each sample's entries.
+    """Squared error of network(x, time, condition), averaged over each sample's entries: (B,) losses.
 
-    Args:
-        network: called as network(x, time, condition).
-        x0, noise: (B, ...), same shape.
-        t: (B,) times above 0, as from `path.sample_times(B)`.
-        condition: handed to the network.
-        weight: on the error in x₀; None is the plain error of the target.
-
-    Returns:
-        (B,) losses.
+    x0 and noise are (B, ...), t is (B,) times above 0, as from `path.sample_times(B)`. The weight is on the
+    error in x₀; None is the plain error of the target.
     """
     level = path(t)
     output = network(add_noise(x0, noise, level), network_time(path, level, x0), condition)
@@ -103,14 +95,8 @@ def classifier_loss(
 ) -> Tensor:
     """Cross-entropy of a classifier on noisy samples, one time each (Dhariwal and Nichol 2021, section 4).
 
-    Args:
-        classifier: called as classifier(x, time) -> logits (B, classes).
-        x0, noise: (B, ...), same shape.
-        t: (B,) times above 0, as from `path.sample_times(B)`.
-        labels: (B,) the classes of x0.
-
-    Returns:
-        (B,) losses, in nats.
+    classifier(x, time) gives logits (B, classes) and labels (B,) are the classes of x0; x0, noise and t as in
+    `diffusion_loss`. (B,) losses, in nats.
     """
     level = path(t)
     logits = classifier(add_noise(x0, noise, level), network_time(path, level, x0))

@@ -18,10 +18,7 @@ from diffusion_lessons.targets import Estimate, Target
 class GaussianMixture:
     """A mixture of K isotropic Gaussians in D dimensions; as a callable, its exact denoiser.
 
-    Args:
-        means: (K, D).
-        stds: (K,) standard deviations ≥ 0, or one for all.
-        weights: (K,) positive; normalised; equal where left out.
+    means are (K, D); stds (K,) ≥ 0, or one for all; weights (K,) positive, normalised, equal where left out.
     """
 
     def __init__(
@@ -33,15 +30,15 @@ class GaussianMixture:
         self.means = torch.as_tensor(means)
         if self.means.ndim != 2 or not self.means.is_floating_point():
             raise ValueError(f"means must be floats of shape (K, D), got {tuple(self.means.shape)}")
-        components = len(self.means)
-        weights = [1.0] * components if weights is None else weights
+        K = len(self.means)
         stds, weights = (
-            torch.as_tensor(v, dtype=self.means.dtype).to(self.means.device) for v in (stds, weights)
+            torch.as_tensor(v, dtype=self.means.dtype).to(self.means.device)
+            for v in (stds, [1.0] * K if weights is None else weights)
         )
-        fits = stds.shape in [(), (1,), (components,)] and weights.shape == (components,)
+        fits = stds.shape in [(), (1,), (K,)] and weights.shape == (K,)
         if not fits or not bool((weights > 0).all() & (stds >= 0).all()):
-            raise ValueError(f"a mixture of {components} needs {components} positive weights and stds ≥ 0")
-        self.stds = stds.expand(components)
+            raise ValueError(f"a mixture of {K} needs {K} positive weights and stds ≥ 0")
+        self.stds = stds.expand(K)
         self.weights = weights / weights.sum()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -87,11 +84,11 @@ class GaussianMixture:
 
     def _around_components(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         """x − α·μ_k (B, K, D) and the variance α²s_k² + σ² (B, K) of the noisy components."""
-        components, dims = self.means.shape
+        K, dims = self.means.shape
         if x.ndim != 2 or x.shape[1] != dims:
             raise ValueError(f"points must have shape (B, {dims}), got {tuple(x.shape)}")
         alpha, sigma = level.like(x)
-        centre = (alpha * self.means.flatten()).reshape(-1, components, dims)  # (1 or B, K, D)
+        centre = (alpha * self.means.flatten()).reshape(-1, K, dims)  # (1 or B, K, D)
         return x[:, None] - centre, ((alpha * self.stds) ** 2 + sigma**2).expand(len(x), -1)
 
     def optimal_loss(

@@ -1,8 +1,6 @@
 """Paths from data to noise: a time goes in, the level of noise at that time comes out.
 
-A noisy sample at a level is x = α·x₀ + σ·ε with ε ~ N(0, I). Time runs one way everywhere:
-t = 0 is data, t = T is noise. Levels are float64 on the CPU; `Level.like` casts them where they
-meet a tensor.
+A noisy sample is x = α·x₀ + σ·ε, ε ~ N(0, I). Time runs one way everywhere: t = 0 is data, t = T is noise.
 """
 
 from collections.abc import Sequence
@@ -20,17 +18,11 @@ SPACINGS = ("trailing", "leading", "linspace")
 
 @dataclass(frozen=True)
 class Level:
-    """How much data and how much noise a sample holds: x = alpha·x₀ + sigma·ε.
+    """How much data and how much noise a sample holds: x = alpha·x₀ + sigma·ε. float64 on the CPU."""
 
-    Args:
-        t: time, float64, shape () or (B,).
-        alpha: factor of the data, same shape.
-        sigma: factor of the noise (a standard deviation), same shape.
-    """
-
-    t: Tensor
-    alpha: Tensor
-    sigma: Tensor
+    t: Tensor  # time, () or (B,)
+    alpha: Tensor  # factor of the data, same shape
+    sigma: Tensor  # factor of the noise (a standard deviation), same shape
 
     @property
     def snr(self) -> Tensor:
@@ -72,33 +64,24 @@ class NoisePath(Protocol):
 
     @property
     def T(self) -> float: ...
-
     def __call__(self, t: Tensor | float) -> Level: ...
-
     def levels(self, n: int, spacing: str = "trailing") -> list[Level]: ...
-
     def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor: ...
-
     def network_time(self, t: Tensor) -> Tensor: ...
 
 
 class DiscreteVP:
     """The variance-preserving path of DDPM: α² = ᾱ_t, σ² = 1 − ᾱ_t (Ho et al. 2020, eq. 4).
 
-    Times are real numbers in [0, T]. At whole times ᾱ is exact; between them log-SNR is
-    interpolated, and ᾱ itself in an interval where log-SNR is infinite at one end.
-
-    Args:
-        betas: (T,), each in (0, 1]; only the last may be 1 (zero terminal SNR).
+    betas is (T,), each in (0, 1]; only the last may be 1 (zero terminal SNR). Times are real numbers in
+    [0, T]. At whole times ᾱ is exact; between them log-SNR is interpolated, and ᾱ itself in an interval
+    where log-SNR is infinite at one end.
     """
 
     def __init__(self, betas: Tensor | Sequence[float]) -> None:
         self.betas = checked_betas(betas)
+        self.T = len(self.betas)
         self.alphas_cumprod = torch.cat([self.betas.new_ones(1), (1 - self.betas).cumprod(0)])  # (T + 1,)
-
-    @property
-    def T(self) -> int:
-        return len(self.betas)
 
     def __call__(self, t: Tensor | float) -> Level:
         """The level at time t, a number or (B,), each in [0, T]."""
@@ -112,12 +95,10 @@ class DiscreteVP:
         return Level(t, alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt())
 
     def levels(self, n: int, spacing: str = "trailing") -> list[Level]:
-        """n + 1 levels from noise to data, for n steps; the last is t = 0.
+        """n + 1 levels from noise to data, for n steps, 1 to T; the last is t = 0.
 
-        Args:
-            n: number of steps, 1 to T.
-            spacing: "trailing" starts at T; "leading" starts about T/n below T; "linspace" starts
-                at T and makes its last step from t = 1 (Lin et al. 2023, table 2).
+        "trailing" starts at T; "leading" starts about T/n below T; "linspace" starts at T and makes its last
+        step from t = 1 (Lin et al. 2023, table 2).
         """
         if not isinstance(n, int) or not 1 <= n <= self.T:
             raise ValueError(f"the number of steps must be a whole number from 1 to T = {self.T}, got {n!r}")
@@ -194,24 +175,14 @@ def _checked_times(t: Tensor | float, T: float) -> Tensor:
 
 
 def add_noise(x0: Tensor, noise: Tensor, level: Level) -> Tensor:
-    """Jump from data to a level: x = α·x₀ + σ·ε (Ho et al. 2020, eq. 4).
-
-    Args:
-        x0, noise: (B, ...), same shape.
-        level: one level for the batch, or one for each sample.
-    """
+    """Jump from data x0 (B, ...) to a level, one or one a sample: x = α·x₀ + σ·ε (Ho et al. 2020, eq. 4)."""
     same_shape("x0 and noise", x0, noise)
     alpha, sigma = level.like(x0)
     return alpha * x0 + sigma * noise
 
 
 def renoise(x: Tensor, now: Level, to: Level, noise: Tensor) -> Tensor:
-    """Go from one level up to a noisier one, as the forward process does (Ho et al. 2020, eq. 2).
-
-    Args:
-        x, noise: (B, ...), same shape; x is a sample at level `now`.
-        to: a level with no more signal than `now`.
-    """
+    """Go up from x (B, ...) at `now` to a noisier level, by the forward process (Ho et al. 2020, eq. 2)."""
     same_shape("x and noise", x, noise)
     ratio, std = forward_kernel(now, to)
     return cast(ratio, x) * x + cast(std, x) * noise
@@ -220,12 +191,8 @@ def renoise(x: Tensor, now: Level, to: Level, noise: Tensor) -> Tensor:
 def posterior(x0: Tensor, x: Tensor, now: Level, next: Level) -> tuple[Tensor, Tensor]:
     """Mean and variance of q(x_next | x_now, x₀) on the way down (Ho et al. 2020, eq. 6 and 7).
 
-    Args:
-        x0, x: (B, ...), data and the sample at level `now`.
-        next: a level with no less signal than `now`.
-
-    Returns:
-        mean (B, ...) and variance, float64 with the levels' shape; 0 where `next` is t = 0.
+    x0 is data and x the sample at level `now`, as the mean both (B, ...); `next` has no less signal. The
+    variance is float64 with the levels' shape; 0 where `next` is t = 0.
     """
     same_shape("x0 and x", x0, x)
     above_data(now)
@@ -239,8 +206,7 @@ def posterior(x0: Tensor, x: Tensor, now: Level, next: Level) -> tuple[Tensor, T
 def forward_kernel(clean: Level, noisy: Level) -> tuple[Tensor, Tensor]:
     """(ratio, std) of q(x_noisy | x_clean) = N(ratio·x_clean, std²), float64.
 
-    Raises:
-        ValueError: where `noisy` has more signal than `clean`; the forward process only adds noise.
+    A `noisy` with more signal than `clean` is refused: the forward process only adds noise.
     """
     ratio = noisy.alpha / clean.alpha
     variance = noisy.sigma**2 - (ratio * clean.sigma) ** 2

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,15 +21,8 @@ from diffusion_lessons.targets import Estimate
 
 Point = tuple[Level, Tensor, Estimate]
 Noise = Callable[[int], Tensor]  # from the number of a step, counted from 0, to its noise (B, ...)
-
-
-class Step(Protocol):
-    """One update from the level `now` to the level `next`; noise is N(0, I) in the shape of x."""
-
-    def __call__(
-        self, x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor | None = None
-    ) -> Tensor: ...
-
+# (x, estimate, now, next, noise) -> x at the level `next`; noise is N(0, I) in the shape of x
+Step = Callable[[Tensor, Estimate, Level, Level, Tensor | None], Tensor]
 
 # Steps ---------------------------------------------------------------------------------------------
 
@@ -39,15 +32,9 @@ def ddim_step(
 ) -> Tensor:
     """x' = α'·x₀ + √(σ'² − η²·var)·ε + η·√var·noise (Song et al. 2021, eq. 12 and 16).
 
-    η = 0 is DDIM, and the Euler step of flow matching on a straight path; η = 1 is ancestral DDPM.
-
-    Args:
-        x: (B, ...) at the level `now`; the estimate already holds all that the step needs of it.
-        noise: (B, ...), used where eta > 0.
-        eta: 0 to 1.
-
-    Raises:
-        ValueError: eta outside [0, 1]; eta > 0 without noise, from t = 0 or towards more noise.
+    η = 0 is DDIM, and the Euler step of flow matching on a straight path; η = 1 is ancestral DDPM. The
+    estimate already holds all that the step needs of x (B, ...). η > 0 needs noise (B, ...), and is refused
+    from t = 0 and towards more noise.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta lies between 0 (DDIM) and 1 (ancestral), got {eta}")
@@ -73,10 +60,8 @@ def ddpm_step(
 ) -> Tensor:
     """Draw from the posterior with the estimated x₀ in the place of the true one (Ho et al. 2020, eq. 11).
 
-    Args:
-        noise: (B, ...); unused on the step to t = 0, which adds none.
-        variance: "small", the posterior's own; "large", that of the forward step, σ̂ of Song et al.
-            2021 (the two choices of Ho et al. 2020, section 3.2).
+    The variance is "small", the posterior's own, or "large", that of the forward step, σ̂ of Song et al. 2021
+    (the two choices of Ho et al. 2020, section 3.2). The step to t = 0 adds no noise.
     """
     if variance not in ("small", "large"):
         raise unknown("variance", variance, ("small", "large"))
@@ -103,29 +88,26 @@ def trajectory(
     step: Step = ddim_step,
     generator: torch.Generator | Noise | None = None,
 ) -> Iterator[Point]:
-    """One evaluation and one step for each pair of levels.
+    """One evaluation and one step for each pair of levels; yields (level, x, estimate) once for each level.
 
     Args:
         denoiser: asked at every level but the last.
         x: (B, ...) at levels[0]; N(0, I) where that is t = T.
         levels: from `path.levels(n)`.
         condition: handed to the denoiser.
-        step: a function (x, estimate, now, next, noise) -> x.
         generator: where the noise of a step comes from that asks for some: a generator on the device of x, or
             a function of the step's number. None makes a generator, the same every time; the global one is
             never touched.
-
-    Yields:
-        (level, x, estimate), once for each level.
     """
-    generator = torch.Generator(x.device) if generator is None else generator
+    generator = torch.Generator() if generator is None else generator
     for number, (now, next) in enumerate(_pairs(levels)):
         estimate = denoiser(x, now, condition)
         yield now, x, estimate
         noise = None
         if asks_for_noise(step, next):
             if isinstance(generator, torch.Generator):
-                noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+                place = generator.device
+                noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=place).to(x.device)
             else:
                 noise = generator(number).to(x)
         x = step(x, estimate, now, next, noise)
@@ -150,12 +132,9 @@ def heun(
 ) -> Iterator[Point]:
     """Heun's second-order method: the mean of the slopes at both ends (Karras et al. 2022, algorithm 1).
 
-    Two evaluations a step, one on a last step to t = 0. Arguments and yields as `trajectory`.
-
-    Args:
-        coordinates: "velocity" averages x₀·dα + ε·dσ and is regular everywhere, at α = 0 too; on a
-            straight path it is the velocity. "scaled" averages the slope ε of x/α over σ/α as the
-            paper does, which needs α well above 0.
+    Two evaluations a step, one on a last step to t = 0. Arguments and yields as `trajectory`. The coordinates
+    "velocity" average x₀·dα + ε·dσ and are regular everywhere, at α = 0 too; on a straight path that is the
+    velocity. "scaled" averages the slope ε of x/α over σ/α as the paper does, which needs α well above 0.
     """
     if coordinates not in ("velocity", "scaled"):
         raise unknown("coordinates", coordinates, ("velocity", "scaled"))
@@ -210,30 +189,20 @@ def sample(
     sampler: Callable[..., Iterator[Point]] = trajectory,
     **options: Any,
 ) -> Tensor:
-    """The last x of a sampler: `sample(denoiser, noise, path.levels(25), labels)`.
+    """The last x (B, ...) of a sampler: `sample(denoiser, noise, path.levels(25), labels)`.
 
-    Args:
-        denoiser, x, levels, condition: as in `trajectory`.
-        sampler: `trajectory`, `heun`, `dpmpp_2m`, or any generator of their kind.
-        **options: for the sampler, such as `step=ddpm_step` or `generator`.
-
-    Returns:
-        (B, ...) at levels[-1].
+    The sampler is `trajectory`, `heun`, `dpmpp_2m`, or any generator of their kind, and takes the options,
+    such as `step=ddpm_step` or `generator`.
     """
     *_, (_, last, _) = deque(sampler(denoiser, x, levels, condition, **options), maxlen=1)
     return last
 
 
 def invert(denoiser: Denoiser, x0: Tensor, levels: list[Level], condition: Condition = None) -> Tensor:
-    """The noise that DDIM would turn into x0: the same update over rising levels (Song et al. 2021, 5.4).
+    """The noise that DDIM would turn into x0 (B, ...): its update over rising levels (Song et al. 2021, 5.4).
 
-    Args:
-        x0: (B, ...) data.
-        levels: as for sampling, falling, ending at t = 0. Networks never train at t = 0, so the
-            first step uses the noise that the denoiser sees at the first time above it.
-
-    Returns:
-        (B, ...) at levels[0].
+    The levels are given as for sampling, falling, ending at t = 0. Networks never train at t = 0, so the
+    first step uses the noise that the denoiser sees at the first time above it.
     """
     rising = levels[::-1]
 
@@ -248,15 +217,9 @@ def invert(denoiser: Denoiser, x0: Tensor, levels: list[Level], condition: Condi
 def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
     """Along the arc from noise a to noise b (Shoemake 1985; Song et al. 2021, appendix D.5).
 
-    a·sin((1 − w)Ω)/sin Ω + b·sin(wΩ)/sin Ω, Ω being the angle between the two as vectors: the result is
-    as long as they are, so it is N(0, I) where they are. A straight line is shorter in the middle.
-
-    Args:
-        a, b: (B, ...), same shape; one angle for each sample.
-        weight: 0 gives a, 1 gives b; a number, or (B,).
-
-    Raises:
-        ValueError: opposite directions, between which there is no one arc.
+    a·sin((1 − w)Ω)/sin Ω + b·sin(wΩ)/sin Ω, Ω being the angle between each sample of a and b (B, ...) as
+    vectors: the result is as long as they are, so it is N(0, I) where they are. A straight line is shorter
+    in the middle. The weight, a number or (B,), is 0 for a and 1 for b.
     """
     same_shape("a and b", a, b)
     one, other = a.flatten(1), b.flatten(1)

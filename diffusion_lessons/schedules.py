@@ -33,11 +33,7 @@ def sigmoid_betas(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: flo
 
 
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
-    """Shift and scale √ᾱ so that ᾱ_T = 0 and ᾱ_1 is kept (Lin et al. 2023, algorithm 1).
-
-    Args:
-        betas: (T,) with T ≥ 2.
-    """
+    """Shift and scale √ᾱ so that ᾱ_T = 0 and ᾱ_1 is kept, for T ≥ 2 (Lin et al. 2023, algorithm 1)."""
     betas = checked_betas(betas)
     if len(betas) < 2:
         raise ValueError("rescaling needs at least two betas: the first is kept, the last becomes 1")

@@ -30,15 +30,10 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """A quantity y = p·x₀ + q·ε that a network can be trained to output.
+    """A quantity y = p·x₀ + q·ε that a network can be trained to output."""
 
-    Args:
-        name: the word used on the command line and in checkpoints.
-        coefficients: level -> (p, q), float64 with the level's shape.
-    """
-
-    name: str
-    coefficients: Callable[[Level], tuple[Tensor, Tensor]]
+    name: str  # the word used on the command line and in checkpoints
+    coefficients: Callable[[Level], tuple[Tensor, Tensor]]  # level -> (p, q), float64 with the level's shape
 
     def det(self, level: Level) -> Tensor:
         """α·q − σ·p: how well y and x together determine x₀ and ε; 0 where they don't."""
@@ -54,8 +49,7 @@ class Target:
     def solve(self, y: Tensor, x: Tensor, level: Level) -> Estimate:
         """x₀ = (q·x − σ·y)/det and ε = (α·y − p·x)/det from an output y at the sample x, both (B, ...).
 
-        Raises:
-            ValueError: where the target says nothing about x₀ or ε at this level.
+        A level where the target says nothing about x₀ or ε is refused.
         """
         same_shape("the network's output and x", y, x)
         det = self.det(level)

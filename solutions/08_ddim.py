@@ -445,9 +445,7 @@ for name, way in ways.items():
     half = way(many, others, 0.5)
     made = sample(asking(clipped, labels_of_many), half, path.levels(8), step=ddim_step)
     figures = evaluate(made, labels_of_many, zoo.yardstick("mnist"))
-    recall, read = (
-        "{value:.2f} ± {uncertainty:.2f}".format(**figures[key]) for key in ("recall", "accuracy")
-    )
+    recall, read = ("{value:.2f} ± {uncertainty:.2f}".format(**figures[key]) for key in ("recall", "accuracy"))
     print(f"half-way, {name:8}: spread {half.std():.2f}, recall {recall}, read as their label {read}")
 alt = (
     "A 3 and an 8 change into another 3 and another 8 in nine pictures, along the arc and along the straight "

@@ -103,6 +103,10 @@ BREACHES = {
     "the shelf imports the factory": ("zoo/__init__.py", "import diffusion_lessons.makers.cards"),
     "measures ask the shelf": ("metrics/frechet.py", "from diffusion_lessons import zoo"),
     "exercises import the grader": ("course/exercises/values.py", "import diffusion_lessons.course.grading"),
+    "the grader reaches behind the sandbox": (
+        "course/grading/marking.py",
+        "from diffusion_lessons.course.grading.sandbox import watch",
+    ),
     "two files import each other": ("training/recipe.py", "import diffusion_lessons.training.tasks"),
     "a new file belongs to no layer": ("stray.py", ""),
 }

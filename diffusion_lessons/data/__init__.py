@@ -20,16 +20,11 @@ FOLDER = "folder:"
 
 
 def load_dataset(name: str, split: str = "train", size: int | None = None) -> Dataset:
-    """A data set by its name.
+    """One of `DATASETS` by its name, or "folder:PATH": a folder or zip with one subfolder for each class.
 
-    Args:
-        name: one of `DATASETS`, or "folder:PATH" for a folder or zip with one subfolder for each class.
-        split: "train" or "test".
-        size: side of the pictures in pixels; by default 16 for the digits and 32 for all others.
-
-    Raises:
-        ValueError: for another name, split or size.
-        DataError: for data that is missing, damaged or dangerous (a ValueError too).
+    `split` is "train" or "test"; `size` the side of the pictures in pixels, by default 16 for the digits and
+    32 for all others. Another name, split or size is a ValueError; data that is missing, damaged or dangerous
+    a DataError (a ValueError too).
     """
     if name.startswith(FOLDER) and name != FOLDER:
         from diffusion_lessons.data.folder import folder

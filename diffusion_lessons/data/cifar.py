@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+from diffusion_lessons.data.dataset import Dataset, check_asked, resize
 from diffusion_lessons.data.downloads import DamagedError, check_sha256, load_cached
 
 FILE = "cifar10/cifar-10-binary.tar.gz"
@@ -27,33 +27,21 @@ MIRRORS = (  # the authors' own server comes last: it is slow
     "https://www.cs.toronto.edu/~kriz/",
 )
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-SHAPE = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes, row by row
 PER_FILE = 10_000
 MAX_BYTES = 1 << 28
 
 
 def cifar10(split: str = "train", size: int | None = None) -> Dataset:
-    """Small photographs, 50,000 to train and 10,000 to test (Krizhevsky 2009).
+    """Small photographs, 50,000 to train and 10,000 to test (Krizhevsky 2009); 32x32 by default, else resized.
 
     The binary archive is read, never the one of Python pickles, which could run code.
-
-    Args:
-        split: "train" or "test".
-        size: 32 by default; any other size is resized.
-
-    Raises:
-        ValueError: for another split or size.
-        DataError: where the archive is damaged, or missing and can't be downloaded.
     """
-    from diffusion_lessons.data.pictures import resize
-
-    size = check_size(size, default=32)
-    wanted = "data" if check_split(split) == "train" else "test"
+    test, size = check_asked(split, size, default=32)
     files = load_cached(FILE, MIRRORS, _read)
-    chosen = [files[name] for name in sorted(files) if name.startswith(wanted)]
+    chosen = [files[name] for name in sorted(files) if name.startswith("test" if test else "data")]
     records = torch.from_numpy(np.concatenate(chosen))  # (N, RECORD)
-    labels, images = records[:, 0].long(), records[:, 1:].reshape(-1, *SHAPE)
+    labels, images = records[:, 0].long(), records[:, 1:].reshape(-1, 3, 32, 32)
     return Dataset("cifar10", resize(images, size), labels, CLASSES)
 
 

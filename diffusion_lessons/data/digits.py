@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+from diffusion_lessons.data.dataset import Dataset, check_asked, resize
 
 TEST_EVERY = 5
 
@@ -12,19 +12,10 @@ def digits(split: str = "train", size: int | None = None) -> Dataset:
     """Handwritten digits of 8x8 with 17 shades of grey (Alpaydin and Kaynak 1998), upsampled.
 
     Of each digit every fifth picture is for testing: 1,442 to train and 355 to test, the same everywhere.
-
-    Args:
-        split: "train" or "test".
-        size: 16 by default, bicubic, in which strokes look like strokes; 8 is the original.
-
-    Raises:
-        ValueError: for another split or size.
+    `size` is 16 by default, bicubic, in which strokes look like strokes; 8 is the original.
     """
-    size = check_size(size, default=16)
-    test = check_split(split) == "test"
+    test, size = check_asked(split, size, default=16)
     from sklearn.datasets import load_digits
-
-    from diffusion_lessons.data.pictures import resize
 
     values, labels = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
     labels = labels.long()  # (N,); 32 bits wide on Windows

@@ -17,10 +17,12 @@ VARIABLE = "DIFFUSION_LESSONS_DATA"
 SECONDS_TO_ANSWER = 8.0
 SECONDS_BETWEEN_BYTES = 30.0
 IN_WORDS = {
-    "ConnectionError": "no connection",
-    "SSLError": "certificate refused",
-    "ChunkedEncodingError": "cut off",
     **dict.fromkeys(("ConnectTimeout", "ReadTimeout", "TimeoutError"), "no answer"),
+    **{
+        "ConnectionError": "no connection",
+        "SSLError": "certificate refused",
+        "ChunkedEncodingError": "cut off",
+    },
 }
 
 
@@ -44,15 +46,13 @@ def load_cached(file: str, mirrors: Sequence[str], read: Callable[[Path], Conten
     """What `read` makes of a file of the data folder, which is downloaded if it isn't there.
 
     A download is checked before it gets its name, so the folder holds whole files only, also when two
-    processes fetch the same one. A file that is there is never deleted.
+    processes fetch the same one. A file that is there is never deleted. A file that is damaged, or can't be
+    read, fetched or written, is a DataError.
 
     Args:
         file: its path in the data folder, such as "mnist/train-images-idx3-ubyte.gz".
         mirrors: addresses of folders that have it, ending in "/", in the order in which they are tried.
         read: reads and checks the file; raises `DamagedError` where the bytes are wrong.
-
-    Raises:
-        DataError: for a file that is damaged, or can't be read, fetched or written.
     """
     path = data_folder() / file
     missing = not path.exists()
@@ -83,13 +83,10 @@ def _download(path: Path, urls: Sequence[str], check: Callable[[Path], object]) 
 
     def fetch(url: str, file: str, _: object) -> None:
         """Fill pooch's temporary file and check it: by its content, as every mirror packs it differently."""
+        timeout = (SECONDS_TO_ANSWER, SECONDS_BETWEEN_BYTES)
+        headers = {"Accept-Encoding": "identity"}  # else a server may unpack the file on its way
         with tqdm(desc=path.name, total=1, unit="B", unit_scale=True) as bar:  # pooch asks whether it is true
-            pooch.HTTPDownloader(
-                progressbar=bar,
-                chunk_size=1 << 16,
-                timeout=(SECONDS_TO_ANSWER, SECONDS_BETWEEN_BYTES),
-                headers={"Accept-Encoding": "identity"},  # else a server may unpack the file on its way
-            )(url, file, None)
+            pooch.HTTPDownloader(bar, 1 << 16, timeout=timeout, headers=headers)(url, file, None)
         check(Path(file))
         os.chmod(file, 0o644)  # as any other file: a temporary one is its owner's alone
 
@@ -129,10 +126,9 @@ def _by_hand(path: Path, url: str | None = None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"HTTP {response.status_code}"
     if isinstance(error, DamagedError):
         return str(error)
-    name = type(error).__name__
+    response, name = getattr(error, "response", None), type(error).__name__
+    if response is not None:
+        return f"HTTP {response.status_code}"
     return getattr(error, "strerror", None) or IN_WORDS.get(name, name)

@@ -15,14 +15,13 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+from diffusion_lessons.data.dataset import Dataset, check_asked
 from diffusion_lessons.data.downloads import DataError
 from diffusion_lessons.data.layout import TEST_EVERY, PictureFile, is_ignored, printable, sort_pictures
 from diffusion_lessons.data.pictures import read_square
 from diffusion_lessons.support.zips import RefusedZip, UnreadableZip, open_zip, zip_files
 
 THREADS = 4
-CHUNK = 64
 NAMES_SHOWN = 3
 
 Files = dict[str, Callable[[], BinaryIO]]
@@ -36,22 +35,12 @@ def folder(path: str | Path, split: str = "train", size: int | None = None) -> D
     around them is looked through. Every tenth picture of a class, in the order of the paths, is for testing,
     unless the classes lie in folders called "train" and "test" (or "val"). Hidden files are ignored, and
     links followed to files inside the folder only. Pictures are grey (C = 1) if all of them are, of both
-    splits, and in colour (C = 3) otherwise.
+    splits, and in colour (C = 3) otherwise. A zip is read where it lies; `size` is 32 by default.
 
-    Args:
-        path: a folder, or a zip, which is read where it lies.
-        split: "train" or "test".
-        size: side of the squares in pixels, 32 by default.
-
-    Warns:
-        UserWarning: once, with the number and first names of the files that are no readable pictures.
-
-    Raises:
-        ValueError: for another split or size.
-        DataError: where there are no classes or pictures, and for a zip or picture that unpacks to too much.
+    Files that are no readable pictures are one UserWarning, with their number and first names. No classes or
+    pictures, and a zip or picture that unpacks to too much, are a DataError.
     """
-    size = check_size(size, default=32)
-    test = check_split(split) == "test"
+    test, size = check_asked(split, size, default=32)
     root = Path(path).expanduser()
     with ExitStack() as stack:
         files, skipped = _list(root, stack)
@@ -60,16 +49,21 @@ def folder(path: str | Path, split: str = "train", size: int | None = None) -> D
             raise DataError(f"{root} has no pictures in subfolders: make one subfolder for each class")
         images, chosen, classes, unreadable = _read(root, pictures, files, size, test)
     skipped |= dict.fromkeys(loose, "in no class folder") | unreadable
-    _warn(root, skipped, len(pictures) - len(unreadable))
+    if skipped:
+        names = [f"{printable(name)} ({why})" for name, why in list(skipped.items())[:NAMES_SHOWN]]
+        names += ["..."] * (len(skipped) > NAMES_SHOWN)
+        total = len(skipped) + len(pictures) - len(unreadable)
+        message = f"{root}: {len(skipped)} of {total} files skipped: {', '.join(names)}"
+        warnings.warn(message, stacklevel=3)  # in the eyes of who called `load_dataset`
     if not chosen:
-        raise DataError(
-            f"{root} has no pictures to {split} that can be read: of {TEST_EVERY}, one is for testing"
-        )
+        hint = f"of {TEST_EVERY}, one is for testing"
+        raise DataError(f"{root} has no pictures to {split} that can be read: {hint}")
     labels = torch.tensor([classes.index(picture.label) for picture in chosen])
     return Dataset(f"folder:{printable(root.absolute().name)}", images, labels, tuple(classes))
 
 
 def _list(root: Path, stack: ExitStack) -> tuple[Files, Reasons]:
+    """What opens each file, by its path inside the folder or zip; and why others are left out."""
     if root.is_dir():
         return _folder_files(root)
     if not root.is_file():
@@ -84,7 +78,6 @@ def _list(root: Path, stack: ExitStack) -> tuple[Files, Reasons]:
 
 
 def _folder_files(root: Path) -> tuple[Files, Reasons]:
-    """What opens each file below the folder, by its path inside it; and why others are left out."""
     files: Files = {}
     skipped: Reasons = {}
     inside = os.path.realpath(root)
@@ -102,14 +95,10 @@ def _folder_files(root: Path) -> tuple[Files, Reasons]:
             elif path.is_symlink() and path.is_dir():
                 skipped[key] = "a link to a folder"
             elif path.is_file():
-                files[key] = partial(_open, path)
+                files[key] = partial(path.open, "rb")
             elif not path.is_dir():
                 skipped[key] = "not a file"
     return files, skipped
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
 
 
 def _read(
@@ -120,49 +109,32 @@ def _read(
     All pictures are read, also those of the other split, so that both splits have the same classes and C.
     """
 
-    def read(some: list[PictureFile]) -> list[np.ndarray | str]:
-        return [_read_one(root, picture.path, files[picture.path], size) for picture in some]
+    def read(picture: PictureFile) -> np.ndarray | str:
+        """The picture, or the reason why it can't be read."""
+        try:
+            with files[picture.path]() as file:
+                return read_square(file, size)
+        except DataError as error:
+            raise DataError(f"{printable(picture.path)} in {root} is refused: {error}") from error
+        except UnidentifiedImageError:
+            return "not a picture"
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+            return printable(str(error))[:80] or type(error).__name__
 
     images = np.empty((sum(picture.test == test for picture in pictures), 3, size, size), np.uint8)
     chosen: list[PictureFile] = []
-    classes: set[str] = set()
     unreadable: Reasons = {}
     colour = False
-    chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
-    with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(pictures), desc=root.name, delay=1) as bar:
-        for chunk, results in zip(chunks, pool.map(read, chunks), strict=True):
-            bar.update(len(chunk))
-            for picture, result in zip(chunk, results, strict=True):
-                if isinstance(result, str):
-                    unreadable[picture.path] = result
-                    continue
-                classes.add(picture.label)
-                colour = colour or bool((result != result[..., :1]).any())
-                if picture.test == test:
-                    images[len(chosen)] = result.transpose(2, 0, 1)
-                    chosen.append(picture)
+    with ThreadPoolExecutor(THREADS) as pool:
+        results = tqdm(pool.map(read, pictures), root.name, len(pictures), delay=1)
+        for picture, result in zip(pictures, results, strict=True):
+            if isinstance(result, str):
+                unreadable[picture.path] = result
+                continue
+            colour = colour or bool((result != result[..., :1]).any())
+            if picture.test == test:
+                images[len(chosen)] = result.transpose(2, 0, 1)
+                chosen.append(picture)
+    classes = sorted({picture.label for picture in pictures if picture.path not in unreadable})
     kept = torch.from_numpy(images[: len(chosen), : 3 if colour else 1]).contiguous()
-    return kept, chosen, sorted(classes), unreadable
-
-
-def _read_one(root: Path, path: str, open_file: Callable[[], BinaryIO], size: int) -> np.ndarray | str:
-    """The picture, or the reason why it can't be read."""
-    try:
-        with open_file() as file:
-            return read_square(file, size)
-    except DataError as error:
-        raise DataError(f"{printable(path)} in {root} is refused: {error}") from error
-    except UnidentifiedImageError:
-        return "not a picture"
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        return printable(str(error))[:80] or type(error).__name__
-
-
-def _warn(root: Path, skipped: Reasons, read: int) -> None:
-    if skipped:
-        names = [f"{printable(name)} ({why})" for name, why in list(skipped.items())[:NAMES_SHOWN]]
-        more = ["..."] if len(skipped) > NAMES_SHOWN else []
-        total = len(skipped) + read
-        warnings.warn(
-            f"{root}: {len(skipped)} of {total} files skipped: {', '.join(names + more)}", stacklevel=4
-        )
+    return kept, chosen, classes, unreadable

@@ -6,37 +6,26 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 TEST_EVERY = 10
-SPLIT_OF = {  # what folders of a ready-made split are called, the preferred names first
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing", "val", "valid", "validation"), "test"),
-}
+TRAIN = ("train", "training")  # what folders of a ready-made split are called, the preferred names first
+TEST = ("test", "testing", "val", "valid", "validation")
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
 IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
 
 
 class PictureFile(NamedTuple):
-    """A picture that is not read yet.
+    """A picture that is not read yet."""
 
-    Args:
-        path: where it is inside the folder or zip, with "/" between the parts.
-        label: the name of its class.
-        test: whether it is for testing, and not for training.
-    """
-
-    path: str
-    label: str
-    test: bool
+    path: str  # inside the folder or zip, with "/" between the parts
+    label: str  # the name of its class
+    test: bool  # whether it is for testing, and not for training
 
 
 def sort_pictures(paths: Iterable[str]) -> tuple[list[PictureFile], list[str]]:
-    """Classes and splits of files, in the order of class and path.
+    """Pictures in the order of class and path, and the paths of files that lie in no class folder.
 
     A class is a folder at the top, with all that is below it. A single folder around the classes is looked
     through. Where the folders at the top are called "train" and "test" (or "val"), classes
     are the folders inside them; otherwise every tenth picture of a class is for testing.
-
-    Returns:
-        the pictures, and the paths of files that lie in no class folder.
     """
     parts = {path: path.split("/") for path in sorted(paths)}
     top = _enclosing_folders(list(parts.values()))
@@ -51,9 +40,9 @@ def sort_pictures(paths: Iterable[str]) -> tuple[list[PictureFile], list[str]]:
             label = unicodedata.normalize("NFC", part[at])  # a Mac writes "é" as two characters
             by_class[printable(label)].append(path)
     pictures = []
-    for label in sorted(by_class):
-        for rank, path in enumerate(by_class[label]):
-            test = ready[parts[path][top]] == "test" if ready else rank % TEST_EVERY == TEST_EVERY - 1
+    for label, of_class in sorted(by_class.items()):
+        for rank, path in enumerate(of_class, 1):
+            test = ready[parts[path][top]] if ready else rank % TEST_EVERY == 0
             pictures.append(PictureFile(path, label, test))
     return pictures, loose
 
@@ -72,20 +61,17 @@ def _enclosing_folders(parts: list[list[str]]) -> int:
     """How many folders to go down until there are several folders, or pictures in the only one."""
     depth = 0
     while True:
-        folders = {part[depth] for part in parts if len(part) > depth + 1}
-        pictures = any(len(part) == depth + 2 and part[-1].lower().endswith(ENDINGS) for part in parts)
-        deeper = any(len(part) > depth + 2 for part in parts)
-        if len(folders) != 1 or pictures or not deeper:
+        inside = [part for part in parts if len(part) > depth + 1]
+        pictures = any(len(part) == depth + 2 and part[-1].lower().endswith(ENDINGS) for part in inside)
+        deeper = any(len(part) > depth + 2 for part in inside)
+        if len({part[depth] for part in inside}) != 1 or pictures or not deeper:
             return depth
         depth += 1
 
 
-def _ready_made(folders: set[str]) -> dict[str, str]:
-    """From folder to split, where the folders are splits and not classes; else nothing."""
+def _ready_made(folders: set[str]) -> dict[str, bool]:
+    """Which folder is the training split (False) and which that for testing (True); nothing where they are classes."""
     names = {folder.lower(): folder for folder in folders}
-    found: dict[str, str] = {}
-    for name, split in SPLIT_OF.items():
-        if name in names:
-            found.setdefault(split, names[name])
-    both = len(found) == 2 and names.keys() <= SPLIT_OF.keys()
-    return {folder: split for split, folder in found.items()} if both else {}
+    train, test = ([names[name] for name in split if name in names] for split in (TRAIN, TEST))
+    both = train and test and names.keys() <= {*TRAIN, *TEST}
+    return {train[0]: False, test[0]: True} if both else {}

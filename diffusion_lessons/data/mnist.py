@@ -6,7 +6,6 @@ content is known by its SHA-256, so that its header needs no reading.
 
 import gzip
 import zlib
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from diffusion_lessons.data.dataset import Dataset, check_size, check_split
+from diffusion_lessons.data.dataset import Dataset, check_asked, resize
 from diffusion_lessons.data.downloads import DamagedError, check_sha256, load_cached
+
+Names = tuple[str, ...]
 
 # SHA-256 of the decompressed files: how somebody packed them doesn't matter.
 MNIST_SHA256 = {
@@ -40,22 +41,15 @@ FASHION_MNIST_MIRRORS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 )
 DIGITS = tuple("0123456789")
-CLOTHES: tuple[str, ...] = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
-CLOTHES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLOTHES = tuple("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag".split()) + ("Ankle boot",)
 MAX_BYTES = 1 << 26
 
 
 def mnist(split: str = "train", size: int | None = None) -> Dataset:
     """Handwritten digits, 60,000 to train and 10,000 to test (LeCun, Cortes and Burges 1998).
 
-    Args:
-        split: "train" or "test".
-        size: 32 by default, the original 28x28 in a black frame; 28 is the original; any other size is the
-            framed picture, resized.
-
-    Raises:
-        ValueError: for another split or size.
-        DataError: where a file is damaged, or missing and can't be downloaded.
+    `size` is 32 by default, the original 28x28 in a black frame; 28 is the original; any other size is the
+    framed picture, resized.
     """
     return _load("mnist", DIGITS, MNIST_SHA256, MNIST_MIRRORS, split, size)
 
@@ -66,20 +60,12 @@ def fashion_mnist(split: str = "train", size: int | None = None) -> Dataset:
 
 
 def _load(
-    name: str,
-    classes: tuple[str, ...],
-    sha256: dict[str, str],
-    mirrors: Sequence[str],
-    split: str,
-    size: int | None,
+    name: str, classes: Names, sha256: dict[str, str], mirrors: Names, split: str, size: int | None
 ) -> Dataset:
-    from diffusion_lessons.data.pictures import resize
-
-    size = check_size(size, default=32)
-    prefix = "train" if check_split(split) == "train" else "t10k"
+    test, size = check_asked(split, size, default=32)
 
     def array(kind: str, header: int) -> Tensor:
-        file = f"{prefix}-{kind}-ubyte"
+        file = f"{'t10k' if test else 'train'}-{kind}-ubyte"
         data = load_cached(f"{name}/{file}.gz", mirrors, partial(_read, sha256=sha256[file]))
         return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=header)
 

@@ -1,13 +1,11 @@
-"""One picture file of any size and mode becomes a square of bytes; squares change their size."""
+"""One picture file of any size and mode becomes a square of bytes."""
 
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from diffusion_lessons.data.downloads import DataError
 
@@ -18,17 +16,11 @@ WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
 
 
 def read_square(file: BinaryIO | Path, size: int) -> np.ndarray:
-    """The middle of a picture file, turned upright, as a square of red, green and blue bytes.
+    """The middle of a picture file, turned upright, as red, green and blue bytes (size, size, 3).
 
     The short side is brought to `size` pixels (bicubic, antialiased) and the long one cut at both ends. What
-    is transparent shows white; 16-bit grey is scaled to 8 bits; of several frames the first is taken.
-
-    Returns:
-        uint8 of shape (size, size, 3).
-
-    Raises:
-        DataError: for a picture that would unpack to more than `MAX_PIXELS`.
-        Exception: whatever Pillow raises for what is no picture, or is damaged.
+    is transparent shows white; 16-bit grey is scaled to 8 bits; of several frames the first is taken. More
+    than `MAX_PIXELS` are a DataError; what is no picture, or is damaged, is whatever Pillow raises for it.
     """
     try:
         with Image.open(file, formats=_formats()) as image:
@@ -42,31 +34,9 @@ def read_square(file: BinaryIO | Path, size: int) -> np.ndarray:
         raise DataError(str(error)) from error
 
 
-def resize(images: Tensor, size: int) -> Tensor:
-    """Pictures of another size: bicubic, antialiased where they shrink, the same bytes on every machine.
-
-    Args:
-        images: uint8 of shape (N, C, H, W), C = 1 or 3.
-        size: the new height and width.
-
-    Returns:
-        uint8 of shape (N, C, size, size).
-    """
-    count, channels, height, width = images.shape
-    if (height, width) == (size, size):
-        return images
-    out = np.empty((count, size, size, channels), np.uint8)
-    source = images.permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
-    for picture, target in zip(source, out, strict=True):
-        small = Image.fromarray(np.ascontiguousarray(picture[..., 0] if channels == 1 else picture))
-        target[:] = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC)).reshape(target.shape)
-    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
-
-
 def _middle(image: Image.Image, size: int) -> np.ndarray:
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
+    side = min(image.size)
+    left, top = ((extent - side) / 2 for extent in image.size)
     if side <= size:
         left, top = int(left), int(top)  # half a pixel to the side would blur what isn't shrunk
     box = (left, top, left + side, top + side)
@@ -81,7 +51,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in WITH_ALPHA or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image.convert("RGB")
 
 
 def _grey(values: np.ndarray, white: int, kind: str) -> Image.Image:

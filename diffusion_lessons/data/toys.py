@@ -1,4 +1,4 @@
-"""Points in the plane, for lessons and tests that want to see a whole distribution."""
+"""n points in the plane, float32 (n, 2), for lessons and tests that want to see a whole distribution."""
 
 import math
 from collections.abc import Callable
@@ -8,16 +8,7 @@ from torch import Generator, Tensor
 
 
 def moons(n: int, generator: Generator | None = None, noise: float = 0.04) -> Tensor:
-    """Two half circles that reach into each other: float32 of shape (n, 2), about within [-1, 1]².
-
-    Args:
-        n: how many points.
-        generator: where the random numbers come from.
-        noise: standard deviation of the blur.
-
-    Raises:
-        ValueError: for n < 1.
-    """
+    """Two half circles that reach into each other, about within [-1, 1]²; `noise` is the blur's deviation."""
     _check(n)
     angle = math.pi * torch.rand(n, generator=generator)  # (n,)
     lower = torch.rand(n, generator=generator) < 0.5
@@ -27,7 +18,7 @@ def moons(n: int, generator: Generator | None = None, noise: float = 0.04) -> Te
 
 
 def swiss_roll(n: int, generator: Generator | None = None, noise: float = 0.02) -> Tensor:
-    """A spiral of one and a half turns, evenly covered along the angle; arguments as for `moons`."""
+    """A spiral of one and a half turns, evenly covered along the angle, blurred like `moons`."""
     _check(n)
     angle = math.pi * (1.5 + 3 * torch.rand(n, generator=generator))  # (n,)
     spiral = torch.stack([angle.cos(), angle.sin()], dim=1) * angle[:, None] / (4.5 * math.pi)  # (n, 2)
@@ -35,7 +26,7 @@ def swiss_roll(n: int, generator: Generator | None = None, noise: float = 0.02) 
 
 
 def checkerboard(n: int, generator: Generator | None = None) -> Tensor:
-    """The eight dark squares of a board of 4x4, evenly covered, within [-1, 1]²; arguments as for `moons`."""
+    """The eight dark squares of a board of 4x4, evenly covered, within [-1, 1]²."""
     _check(n)
     column = torch.randint(4, (n,), generator=generator)
     row = 2 * torch.randint(2, (n,), generator=generator) + column % 2
@@ -44,19 +35,15 @@ def checkerboard(n: int, generator: Generator | None = None) -> Tensor:
 
 
 def ring(n: int, generator: Generator | None = None, noise: float = 0.06) -> Tensor:
-    """Eight Gaussians of standard deviation `noise`, centred on a circle of radius 0.8; else as `moons`."""
+    """Eight Gaussians of standard deviation `noise`, centred on a circle of radius 0.8."""
     _check(n)
     angle = torch.randint(8, (n,), generator=generator) * (math.pi / 4)  # (n,)
     centre = 0.8 * torch.stack([angle.cos(), angle.sin()], dim=1)  # (n, 2)
     return centre + noise * torch.randn(n, 2, generator=generator)
 
 
-TOYS: dict[str, Callable[[int, Generator | None], Tensor]] = {
-    "moons": moons,
-    "swiss_roll": swiss_roll,
-    "checkerboard": checkerboard,
-    "ring": ring,
-}
+Draw = Callable[[int, Generator | None], Tensor]
+TOYS: dict[str, Draw] = dict(moons=moons, swiss_roll=swiss_roll, checkerboard=checkerboard, ring=ring)
 
 
 def _check(n: int) -> None:

@@ -19,6 +19,8 @@ from diffusion_lessons.training.loop import fit
 from diffusion_lessons.training.recipe import PATHS, Plan
 from diffusion_lessons.training.tasks import Classification, Forward
 
+EXACT: Any = {"precision": "float32", "compile": "off", "channels_last": False, "ema_decay": 0.0}
+
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
@@ -48,19 +50,8 @@ class ClassifierRecipe:
     def plan(self, n: int) -> Plan:
         """The plan of a training on n pictures."""
         steps = max(1, int(self.epochs * n / self.batch))
-        return Plan(
-            steps=steps,
-            batch=self.batch,
-            lr=self.lr,
-            warmup=steps // 10,
-            decay="linear",
-            weight_decay=self.weight_decay,
-            ema_decay=0.0,
-            precision="float32",
-            compile="off",
-            channels_last=False,
-            seed=self.seed,
-        )
+        size: Any = {"steps": steps, "batch": self.batch, "warmup": steps // 10, "seed": self.seed}
+        return Plan(**size, lr=self.lr, weight_decay=self.weight_decay, decay="linear", **EXACT)
 
     def build_path(self) -> DiscreteVP:
         """The path that `path` names.

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from diffusion_lessons import zoo
@@ -113,7 +113,8 @@ def _patch(side: int) -> int:
 
 def _file(splits: dict[str, Dataset], recipe: ClassifierRecipe) -> Path:
     """Where the yardstick of these pictures is kept: other pictures or another recipe have another file."""
-    key = json.dumps([asdict(recipe), *(dataset.fingerprint() for dataset in splits.values())])
+    how = asdict(replace(recipe, data=""))  # the same pictures may have moved
+    key = json.dumps([how, *(dataset.fingerprint() for dataset in splits.values())])
     name = re.sub(r"\W+", "-", splits["train"].name).strip("-")[:40]
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return data_folder() / "yardsticks" / f"{name}-{digest}.safetensors"

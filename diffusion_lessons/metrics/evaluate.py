@@ -54,11 +54,11 @@ def evaluate(
         )
     if reference not in yardstick.references:
         raise unknown("reference split", reference, yardstick.references)
-    classifier, real = yardstick.classifier, yardstick.references[reference]
-    pictures = _pictures(samples, yardstick)  # (N, C, H, W) uint8
-    wanted = None if labels is None else _labels(labels, len(pictures), classifier.config.num_classes)
-
-    made, predicted = features_and_classes(classifier, pictures)  # (N, D), (N,)
+    real = yardstick.references[reference]
+    x = torch.as_tensor(samples)
+    x = x[:, None] if x.ndim == 3 else x  # (N, C, H, W)
+    wanted = yardstick.check(x.shape, labels)
+    made, predicted = features_and_classes(yardstick.classifier, _as_bytes(x))  # (N, D), (N,)
     some = real.sample[: len(made)]  # as many real as made ones, where there are enough
     shares = precision_recall(some, made)
     return {
@@ -78,12 +78,8 @@ def evaluate(
     }
 
 
-def _pictures(samples: Tensor | np.ndarray, yardstick: Yardstick) -> Tensor:
-    """The samples as uint8 (N, C, H, W), fit for the yardstick."""
-    x = torch.as_tensor(samples)
-    if x.ndim == 3:
-        x = x[:, None]  # (N, 1, H, W)
-    yardstick.check(x.shape)
+def _as_bytes(x: Tensor) -> Tensor:
+    """Samples (N, C, H, W) as uint8."""
     if x.dtype == torch.uint8:
         return x
     if not x.is_floating_point():
@@ -95,16 +91,6 @@ def _pictures(samples: Tensor | np.ndarray, yardstick: Yardstick) -> Tensor:
             "pass uint8 for 0 to 255, 2·x − 1 for 0 to 1, or clamp them where they are meant to lie outside"
         )
     return to_uint8(x)
-
-
-def _labels(labels: Tensor | np.ndarray, n: int, num_classes: int) -> Tensor:
-    y = torch.as_tensor(labels).cpu()
-    if y.shape != (n,) or y.dtype.is_floating_point or y.dtype == torch.bool:
-        raise ValueError(f"labels must be whole numbers of shape ({n},), got {y.dtype} {tuple(y.shape)}")
-    outside = y[(y < 0) | (y >= num_classes)]
-    if len(outside):
-        raise ValueError(f"labels must lie in 0 to {num_classes - 1}, got {int(outside[0])}")
-    return y.to(torch.int64)
 
 
 def _figure(value: float, uncertainty: float) -> dict[str, float]:

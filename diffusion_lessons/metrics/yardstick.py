@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,14 +68,19 @@ class Yardstick:
             references[split] = Reference(Statistics.of(features), features[chosen])
         return cls(classifier, references, name)
 
-    def check(self, shape: Sequence[int]) -> None:
+    def check(self, shape: Sequence[int], labels: Tensor | np.ndarray | None = None) -> Tensor | None:
         """Refuse samples that cannot be measured, best before they are made.
 
         Args:
             shape: (N, C, H, W) of the samples.
+            labels: (N,) the wanted classes.
+
+        Returns:
+            The labels as int64 on the CPU.
 
         Raises:
-            ValueError: for pictures of another shape than the classifier's, or fewer than D + 2.
+            ValueError: for pictures of another shape than the classifier's, or fewer than D + 2; for labels
+                of another shape or kind, or of a class that the classifier does not know.
         """
         c = self.classifier.config
         expected, needed = (c.in_channels, c.image_size, c.image_size), c.num_features + 2
@@ -88,6 +94,7 @@ class Yardstick:
                 f"n = {shape[0]} is too few to measure {c.num_features} features: "
                 f"make at least {needed} samples"
             )
+        return None if labels is None else _labels(labels, shape[0], c.num_classes)
 
     def save(self, file: Path) -> None:
         """Write weights in half precision, and the references, whole or not at all.
@@ -138,3 +145,13 @@ def features_and_classes(classifier: Classifier, pictures: Tensor) -> tuple[Tens
         features.append(h.float().cpu())
         classes.append(classifier.classify(h).argmax(1).cpu())
     return torch.cat(features), torch.cat(classes)
+
+
+def _labels(labels: Tensor | np.ndarray, n: int, num_classes: int) -> Tensor:
+    y = torch.as_tensor(labels).cpu()
+    if y.shape != (n,) or y.dtype.is_floating_point or y.dtype == torch.bool:
+        raise ValueError(f"labels must be whole numbers of shape ({n},), got {y.dtype} {tuple(y.shape)}")
+    outside = y[(y < 0) | (y >= num_classes)]
+    if len(outside):
+        raise ValueError(f"labels must lie in 0 to {num_classes - 1}, got {int(outside[0])}")
+    return y.to(torch.int64)

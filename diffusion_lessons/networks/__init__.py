@@ -1,8 +1,7 @@
 """Networks, one idea a file, and the way from a network to a plain description and back.
 
-A network is called as network(x, time, condition), x (B, C, H, W) and time (B,); it has
-`null_condition(batch)` where it takes conditions, and keeps nothing in buffers that a checkpoint
-would not hold.
+A network is called as network(x, time, condition), x (B, C, H, W) and time (B,); it has `null_condition(batch)`
+where it takes conditions, and keeps nothing in buffers that a checkpoint would not hold.
 """
 
 from dataclasses import asdict
@@ -15,30 +14,16 @@ from diffusion_lessons.networks.patched import Patched
 from diffusion_lessons.networks.unet import UNet, UNetConfig
 from diffusion_lessons.support.errors import unknown
 
+__all__ = ["Classifier", "ClassifierConfig", "Patched", "UNet", "UNetConfig", "build", "describe", "known"]
+
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "UNet": (UNet, UNetConfig),
     "Classifier": (Classifier, ClassifierConfig),
 }
 
-__all__ = [
-    "NETWORKS",
-    "Classifier",
-    "ClassifierConfig",
-    "Patched",
-    "UNet",
-    "UNetConfig",
-    "build",
-    "describe",
-    "known",
-]
-
 
 def describe(network: nn.Module) -> dict[str, Any]:
-    """What `build` needs to make a network of this shape again, ready for JSON.
-
-    Raises:
-        ValueError: for a network that is not in `NETWORKS`.
-    """
+    """What `build` needs to make a network again, ready for JSON; one that is not `known` is a ValueError."""
     if isinstance(network, Patched):
         return {"name": "Patched", "patch": network.patch, "network": describe(network.network)}
     if not known(network):
@@ -53,11 +38,7 @@ def known(network: nn.Module) -> bool:
 
 
 def build(description: dict[str, Any]) -> nn.Module:
-    """A fresh network from its description.
-
-    Raises:
-        ValueError: for a description that is not one.
-    """
+    """A fresh network from its description; what is none is a ValueError."""
     try:
         name = description["name"]
         if name == "Patched":

@@ -6,23 +6,19 @@ from torch.nn import functional as F
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(QKᵀ/√d)·V, written out (Vaswani et al. 2017, eq. 1); d is the width of one head.
+    """softmax(QKᵀ/√d)·V, all (B, heads, positions, d), written out (Vaswani et al. 2017, eq. 1).
 
-    The blocks below use PyTorch's fused version of it. All (B, heads, positions, d).
+    The blocks below use PyTorch's fused version of it.
     """
     scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5  # (B, heads, N, N)
     return torch.softmax(scores, dim=-1) @ value
 
 
 class SelfAttention(nn.Module):
-    """GroupNorm, multi-head self-attention, a residual: (B, C, H, W) -> the same.
+    """GroupNorm, multi-head self-attention, a residual: (B, channels, H, W) -> the same.
 
-    It starts as the identity: its last layer starts at zero.
-
-    Args:
-        channels: C.
-        head_dim: width of one head; divides C.
-        groups: of the GroupNorm.
+    `head_dim` is the width of one head and divides the channels. It starts as the identity: its last layer
+    starts at zero.
     """
 
     def __init__(self, channels: int, head_dim: int = 32, groups: int = 8) -> None:

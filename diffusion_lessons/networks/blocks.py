@@ -16,16 +16,12 @@ def zero_conv(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Conv2d
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a shortcut; the embedding scales and shifts what lies between them.
+    """(B, in, H, W) -> (B, out, H, W): two convolutions and a shortcut, the embedding scales and shifts between.
 
     h = conv(silu(norm(x))); h = norm(h)·(1 + scale) + shift; x + conv(silu(h)): the scale-shift
-    conditioning of Nichol and Dhariwal 2021 (section 3.1, "AdaGN" in Dhariwal and Nichol 2021).
-
-    Args:
-        in_channels, out_channels: (B, in, H, W) -> (B, out, H, W).
-        embedding_dim: width of the embedding; None for a block that takes none (a classifier's).
-        groups: of the GroupNorms; divides both channel counts.
-        dropout: rate before the second convolution.
+    conditioning of Nichol and Dhariwal 2021 (section 3.1, "AdaGN" in Dhariwal and Nichol 2021). Without
+    `embedding_dim` the block takes no embedding (a classifier's); the GroupNorms' `groups` divide both channel
+    counts, and dropout comes before the second convolution.
     """
 
     def __init__(
@@ -34,7 +30,7 @@ class ResidualBlock(nn.Module):
         out_channels: int,
         embedding_dim: int | None = None,
         groups: int = 8,
-        dropout: float = 0.0,
+        dropout: float = 0,
     ) -> None:
         super().__init__()
         self.norm_1 = nn.GroupNorm(groups, in_channels)
@@ -47,13 +43,11 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        h = self.conv_1(F.silu(self.norm_1(x)))
-        h = self.norm_2(h)
+        h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
         if self.to_scale_shift is not None:
             scale, shift = self.to_scale_shift(embedding)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
             h = h * (1 + scale) + shift
-        h = self.conv_2(self.dropout(F.silu(h)))
-        return self.shortcut(x) + h
+        return self.shortcut(x) + self.conv_2(self.dropout(F.silu(h)))
 
 
 class Downsample(nn.Module):

@@ -15,29 +15,21 @@ from diffusion_lessons.networks.embedding import TimeEmbedding
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """The shape of a `Classifier`.
+    """The shape of a `Classifier`."""
 
-    Args:
-        image_size: height and width of the pictures; divisible by patch · 2^(levels − 1).
-        in_channels: colour channels of the pictures.
-        num_classes: number of classes K.
-        patch: pixels a side that are folded into channels before the first convolution.
-        base_channels: width of the first level.
-        channel_mults: width of each level as a multiple of it; each level halves height and width.
-        num_features: size D of the penultimate layer.
-        time: whether the network also takes the time of a noisy picture.
-        groups: of the GroupNorms; divides every width.
-    """
-
-    image_size: int = 16
-    in_channels: int = 1
-    num_classes: int = 10
-    patch: int = 1
-    base_channels: int = 24
-    channel_mults: tuple[int, ...] = (1, 2, 2)
-    num_features: int = 64
-    time: bool = False
-    groups: int = 8
+    image_size: int = 16  # height and width of the pictures; divisible by patch · 2^(levels − 1)
+    in_channels: int = 1  # colour channels of the pictures
+    num_classes: int = 10  # K
+    patch: int = 1  # pixels a side that are folded into channels before the first convolution
+    base_channels: int = 24  # width of the first level
+    channel_mults: tuple[int, ...] = (
+        1,
+        2,
+        2,
+    )  # each level's width in these; each level halves height and width
+    num_features: int = 64  # size D of the penultimate layer
+    time: bool = False  # whether the network also takes the time of a noisy picture
+    groups: int = 8  # of the GroupNorms; divides every width
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel_mults", tuple(self.channel_mults))  # JSON has only lists
@@ -45,10 +37,8 @@ class ClassifierConfig:
         if not self.channel_mults or min(*numbers, *self.channel_mults, self.num_features, self.groups) < 1:
             raise ValueError(f"a classifier needs at least one of everything, got {self}")
         if self.image_size % self.stride:
-            size = self.image_size
-            raise ValueError(
-                f"image_size must be a multiple of {self.stride} (patch · 2^(levels − 1)), got {size}"
-            )
+            needed = f"a multiple of {self.stride} (patch · 2^(levels − 1))"
+            raise ValueError(f"image_size must be {needed}, got {self.image_size}")
 
     @property
     def stride(self) -> int:
@@ -79,42 +69,31 @@ class Classifier(nn.Module):
         self.to_logits = nn.Linear(config.num_features, config.num_classes)
 
     def features(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """The penultimate layer, before its activation.
+        """(B, D), the penultimate layer before its activation, of pictures (B, C, image_size, image_size) in [−1, 1].
 
-        Args:
-            x: pictures (B, in_channels, image_size, image_size) in [−1, 1].
-            time: (B,), as `path.network_time` gives it; for a classifier with `time=True` and no other.
-
-        Returns:
-            (B, D).
-
-        Raises:
-            ValueError: for x of another shape, or a time where none belongs or none where one does.
+        A classifier with `time=True`, and no other, takes the time (B,) as `path.network_time` gives it. Pictures
+        or a time of another shape, a time where none belongs and none where one does are a ValueError.
         """
-        self._check(x, time)
-        embed = self.time_embedding
-        embedding = None if embed is None else F.silu(embed(time))  # (B, 4·base)
-        h = self.stem(F.pixel_unshuffle(x, self.config.patch))  # (B, base, H/patch, W/patch)
-        for down, block in zip(self.downs, self.blocks, strict=True):
-            h = block(down(h), embedding)  # (B, width, H, W), half as high and wide at each level
-        return self.to_features(F.silu(self.norm(h)).flatten(1))  # (B, D)
-
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """Logits (B, K) of pictures (B, C, H, W); arguments and errors as for `features`."""
-        return self.classify(self.features(x, time))
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits (B, K) of features (B, D)."""
-        return self.to_logits(F.relu(features))
-
-    def _check(self, x: Tensor, time: Tensor | None) -> None:
-        c = self.config
-        expected = (c.in_channels, c.image_size, c.image_size)
-        if x.ndim != 4 or x.shape[1:] != expected:
+        c, batch = self.config, len(x)
+        if x.ndim != 4 or x.shape[1:] != (c.in_channels, c.image_size, c.image_size):
+            expected = (c.in_channels, c.image_size, c.image_size)
             raise ValueError(f"the classifier takes pictures (B, {expected}), got {tuple(x.shape)}")
-        batch = x.shape[0]
         if c.time and (time is None or time.shape != (batch,)):
             given = None if time is None else tuple(time.shape)
             raise ValueError(f"this classifier takes a time of shape ({batch},) for each batch, got {given}")
         if not c.time and time is not None:
             raise ValueError("this classifier takes no time: build it with ClassifierConfig(time=True)")
+        embed = self.time_embedding
+        embedding = None if embed is None else F.silu(embed(time))  # (B, 4·base)
+        h = self.stem(F.pixel_unshuffle(x, c.patch))  # (B, base, H/patch, W/patch)
+        for down, block in zip(self.downs, self.blocks, strict=True):
+            h = block(down(h), embedding)  # (B, width, H, W), half as high and wide at each level
+        return self.to_features(F.silu(self.norm(h)).flatten(1))  # (B, D)
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        """Logits (B, K) of pictures (B, C, H, W); all else is as for `features`."""
+        return self.classify(self.features(x, time))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, D)."""
+        return self.to_logits(F.relu(features))

@@ -30,15 +30,10 @@ class Cost:
 def unet_costs(config: UNetConfig, height: int, width: int) -> dict[str, Cost]:
     """The cost of a `UNet` by stage, for a picture of height × width as the network sees it.
 
-    A stage on the way down ends with its downsampling, one on the way up with its upsampling. Behind
-    `Patched(network, 2)` the network sees half the height and width.
-
-    Returns:
-        "embedding", "stem", "down 0", "down 1", …, "middle", …, "up 1", "up 0", "out", in the order
-        in which a picture passes them.
-
-    Raises:
-        ValueError: a height or width that cannot be halved so often.
+    Stages are "embedding", "stem", "down 0", "down 1", …, "middle", …, "up 1", "up 0", "out", in the order in
+    which a picture passes them. One on the way down ends with its downsampling, one on the way up with its
+    upsampling. Behind `Patched(network, 2)` the network sees half the height and width; sizes that cannot be
+    halved so often are a ValueError.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -68,13 +63,10 @@ def _stages(network: UNet) -> Iterator[tuple[str, str]]:
 
 
 def receptive_field(layers: Iterable[tuple[int, int]]) -> int:
-    """How many pixels a side one number after a chain of convolutions depends on.
+    """How many pixels a side one number after a chain of convolutions depends on, each a (kernel, stride).
 
     Each layer widens the field by (kernel − 1) steps of the grid that it reads, and a stride makes
     the steps of all later grids longer (Araujo et al. 2019, eq. 2).
-
-    Args:
-        layers: (kernel, stride) of each convolution, the first one first.
     """
     field, step = 1, 1  # in pixels; step: from one position of the grid to the next
     for kernel, stride in layers:

@@ -6,25 +6,22 @@ import torch
 from torch import Tensor, nn
 
 
-def sinusoidal_embedding(time: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
-    """Sines, then cosines, of the time at `dim`/2 frequencies from 1 down to about 1/max_period.
+MAX_PERIOD = 10_000.0
 
-    Neighbouring times get similar vectors, distant times different ones (Vaswani et al. 2017,
-    section 3.5; the halves stand in the order of Ho et al. 2020).
 
-    Args:
-        time: (B,), real numbers on a scale of 0 to 1000.
-        dim: even.
+def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
+    """Sines, then cosines, of the time at `dim`/2 frequencies from 1 down to about 1/MAX_PERIOD: (B,) -> (B, dim).
 
-    Returns:
-        (B, dim), float32 whatever the dtype of `time`: bf16 cannot tell 999 from 998.
+    Neighbouring times get similar vectors, distant times different ones (Vaswani et al. 2017, section 3.5; the
+    halves stand in the order of Ho et al. 2020). Times are real numbers on a scale of 0 to 1000; the result is
+    float32 whatever their dtype: bf16 cannot tell 999 from 998.
     """
     if time.ndim != 1:
         raise ValueError(f"the network's time has shape (B,), got {tuple(time.shape)}")
     if dim < 2 or dim % 2:
         raise ValueError(f"a sinusoidal embedding needs an even dim ≥ 2, got {dim}")
     index = torch.arange(dim // 2, dtype=torch.float32, device=time.device)
-    frequencies = torch.exp(index * (-math.log(max_period) / (dim // 2)))  # (dim/2,)
+    frequencies = torch.exp(index * (-math.log(MAX_PERIOD) / (dim // 2)))  # (dim/2,)
     angles = time.float()[:, None] * frequencies  # (B, dim/2)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -44,10 +41,11 @@ class TimeEmbedding(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """One learnt vector a class, and one more, with the id `num_classes`, for "no label".
+    """One learnt vector a class, and one more, with the id `num_classes`, for "no label": (B,) int64 -> (B, dim).
 
-    (B,) int64 -> (B, dim). The null vector is trained by dropping labels, and is what
-    classifier-free guidance asks for (Ho and Salimans 2022, section 3.2).
+    The null vector is trained by dropping labels, and is what classifier-free guidance asks for (Ho and
+    Salimans 2022, section 3.2). A label that is none of these is a ValueError that names the first. Values are
+    looked at only on the CPU: on a GPU that would wait for the device at every step.
     """
 
     def __init__(self, num_classes: int, dim: int) -> None:
@@ -62,24 +60,11 @@ class LabelEmbedding(nn.Module):
         return torch.full((batch,), self.num_classes, dtype=torch.int64, device=self.table.weight.device)
 
     def forward(self, labels: Tensor) -> Tensor:
-        check_labels(labels, self.num_classes)
+        if labels.ndim != 1 or labels.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"labels are int64 of shape (B,), got {labels.dtype} of {tuple(labels.shape)}")
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+            n = self.num_classes
+            for wrong in labels[(labels < 0) | (labels > n)].tolist():
+                known = f"classes are 0 to {n - 1}, and {n} means no label"
+                raise ValueError(f"label {wrong} is out of range: {known}")
         return self.table(labels)
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Refuse labels that are not class ids 0 … num_classes − 1, or the null id num_classes.
-
-    Values are looked at only on the CPU: on a GPU that would wait for the device at every step.
-
-    Raises:
-        ValueError: naming the first wrong label.
-    """
-    if labels.ndim != 1 or labels.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"labels are int64 of shape (B,), got {labels.dtype} of {tuple(labels.shape)}")
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = labels[(labels < 0) | (labels > num_classes)]
-        if len(wrong):
-            raise ValueError(
-                f"label {int(wrong[0])} is out of range: classes are 0 to {num_classes - 1}, "
-                f"and {num_classes} means no label"
-            )

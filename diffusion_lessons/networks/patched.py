@@ -9,20 +9,15 @@ from torch.nn import functional as F
 class Patched(nn.Module):
     """Fold patch×patch pixels into channels, run any network at the lower resolution, unfold.
 
-    (B, C, H, W) becomes (B, C·patch², H/patch, W/patch) for the network inside and back. Nothing is
-    lost on the way, and convolutions cost patch² times less (pixel-unshuffle: Shi et al. 2016).
-
-    Args:
-        network: takes and gives C·patch² channels.
-        patch: side of a block in pixels, ≥ 1.
+    (B, C, H, W) becomes (B, C·patch², H/patch, W/patch) for the network inside and back, patch ≥ 1. Nothing
+    is lost on the way, and convolutions cost patch² times less (pixel-unshuffle: Shi et al. 2016).
     """
 
     def __init__(self, network: nn.Module, patch: int = 2) -> None:
         super().__init__()
         if patch < 1:
             raise ValueError(f"a patch is at least one pixel wide, got {patch}")
-        self.network = network
-        self.patch = patch
+        self.network, self.patch = network, patch
 
     def null_condition(self, batch: int) -> Any:
         """The null condition of the network inside."""
@@ -30,9 +25,8 @@ class Patched(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None) -> Tensor:
         """As the network inside, for x (B, C, H, W); height and width must be multiples of patch."""
-        if x.ndim != 4 or x.shape[2] % self.patch or x.shape[3] % self.patch:
-            raise ValueError(
-                f"patches of {self.patch}×{self.patch} pixels need (B, C, H, W) with H and W multiples "
-                f"of {self.patch}, got shape {tuple(x.shape)}"
-            )
-        return F.pixel_shuffle(self.network(F.pixel_unshuffle(x, self.patch), time, condition), self.patch)
+        p, shape = self.patch, tuple(x.shape)
+        if len(shape) != 4 or shape[2] % p or shape[3] % p:
+            needed = f"patches of {p}×{p} pixels need (B, C, H, W) with H and W multiples of {p}"
+            raise ValueError(f"{needed}, got shape {shape}")
+        return F.pixel_shuffle(self.network(F.pixel_unshuffle(x, p), time, condition), p)

@@ -17,31 +17,24 @@ from diffusion_lessons.networks.embedding import LabelEmbedding, TimeEmbedding
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The shape of a U-Net.
+    """The shape of a U-Net."""
 
-    Args:
-        in_channels, out_channels: of the picture and of the output.
-        base_channels: width of the first level.
-        channel_mults: width of each level as a multiple of it; each level halves height and width.
-        blocks_per_level: residual blocks on the way down; one more on the way up.
-        attention_levels: which levels attend, counted from 0, the finest. The middle attends where
-            the last level does.
-        head_dim: width of one attention head.
-        num_classes: of the label condition; None for none.
-        dropout: rate inside the residual blocks.
-        groups: of the GroupNorms; divides every width.
-    """
-
-    in_channels: int = 1
-    out_channels: int = 1
-    base_channels: int = 32
-    channel_mults: tuple[int, ...] = (1, 2, 2)
-    blocks_per_level: int = 1
-    attention_levels: tuple[int, ...] = (2,)
-    head_dim: int = 32
-    num_classes: int | None = None
-    dropout: float = 0.0
-    groups: int = 8
+    in_channels: int = 1  # of the picture
+    out_channels: int = 1  # of the output
+    base_channels: int = 32  # width of the first level
+    channel_mults: tuple[int, ...] = (
+        1,
+        2,
+        2,
+    )  # each level's width in these; each level halves height and width
+    blocks_per_level: int = 1  # residual blocks on the way down; one more on the way up
+    attention_levels: tuple[int, ...] = (
+        2,
+    )  # from 0, the finest; the middle attends where the last level does
+    head_dim: int = 32  # width of one attention head
+    num_classes: int | None = None  # of the label condition; None for none
+    dropout: float = 0.0  # rate inside the residual blocks
+    groups: int = 8  # of the GroupNorms; divides every width
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel_mults", tuple(self.channel_mults))  # JSON has only lists
@@ -51,7 +44,7 @@ class UNetConfig:
             raise ValueError(f"a U-Net needs at least one level, block and multiple of the width, got {self}")
         if any(level not in levels for level in self.attention_levels):
             raise ValueError(
-                f"attention_levels must lie in 0 to {len(levels) - 1}, got {self.attention_levels}"
+                f"attention_levels must lie in {levels[0]} to {levels[-1]}, got {self.attention_levels}"
             )
 
 
@@ -116,15 +109,10 @@ class UNet(nn.Module):
         return None if self.label_embedding is None else self.label_embedding.null(batch)
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None) -> Tensor:
-        """The output (B, C', H, W) for noisy pictures.
+        """The output (B, C', H, W) for noisy pictures x (B, C, H, W) at times (B,), 0 to 1000: `path.network_time`.
 
-        Args:
-            x: (B, C, H, W).
-            time: (B,), on a scale of 0 to 1000, as `path.network_time` gives it.
-            condition: labels (B,) int64, a dict that holds them as "label", or None for no label.
-
-        Raises:
-            ValueError: a shape that does not fit, a label out of range, labels for a network without.
+        `condition` is labels (B,) int64, a dict that holds them as "label", or None for no label. A shape that
+        does not fit, a label out of range and labels for a network without are a ValueError.
         """
         self._check(x, time)
         embedding = F.silu(self.time_embedding(time) + self._embed_label(condition, x.shape[0]))  # (B, E)
@@ -135,9 +123,7 @@ class UNet(nn.Module):
             h = layer(h, embedding)
             skips.append(h)
 
-        h = self.middle_1(h, embedding)
-        h = self.middle_attention(h)
-        h = self.middle_2(h, embedding)
+        h = self.middle_2(self.middle_attention(self.middle_1(h, embedding)), embedding)
 
         for layer in self.up:
             if isinstance(layer, Stage):
@@ -158,18 +144,18 @@ class UNet(nn.Module):
         return self.label_embedding(labels)
 
     def _check(self, x: Tensor, time: Tensor) -> None:
-        last = len(self.config.channel_mults) - 1
-        batch, channels, height, width = x.shape if x.ndim == 4 else (0, 0, 0, 0)
-        if channels != self.config.in_channels:
-            raise ValueError(
-                f"the network takes (B, {self.config.in_channels}, H, W), got shape {tuple(x.shape)}"
-            )
-        if height % 2**last or width % 2**last or 0 in (height, width):
-            raise ValueError(
-                f"{last + 1} levels halve height and width {last} times: both must be multiples of "
-                f"{2**last}, got {height}×{width}"
-            )
-        if time.shape != x.shape[:1]:
+        shape, channels, halvings = (
+            tuple(x.shape),
+            self.config.in_channels,
+            len(self.config.channel_mults) - 1,
+        )
+        if len(shape) != 4 or shape[1] != channels:
+            raise ValueError(f"the network takes (B, {channels}, H, W), got shape {shape}")
+        batch, _, height, width = shape
+        if height % 2**halvings or width % 2**halvings or 0 in (height, width):
+            why = f"{halvings + 1} levels halve height and width {halvings} times"
+            raise ValueError(f"{why}: both must be multiples of {2**halvings}, got {height}×{width}")
+        if time.shape != (batch,):
             raise ValueError(
                 f"one time for each of {batch} pictures, shape ({batch},), got {tuple(time.shape)}"
             )

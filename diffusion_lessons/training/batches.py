@@ -17,7 +17,7 @@ from diffusion_lessons.support.seeds import seeded
 
 
 class Examples(NamedTuple):
-    """The rows of one step (this process's share of them)."""
+    """This process's share of the rows of one step."""
 
     x0: Tensor  # (B, ...), pictures in [-1, 1]
     condition: Condition  # B rows; labels (B,) where nothing else is known of a row
@@ -45,17 +45,16 @@ def _order(seed: int, epoch: int, n: int) -> Tensor:
 
 
 class Batches:
-    """Draws the rows of any step, and drops whole conditions.
+    """Draws the rows of any step, and replaces whole conditions by the null condition.
 
     Pictures stay bytes, on the device where they take less than a quarter of its free memory, and
     become floats a batch at a time; otherwise batches travel through pinned memory.
 
     Args:
-        dataset: gives rows by index.
         batch: rows a step, over all processes.
         seed: of the order and of what is dropped.
-        channels_last: memory layout of pictures.
-        dropout: share of the rows whose condition is replaced by the null condition.
+        layout: of pictures (B, C, H, W) in memory.
+        dropout: share of the rows whose condition is dropped.
         null: (rows) -> their null condition, a network's `null_condition`.
         rank, world: this process among all; it takes the rank-th of `world` equal shares.
     """
@@ -66,7 +65,7 @@ class Batches:
         batch: int,
         seed: int,
         device: torch.device | str = "cpu",
-        channels_last: bool = True,
+        layout: torch.memory_format = torch.channels_last,
         dropout: float = 0.0,
         null: Callable[[int], Condition] | None = None,
         rank: int = 0,
@@ -74,17 +73,16 @@ class Batches:
     ) -> None:
         if batch % world:
             raise ValueError(f"a batch of {batch} cannot be shared equally by {world} processes")
-        self.batch, self.seed, self.device = batch, seed, torch.device(device)
-        self.dropout, self.null, self.channels_last = dropout, null, channels_last
-        self.mine = slice(rank * batch // world, (rank + 1) * batch // world)
-        if isinstance(dataset, Dataset) and _fits(dataset.images, self.device):
-            dataset = dataset.to(self.device)
-        self.dataset = dataset
+        self.batch, self.seed, self.device, self.layout = batch, seed, torch.device(device), layout
+        self.dropout, self.null = dropout, null
+        self.mine = range(rank * batch // world, (rank + 1) * batch // world)
+        fits = isinstance(dataset, Dataset) and _fits(dataset.images, self.device)
+        self.dataset = dataset.to(self.device) if fits else dataset
 
     def share(self, most: int | None = None) -> slice:
         """This process's part of a batch, at most so many rows of it."""
-        stop = self.mine.stop if most is None else min(self.mine.stop, self.mine.start + most)
-        return slice(self.mine.start, stop)
+        mine = self.mine[:most]
+        return slice(mine.start, mine.stop)
 
     def __call__(self, step: int, most: int | None = None) -> Examples:
         """This process's share of the rows of a step, at most so many of them."""
@@ -101,14 +99,11 @@ class Batches:
         return Examples(x0, condition)
 
     def laid_out(self, x: Tensor) -> Tensor:
-        """Pictures (B, C, H, W) in the memory layout that was asked for; other ranks as they are."""
-        last = self.channels_last and x.ndim == 4
-        return x.contiguous(memory_format=torch.channels_last) if last else x.contiguous()
+        """Pictures (B, C, H, W) in the memory layout that was asked for; other ranks contiguous."""
+        return x.contiguous(memory_format=self.layout if x.ndim == 4 else torch.contiguous_format)
 
     def _moved(self, rows: Tensor) -> Tensor:
-        if rows.device == self.device:
-            return rows
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not rows.is_cuda:
             rows = rows.pin_memory()
         return rows.to(self.device, non_blocking=True)
 

@@ -14,21 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from diffusion_lessons.support.machine import versions
 from diffusion_lessons.support.seeds import seed_of
+from diffusion_lessons.training import run_folder
 from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.training.processes import Processes, join
-from diffusion_lessons.training.progress import Meter, catch_interrupts, progress_bar, show
-from diffusion_lessons.training.run_folder import (
-    METRICS,
-    MODEL,
-    TrainingState,
-    prepare,
-    read_state,
-    write_metrics,
-)
+from diffusion_lessons.training.progress import Meter, catch_interrupts, progress_bar
+from diffusion_lessons.training.run_folder import Saved, TrainingState
 from diffusion_lessons.training.speed import candidates, choose
 from diffusion_lessons.training.tasks import Task
 
@@ -52,21 +46,17 @@ def train(
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train what a task says, by its plan.
+    """Train what a task says, by its plan, in a folder for model.safetensors, metrics.json and state.safetensors.
 
     Args:
         task: `Denoising(recipe, dataset)`, or any other.
-        out: folder for model.safetensors, metrics.json and state.safetensors.
         resume: go on with the run in `out`, which must have the same plan and data.
         device: None is a GPU where there is one.
         progress: show a bar with the time left.
 
-    Returns:
-        What metrics.json holds: steps, images_per_second, loss, seconds, seed, device, versions, curve …
-
-    Raises:
-        ValueError: a folder that holds another run or cannot be written; a loss that is not finite.
-        TrainingInterrupted: after Ctrl-C, once the run is saved.
+    Returns what metrics.json holds: steps, images_per_second, loss, seconds, seed, device, versions, curve …
+    A folder that holds another run or cannot be written and a loss that is not finite are ValueErrors; after
+    Ctrl-C the run is saved, and TrainingInterrupted raised.
     """
     return _train(task, Path(out), resume, device, progress).metrics()
 
@@ -82,9 +72,9 @@ def _train(
 ) -> "Trainer":
     processes = join(device)
     if processes.rank == 0:
-        prepare(folder, resume)
+        run_folder.prepare(folder, resume)
     processes.wait()
-    saved = read_state(folder, task) if resume else None
+    saved = run_folder.read_state(folder, task) if resume else None
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout layers draw from the global generator
         trainer = Trainer(task, folder, processes, saved)
@@ -94,19 +84,9 @@ def _train(
 
 
 class Trainer:
-    """The parts of one run, put together; `train` is how it is used.
+    """The parts of one run, put together, from its start or from what was saved; `train` is how it is used."""
 
-    Args:
-        saved: what `read_state` gave; None for a fresh start.
-    """
-
-    def __init__(
-        self,
-        task: Task,
-        folder: Path,
-        processes: Processes,
-        saved: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
-    ) -> None:
+    def __init__(self, task: Task, folder: Path, processes: Processes, saved: Saved | None = None) -> None:
         self.task, self.plan, self.folder, self.processes = task, task.plan, folder, processes
         plan, device, self.data = task.plan, processes.device, task.dataset.fingerprint()
         network = task.place(device, processes.rank, processes.world).network
@@ -151,7 +131,8 @@ class Trainer:
                 if save or self.meter.full or state.seconds - read_at >= 1:
                     self.read()
                     read_at = state.seconds
-                    show(bar, done, state.curve.recent())
+                    bar.set_postfix_str(f"loss {state.curve.recent():.4f}", refresh=False)
+                    bar.update(100 * done - bar.n)
                 if save:
                     self.save(finished=done == 1)
                     saved_at = state.seconds
@@ -203,9 +184,11 @@ class Trainer:
             raise self.not_finite(self.state.step, "a weight is not a finite number")
         if self.processes.rank == 0:
             if self.state.step:
-                self.task.write(self.folder / MODEL, self.averaged(), self.info())
+                seconds = round(self.state.seconds, 3)
+                info = {"steps": self.state.step, "seconds": seconds, "versions": versions()}
+                self.task.write(self.folder / run_folder.MODEL, self.averaged(), info)
             if finished:
-                write_metrics(self.folder / METRICS, self.metrics())
+                run_folder.write_metrics(self.folder / run_folder.METRICS, self.metrics())
             self.state.save(self.folder, self.task, self.data, finished)
         self.saved = self.state.step
         self.processes.wait()
@@ -215,10 +198,6 @@ class Trainer:
         averaged = copy.deepcopy(self.state.network).eval()
         self.state.ema.copy_to(averaged)
         return averaged
-
-    def info(self) -> dict[str, Any]:
-        """What a file tells of the run that made it."""
-        return {"steps": self.state.step, "seconds": round(self.state.seconds, 3), "versions": versions()}
 
     def metrics(self) -> dict[str, Any]:
         """The figures of the run."""

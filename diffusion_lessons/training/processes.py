@@ -13,14 +13,9 @@ from diffusion_lessons.support.machine import choose_device
 
 
 class Processes:
-    """A single process: everything stays as it is.
+    """A single process: everything stays as it is. It trains on a device; None is a GPU where there is one."""
 
-    Args:
-        device: where to train; None is a GPU where there is one.
-    """
-
-    rank = 0
-    world = 1
+    rank, world = 0, 1
 
     def __init__(self, device: torch.device | str | None = None) -> None:
         self.device = choose_device(device)
@@ -52,8 +47,7 @@ class LaunchedProcesses(Processes):
         cpu = device is not None and torch.device(device).type == "cpu"
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # precision is our own matter
         self.device = self.accelerator.device
-        self.rank = self.accelerator.process_index
-        self.world = self.accelerator.num_processes
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
 
     def wrap(self, network: nn.Module) -> nn.Module:
         return self.accelerator.prepare_model(network)

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,18 +14,16 @@ from tqdm.auto import tqdm
 from diffusion_lessons.training.processes import Processes
 
 
+@dataclass
 class LossCurve:
     """The mean loss of each `stride` steps; the stride doubles before there are 1000 points.
 
     It is a function of the losses alone, so a resumed run draws the same curve.
     """
 
-    def __init__(
-        self, stride: int = 1, points: list[float] | None = None, pending: list[float] | None = None
-    ):
-        self.stride = stride
-        self.points = list(points or [])
-        self.pending = list(pending or [])
+    stride: int = 1
+    points: list[float] = field(default_factory=list)
+    pending: list[float] = field(default_factory=list)
 
     def add(self, loss: float) -> None:
         """Take in the loss of the next step."""
@@ -48,7 +47,7 @@ class LossCurve:
 
     def to_json(self) -> dict[str, Any]:
         """The arguments that make this curve again."""
-        return {"stride": self.stride, "points": self.points, "pending": self.pending}
+        return asdict(self)
 
 
 class Meter:
@@ -76,7 +75,7 @@ class Meter:
         """(loss, gradient norm) of each step since the last reading, the loss over all processes."""
         rows = self.processes.mean(self.values)[: self.count].tolist() if self.count else []
         self.count = 0
-        return [(loss, norm) for loss, norm in rows]
+        return list(map(tuple, rows))
 
 
 @contextmanager
@@ -104,9 +103,3 @@ def progress_bar(shown: bool) -> tqdm:
     """A bar over the share of the budget, with the time left."""
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     return tqdm(total=100, desc="training", bar_format=layout, disable=not shown, smoothing=0.1)
-
-
-def show(bar: tqdm, done: float, loss: float) -> None:
-    """Move the bar to where training is."""
-    bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-    bar.update(100 * done - bar.n)

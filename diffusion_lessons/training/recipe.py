@@ -3,26 +3,18 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import nn
 
+from diffusion_lessons import losses
 from diffusion_lessons.data.dataset import Rows
-from diffusion_lessons.losses import (
-    Weight,
-    min_snr,
-    p2,
-    simple,
-    snr_plus_one,
-    truncated_snr,
-    variational_bound,
-)
 from diffusion_lessons.networks import Patched, UNet, UNetConfig
 from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linear_betas, sigmoid_betas
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.targets import TARGETS, Target
+from diffusion_lessons.targets import TARGETS
 
 PATHS: dict[str, Callable[[], NoisePath]] = {
     "cosine": lambda: DiscreteVP(cosine_betas()),
@@ -31,22 +23,22 @@ PATHS: dict[str, Callable[[], NoisePath]] = {
     "sigmoid": lambda: DiscreteVP(sigmoid_betas()),
     "straight": StraightPath,
 }
-WEIGHTS: dict[str, Callable[[NoisePath], Weight | None]] = {
+WEIGHTS: dict[str, Callable[[NoisePath], losses.Weight | None]] = {
     "plain": lambda path: None,  # the plain squared error of whatever the network outputs
-    "simple": lambda path: simple,
-    "truncated-snr": lambda path: truncated_snr,
-    "snr-plus-one": lambda path: snr_plus_one,
-    "min-snr": lambda path: min_snr(),
-    "p2": lambda path: p2(),
-    "variational-bound": variational_bound,
+    "simple": lambda path: losses.simple,
+    "truncated-snr": lambda path: losses.truncated_snr,
+    "snr-plus-one": lambda path: losses.snr_plus_one,
+    "min-snr": lambda path: losses.min_snr(),
+    "p2": lambda path: losses.p2(),
+    "variational-bound": losses.variational_bound,
 }
 DECAYS: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     "linear": lambda done: 1 - done,
     "none": lambda done: 1.0,
 }
-PRECISIONS = ("auto", "float32", "tf32", "bf16", "fp16")
-COMPILE = ("auto", "on", "off")
+Precision = Literal["auto", "float32", "tf32", "bf16", "fp16"]
+Compile = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +46,13 @@ class Plan:
     """How long anything is trained, how fast, and in what precision.
 
     Args:
-        minutes, steps, images: the budget of training proper, exactly one of them; the learning rate
-            decays to its end. Setting up, checking speed modes and compiling come on top.
+        minutes: budget of training proper; setting up, checking speed modes and compiling come on top.
+        steps: budget in steps; exactly one of the three budgets is given.
+        images: budget in rows seen.
         batch: rows a step, over all processes.
-        lr, warmup, decay: peak learning rate, steps of linear warm-up, shape of the decay.
+        lr: peak learning rate.
+        warmup: steps of linear warm-up.
+        decay: how the learning rate falls to 0 at the end of the budget, if at all.
         weight_decay: of AdamW.
         grad_clip: largest norm of the gradient; infinity for none.
         ema_decay: of the averaged weights that are kept; 0 keeps the plain ones.
@@ -78,14 +73,22 @@ class Plan:
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     ema_decay: float = 0.999
-    precision: Literal["auto", "float32", "tf32", "bf16", "fp16"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
+    precision: Precision = "auto"
+    compile: Compile = "auto"
     channels_last: bool = True
     seed: int = 0
     checkpoint_every: float = 30.0
 
+    # fields that hold a name with the names each knows, and fields that hold a share
+    names: ClassVar[dict[str, Iterable[str]]] = {
+        "decay": DECAYS,
+        "precision": get_args(Precision),
+        "compile": get_args(Compile),
+    }
+    shares: ClassVar[tuple[str, ...]] = ("ema_decay",)
+
     def __post_init__(self) -> None:
-        for name, known in self._names().items():
+        for name, known in self.names.items():
             if getattr(self, name) not in list(known):
                 raise unknown(name, getattr(self, name), known)
         budgets = {name: getattr(self, name) for name in ("minutes", "steps", "images")}
@@ -98,20 +101,12 @@ class Plan:
             amount = getattr(self, name)
             if not (amount > 0 and (math.isfinite(amount) or name == "grad_clip")):
                 raise ValueError(f"{name} must be above 0, got {amount}")
-        for name in self._shares():
+        for name in self.shares:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
         for name in ("warmup", "weight_decay", "checkpoint_every", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
-
-    def _names(self) -> dict[str, Iterable[str]]:
-        """The fields that hold a name, and the names each knows."""
-        return {"decay": DECAYS, "precision": PRECISIONS, "compile": COMPILE}
-
-    def _shares(self) -> tuple[str, ...]:
-        """The fields that hold a share in [0, 1)."""
-        return ("ema_decay",)
 
     def done(self, step: int, seconds: float) -> float:
         """Share of the budget that is used up after so many steps and seconds, 0 to 1."""
@@ -124,9 +119,7 @@ class Plan:
     @property
     def is_long(self) -> bool:
         """Whether the budget pays for compiling the network: five minutes, or 5000 steps."""
-        if self.minutes is not None:
-            return self.minutes >= 5
-        return self.done(5000, 0.0) < 1
+        return self.done(5000, 0.0) < 1 if self.minutes is None else self.minutes >= 5
 
     def learning_rate(self, step: int, done: float) -> float:
         """Linear warm-up over the first steps, decay to 0 at the end of the budget."""
@@ -138,11 +131,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: for a field this version does not know.
-        """
+        """The inverse of `to_json`; a field that this version does not know is a ValueError."""
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
@@ -157,7 +146,12 @@ class Recipe(Plan):
     Args:
         data: name of the data set, as `load_dataset` knows it.
         size: height and width in pixels; None takes the data set's own.
-        base_channels, channel_mults, blocks_per_level, attention_levels, head_dim, dropout: of the U-Net.
+        base_channels: width of the U-Net's first level.
+        channel_mults: width of each level as a multiple of it.
+        blocks_per_level: residual blocks on the way down; one more on the way up.
+        attention_levels: which levels attend, counted from 0, the finest.
+        head_dim: width of one attention head.
+        dropout: rate inside the residual blocks.
         patch: pixels a side folded into channels (`Patched`); None is 2 from 32 pixels on, else 1.
         path: noise schedule, a name of `PATHS`.
         target: what the network outputs, a name of `TARGETS`.
@@ -180,33 +174,25 @@ class Recipe(Plan):
     weight: str = "plain"
     class_dropout: float = 0.1
 
+    names: ClassVar = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS, **Plan.names}
+    shares: ClassVar = ("class_dropout", "dropout", "ema_decay")
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel_mults", tuple(self.channel_mults))  # JSON has only lists
-        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
+        for name in ("channel_mults", "attention_levels"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has only lists
         super().__post_init__()
-        path, target = self.build_path(), TARGETS[self.target]
-        end = path(float(path.T))
-        if float(target.det(end)) == 0:
+        path = self.build_path()
+        if float(TARGETS[self.target].det(path(float(path.T)))) == 0:
             raise ValueError(
                 f"the target {self.target!r} cannot be solved where the path {self.path!r} ends (no "
                 "signal is left there): use the target 'v', or 'flow' on the straight path"
             )
 
-    def _names(self) -> dict[str, Iterable[str]]:
-        return {"path": PATHS, "target": TARGETS, "weight": WEIGHTS, **super()._names()}
-
-    def _shares(self) -> tuple[str, ...]:
-        return ("class_dropout", "dropout", "ema_decay")
-
     def build_path(self) -> NoisePath:
         """The path that `path` names."""
         return PATHS[self.path]()
 
-    def build_target(self) -> Target:
-        """The target that `target` names."""
-        return TARGETS[self.target]
-
-    def build_weight(self, path: NoisePath) -> Weight | None:
+    def build_weight(self, path: NoisePath) -> losses.Weight | None:
         """The loss weight that `weight` names."""
         return WEIGHTS[self.weight](path)
 

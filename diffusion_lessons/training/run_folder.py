@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,20 @@ from diffusion_lessons.training.tasks import Task
 MODEL, STATE, METRICS = "model.safetensors", "state.safetensors", "metrics.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
+Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and their description, as a state file holds them
 
+
+@dataclass
 class TrainingState:
-    """All that changes while a network trains.
+    """All that changes while a network trains; `restore` changes it in place."""
 
-    Args:
-        network, optimizer, scaler, ema: changed in place by `restore`.
-    """
-
-    def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, ema: EMA
-    ) -> None:
-        self.network, self.optimizer, self.scaler, self.ema = network, optimizer, scaler, ema
-        self.curve = LossCurve()
-        self.step = 0
-        self.seconds = 0.0
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: EMA
+    curve: LossCurve = field(default_factory=LossCurve)
+    step: int = 0
+    seconds: float = 0.0
 
     def finite(self) -> bool:
         """Whether every weight, raw and averaged, is a finite number."""
@@ -46,13 +46,11 @@ class TrainingState:
 
     def save(self, folder: Path, task: Task, data: str, finished: bool) -> None:
         """Write the state, with the fingerprint of the data; ValueError where it cannot be written."""
-        tensors: dict[str, Tensor] = {}
+        tensors = {f"ema.{name}": weight for name, weight in self.ema.shadow.items()}
         for name, parameter in self.network.named_parameters():
             tensors[f"network.{name}"] = parameter
-            for moment in MOMENTS:
-                if moment in self.optimizer.state.get(parameter, {}):
-                    tensors[f"{moment}.{name}"] = self.optimizer.state[parameter][moment]
-        tensors |= {f"ema.{name}": weight for name, weight in self.ema.shadow.items()}
+            adam = self.optimizer.state.get(parameter, {})
+            tensors |= {f"{moment}.{name}": adam[moment] for moment in MOMENTS if moment in adam}
         description = {
             "kind": "training state",
             "task": type(task).__name__,
@@ -86,11 +84,7 @@ class TrainingState:
 
 
 def prepare(folder: Path, resume: bool) -> None:
-    """Make the folder of a run, or prove that it can be gone on with.
-
-    Raises:
-        ValueError: a folder that holds a run already, or none where one is to be resumed.
-    """
+    """Make the folder of a run; ValueError where it holds one already, or none though one is to be resumed."""
     there = [name for name in (STATE, MODEL, METRICS) if (folder / name).exists()]
     if there and not resume:
         raise ValueError(
@@ -105,11 +99,10 @@ def prepare(folder: Path, resume: bool) -> None:
                 partial.unlink()
 
 
-def read_state(folder: Path, task: Task) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The saved state of a run that this task can go on with.
+def read_state(folder: Path, task: Task) -> Saved:
+    """What a run saved, for this task to go on with.
 
-    Raises:
-        ValueError: a damaged file, a finished run, another task, plan or data.
+    A damaged file, a finished run and one of another task, plan or data are ValueErrors.
     """
     tensors, description = read_tensors(folder / STATE, kind="training state")
     mine = {"task": type(task).__name__, **json.loads(json.dumps(task.plan.to_json()))}
@@ -121,8 +114,9 @@ def read_state(folder: Path, task: Task) -> tuple[dict[str, Tensor], dict[str, A
                 f"{mine.get(name)!r} here; resume with the same one, or train in another folder"
             )
     if description["data"] != task.dataset.fingerprint():
-        name = task.dataset.name
-        raise ValueError(f"the run in {folder} was trained on other pictures than these ({name})")
+        raise ValueError(
+            f"the run in {folder} was trained on other pictures than these ({task.dataset.name})"
+        )
     if description["finished"]:
         raise ValueError(
             f"the run in {folder} is finished: nothing to resume; train in another folder for more"

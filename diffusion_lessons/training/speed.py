@@ -1,13 +1,13 @@
 """Speed modes: how a network is run in training, each held to eager float32 before it is trusted.
 
-Lower precision and compilation are faster where the hardware and the versions in use get them right.
-Where they don't, training does not fail: it silently learns less. So the loss and the gradient of one
-batch are computed both ways and compared tensor by tensor.
+Where hardware or versions get lower precision or compilation wrong, training does not fail: it silently
+learns less. So loss and gradient of one batch are computed both ways and compared, tensor by tensor.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,19 +16,13 @@ from torch import Tensor, nn
 from diffusion_lessons.support.machine import has_bf16
 
 AGREEMENT = 0.98  # eager bf16 reaches 0.998 on the worst tensor; a tensor of zeros has 0
-LOSS_SCALE = 1024.0  # keeps small fp16 gradients from vanishing in the check
 
 LossOf = Callable[[Any], Tensor]  # network -> mean loss of one fixed batch
 
 
 @dataclass(frozen=True)
 class SpeedMode:
-    """How a network is run in training.
-
-    Args:
-        precision: "float32", "tf32" (CUDA), "bf16" or "fp16" (autocast).
-        compile: whether torch.compile is used.
-    """
+    """A precision ("float32", "tf32" on CUDA, autocast "bf16" or "fp16"), with torch.compile or without."""
 
     precision: str = "float32"
     compile: bool = False
@@ -41,17 +35,15 @@ class SpeedMode:
         return torch.compile(network) if self.compile else network  # type: ignore[return-value]
 
     def cast(self, network: nn.Module) -> Callable[..., Any]:
-        """The network under autocast, its output in float32."""
+        """The network under autocast, what it gives (a tensor or several) in float32."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        if dtype is None:
-            return network
 
         def forward(x: Tensor, *rest: Any) -> Any:
             with torch.autocast(x.device.type, dtype):
                 given = network(x, *rest)
             return given.float() if isinstance(given, Tensor) else tuple(part.float() for part in given)
 
-        return forward
+        return network if dtype is None else forward
 
     @contextmanager
     def matmuls(self) -> Iterator[None]:
@@ -62,7 +54,7 @@ class SpeedMode:
         cudnn, fast = torch.backends.cudnn, self.precision != "float32"
         before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
         torch.set_float32_matmul_precision("high" if fast else "highest")
-        cudnn.allow_tf32, cudnn.benchmark = fast, fast
+        cudnn.allow_tf32 = cudnn.benchmark = fast
         try:
             yield
         finally:
@@ -71,14 +63,9 @@ class SpeedMode:
 
 
 def candidates(precision: str, compile: str, device: torch.device, long_budget: bool) -> list[SpeedMode]:
-    """The modes to try, fastest first; the last is eager float32, which always holds.
+    """The modes to try for what a `Plan` says, fastest first; the last is eager float32, which always holds.
 
-    Args:
-        precision, compile: as in a `Plan`.
-        long_budget: whether training is long enough to pay for compilation.
-
-    Raises:
-        ValueError: a precision that this device does not have.
+    A budget is long where it pays for compilation. A precision that the device lacks is a ValueError.
     """
     cuda = device.type == "cuda"
     if precision == "auto":
@@ -87,28 +74,16 @@ def candidates(precision: str, compile: str, device: torch.device, long_budget: 
         raise ValueError("this GPU only emulates bf16, slowly: use precision fp16 or auto")
     elif precision == "tf32" and not cuda:
         raise ValueError(f"tf32 is a mode of NVIDIA GPUs, not of {device.type}: use float32 or auto")
-    wanted = SpeedMode(precision, compile == "on" or (compile == "auto" and cuda and long_budget))
-    modes = [wanted, replace(wanted, compile=False)]
-    if cuda and precision != "float32":
-        modes += [SpeedMode("tf32", wanted.compile), SpeedMode("tf32")]
-    modes += [SpeedMode("float32", wanted.compile), SpeedMode()]
-    return list(dict.fromkeys(mode for mode in modes if mode != SpeedMode())) + [SpeedMode()]
-
-
-# The check -----------------------------------------------------------------------------------------
+    between = ["tf32"] if cuda and precision != "float32" else []
+    compiled = compile == "on" or (compile == "auto" and cuda and long_budget)
+    ladder = dict.fromkeys([precision, *between, "float32"])
+    return [SpeedMode(each, how) for each in ladder for how in (True, False) if compiled or not how]
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a comparison of a mode with eager float32 found.
-
-    Args:
-        mode: the mode that was compared.
-        scores: of each gradient tensor by name, 2⟨g, r⟩/(|g|² + |r|²): the cosine where the lengths agree and
-            less where they don't.
-        loss_error: relative difference of the losses.
-        error: what stopped the mode from running at all.
-    """
+    """A mode against eager float32: each gradient's `agreement` by name and the loss's relative error, or
+    what stopped the mode from running at all."""
 
     mode: str
     scores: dict[str, float] = field(default_factory=dict)
@@ -128,11 +103,11 @@ class Check:
     def __str__(self) -> str:
         if self.error:
             return f"{self.mode} does not run here ({self.error})"
-        worst = min(self.scores, key=self.scores.__getitem__)
+        score, worst = min((score, name) for name, score in self.scores.items())
         return (
-            f"{self.mode} {'holds' if self.holds else 'refused'}: against eager float32 its worst "
-            f"gradient, of {worst}, agrees to {self.scores[worst]:.4f}, {len(self.wrong)} of "
-            f"{len(self.scores)} are under {AGREEMENT}, and the loss differs by {self.loss_error:.2%}"
+            f"{self.mode} {'holds' if self.holds else 'refused'}: against eager float32 its worst gradient, "
+            f"of {worst}, agrees to {score:.4f}, {len(self.wrong)} of {len(self.scores)} are under "
+            f"{AGREEMENT}, and the loss differs by {self.loss_error:.2%}"
         )
 
 
@@ -141,14 +116,12 @@ def choose(
 ) -> tuple[SpeedMode, nn.Module, list[Check]]:
     """The first mode that holds, the network ready for it (before `cast`), and what the checks found."""
     checks: list[Check] = []
-    for mode in modes:
-        if mode == SpeedMode():
-            break
+    for mode in modes[:-1]:  # the last needs no check: it is what the others are compared with
         compiled = mode.compiled(network)
         checks.append(compare(network, compiled, loss_of, mode))
         if checks[-1].holds:
             return mode, compiled, checks
-    return SpeedMode(), network, checks
+    return modes[-1], network, checks
 
 
 def compare(network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: SpeedMode) -> Check:
@@ -168,10 +141,9 @@ def compare(network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: Spee
 
 
 def agreement(g: Tensor, r: Tensor, floor: Tensor | float = 0.0) -> Tensor:
-    """2⟨g, r⟩/(|g|² + |r|²): 1 for equal vectors, 0 where one is zero, NaN as 0.
+    """2⟨g, r⟩/(|g|² + |r|²): the cosine for equal lengths, less for others, 0 where one is zero or NaN.
 
-    Args:
-        floor: a length both are taken to have in common, so that mere rounding noise agrees.
+    Both are taken to have a length `floor` in common, so that mere rounding noise agrees.
     """
     g, r = g.float().flatten(), r.float().flatten()
     common = torch.as_tensor(floor, dtype=torch.float32, device=g.device) ** 2
@@ -181,17 +153,13 @@ def agreement(g: Tensor, r: Tensor, floor: Tensor | float = 0.0) -> Tensor:
 def gradients(
     network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: SpeedMode
 ) -> tuple[float, dict[str, Tensor]]:
-    """The loss and the gradient of every parameter in a mode; the network is left without gradients."""
-    scale = LOSS_SCALE if mode.precision == "fp16" else 1.0
+    """The loss, and the gradient of every parameter that is trained by name, in a mode."""
+    scale = 1024.0 if mode.precision == "fp16" else 1.0  # or small gradients would vanish
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     with mode.matmuls():
         loss = loss_of(mode.cast(compiled))
-        (loss * scale).backward()
-    found = {
-        name: torch.zeros_like(p) if p.grad is None else p.grad / scale
-        for name, p in network.named_parameters()
-    }
-    network.zero_grad(set_to_none=True)
-    return float(loss.detach()), found
+        found = torch.autograd.grad(loss * scale, list(trained.values()), materialize_grads=True)
+    return float(loss.detach()), {name: g / scale for name, g in zip(trained, found, strict=True)}
 
 
 @contextmanager
@@ -200,16 +168,11 @@ def perturbed(network: nn.Module, std: float = 0.02) -> Iterator[None]:
 
     A fresh network ends in layers of zeros, behind which every gradient is zero in every mode.
     """
-    weights: list[Tensor] = list(network.parameters())
-    saved = [weight.detach().clone() for weight in weights]
+    saved, generator = deepcopy(network.state_dict()), torch.Generator().manual_seed(0)
     try:
-        with torch.no_grad():
-            generator = torch.Generator().manual_seed(0)
-            for weight in weights:
-                shake = torch.randn(weight.shape, generator=generator) * std
-                weight.add_(shake.to(weight.device, weight.dtype))
+        for weight in network.parameters():
+            shake = torch.randn(weight.shape, generator=generator) * std
+            weight.detach().add_(shake.to(weight.device, weight.dtype))
         yield
     finally:
-        with torch.no_grad():
-            torch._foreach_copy_(weights, saved)
-        network.zero_grad(set_to_none=True)
+        network.load_state_dict(saved)

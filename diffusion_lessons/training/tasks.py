@@ -1,7 +1,7 @@
 """Tasks: what there is to learn. The loop asks a task for a network, the batch of a step and its loss.
 
-A new kind of model needs a new task here or anywhere else, and no second loop: `train` brings the budget,
-the averaged weights, precision and its check, several processes, crash safety and resuming.
+A new kind of model needs a new task, here or anywhere else, and no second loop: `train` brings budget, averaged
+weights, precision and its check, several processes, crash safety and resuming.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ from diffusion_lessons.losses import classifier_loss, diffusion_loss
 from diffusion_lessons.networks import known
 from diffusion_lessons.paths import NoisePath
 from diffusion_lessons.support.seeds import seeded
+from diffusion_lessons.targets import TARGETS
 from diffusion_lessons.training.batches import Batches
 from diffusion_lessons.training.recipe import Plan, Recipe
 
@@ -26,45 +27,26 @@ Forward = Callable[..., Any]
 
 
 class Task:
-    """Rows of a data set, and a loss on them. Subclasses say what `loss` is, and what a batch holds besides.
+    """A network, a plan, rows of a data set, and a loss on them; subclasses say what a batch holds besides.
 
-    Everything that is drawn at random is a function of the plan's seed and the step, so that a run can be
-    killed anywhere and resumed.
-
-    Args:
-        network: what is trained, its random start drawn already.
-        plan: how long, how fast, in what precision.
-        dataset: gives rows by index.
+    The network's random start is drawn already. Everything that is drawn later is a function of the plan's
+    seed and the step, so that a run can be killed anywhere and resumed.
     """
 
     dropout = 0.0  # share of the rows whose condition is dropped
 
     def __init__(self, network: nn.Module, plan: Plan, dataset: Rows) -> None:
         self.network, self.plan, self.dataset = network, plan, dataset
-        self.device = torch.device("cpu")
+        self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
 
     def place(self, device: torch.device | str = "cpu", rank: int = 0, world: int = 1) -> Self:
         """Move the network and make the batches, for one of `world` processes; called before all else."""
-        self.device, plan = torch.device(device), self.plan
+        self.device = torch.device(device)
         self.network.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        drawn = self.dataset, self.plan.batch, self.plan.seed, self.device, self.layout
         null = getattr(self.network, "null_condition", None)
-        self.batches = Batches(
-            self.dataset,
-            plan.batch,
-            plan.seed,
-            self.device,
-            plan.channels_last,
-            self.dropout,
-            null,
-            rank,
-            world,
-        )
+        self.batches = Batches(*drawn, self.dropout, null, rank, world)
         return self
-
-    @property
-    def layout(self) -> torch.memory_format:
-        """Of pictures and weights in memory."""
-        return torch.channels_last if self.plan.channels_last else torch.contiguous_format
 
     def seeded(self, purpose: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
         """A generator that is a function of the plan's seed, the purpose and the step alone."""
@@ -87,16 +69,14 @@ class Task:
     def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
         """Write what is kept of a run, whole or not at all.
 
-        Args:
-            network: with averaged weights, in evaluation mode.
-            info: steps, seconds, versions.
+        The network has averaged weights and is in evaluation mode; info tells steps, seconds, versions.
         """
         tensors = {f"network.{name}": weight for name, weight in network.state_dict().items()}
         write_tensors(file, tensors, {"kind": "network", "recipe": self.plan.to_json(), "info": dict(info)})
 
 
 class Batch(NamedTuple):
-    """The arguments of the diffusion loss for one step (this process's share of them)."""
+    """This process's share of the arguments of the diffusion loss for one step."""
 
     x0: Tensor  # (B, ...), pictures in [-1, 1]
     noise: Tensor  # like x0
@@ -105,19 +85,16 @@ class Batch(NamedTuple):
 
 
 class Denoising(Task):
-    """Learn the recipe's target along the recipe's path: pixels, latents or clips, under any condition.
+    """Learn the recipe's target along its path: pixels, latents or clips, under any condition.
 
-    Args:
-        recipe: what to build and how to train it.
-        dataset: gives rows by index.
-        network: None builds the recipe's.
+    The network is the recipe's, or one that is given.
     """
 
     plan: Recipe
 
     def __init__(self, recipe: Recipe, dataset: Rows, network: nn.Module | None = None) -> None:
         super().__init__(recipe.build_network(dataset) if network is None else network, recipe, dataset)
-        self.path, self.target = recipe.build_path(), recipe.build_target()
+        self.path, self.target = recipe.build_path(), TARGETS[recipe.target]
         self.weight, self.dropout = recipe.build_weight(self.path), recipe.class_dropout
 
     def batch(self, step: int, most: int | None = None) -> Batch:
@@ -137,18 +114,12 @@ class Denoising(Task):
         if not known(network):
             return super().write(file, network, info)
         classes, shape = tuple(self.dataset.classes), tuple(self.dataset.shape)
-        recipe = self.plan.to_json()
-        model = Checkpoint(network, self.path, self.target, classes, shape, recipe, info)
+        model = Checkpoint(network, self.path, self.target, classes, shape, self.plan.to_json(), info)
         return save_checkpoint(file, model)
 
 
 class Classification(Task):
-    """Learn to name the classes: of clean pictures, or of noisy ones along a path.
-
-    Args:
-        network: called as network(x) -> logits (B, K), or with a path as network(x, time).
-        path: None for clean pictures.
-    """
+    """Learn to name the classes by network(x) -> logits (B, K); with a path, of noisy x by network(x, time)."""
 
     def __init__(self, network: nn.Module, plan: Plan, dataset: Rows, path: NoisePath | None = None) -> None:
         super().__init__(network, plan, dataset)

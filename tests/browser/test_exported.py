@@ -8,9 +8,9 @@ import nbformat
 import pytest
 
 from diffusion_lessons.course.widgets import scrub
-from tests.exported_page import freeze, to_html
 from tests.browser.browser_harness import pixels, screenshot, serious
 from tests.browser.browser_lesson import FIGURE, SETUP
+from tests.exported_page import freeze, to_html
 
 pytestmark = pytest.mark.slow
 

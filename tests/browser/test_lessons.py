@@ -9,8 +9,8 @@ import pytest
 
 from diffusion_lessons.course import bank
 from diffusion_lessons.course.student.progress import VARIABLE
-from tests.exported_page import to_html
 from tests.browser.browser_harness import JupyterLab, NotebookPage, screenshot, serious
+from tests.exported_page import to_html
 
 pytestmark = pytest.mark.slow
 

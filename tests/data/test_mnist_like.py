@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion_lessons.data import DataError, load_dataset, mnist
-from diffusion_lessons.data.pictures import resize
+from diffusion_lessons.data.dataset import resize
 from tests.data.local_mirror import Mirror
 
 

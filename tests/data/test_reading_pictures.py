@@ -8,7 +8,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from diffusion_lessons.data import DataError
-from diffusion_lessons.data.pictures import read_square, resize
+from diffusion_lessons.data.dataset import resize
+from diffusion_lessons.data.pictures import read_square
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> io.BytesIO:

@@ -1,9 +1,11 @@
 """The three objectives of lesson 04: what is drawn and weighed, and that all train on the one loop."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from diffusion_lessons.experiments import find, recorded
+from diffusion_lessons.experiments import find, recorded, simple_vs_vlb
 from diffusion_lessons.experiments.simple_vs_vlb import (
     EXPERIMENT,
     OBJECTIVES,
@@ -49,7 +51,12 @@ def test_training_is_the_same_for_the_same_seed_and_differs_by_objective(shared:
     assert not torch.equal(one, other)
 
 
-def test_a_row_is_measured_with_the_columns_that_are_recorded(shared: Shared) -> None:
+def test_a_row_is_measured_with_the_columns_that_are_recorded(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simple_vs_vlb, "SAMPLING_STEPS", 5)
+    few = replace(shared.test, images=shared.test.images[:40], labels=shared.test.labels[:40])
+    shared = shared._replace(test=few)
     row = measure(shared, {"objective": OBJECTIVES[2], "seed": 0}, OPTIONS, steps=2)
     result = recorded("simple-vs-vlb")
     assert {*row, "settings", "seconds"} == set(result["rows"][0])

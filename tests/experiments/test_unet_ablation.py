@@ -76,11 +76,16 @@ def test_what_a_variant_has_fewer_is_what_was_taken_out() -> None:
     assert parameters["no skips"] < parameters["full"] < parameters["no skips, wider"]
 
 
-def test_a_class_of_ones_own_is_built_and_cut_in_the_same_way() -> None:
+def test_a_class_of_ones_own_is_built_cut_and_trained_in_place() -> None:
     class Mine(UNet):
         pass
 
-    assert type(build("no skips", unet=Mine)) is Mine
+    network, shared = build("no skips", unet=Mine), prepare({"device": "cpu"})
+    before = [weight.clone() for weight in network.parameters()]
+    assert type(network) is Mine
+    assert fit(network, shared.train, shared.path, 3) is network  # no checkpoint could describe it
+    assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    assert not network.training
 
 
 def test_training_lowers_the_loss_and_is_the_same_for_the_same_seed() -> None:

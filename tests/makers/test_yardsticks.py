@@ -47,13 +47,13 @@ def test_a_yardstick_is_trained_once_and_kept(
     assert "recognises 100.0% of 90 test pictures of folder:x/blocks" in err
     (file,) = kept(tmp_path)
     before = file.read_bytes()
-    again = make_yardstick("folder:x/blocks")
+    again = make_yardstick("folder:y/blocks")  # the same pictures somewhere else
     said = capsys.readouterr().err
     assert "training a classifier" not in said
     assert "recognises 100.0%" in said
     assert file.read_bytes() == before
 
-    assert made.name == again.name == "folder:x/blocks"
+    assert (made.name, again.name) == ("folder:x/blocks", "folder:y/blocks")
     assert {split: r.statistics.n for split, r in made.references.items()} == {"train": 120, "test": 90}
     real, noise = data["train"], torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
     good, bad = evaluate(real.images, real.labels, made), evaluate(noise, None, again)

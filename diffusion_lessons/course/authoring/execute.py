@@ -113,7 +113,7 @@ class Measured:
 
 def machine(threads: int) -> dict[str, Any]:
     """What a measured time depends on: hardware, versions, this machine's speed, and how busy it is."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
     import torch
 
     from diffusion_lessons.course.student.start import images_per_second

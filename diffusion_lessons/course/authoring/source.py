@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_lessons.course.exercises.magics import parsed
-from diffusion_lessons.course.exercises.mark import Definition, decorated
+from diffusion_lessons.course.exercises.mark import decorated
 
 CELL_HEADER = re.compile(r"(?m)^# %%(?!%)")
 # The tags that open a part of a lesson, in their order; `idea` opens three or four.
@@ -109,16 +109,12 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Answer:
-    """The decorated function of one exercise, as the source holds it."""
+    """The decorated function of one exercise, as the source holds it; `line` is that of its name."""
 
     id: str
     name: str
     cell: Cell
-    tree: Definition
-
-    @property
-    def line(self) -> int:
-        return self.cell.line + self.tree.lineno - 1
+    line: int
 
 
 def read(file: Path) -> Lesson:
@@ -176,7 +172,7 @@ def answers(lesson: Lesson) -> list[Answer]:
         SyntaxError: with the line of the file, where a cell is not Python.
     """
     return [
-        Answer(id, node.name, cell, node)
+        Answer(id, node.name, cell, cell.line + node.lineno - 1)
         for cell in lesson.code
         for node, id in decorated(parse(lesson, cell))
     ]

@@ -7,7 +7,6 @@ import torch
 
 from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.exercises.judging import judge
-from diffusion_lessons.course.exercises.messages import misnamed
 from diffusion_lessons.course.exercises.running import run
 from diffusion_lessons.course.exercises.verdict import Verdict
 
@@ -44,4 +43,5 @@ def named(exercise: Exercise, verdict: Verdict, bound: str, own: str) -> Verdict
     right = exercise.name in (bound, own) or own == "<lambda>"
     if right or verdict.status == "not attempted" or verdict.kind == "not callable":
         return verdict
-    return Verdict(exercise.id, "wrong", "name", misnamed(exercise, bound))
+    said = f"Your function is called `{bound}`: call it `{exercise.name}`, the name that later cells use."
+    return Verdict(exercise.id, "wrong", "name", said)

@@ -89,9 +89,8 @@ class _Comparison:
             given = given.data.item()
         if not isinstance(given, (bool, int)):
             return _other_type(expected, given)
-        if bool(given) == expected:
-            return None
-        return Difference("value", f"{expected} was expected", expected, given)
+        same = bool(given) == expected
+        return None if same else Difference("value", f"{expected} was expected", expected, given)
 
     def _parts(self, expected: Plain, given: Plain) -> Difference | None:
         """Two texts, or the parts of two values of the same kind, one by one."""

@@ -98,8 +98,7 @@ class Exercise:
             ("case", [case.name for case in self.cases]),
             ("misconception", [each.name for each in self.misconceptions]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
+            if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"exercise {self.id}: two {what}s are named {twice[0]!r}")
         if self.planted is not None:
             self.misconception(self.planted)

@@ -17,11 +17,6 @@ STILL_RUNNING = (
 )
 
 
-def misnamed(exercise: Exercise, name: str) -> str:
-    """A function that later cells would not find."""
-    return f"Your function is called `{name}`: call it `{exercise.name}`, the name that later cells use."
-
-
 def passed(cases: int) -> str:
     """On how many cases the answer was right."""
     return "Right." if cases == 1 else f"Right on all {cases} cases."

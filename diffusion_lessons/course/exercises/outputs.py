@@ -102,10 +102,8 @@ class Outputs:
             exercise, name, device = (str(record[key]) for key in ("exercise", "name", "device"))
             cases = tuple(_case(each, arrays) for each in record["cases"])
             return cls(exercise, int(record["seed"]), name, cases, device)
-        except OSError as error:
-            if isinstance(file, (str, Path)) and not Path(file).exists():
-                raise
-            raise ValueError(f"not a file of outputs: {error}") from None
+        except FileNotFoundError:
+            raise
         except Exception as error:  # whatever a damaged or forged file makes numpy, zip or JSON raise
             raise ValueError(f"not a file of outputs: {type(error).__name__}: {error}") from None
 

@@ -81,13 +81,10 @@ def _sum(names: list[str], columns: np.ndarray, y: np.ndarray) -> str:
 
 
 def _swapped(pairs: Pairs, rtol: float, atol: float) -> str | None:
-    for expected, given in pairs:
-        both = isinstance(expected, (list, tuple)) and isinstance(given, (list, tuple))
-        if not both or len(expected) != 2 or len(given) != 2:
-            return None
-        if difference(list(expected)[::-1], list(given), rtol, atol, strict=False) is not None:
-            return None
-    return "The two results are right, but in the other order."
+    lists = all(isinstance(each, (list, tuple)) and len(each) == 2 for pair in pairs for each in pair)
+    if lists and not any(difference(mine[::-1], yours, rtol, atol, strict=False) for mine, yours in pairs):
+        return "The two results are right, but in the other order."
+    return None
 
 
 def _an_input(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> str | None:

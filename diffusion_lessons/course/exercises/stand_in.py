@@ -35,17 +35,14 @@ def students_own(given: Any) -> Any:
 def finds_itself(exercise: Exercise, yours: Any) -> Iterator[None]:
     """While it is checked, an answer that calls itself finds itself, and not ours from an earlier run."""
     names = namespace(yours)
-    missing = object()
-    before = names.get(exercise.name, missing)
+    before = {exercise.name: names[exercise.name]} if exercise.name in names else {}
     if getattr(yours, "__name__", None) == exercise.name:
         names[exercise.name] = yours
     try:
         yield
     finally:
-        if before is missing:
-            names.pop(exercise.name, None)
-        else:
-            names[exercise.name] = before
+        names.pop(exercise.name, None)
+        names.update(before)
 
 
 def namespace(yours: Any) -> dict[str, Any]:

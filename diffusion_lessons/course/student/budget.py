@@ -27,8 +27,7 @@ def name() -> str:
     if not given:
         return "large" if torch.cuda.is_available() else "full"
     if given not in STEPS:
-        error = unknown("budget", given, STEPS)
-        raise ValueError(f"{error} (set by the environment variable {VARIABLE})")
+        raise ValueError(f"{unknown('budget', given, STEPS)} (set by the environment variable {VARIABLE})")
     return given
 
 

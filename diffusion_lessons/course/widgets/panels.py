@@ -134,9 +134,7 @@ def as_panels(panels: Any) -> dict[str, Panel]:
 
 def spread(n: int, most: int) -> list[int]:
     """At most `most` indices out of n, evenly spaced, the first and the last among them."""
-    if n <= most:
-        return list(range(n))
-    return [int(i) for i in np.linspace(0, n - 1, most).round()]
+    return [int(i) for i in np.linspace(0, n - 1, min(n, most)).round()]
 
 
 def pack(panels: dict[str, Panel]) -> tuple[bytes, bytes, list[dict[str, Any]]]:

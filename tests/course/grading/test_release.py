@@ -15,9 +15,9 @@ from diffusion_lessons.course import bank
 from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.grading import nbgrader as export
 from diffusion_lessons.course.grading import release as releasing
+from diffusion_lessons.course.grading.marks.points import Points
 from diffusion_lessons.course.grading.nbgrader import must_pass
 from diffusion_lessons.course.grading.release import release
-from diffusion_lessons.course.grading.marks.points import Points
 from diffusion_lessons.course.student.class_seed import class_seed
 from tests.course.grading.made import HEAD, STUB, cells
 from tests.course.grading.test_grade import run

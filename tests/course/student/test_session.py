@@ -314,6 +314,24 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: p
     assert Progress(tmp_path / "progress.json")["02.1"]["status"] == "passed"
 
 
+def test_a_file_that_another_process_reads_is_written_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows a file that is open cannot be replaced."""
+    record, refused, replace_ = Progress(tmp_path / "progress.json"), [1, 2], os.replace
+
+    def busy(source: str, target: str) -> None:
+        if refused:
+            refused.pop()
+            raise PermissionError(13, "Permission denied")
+        replace_(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    record.update("02.1", status="passed")
+    assert record.news() == []
+    assert Progress(tmp_path / "progress.json")["02.1"]["status"] == "passed"
+
+
 def test_where_progress_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DIFFUSION_LESSONS_PROGRESS", raising=False)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from diffusion_lessons.course.grading.sandbox import kernel
 from diffusion_lessons.course.grading.sandbox.watch import MOST_PROCESSES, Limits, own_process

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from diffusion_lessons.course.grading.sandbox.protocol import MAX_MESSAGE
 

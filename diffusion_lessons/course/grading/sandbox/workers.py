@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from diffusion_lessons.course.grading.sandbox.confinement import PACKAGE, Protection
 from diffusion_lessons.course.grading.sandbox.kernel import LINUX
