@@ -43,7 +43,7 @@ class Checkpoint:
     classes: tuple[str, ...]  # names of the labels it knows, in order; empty for a model without labels
     shape: tuple[int, ...]  # of one sample, (C, H, W) of a picture
     recipe: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, as plain values
-    info: Mapping[str, Any] = field(default_factory=dict)  # steps, versions, …, "sampling" if distilled
+    info: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, versions; "sampling" if distilled
 
     def denoiser(self) -> NetworkDenoiser:
         """The denoiser that samplers ask."""
@@ -53,9 +53,9 @@ class Checkpoint:
         self, device: torch.device | str, layout: torch.memory_format = torch.channels_last
     ) -> "Checkpoint":
         """The same model on a device, in evaluation mode: a copy, so that this one stays where it is."""
-        network = copy.deepcopy(self.network)
-        network.to(device=torch.device(device), memory_format=layout)  # type: ignore[call-overload]
-        return replace(self, network=network.eval())
+        network = copy.deepcopy(self.network).eval()
+        network.to(torch.device(device), memory_format=layout)  # type: ignore[call-overload]
+        return replace(self, network=network)
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> None:
-    """Write a checkpoint, as `write_tensors` does; dtype is that of the weights in the file, None their own."""
+    """Write a checkpoint by `write_tensors`; a dtype (torch.float16 halves the file) is for its weights."""
     tensors = {f"network.{name}": weight for name, weight in checkpoint.network.state_dict().items()}
     if dtype is not None:
         tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
@@ -88,17 +88,13 @@ def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype
 
 
 def load_checkpoint(file: File | str) -> Checkpoint:
-    """Read a checkpoint; its network is on the CPU, in float32 and in evaluation mode. Errors: `read_tensors`."""
+    """Read a checkpoint or raise a CheckpointError; the network is float32, on the CPU, ready to evaluate."""
     tensors, description = read_tensors(file, kind="model")
     betas = tensors.pop(BETAS, None)
     try:
         with torch.random.fork_rng(devices=[]):  # the random start is thrown away: leave no trace of it
             network = build(description["network"])
-        weights = {
-            name.removeprefix("network."): t.float() if t.is_floating_point() else t
-            for name, t in tensors.items()
-        }
-        network.load_state_dict(weights)
+        network.load_state_dict({name.removeprefix("network."): t for name, t in tensors.items()})
         return Checkpoint(
             network.eval(),
             StraightPath() if betas is None else DiscreteVP(betas),
@@ -130,7 +126,7 @@ def write_tensors(file: File | str, tensors: Mapping[str, Tensor], description: 
 
 
 def read_tensors(file: File | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote; a CheckpointError if it is missing, damaged, foreign or another kind."""
+    """Read what `write_tensors` wrote; missing, damaged, foreign or of another kind is a CheckpointError."""
     try:
         data = File(file).read_bytes()
     except OSError as error:

@@ -3,26 +3,38 @@
 import json as json_module
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from diffusion_lessons import experiments
 from diffusion_lessons.checkpoint import Checkpoint
-from diffusion_lessons.experiments import names as experiment_names
 from diffusion_lessons.support.console import Device, Json, report
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.files import writable
 from diffusion_lessons.training.recipe import Recipe
 
 Model = Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")]
-Sampler = Annotated[str, arg(help="ddim, ddpm, heun or dpmpp-2m")]
-Steps = Annotated[int | None, arg(help="25, or what a model was distilled for, if left out")]
-Guidance = Annotated[float | None, arg(help="1 is plain conditional; 2, or 1 if distilled, if left out")]
-Spacing = Annotated[str, arg(help="trailing, leading or linspace")]
-Precision = Annotated[str, arg(help="auto (bf16 where the hardware has it) or float32")]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn."""
+
+    # the comments behind the fields are what --help says
+    sampler: str = "ddim"  # ddim, ddpm, heun or dpmpp-2m
+    steps: int | None = None  # 25, or what a model was distilled for, if left out
+    guidance: float | None = None  # 1 is plain conditional; 2, or 1 if distilled, if left out
+    spacing: str = "trailing"  # trailing, leading or linspace
+    precision: str = "auto"  # auto (bf16 where the hardware has it) or float32
+    seed: int = 0  # same seed, same machine, same pictures
+
+    def of(self, model: Checkpoint) -> dict[str, Any]:
+        """What `generate` is told: what was asked for, and the model's own where nothing was."""
+        return model.sampling | {name: value for name, value in vars(self).items() if value is not None}
 
 
 def train(
@@ -42,27 +54,17 @@ def train(
     writable(out)
     task = Denoising(recipe, load_dataset(data, "train", recipe.size))
     result = run(task, out, resume=resume, device=device)
-    report(
-        json,
-        {"checkpoint": str(out / "model.safetensors"), **result},
-        f"{result['steps']} steps, {result['images_per_second']:.0f} images/s, loss {result['loss']:.4f}",
-        [out / "model.safetensors", out / "metrics.json"],
-    )
+    files = [out / "model.safetensors", out / "metrics.json"]
+    words = f"{result['steps']} steps, {result['images_per_second']:.0f} images/s, loss {result['loss']:.4f}"
+    report(json, {"checkpoint": str(files[0]), **result}, words, files)
 
 
 def sample(
     checkpoint: Positional[Model],
-    sampler: Sampler = "ddim",
-    steps: Steps = None,
-    guidance: Guidance = None,
+    sampling: OmitArgPrefixes[Sampling],
     label: Annotated[str | None, arg(help="class number or name; all in turn if left out")] = None,
     n: Annotated[int, arg(help="number of pictures")] = 64,
-    spacing: Spacing = "trailing",
-    precision: Precision = "auto",
-    seed: Annotated[int, arg(help="same seed, same machine, same pictures")] = 0,
-    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz with x and y")] = Path(
-        "samples.png"
-    ),
+    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz: x, y")] = Path("samples.png"),
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -75,42 +77,26 @@ def sample(
     model = open_model(checkpoint)
     labels = labels_for(model, n, label)
     writable(out.parent)
-    how = _settings(model, sampler, steps, guidance) | {"spacing": spacing, "precision": precision}
+    how = sampling.of(model)
     started = time.perf_counter()
     if out.suffix == ".gif":
-        save_trajectory(model, labels, n, out, seed=seed, device=device, **how)
+        save_trajectory(model, labels, n, out, device=device, **how)
     else:
-        pictures = generate(model, labels, n, seed=seed, device=device, progress=True, **how)
-        save_samples(pictures, labels, out)
+        save_samples(generate(model, labels, n, device=device, progress=True, **how), labels, out)
     seconds = time.perf_counter() - started
-    facts = {"out": str(out), "n": n, "seed": seed, "label": label, **how, "seconds": round(seconds, 3)}
+    facts = {"out": str(out), "n": n, "label": label, **how, "seconds": round(seconds, 3)}
     report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
-
-
-def _settings(model: Checkpoint, sampler: str, steps: int | None, guidance: float | None) -> dict[str, Any]:
-    """What a model is sampled with: what was asked for, and its own where nothing was."""
-    asked = {"steps": steps, "guidance": guidance}
-    return {"sampler": sampler, **model.sampling} | {k: v for k, v in asked.items() if v is not None}
 
 
 def evaluate(
     checkpoint: Positional[Model],
+    sampling: OmitArgPrefixes[Sampling],
     n: Annotated[int, arg(help="number of samples to measure on")] = 1000,
-    sampler: Sampler = "ddim",
-    steps: Steps = None,
-    guidance: Guidance = None,
-    spacing: Spacing = "trailing",
-    precision: Precision = "auto",
-    data: Annotated[
-        str | None, arg(help="data set to compare with; what it was trained on if left out")
-    ] = None,
+    data: Annotated[str | None, arg(help="data set to compare with; the model's own if left out")] = None,
     yardstick: Annotated[
         str | None,
-        arg(
-            help="file or zoo name of a classifier to measure by; the bundled one, or one trained on the data"
-        ),
+        arg(help="file or zoo name of a classifier to measure by; bundled, or trained on data, if left out"),
     ] = None,
-    seed: int = 0,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -125,33 +111,29 @@ def evaluate(
     data = data or model.recipe.get("data")
     if data is None:
         raise ValueError(f"{checkpoint} does not say what it was trained on: name the data set with --data")
-    measured_by = yardstick_for(data, model.shape[-1], yardstick)
-    measured_by.check((n, *model.shape))
-    how = _settings(model, sampler, steps, guidance) | {"spacing": spacing, "precision": precision}
-    pictures = generate(model, labels, seed=seed, n=n, device=device, progress=True, **how)
+    measured_by = yardstick_for(data, model.shape[-1], yardstick, model.classes)
+    measured_by.check((n, *model.shape), labels)
+    how = sampling.of(model)
+    pictures = generate(model, labels, n, device=device, progress=True, **how)
     result = measure(pictures.clamp(-1, 1), labels, measured_by)
     rows = "\n".join(
         f"  {name:10} {entry['value']:9.4f} ± {entry['uncertainty']:.4f}"
         for name, entry in result.items()
         if isinstance(entry, dict) and "value" in entry
     )
-    report(json, {"checkpoint": checkpoint, "seed": seed, **how, **result}, f"n = {n}\n{rows}", [])
+    report(json, {"checkpoint": checkpoint, **how, **result}, f"n = {n}\n{rows}", [])
 
 
 def experiment(
-    name: Annotated[Positional[str], arg(help=", ".join(experiment_names()))],
+    name: Annotated[Positional[str], arg(help=", ".join(experiments.names()))],
     model: Model = "mnist-unet",
     n: Annotated[int, arg(help="number of samples a row")] = 1000,
     seed: int = 0,
-    out: Annotated[
-        Path | None, arg(help="result file; out/NAME.json if left out. Gone on with where it exists")
-    ] = None,
+    out: Annotated[Path | None, arg(help="result file, gone on with if it exists; or out/NAME.json")] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Run a long measurement; a stopped one goes on where it was."""
-    from diffusion_lessons import experiments
-
     chosen = experiments.find(name)
     file = out or Path("out") / f"{name}.json"
     result = experiments.run(chosen, file, {"model": model, "n": n, "seed": seed, "device": device})
@@ -172,10 +154,6 @@ def zoo(
     report(json, cards, "\n".join(f"  {entry:22} {card['title']}" for entry, card in cards.items()), [])
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "train": train,
-    "sample": sample,
-    "evaluate": evaluate,
-    "experiment": experiment,
-    "zoo": zoo,
-}
+COMMANDS: dict[str, Callable[..., None]] = dict(
+    train=train, sample=sample, evaluate=evaluate, experiment=experiment, zoo=zoo
+)

@@ -5,8 +5,6 @@ Labels alone are short for {"label": labels}. A null condition names the entries
 entries that it does not name, such as inpainting channels, belong to the picture and are always kept.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -27,7 +25,12 @@ def label_of(condition: Condition) -> Tensor | None:
 
 def replaced(condition: Condition, null: Condition, batch: int) -> Condition:
     """The condition with the entries of `null`, tensors of 1 or `batch` rows, in the place of its own."""
-    entries = {name: _rows(value, batch) for name, value in as_dict(null).items()}
+    for value in as_dict(null).values():
+        if not isinstance(value, Tensor) or len(value) not in (1, batch):
+            raise ValueError(
+                f"a condition to guide away from must be a tensor of 1 or {batch} rows, got {value!r}"
+            )
+    entries = {name: value.expand(batch, *value.shape[1:]) for name, value in as_dict(null).items()}
     if isinstance(condition, dict):
         return {**condition, **entries}
     return entries if isinstance(null, dict) else entries.get("label")
@@ -38,6 +41,8 @@ def dropped(condition: Condition, null: Condition, drop: Tensor) -> Condition:
 
     drop is (B,) bool. One decision holds for all entries of a row: a caption goes with its mask.
     """
+    if null is None:
+        return condition
     without = as_dict(replaced(condition, null, len(drop)))
     mixed = {
         name: torch.where(drop.view(-1, *[1] * (value.ndim - 1)), without[name], value)
@@ -51,11 +56,3 @@ def stacked(first: Condition, second: Condition) -> Condition:
     if isinstance(first, dict) and isinstance(second, dict):
         return {name: torch.cat([first[name], second[name]]) for name in first}
     return torch.cat([first, second])  # type: ignore[list-item]
-
-
-def _rows(value: Any, batch: int) -> Tensor:
-    if not isinstance(value, Tensor) or len(value) not in (1, batch):
-        raise ValueError(
-            f"a condition to guide away from must be a tensor of 1 or {batch} rows, got {value!r}"
-        )
-    return value.expand(batch, *value.shape[1:])

@@ -28,10 +28,7 @@ PRECISIONS = ("auto", "float32")
 
 
 def labels_for(checkpoint: Checkpoint, n: int, label: int | str | None = None) -> Tensor | None:
-    """n labels (n,) int64, all `label` (a number or a class name), or going round the model's classes.
-
-    None for a model without classes.
-    """
+    """(n,) int64, all `label` (a number or a name) or going round the classes; None for a model without."""
     if n < 1:
         raise ValueError(f"the number of samples must be at least 1, got {n}")
     classes = checkpoint.classes
@@ -63,7 +60,7 @@ def walk(
     step: Step | None = None,
     generator: torch.Generator | Noise | None = None,
 ) -> Iterator[Point]:
-    """Walk from noise to pictures with the canonical wrappers, guide, then clip: (level, x, estimate) steps + 1 times.
+    """Walk from noise to pictures with the canonical wrappers, guide, then clip; yields as `trajectory`.
 
     Args:
         labels: (N,) on the device of the noise, or None.
@@ -85,15 +82,14 @@ def walk(
     scale = (1.0 if labels is None else usual["guidance"]) if guidance is None else guidance
     if labels is None and scale != 1:
         raise ValueError(f"guidance {scale} needs a model with labels: this one has none, use guidance 1")
+    if step is not None and sampler != "ddim":
+        raise ValueError(f"a step of one's own goes with the sampler 'ddim', not {sampler!r}")
     network = checkpoint.denoiser()
     denoiser: Denoiser = network if labels is None else ClassifierFreeGuidance(network, scale)
     denoiser = Clip(denoiser) if clip else denoiser
     denoiser = Autocast(denoiser) if precision == "auto" else denoiser
     options: dict[str, Any] = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
-    if step is not None:
-        if sampler != "ddim":
-            raise ValueError(f"a step of one's own goes with the sampler 'ddim', not {sampler!r}")
-        options["step"] = step
+    options |= {} if step is None else {"step": step}
     levels = checkpoint.path.levels(usual["steps"] if steps is None else steps, spacing)
     if "sampling" in checkpoint.info:
         _warn_of_other_settings(checkpoint, levels, scale)
@@ -128,11 +124,11 @@ def generate(
     """Sample pictures (N, C, H, W) in batches: float32 in about [−1, 1], on the CPU.
 
     All noise of a picture depends on the seed, its place and the step alone. The labels are (N,), or None for
-    n pictures without; no device is a GPU where there is one; `progress` shows a bar of the pictures finished;
-    `how` is for `walk`. The checkpoint's network stays where it is and as it is.
+    n pictures without; the device None is a GPU where there is one; `progress` shows a bar of the pictures
+    finished; `how` is for `walk`. The checkpoint's network stays where it is and as it is.
     """
-    n = len(labels) if labels is not None else n
-    walks = _walks(checkpoint, labels, n or 0, seed, device, batch, **how)
+    n = (n or 0) if labels is None else len(labels)
+    walks = _walks(checkpoint, labels, n, batch, seed, device, **how)
     pictures = []
     with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
         for points in walks:
@@ -145,9 +141,9 @@ def _walks(
     checkpoint: Checkpoint,
     labels: Tensor | None,
     n: int,
-    seed: int,
-    device: torch.device | str | None,
     batch: int,
+    seed: int = 0,
+    device: torch.device | str | None = None,
     **how: Any,
 ) -> list[Iterator[Point]]:
     """The walks of n samples, a batch each, made before the first is walked: bad settings are said first."""
@@ -156,20 +152,17 @@ def _walks(
     device, shape = choose_device(device), checkpoint.shape
     model = checkpoint.on(device)
     start = torch.randn((n, *shape), generator=torch.Generator().manual_seed(seed))
+
+    def fresh(places: Tensor, step: int) -> Tensor:
+        """The noise of a step for the pictures at these places, each from its own stream: (B, C, H, W)."""
+        streams = (seeded("cpu", seed, "step", place, step) for place in places.tolist())
+        return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
+
     walks = []
-    for first in range(0, n, batch):
-        places = range(first, min(first + batch, n))
-        rows = slice(places.start, places.stop)
-        wanted = None if labels is None else labels[rows].to(device)
-        noise = partial(_noise, seed, places, shape)
-        walks.append(walk(model, wanted, start[rows].to(device), generator=noise, **how))
+    for places in torch.arange(n).split(batch):
+        wanted = None if labels is None else labels[places].to(device)
+        walks.append(walk(model, wanted, start[places].to(device), generator=partial(fresh, places), **how))
     return walks
-
-
-def _noise(seed: int, places: range, shape: tuple[int, ...], step: int) -> Tensor:
-    """The fresh noise of a step for the pictures at these places, each from its own stream: (B, C, H, W)."""
-    streams = (seeded("cpu", seed, "step", place, step) for place in places)
-    return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
 
 
 def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
@@ -185,15 +178,7 @@ def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
         save_png(grid(pictures), file)
 
 
-def save_trajectory(
-    checkpoint: Checkpoint,
-    labels: Tensor | None,
-    n: int,
-    file: Path,
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    **how: Any,
-) -> None:
-    """Write the walk of n pictures from noise as a .gif: what the sampler holds at each level."""
-    (points,) = _walks(checkpoint, labels, n, seed, device, n, **how)
+def save_trajectory(checkpoint: Checkpoint, labels: Tensor | None, n: int, file: Path, **how: Any) -> None:
+    """Write the walk of `generate` to n pictures as a .gif: what the sampler holds at each level."""
+    (points,) = _walks(checkpoint, labels, n, batch=n, **how)
     save_gif([grid(x) for _, x, _ in points], file)

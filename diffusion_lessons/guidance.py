@@ -16,6 +16,7 @@ from diffusion_lessons.paths import Level, NoisePath, cast
 from diffusion_lessons.targets import Estimate
 
 Scale = float | Callable[[Level], float]
+Logits = Callable[[Tensor, Level], Tensor]  # (x, level) -> logits (B, classes), trained on noisy samples
 
 
 class Guidance(Protocol):
@@ -27,7 +28,7 @@ class Guidance(Protocol):
 def guidance_interval(scale: float, low: float, high: float) -> Callable[[Level], float]:
     """A scale for `ClassifierFreeGuidance`: `scale` where low < σ/α ≤ high, and 1 elsewhere.
 
-    0 and infinity guide everywhere. Outside the interval one pass of the network is enough (Kynkäänniemi et
+    From 0 to infinity is everywhere. Outside the interval one pass of the network is enough (Kynkäänniemi et
     al. 2024, section 3; they write σ for σ/α). Levels are of the whole batch.
     """
     _checked_scale(scale)
@@ -42,11 +43,9 @@ class ClassifierFreeGuidance:
     x₀ = x₀(∅) + scale·(x₀(c) − x₀(∅)), likewise ε. Scale 1 is the plain conditional model and 0 the
     unconditional one; the paper's w is scale − 1.
 
-    Args:
-        denoiser: trained with and without its condition.
-        scale: ≥ 0, or a function of the level, such as a `guidance_interval`.
-        negative: condition to move away from, in place of the null condition. Entries of a dict
-            condition that it leaves out, such as inpainting channels, are kept from the condition.
+    The denoiser is trained with and without its condition. The scale is ≥ 0, or a function of the level, such
+    as a `guidance_interval`. `negative` is a condition to move away from in place of the null condition;
+    entries of a dict that it leaves out, such as inpainting channels, are kept from the condition.
     """
 
     def __init__(self, denoiser: NetworkDenoiser, scale: Scale, negative: Condition = None) -> None:
@@ -84,14 +83,11 @@ class ClassifierFreeGuidance:
 class ClassifierGuidance:
     """Follow the gradient of log p(y | x_t): ε − scale·σ·∇ (Dhariwal and Nichol 2021, algorithm 2).
 
-    The denoiser, conditional or not, is passed the condition. The classifier, (x, level) -> logits
-    (B, classes), is trained on noisy samples; at α = 0, where x says nothing about y, its gradient is taken
-    to be 0. scale ≥ 0.
+    The denoiser, conditional or not, is passed the condition. At α = 0, where x says nothing about y, the
+    classifier's gradient is taken to be 0. scale ≥ 0.
     """
 
-    def __init__(
-        self, denoiser: Denoiser, classifier: Callable[[Tensor, Level], Tensor], scale: float
-    ) -> None:
+    def __init__(self, denoiser: Denoiser, classifier: Logits, scale: float) -> None:
         self.denoiser, self.classifier, self.scale = denoiser, classifier, _checked_scale(scale)
 
     def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
@@ -133,10 +129,7 @@ def class_gradient(classifier: Callable[[Tensor], Tensor], x: Tensor, labels: Te
 
 
 class NetworkClassifier:
-    """The classifier of noisy samples, (x, level) -> logits (B, classes), that asks network(x, time (B,)).
-
-    The path tells the network's time from t, as for `NetworkDenoiser`.
-    """
+    """The classifier of noisy samples, (x, level) -> logits (B, classes), that asks network(x, time (B,))."""
 
     def __init__(self, network: nn.Module, path: NoisePath) -> None:
         self.network, self.path = network, path

@@ -14,9 +14,7 @@ from diffusion_lessons.denoiser import network_time
 from diffusion_lessons.paths import Level, NoisePath, add_noise, same_shape
 from diffusion_lessons.targets import Target
 
-Weight = Callable[[Level], Tensor]
-
-# Weights on the error in x₀ -------------------------------------------------------------------------
+Weight = Callable[[Level], Tensor]  # on the error in x₀, one for each time
 
 
 def simple(level: Level) -> Tensor:
@@ -55,9 +53,6 @@ def variational_bound(path: NoisePath) -> Weight:
 def bound_weight(path: NoisePath, t: Tensor) -> Tensor:
     """½·(SNR(t − 1) − SNR(t)) at whole times t ≥ 2: the weight of L_{t−1} on the error in x₀, in nats."""
     return (path(t - 1).snr - path(t).snr) / 2
-
-
-# The loss ------------------------------------------------------------------------------------------
 
 
 def diffusion_loss(

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_lessons.conditions import Condition, label_of
@@ -69,10 +70,8 @@ class GaussianMixture:
     def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
         """E[x₀ | x] and E[ε | x], the best possible estimate. A condition (B,) names the component."""
         mean, _ = self.component_moments(x, level)
-        share = self.posterior(x, level)
         labels = label_of(condition)
-        if labels is not None:
-            share = torch.nn.functional.one_hot(labels, len(self.means)).to(x.dtype)
+        share = self.posterior(x, level) if labels is None else F.one_hot(labels, mean.shape[1]).to(x.dtype)
         return Estimate.from_x0((share[..., None] * mean).sum(1), x, level)
 
     def component_moments(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:

@@ -204,10 +204,7 @@ def posterior(x0: Tensor, x: Tensor, now: Level, next: Level) -> tuple[Tensor, T
 
 
 def forward_kernel(clean: Level, noisy: Level) -> tuple[Tensor, Tensor]:
-    """(ratio, std) of q(x_noisy | x_clean) = N(ratio·x_clean, std²), float64.
-
-    A `noisy` with more signal than `clean` is refused: the forward process only adds noise.
-    """
+    """(ratio, std), float64, of q(x_noisy | x_clean) = N(ratio·x_clean, std²); `noisy` has no more signal."""
     ratio = noisy.alpha / clean.alpha
     variance = noisy.sigma**2 - (ratio * clean.sigma) ** 2
     if not bool((variance >= -1e-12).all()) or not bool((ratio <= 1 + 1e-12).all()):

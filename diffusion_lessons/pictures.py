@@ -14,16 +14,10 @@ from diffusion_lessons.support.files import atomic_write
 
 
 def grid(x: Tensor, columns: int | None = None, gap: int = 2, scale: int | None = None) -> np.ndarray:
-    """Tile pictures into one, row by row, on a white ground.
+    """Tile pictures (N, C, H, W), floats in [−1, 1] or uint8, C = 1 or 3, into one, uint8 (rows, columns, 3).
 
-    Args:
-        x: (N, C, H, W) floats in [−1, 1] or uint8, C = 1 or 3.
-        columns: pictures in a row; about a square where left out.
-        gap: pixels between pictures, before scaling.
-        scale: whole factor of enlargement; None makes each picture about 64 pixels high.
-
-    Returns:
-        (rows, columns, 3) uint8.
+    They stand row by row on a white ground, `columns` in a row (about a square where left out), `gap` pixels
+    apart before scaling. `scale` is a whole factor; None makes each picture about 64 pixels high.
     """
     if x.ndim != 4 or x.shape[1] not in (1, 3) or len(x) == 0:
         raise ValueError(f"a grid needs pictures (N, 1 or 3, H, W) with N ≥ 1, got {tuple(x.shape)}")
@@ -65,9 +59,8 @@ def save_loss(steps: Sequence[float], losses: Sequence[float], file: Path, title
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes: Any = figure.add_subplot()
     axes.plot(steps, losses, marker="." if len(steps) < 60 else None)
-    axes.set(
-        xlabel="training step", ylabel="loss (mean squared error of the target)", yscale="log", title=title
-    )
+    axes.set(xlabel="training step", ylabel="loss (mean squared error of the target)", yscale="log")
+    axes.set_title(title)
     axes.grid(alpha=0.3, which="both")
     with atomic_write(file) as partial:
         figure.savefig(partial, format="png", dpi=120)

@@ -71,8 +71,7 @@ def ddpm_step(
     if noise is None:
         raise ValueError("an ancestral step adds noise: pass `noise`")
     same_shape("x and noise", x, noise)
-    large = forward_kernel(next, now)[1] * (next.sigma > 0)
-    std = small.sqrt() if variance == "small" else large
+    std = small.sqrt() if variance == "small" else forward_kernel(next, now)[1] * (next.sigma > 0)
     return mean + cast(std, x) * noise
 
 
@@ -90,14 +89,9 @@ def trajectory(
 ) -> Iterator[Point]:
     """One evaluation and one step for each pair of levels; yields (level, x, estimate) once for each level.
 
-    Args:
-        denoiser: asked at every level but the last.
-        x: (B, ...) at levels[0]; N(0, I) where that is t = T.
-        levels: from `path.levels(n)`.
-        condition: handed to the denoiser.
-        generator: where the noise of a step comes from that asks for some: a generator on the device of x, or
-            a function of the step's number. None makes a generator, the same every time; the global one is
-            never touched.
+    x is (B, ...) at levels[0], N(0, I) where that is t = T; the levels are those of `path.levels(n)`. Noise,
+    for steps that ask for some, comes from a generator, drawn on its device, or from a function of the step's
+    number. None makes a generator, the same every time; the global one is never touched.
     """
     generator = torch.Generator() if generator is None else generator
     for number, (now, next) in enumerate(_pairs(levels)):
@@ -148,9 +142,9 @@ def heun(
             if coordinates == "velocity":
                 slope = cast(next.alpha - now.alpha, x) * x0 + cast(next.sigma - now.sigma, x) * eps
                 reached = x + slope
+            elif bool((now.alpha == 0).any()):
+                raise ValueError('at α = 0 there is no x/α: use coordinates="velocity"')
             else:
-                if bool((now.alpha == 0).any()):
-                    raise ValueError('at α = 0 there is no x/α: use coordinates="velocity"')
                 ratio = next.alpha / now.alpha
                 reached = cast(ratio, x) * x + cast(next.sigma - ratio * now.sigma, x) * eps
         x = reached

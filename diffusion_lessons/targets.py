@@ -47,10 +47,7 @@ class Target:
         return cast(p, x0) * x0 + cast(q, x0) * eps
 
     def solve(self, y: Tensor, x: Tensor, level: Level) -> Estimate:
-        """x₀ = (q·x − σ·y)/det and ε = (α·y − p·x)/det from an output y at the sample x, both (B, ...).
-
-        A level where the target says nothing about x₀ or ε is refused.
-        """
+        """x₀ = (q·x − σ·y)/det, ε = (α·y − p·x)/det from an output y at x, both (B, ...), if det ≠ 0."""
         same_shape("the network's output and x", y, x)
         det = self.det(level)
         if bool((det == 0).any()):

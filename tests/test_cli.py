@@ -244,7 +244,7 @@ def test_what_cannot_be_measured_is_said_before_a_picture_is_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def saved(recipe: dict[str, Any], name: str = "m") -> Path:
-        save_checkpoint(tmp_path / f"{name}.safetensors", replace(tiny(), recipe=recipe))
+        save_checkpoint(tmp_path / f"{name}.safetensors", replace(tiny(None), recipe=recipe))
         return tmp_path / f"{name}.safetensors"
 
     monkeypatch.setenv("DIFFUSION_LESSONS_DATA", str(tmp_path / "data"))
@@ -258,6 +258,11 @@ def test_what_cannot_be_measured_is_said_before_a_picture_is_drawn(
     assert "split has 1 of them" in refused(capsys, "evaluate", saved({"data": f"folder:{one}"}, "one"))
     assert "there is no folder or zip" in refused(capsys, "evaluate", digits, "--data", "folder:nowhere")
     assert "holds a model, not a classifier" in refused(capsys, "evaluate", digits, "--yardstick", digits)
+    labelled = tmp_path / "labelled.safetensors"
+    save_checkpoint(labelled, tiny())
+    said = refused(capsys, "evaluate", labelled, "--data", f"folder:{few}")
+    assert "the model knows the classes a, b, c, and folder:" in said
+    assert "has class 0, class 1" in said
     said = refused(capsys, "evaluate", digits, "--yardstick", "mnist-classifier")
     assert "is of pictures (1, 32, 32) in 10 classes, and digits has (1, 8, 8)" in said
 

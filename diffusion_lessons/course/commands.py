@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -93,9 +94,6 @@ def grade(
     from diffusion_lessons.course.grading.results.report import facts, words, write
     from diffusion_lessons.course.grading.sandbox import Limits
 
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr)
-
     if not folders:
         raise ValueError("nothing to grade: give the folder, archive or notebooks that were handed in")
     if not 0 < timeout < float("inf"):
@@ -104,6 +102,7 @@ def grade(
     worth = load(points)
     writable(out)
     bar = sys.stderr.isatty() or not json
+    tell = partial(print, file=sys.stderr)
     graded = run(folders, out, jobs, worth, limits, seed, lesson, again, tell, bar)
     report(json, facts(graded), words(graded), write(graded, out))
 

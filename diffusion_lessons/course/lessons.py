@@ -9,16 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in the course.
+    """A place in the course."""
 
-    Args:
-        stem: the file name without its ending.
-        builds: what a lesson that is not written yet will build; once it is, its header says so.
-    """
-
-    stem: str
+    stem: str  # the file name without its ending
     title: str
-    builds: str = ""
+    builds: str = ""  # what a lesson that is not written yet will build; once it is, its header says so
 
     @property
     def number(self) -> str:
@@ -68,8 +63,7 @@ def entries() -> dict[str, Entry]:
 def repository_address(root: Path | None = None) -> str:
     """The project's public address, `[project.urls] Repository` of pyproject.toml; "" where it is not set.
 
-    Args:
-        root: the repository; default the one that this package lies in, else what is installed says it.
+    `root` is the repository; default the one that this package lies in, else what is installed says it.
     """
     project = (root or Path(__file__).resolve().parents[2]) / "pyproject.toml"
     if root is not None or project.is_file():

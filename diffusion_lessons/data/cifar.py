@@ -33,7 +33,7 @@ MAX_BYTES = 1 << 28
 
 
 def cifar10(split: str = "train", size: int | None = None) -> Dataset:
-    """Small photographs, 50,000 to train and 10,000 to test (Krizhevsky 2009); 32x32 by default, else resized.
+    """Small photographs, 50,000 to train and 10,000 to test (Krizhevsky 2009); 32x32, or else resized.
 
     The binary archive is read, never the one of Python pickles, which could run code.
     """

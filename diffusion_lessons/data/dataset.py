@@ -28,9 +28,7 @@ class Dataset:
     """
 
     name: str  # what the set is called
-    images: (
-        Tensor  # bytes (N, C, H, W), or (N, F, C, H, W) in F frames, C = 1 or 3; or floats (N, ...): latents
-    )
+    images: Tensor  # uint8 (N, C, H, W) or clips (N, F, C, H, W), C = 1 or 3; or floats (N, ...): latents
     labels: Tensor | None = None  # int64 (N,), each the index of a class; None where there are no classes
     classes: tuple[str, ...] = ()  # the classes' names, in the order of the labels
     conditions: Mapping[str, Tensor] = field(default_factory=dict)  # what else is known of each row: (N, ...)
@@ -77,7 +75,7 @@ class Dataset:
         return replace(self, images=self.images.to(device), labels=labels, conditions=moved)
 
     def rows(self, index: Tensor) -> Row:
-        """The rows at the positions (B,) int64 as they are stored, with their conditions, on the images' device.
+        """The rows at positions (B,) int64 as they are stored, with their conditions, on the images' device.
 
         An index of another kind or outside of 0..N-1 is a ValueError; its values are looked at on the CPU
         only, since a GPU would have to be waited for.
@@ -119,15 +117,13 @@ class Rendered:
 
     name: str  # what the set is called
     shape: tuple[int, ...]  # of one row
-    render: Callable[
-        [int, Tensor], Row
-    ]  # (seed, index (B,)) -> rows (B, ...), bytes or floats, and conditions
+    render: Callable[[int, Tensor], Row]  # (seed, index (B,)) -> rows (B, ...), uint8 or float, conditions
     seed: int = 0  # of the rows
     classes: tuple[str, ...] = ()  # names of the labels, where `render` gives any
     length = None  # it has no end
 
     def rows(self, index: Tensor) -> Row:
-        """The rows at the positions (B,), with their conditions, on the CPU; of another shape, a ValueError."""
+        """The rows at positions (B,), with their conditions, on the CPU; of another shape, a ValueError."""
         images, conditions = self.render(self.seed, index.cpu())
         if images.shape != (len(index), *self.shape):
             promised = f"{self.name} says that a row has shape {self.shape}"
@@ -170,15 +166,15 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Bytes (N, C, H, W) -> (N, C, size, size): bicubic, antialiased if it shrinks, the same on every machine."""
+    """Bytes (N, C, H, W) -> (N, C, size, size), bicubic, antialiased; the same bytes on every machine."""
     from PIL import Image
 
     if images.shape[2:] == (size, size):
         return images
     planes = images.flatten(0, 1).numpy()  # (N·C, H, W)
     out = np.empty((len(planes), size, size), np.uint8)
-    for plane, target in zip(planes, out, strict=True):
-        target[:] = Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC)
+    for i, plane in enumerate(planes):
+        out[i] = np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC))
     return torch.from_numpy(out).view(*images.shape[:2], size, size)
 
 

@@ -18,11 +18,9 @@ SECONDS_TO_ANSWER = 8.0
 SECONDS_BETWEEN_BYTES = 30.0
 IN_WORDS = {
     **dict.fromkeys(("ConnectTimeout", "ReadTimeout", "TimeoutError"), "no answer"),
-    **{
-        "ConnectionError": "no connection",
-        "SSLError": "certificate refused",
-        "ChunkedEncodingError": "cut off",
-    },
+    "ConnectionError": "no connection",
+    "SSLError": "certificate refused",
+    "ChunkedEncodingError": "cut off",
 }
 
 
@@ -45,14 +43,11 @@ def data_folder() -> Path:
 def load_cached(file: str, mirrors: Sequence[str], read: Callable[[Path], Content]) -> Content:
     """What `read` makes of a file of the data folder, which is downloaded if it isn't there.
 
-    A download is checked before it gets its name, so the folder holds whole files only, also when two
-    processes fetch the same one. A file that is there is never deleted. A file that is damaged, or can't be
-    read, fetched or written, is a DataError.
-
-    Args:
-        file: its path in the data folder, such as "mnist/train-images-idx3-ubyte.gz".
-        mirrors: addresses of folders that have it, ending in "/", in the order in which they are tried.
-        read: reads and checks the file; raises `DamagedError` where the bytes are wrong.
+    `file` is its path in the data folder, such as "mnist/train-images-idx3-ubyte.gz"; `mirrors` are addresses
+    of folders that have it, ending in "/", in the order in which they are tried; `read` checks it, too, and
+    raises `DamagedError` where the bytes are wrong. A download is checked before it gets its name, so the
+    folder holds whole files only, also when two processes fetch the same one. A file that is there is never
+    deleted. One that is damaged, or can't be read, fetched or written, is a DataError.
     """
     path = data_folder() / file
     missing = not path.exists()
@@ -126,9 +121,9 @@ def _by_hand(path: Path, url: str | None = None) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, DamagedError):
-        return str(error)
     response, name = getattr(error, "response", None), type(error).__name__
     if response is not None:
         return f"HTTP {response.status_code}"
+    if isinstance(error, DamagedError):
+        return str(error)
     return getattr(error, "strerror", None) or IN_WORDS.get(name, name)

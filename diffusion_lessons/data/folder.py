@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,8 +57,8 @@ def folder(path: str | Path, split: str = "train", size: int | None = None) -> D
         message = f"{root}: {len(skipped)} of {total} files skipped: {', '.join(names)}"
         warnings.warn(message, stacklevel=3)  # in the eyes of who called `load_dataset`
     if not chosen:
-        hint = f"of {TEST_EVERY}, one is for testing"
-        raise DataError(f"{root} has no pictures to {split} that can be read: {hint}")
+        why = f"of {TEST_EVERY}, one is for testing"
+        raise DataError(f"{root} has no pictures to {split} that can be read: {why}")
     labels = torch.tensor([classes.index(picture.label) for picture in chosen])
     return Dataset(f"folder:{printable(root.absolute().name)}", images, labels, tuple(classes))
 
@@ -95,7 +96,7 @@ def _folder_files(root: Path) -> tuple[Files, Reasons]:
             elif path.is_symlink() and path.is_dir():
                 skipped[key] = "a link to a folder"
             elif path.is_file():
-                files[key] = partial(path.open, "rb")
+                files[key] = partial(FileIO, path)
             elif not path.is_dir():
                 skipped[key] = "not a file"
     return files, skipped

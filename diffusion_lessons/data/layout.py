@@ -70,7 +70,7 @@ def _enclosing_folders(parts: list[list[str]]) -> int:
 
 
 def _ready_made(folders: set[str]) -> dict[str, bool]:
-    """Which folder is the training split (False) and which that for testing (True); nothing where they are classes."""
+    """Whether each folder of a ready-made split is for testing; nothing where the folders are classes."""
     names = {folder.lower(): folder for folder in folders}
     train, test = ([names[name] for name in split if name in names] for split in (TRAIN, TEST))
     both = train and test and names.keys() <= {*TRAIN, *TEST}

@@ -40,8 +40,8 @@ FASHION_MNIST_MIRRORS = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 )
-DIGITS = tuple("0123456789")
-CLOTHES = tuple("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag".split()) + ("Ankle boot",)
+CLOTHES: Names = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+CLOTHES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 MAX_BYTES = 1 << 26
 
 
@@ -51,7 +51,7 @@ def mnist(split: str = "train", size: int | None = None) -> Dataset:
     `size` is 32 by default, the original 28x28 in a black frame; 28 is the original; any other size is the
     framed picture, resized.
     """
-    return _load("mnist", DIGITS, MNIST_SHA256, MNIST_MIRRORS, split, size)
+    return _load("mnist", tuple("0123456789"), MNIST_SHA256, MNIST_MIRRORS, split, size)
 
 
 def fashion_mnist(split: str = "train", size: int | None = None) -> Dataset:

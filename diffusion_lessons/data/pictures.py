@@ -1,6 +1,5 @@
 """One picture file of any size and mode becomes a square of bytes."""
 
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,8 +21,10 @@ def read_square(file: BinaryIO | Path, size: int) -> np.ndarray:
     is transparent shows white; 16-bit grey is scaled to 8 bits; of several frames the first is taken. More
     than `MAX_PIXELS` are a DataError; what is no picture, or is damaged, is whatever Pillow raises for it.
     """
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]  # this Pillow may be built without some
     try:
-        with Image.open(file, formats=_formats()) as image:
+        with Image.open(file, formats=known) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
@@ -44,23 +45,13 @@ def _middle(image: Image.Image, size: int) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # Pillow would clip at 255, not scale
-        return _grey(np.asarray(image), 65535, "32-bit")
-    if image.mode == "F":
-        return _grey(np.asarray(image), 1, "floating-point")
-    if image.mode in WITH_ALPHA or "transparency" in image.info:
+    if image.mode[0] in "IF":  # Pillow would clip at 255, not scale
+        values = np.asarray(image)
+        white, kind = (65535, "32-bit") if image.mode[0] == "I" else (1, "floating-point")
+        if not (values.min() >= 0 and values.max() <= white):  # so that NaN fails too
+            raise ValueError(f"{kind} values outside 0..{white}: which one is white is not known")
+        image = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    elif image.mode in WITH_ALPHA or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
-
-
-def _grey(values: np.ndarray, white: int, kind: str) -> Image.Image:
-    if not (values.min() >= 0 and values.max() <= white):  # so that NaN fails too
-        raise ValueError(f"{kind} values outside 0..{white}: which one is white is not known")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8)).convert("RGB")
-
-
-@cache
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]

@@ -1,4 +1,7 @@
-"""n points in the plane, float32 (n, 2), for lessons and tests that want to see a whole distribution."""
+"""n points in the plane, float32 (n, 2), for lessons and tests that want to see a whole distribution.
+
+The random numbers come from `generator`; n below 1 is a ValueError.
+"""
 
 import math
 from collections.abc import Callable

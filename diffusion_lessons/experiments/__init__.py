@@ -57,11 +57,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Experiment:
-    """The experiment of that name.
-
-    Raises:
-        ValueError: there is none; names the nearest.
-    """
+    """The experiment of that name; none is a ValueError that names the nearest."""
     if name not in names():
         raise unknown("experiment", name, names())
     return import_module(f"{__name__}.{name.replace('-', '_')}").EXPERIMENT
@@ -70,8 +66,7 @@ def find(name: str) -> Experiment:
 def recorded(name: str) -> Row:
     """The recorded result of an experiment: its options, hardware, versions, and rows.
 
-    Raises:
-        ValueError: no result is bundled; names the command that makes one.
+    Where none is bundled, the ValueError names the command that makes one.
     """
     find(name)
     file = RECORDED / f"{name}.json"
@@ -87,11 +82,8 @@ def run(experiment: Experiment, file: Path, options: Row) -> Row:
         file: the result file, JSON; made, or gone on with where its options are these.
         options: of the run: model, seed, n, device. Kept in the file.
 
-    Returns:
-        What the file holds at the end.
-
-    Raises:
-        ValueError: the file belongs to another run, or cannot be read or written.
+    Returns what the file holds at the end. A file that belongs to another run, or cannot be read or written,
+    is a ValueError.
     """
     writable(file.parent)
     result = _begun(experiment, file, options)

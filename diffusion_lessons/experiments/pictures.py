@@ -1,19 +1,39 @@
-"""What experiments share: pictures drawn for labels, and what `evaluate` says of them, as columns."""
+"""What experiments share: a training on digits, drawing, and what `evaluate` says of pictures, as columns."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffusion_lessons import zoo
-from diffusion_lessons.data import to_uint8
+from diffusion_lessons.data import Dataset, load_dataset, to_uint8
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.paths import Level
 from diffusion_lessons.samplers import sample
+from diffusion_lessons.support.machine import choose_device
+from diffusion_lessons.training.recipe import Recipe
 
 BATCH = 250  # pictures drawn at a time
 SHOWN = 10  # pictures that a row keeps, one a class
+RECIPE = Recipe(
+    "digits", steps=1000, class_dropout=0.0, precision="float32", compile="off", channels_last=False
+)
+
+
+class Digits(NamedTuple):
+    """What all rows of a training on digits use."""
+
+    train: Dataset
+    test: Dataset
+    path: Any
+    device: torch.device
+
+
+def digits(recipe: Recipe, options: dict[str, Any]) -> Digits:
+    """Both splits, the recipe's path, and the device of the options."""
+    train, test = load_dataset("digits", "train"), load_dataset("digits", "test")
+    return Digits(train, test, recipe.build_path(), choose_device(options["device"]))
 
 
 def draw(
@@ -38,11 +58,8 @@ def draw(
 
 
 def measured(pictures: Tensor, labels: Tensor, data: str) -> dict[str, Any]:
-    """Every figure of `evaluate` as NAME and NAME_error, one standard error over the draw of the samples.
-
-    The pictures are clamped: a step that adds noise to the end leaves some far outside of [−1, 1].
-    """
-    result = evaluate(pictures.clamp(-1, 1), labels, zoo.yardstick(data))
+    """Every figure of `evaluate` as NAME and NAME_error, one standard error over the draw of the samples."""
+    result = evaluate(pictures, labels, zoo.yardstick(data))
     entries = {name: entry for name, entry in result.items() if isinstance(entry, dict) and "value" in entry}
     values = {name: entry["value"] for name, entry in entries.items()}
     return values | {f"{name}_error": entry["uncertainty"] for name, entry in entries.items()}
@@ -56,4 +73,4 @@ def headline(figures: dict[str, Any]) -> dict[str, Any]:
 
 def kept(pictures: Tensor) -> str:
     """The first pictures as a row keeps them: the bytes of (SHOWN, C, H, W), in hexadecimal."""
-    return to_uint8(pictures[:SHOWN].clamp(-1, 1)).numpy().tobytes().hex()
+    return to_uint8(pictures[:SHOWN]).numpy().tobytes().hex()

@@ -6,23 +6,22 @@ t is drawn in proportion to it (Nichol and Dhariwal 2021, section 3.3, draw t by
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffusion_lessons.bound import vlb_terms
-from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.denoiser import NetworkDenoiser
-from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.experiments.pictures import draw, headline, kept, measured
+from diffusion_lessons.experiments import Experiment, Row, pictures
+from diffusion_lessons.experiments.pictures import Digits
 from diffusion_lessons.guidance import Clip
 from diffusion_lessons.losses import variational_bound
 from diffusion_lessons.paths import DiscreteVP, stratified
 from diffusion_lessons.samplers import ddpm_step
-from diffusion_lessons.schedules import linear_betas
-from diffusion_lessons.support.machine import choose_device
+from diffusion_lessons.support.seeds import seeded
 from diffusion_lessons.targets import EPSILON
 from diffusion_lessons.training.loop import fit
 from diffusion_lessons.training.recipe import Recipe
@@ -30,37 +29,13 @@ from diffusion_lessons.training.tasks import Denoising
 
 OBJECTIVES = ("simple", "bound, weighted", "bound, t drawn")
 SEEDS = (0, 1, 2)
-STEPS, SAMPLING_STEPS = 1000, 50
-RECIPE = Recipe(
-    "digits",
-    steps=STEPS,
-    base_channels=16,
-    head_dim=16,
-    path="linear",
-    target=EPSILON.name,
-    class_dropout=0.0,
-    precision="float32",
-    compile="off",
-    channels_last=False,
-)
-
-
-class Shared(NamedTuple):
-    """What all rows use."""
-
-    train: Dataset
-    test: Dataset
-    path: DiscreteVP
-    device: torch.device
+SAMPLING_STEPS = 50
+RECIPE = replace(pictures.RECIPE, base_channels=16, head_dim=16, path="linear", target=EPSILON.name)
+prepare = partial(pictures.digits, RECIPE)
 
 
 def settings(options: Row) -> list[Row]:
     return [{"objective": objective, "seed": seed} for seed in SEEDS for objective in OBJECTIVES]
-
-
-def prepare(options: Row) -> Shared:
-    train, test = load_dataset("digits", "train"), load_dataset("digits", "test")
-    return Shared(train, test, DiscreteVP(linear_betas()), choose_device(options["device"]))
 
 
 def weights(path: DiscreteVP) -> Tensor:
@@ -75,7 +50,7 @@ class Bounding(Denoising):
 
     path: DiscreteVP
 
-    def __init__(self, objective: str, recipe: Recipe, shared: Shared) -> None:
+    def __init__(self, objective: str, recipe: Recipe, shared: Digits) -> None:
         super().__init__(recipe, shared.train)
         self.bound, self.drawn = weights(self.path), objective == "bound, t drawn"
         if objective == "bound, weighted":
@@ -89,7 +64,7 @@ class Bounding(Denoising):
         return torch.searchsorted(shares / shares[-1], u, right=True).clamp(1, self.path.T).double()
 
 
-def train(shared: Shared, objective: str, seed: int, steps: int = STEPS) -> nn.Module:
+def train(shared: Digits, objective: str, seed: int, steps: int = 1000) -> nn.Module:
     """A small U-Net with classes that predicts ε, its averaged weights; the same for the same seed."""
     return fit(Bounding(objective, replace(RECIPE, steps=steps, seed=seed), shared), shared.device)
 
@@ -100,7 +75,7 @@ def times(T: int) -> list[int]:
     return sorted({int(t) for t in spaced.round().clamp(2, T)})
 
 
-def bits(denoiser: Any, shared: Shared, seed: int) -> Row:
+def bits(denoiser: Any, shared: Digits, seed: int) -> Row:
     """The bound in bits per dimension on the test split, term by term, and the error in ε over t.
 
     The error in ε is measured at `times`, interpolated over log t, and weighted exactly at every t.
@@ -126,15 +101,16 @@ def bits(denoiser: Any, shared: Shared, seed: int) -> Row:
     }
 
 
-def measure(shared: Shared, row: Row, options: Row, steps: int = STEPS) -> Row:
+def measure(shared: Digits, row: Row, options: Row, steps: int = 1000) -> Row:
     """Train, then measure the bound on the test split and `n` samples, drawn without guidance."""
     seed, labels = options["seed"] + row["seed"], torch.arange(options["n"]) % 10
     denoiser = NetworkDenoiser(train(shared, row["objective"], seed, steps), shared.path, EPSILON)
-    levels, generator = shared.path.levels(SAMPLING_STEPS), torch.Generator(shared.device).manual_seed(seed)
-    noisy = {"step": ddpm_step, "generator": generator}
-    pictures = draw(Clip(denoiser), levels, labels, shared.test.shape, seed, shared.device, **noisy)
-    figures = bits(denoiser, shared, seed) | headline(measured(pictures, labels, "digits"))
-    return figures | ({"pictures": kept(pictures)} if row["seed"] == SEEDS[0] else {})
+    levels, generator = shared.path.levels(SAMPLING_STEPS), seeded(shared.device, seed, "steps")
+    noisy = {"step": ddpm_step, "generator": generator}  # other noise than what the pictures start from
+    drawn = pictures.draw(Clip(denoiser), levels, labels, shared.test.shape, seed, shared.device, **noisy)
+    drawn = drawn.clamp(-1, 1)
+    figures = bits(denoiser, shared, seed) | pictures.headline(pictures.measured(drawn, labels, "digits"))
+    return figures | ({"pictures": pictures.kept(drawn)} if row["seed"] == SEEDS[0] else {})
 
 
 COLUMNS = "objective seed bits bits_error steps decoder frechet uncertainty accuracy seconds"

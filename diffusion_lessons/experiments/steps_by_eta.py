@@ -49,6 +49,7 @@ def measure(model: Any, row: Row, options: Row) -> Row:
         precision="float32",
         step=NOISE[row["eta"]],
     )
+    pictures = pictures.clamp(-1, 1)  # the noise of σ̂ stays in the last picture, and reaches far outside
     return headline(measured(pictures, labels, model.recipe["data"]))
 
 

@@ -6,34 +6,32 @@ taken out is taken out around the shipped network: it has no switches for that.
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_lessons.conditions import Condition
-from diffusion_lessons.data import Dataset, load_dataset
+from diffusion_lessons.data import Dataset
 from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.experiments import Experiment, Row, pictures
+from diffusion_lessons.experiments.pictures import Digits
 from diffusion_lessons.guidance import Clip
 from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.paths import NoisePath
-from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.targets import V
 from diffusion_lessons.training import loop
-from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.tasks import Denoising, Task
 
 VARIANTS = ("full", "no skips", "no time", "no attention", "no skips, wider")
 SEEDS = (0, 1, 2)
-STEPS = 1000
 SAMPLING_STEPS = 25
 TIMES = (10, 25, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 975)  # where the loss is measured
 BASE, WIDER = (16, 8), (18, 6)  # width of the first level, groups of the norms
-RECIPE = Recipe(
-    "digits", steps=STEPS, lr=3e-3, class_dropout=0.0, precision="float32", compile="off", channels_last=False
-)
+RECIPE = replace(pictures.RECIPE, lr=3e-3)
+STEPS = 1000
+prepare = partial(pictures.digits, RECIPE)
 
 
 # The variants --------------------------------------------------------------------------------------
@@ -144,31 +142,18 @@ def losses(
 def draw(network: nn.Module, path: NoisePath, labels: Tensor, seed: int = 0) -> Tensor:
     """A 16×16 digit for each label (N,), without guidance: (N, 1, 16, 16) in [−1, 1], on the CPU."""
     device, levels = next(network.parameters()).device, path.levels(SAMPLING_STEPS)
-    return pictures.draw(Clip(NetworkDenoiser(network, path, V)), levels, labels, (1, 16, 16), seed, device)
+    denoiser = Clip(NetworkDenoiser(network, path, V))
+    return pictures.draw(denoiser, levels, labels, (1, 16, 16), seed, device).clamp(-1, 1)
 
 
 # The experiment ------------------------------------------------------------------------------------
-
-
-class Shared(NamedTuple):
-    """What all rows use."""
-
-    train: Dataset
-    test: Dataset
-    path: NoisePath
-    device: torch.device
 
 
 def settings(options: Row) -> list[Row]:
     return [{"seed": options["seed"] + seed, "variant": variant} for seed in SEEDS for variant in VARIANTS]
 
 
-def prepare(options: Row) -> Shared:
-    train, test = load_dataset("digits", "train"), load_dataset("digits", "test")
-    return Shared(train, test, RECIPE.build_path(), choose_device(options["device"]))
-
-
-def measure(shared: Shared, row: Row, options: Row, steps: int = STEPS) -> Row:
+def measure(shared: Digits, row: Row, options: Row, steps: int = STEPS) -> Row:
     """Train one network; its loss on held-out digits by noise level, and the digits that it draws."""
     network = build(row["variant"], row["seed"]).to(shared.device)
     fit(network, shared.train, shared.path, steps, row["seed"])

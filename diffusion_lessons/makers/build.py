@@ -30,8 +30,7 @@ BUILDERS: dict[str, Callable[[str, Path], None]] = {
 def build(names: list[str], folder: Path = FOLDER) -> None:
     """Make each of the named models; a diffusion model that was stopped goes on where it was.
 
-    Raises:
-        ValueError: an unknown name, said before anything is made; a folder that cannot be written.
+    An unknown name, said before anything is made, and a folder that cannot be written are a ValueError.
     """
     for name in names:
         if name not in BUILDERS:

@@ -19,7 +19,7 @@ from diffusion_lessons.training.loop import fit
 from diffusion_lessons.training.recipe import PATHS, Plan
 from diffusion_lessons.training.tasks import Classification, Forward
 
-EXACT: Any = {"precision": "float32", "compile": "off", "channels_last": False, "ema_decay": 0.0}
+EXACT: Any = {"precision": "float32", "compile": "off", "channels_last": False, "grad_clip": None}
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,11 @@ class ClassifierRecipe:
         """The plan of a training on n pictures."""
         steps = max(1, int(self.epochs * n / self.batch))
         size: Any = {"steps": steps, "batch": self.batch, "warmup": steps // 10, "seed": self.seed}
-        return Plan(**size, lr=self.lr, weight_decay=self.weight_decay, decay="linear", **EXACT)
+        how: Any = {"lr": self.lr, "weight_decay": self.weight_decay, "decay": "linear", "ema_decay": 0.0}
+        return Plan(**size, **how, **EXACT)
 
     def build_path(self) -> DiscreteVP:
-        """The path that `path` names.
-
-        Raises:
-            ValueError: none, or a path without discrete times, which the file could not hold.
-        """
+        """The path that `path` names; without discrete times no file could hold it: a ValueError."""
         path = PATHS[self.path]() if self.path else None
         if not isinstance(path, DiscreteVP):
             raise ValueError(f"a classifier of noisy pictures needs a discrete path, got {self.path!r}")
@@ -156,11 +153,7 @@ def accuracy(classifier: Classifier, dataset: Dataset) -> float:
 
 
 def save_noisy_classifier(file: Path, classifier: NetworkClassifier) -> None:
-    """Write weights in half precision and the path, whole or not at all.
-
-    Raises:
-        ValueError: a file that cannot be written, or a path that is not discrete.
-    """
+    """Write weights in half precision and the path, whole or not at all; it must be discrete (ValueError)."""
     if not isinstance(classifier.path, DiscreteVP):
         raise ValueError(f"the file holds a discrete path, got {type(classifier.path).__name__}")
     tensors = {f"network.{name}": weight.half() for name, weight in classifier.network.state_dict().items()}

@@ -30,8 +30,7 @@ def demo(out: Path, minutes: float = 1.0, samples: int = 500, seed: int = 0) -> 
         samples: number of pictures to measure on.
         seed: of training and sampling.
 
-    Returns:
-        What metrics.json holds.
+    Returns what metrics.json holds.
     """
     writable(out)
     for name in (MODEL, STATE, METRICS):

@@ -62,16 +62,9 @@ class ChainRecipe:
 
     def stage(self, training_steps: int, teacher: Checkpoint) -> Recipe:
         """The recipe of a stage: the teacher's own network, path and target, with another weight."""
-        return replace(
-            Recipe.from_json(teacher.recipe),
-            steps=training_steps,
-            lr=self.lr,
-            decay="linear",
-            weight=self.weight,
-            class_dropout=0.0,
-            precision="float32",
-            seed=self.seed,
-        )
+        own = Recipe.from_json(teacher.recipe)
+        how: Any = {"lr": self.lr, "decay": "linear", "weight": self.weight, "precision": "float32"}
+        return replace(own, steps=training_steps, class_dropout=0.0, seed=self.seed, **how)
 
 
 def build_student(steps: int, name: str, folder: Path, chain: ChainRecipe = ChainRecipe()) -> None:
@@ -91,11 +84,7 @@ def build_student(steps: int, name: str, folder: Path, chain: ChainRecipe = Chai
 def train_chain(
     chain: ChainRecipe, steps: int, dataset: Dataset, runs: Path, device: torch.device | str
 ) -> Path:
-    """Train the students down to `steps`, each in a folder of `runs`; finished ones are kept.
-
-    Returns:
-        The folder of the student of `steps` steps.
-    """
+    """The folder in `runs` of the student of `steps` steps; it is trained with all before it, once."""
     teacher, guidance = zoo.load(chain.teacher), chain.guidance
     for student_steps, training_steps in chain.stages:
         recipe, run = chain.stage(training_steps, teacher), runs / str(student_steps)

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,34 +22,33 @@ STEPS, EPOCHS = 1000, 100  # of training, at most: whichever ends first
 LEAST = ClassifierConfig().num_features + 2  # pictures of each split, for the covariance of the features
 
 
-def yardstick_for(data: str, size: int | None = None, given: str | None = None) -> Yardstick:
+def yardstick_for(
+    data: str, size: int | None = None, given: str | None = None, classes: Sequence[str] = ()
+) -> Yardstick:
     """What pictures of a data set are measured by: call it before anything is sampled.
 
     Args:
         data, size: of the data set, as for `load_dataset`.
         given: the file of a classifier or its name in the zoo, to measure by; None is the bundled yardstick
             of these data where there is one, else one that is trained on their labels.
-
-    Raises:
-        ValueError: as `make_yardstick` and `yardstick_from`.
+        classes: of the model whose samples are measured, in order; data with others are refused.
     """
     if given is not None:
-        return yardstick_from(given, data, size)
+        return yardstick_from(given, data, size, classes)
     if f"{data}-classifier" in zoo.names():
         bundled = zoo.yardstick(data)
         if size in (None, bundled.classifier.config.image_size):
             return bundled
-    return make_yardstick(data, size)
+    return make_yardstick(data, size, classes)
 
 
-def yardstick_from(name: str, data: str, size: int | None = None) -> Yardstick:
+def yardstick_from(name: str, data: str, size: int | None = None, classes: Sequence[str] = ()) -> Yardstick:
     """The classifier in a file or of the zoo, with references measured on both splits of a data set.
 
-    Raises:
-        ValueError: no classifier, or one of pictures of another shape or of other classes than these; a data
-            set that cannot be measured.
+    What is no classifier, or one of another shape or number of classes, and a data set that cannot be
+    measured are a ValueError.
     """
-    splits = _splits(data, size)
+    splits = _splits(data, size, classes)
     file = zoo.checked(name) if name in zoo.names() else Path(name)
     classifier, train = Yardstick.load(file).classifier, splits["train"]
     c = classifier.config
@@ -62,15 +62,13 @@ def yardstick_from(name: str, data: str, size: int | None = None) -> Yardstick:
     return _told(yardstick, data, splits["test"])
 
 
-def make_yardstick(data: str, size: int | None = None) -> Yardstick:
+def make_yardstick(data: str, size: int | None = None, classes: Sequence[str] = ()) -> Yardstick:
     """A classifier trained on the labels of a data set, with its features on both splits.
 
-    It takes a minute or two on two cores, and is kept in the data folder for the next time.
-
-    Raises:
-        ValueError: a data set with one class or none, or with too few pictures.
+    It takes a minute or two on two cores, and is kept in the data folder for the next time. A data set with
+    one class or none, or with too few pictures, is a ValueError.
     """
-    splits = _splits(data, size)
+    splits = _splits(data, size, classes)
     n, side = len(splits["train"]), splits["train"].shape[-1]
     recipe = ClassifierRecipe(data, min(EPOCHS, STEPS * 128 / n), patch=_patch(side))
     file = _file(splits, recipe)
@@ -87,15 +85,18 @@ def make_yardstick(data: str, size: int | None = None) -> Yardstick:
     return _told(yardstick, data, splits["test"])
 
 
-def _splits(data: str, size: int | None) -> dict[str, Dataset]:
-    """Both splits of a data set that a yardstick can be made of."""
+def _splits(data: str, size: int | None, classes: Sequence[str]) -> dict[str, Dataset]:
+    """Both splits of a data set that a yardstick can be made of, for a model of these classes."""
     splits = {split: load_dataset(data, split, size) for split in SPLITS}
+    if classes and tuple(classes) != splits["train"].classes:
+        theirs = ", ".join(splits["train"].classes)
+        raise ValueError(f"the model knows the classes {', '.join(classes)}, and {data} has {theirs}")
     for split, dataset in splits.items():
-        classes = 0 if dataset.labels is None else len(dataset.labels.unique())
-        if classes < 2:
+        found = 0 if dataset.labels is None else len(dataset.labels.unique())
+        if found < 2:
             raise ValueError(
                 f"{data} cannot be measured: features come from telling classes apart, and its {split} split "
-                f"has {classes} of them"
+                f"has {found} of them"
             )
         if len(dataset) < LEAST:
             raise ValueError(

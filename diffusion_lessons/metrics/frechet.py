@@ -17,11 +17,7 @@ from diffusion_lessons.metrics.rows import rows, two_sets
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Mean (D,) and covariance (D, D), float64, of the features of n samples.
-
-    Raises:
-        ValueError: where the shapes don't fit together, or a number is not finite.
-    """
+    """Mean (D,) and covariance (D, D), float64, of n samples' features; what doesn't fit is a ValueError."""
 
     mean: Tensor
     covariance: Tensor
@@ -39,11 +35,7 @@ class Statistics:
 
     @classmethod
     def of(cls, features: Tensor) -> "Statistics":
-        """Of the features (N, D), N ≥ D + 2: fewer samples leave directions without any spread.
-
-        Raises:
-            ValueError: for too few samples, another shape, NaN or infinity.
-        """
+        """Of features (N, D); ValueError for N < D + 2, which leaves directions without any spread."""
         features = rows(features)
         n, dim = features.shape
         if n < dim + 2:
@@ -63,27 +55,19 @@ class Statistics:
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """The (squared) Fréchet distance between two sets of features, as FID is.
+    """The (squared) Fréchet distance, as FID is, between features a (N, D) and b (M, D), N and M ≥ D + 2.
 
-    Args:
-        a: (N, D), N ≥ D + 2.
-        b: (M, D), M ≥ D + 2.
-
-    Raises:
-        ValueError: for too few samples, shapes that don't fit, NaN or infinity.
+    Too few samples, shapes that don't fit, NaN and infinity are a ValueError.
     """
     a, b = two_sets(a, b)
     return frechet_between(Statistics.of(a), Statistics.of(b))
 
 
 def frechet_between(a: Statistics, b: Statistics) -> float:
-    """The (squared) Fréchet distance between two Gaussians.
+    """The (squared) Fréchet distance between two Gaussians; of different dimensions they are a ValueError.
 
     With any factors A·Aᵀ = Σ₁ and B·Bᵀ = Σ₂, tr (Σ₁Σ₂)^½ is the sum of the singular values of AᵀB:
     no square root of a matrix that is not symmetric, so nothing can turn out complex.
-
-    Raises:
-        ValueError: for Gaussians of different dimensions.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"both need the same number of features, got {len(a.mean)} and {len(b.mean)}")

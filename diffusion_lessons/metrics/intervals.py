@@ -19,8 +19,7 @@ def bootstrap_counts(
         strata: (n,) whole numbers. Samples are then redrawn within each stratum, as is right where the
             numbers in them were chosen: pictures made for given labels, say.
 
-    Raises:
-        ValueError: for fewer than 2 samples or repeats, or strata of another shape.
+    Fewer than 2 samples or repeats and strata of another shape are a ValueError.
     """
     if n < 2 or repeats < 2:
         raise ValueError(f"a bootstrap needs at least 2 samples and 2 repeats, got n = {n} and {repeats}")

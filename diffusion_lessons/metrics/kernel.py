@@ -19,14 +19,9 @@ def polynomial_kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """The unbiased kernel distance between two sets of features (Gretton et al. 2012, eq. 3).
+    """The unbiased distance between features a (N, D) and b (M, D), N and M ≥ 2 (Gretton et al. 2012, eq. 3).
 
-    Args:
-        a: (N, D), N ≥ 2.
-        b: (M, D), M ≥ 2.
-
-    Raises:
-        ValueError: for too few samples, shapes that don't fit, NaN or infinity.
+    Too few samples, shapes that don't fit, NaN and infinity are a ValueError.
     """
     a, b = two_sets(a, b)
     ones_a, ones_b = torch.ones(1, len(a), dtype=a.dtype), torch.ones(1, len(b), dtype=b.dtype)

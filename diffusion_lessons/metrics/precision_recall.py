@@ -29,10 +29,9 @@ def precision_recall(real: Tensor, made: Tensor, k: int = 3) -> PrecisionRecall:
     Args:
         real: features (N, D), N > k; best as many as made ones, for the balls shrink with the number.
         made: features (M, D), M > k.
-        k: which neighbour a ball reaches to; the paper uses 3.
+        k: which neighbour a ball reaches to, ≥ 1; the paper uses 3.
 
-    Raises:
-        ValueError: for k < 1, too few samples, shapes that don't fit, NaN or infinity.
+    Too few samples, shapes that don't fit, NaN and infinity are a ValueError.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

@@ -5,11 +5,7 @@ from torch import Tensor
 
 
 def rows(x: Tensor, at_least: int = 2, what: str = "features") -> Tensor:
-    """x as float64 on the CPU, checked: (N, D), finite, N ≥ `at_least`.
-
-    Raises:
-        ValueError: for anything that is not such a table of numbers.
-    """
+    """x as float64 on the CPU, checked: (N, D), finite, N ≥ `at_least`; anything else is a ValueError."""
     if not isinstance(x, Tensor) or x.ndim != 2 or 0 in x.shape[1:]:
         given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"{what} must be a tensor (N, D), a row for each sample; got {given}")

@@ -23,8 +23,7 @@ def sliced_wasserstein(
         p: order, ≥ 1.
         generator: for the directions; without one they are always the same.
 
-    Raises:
-        ValueError: for shapes that don't fit, no projections, p < 1, NaN or infinity.
+    Shapes that don't fit, no projections, p < 1, NaN and infinity are a ValueError.
     """
     if projections < 1 or not p >= 1:
         raise ValueError(f"expected projections ≥ 1 and p ≥ 1, got {projections} and {p}")

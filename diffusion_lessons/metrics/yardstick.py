@@ -53,13 +53,9 @@ class Yardstick:
     def of(
         cls, classifier: Classifier, splits: Mapping[str, Dataset], seed: int = 0, name: str = "custom"
     ) -> "Yardstick":
-        """A classifier with the references of its features on the pictures of each split.
+        """A classifier with its features on the pictures of each split; the seed chooses those that are kept.
 
-        Args:
-            seed: of the choice of the pictures whose features are kept.
-
-        Raises:
-            ValueError: for pictures of another shape than the classifier's, or fewer than D + 2 of a split.
+        Pictures of another shape than the classifier's and fewer than D + 2 of a split are a ValueError.
         """
         generator, references = torch.Generator().manual_seed(seed), {}
         for split, dataset in splits.items():
@@ -69,18 +65,10 @@ class Yardstick:
         return cls(classifier, references, name)
 
     def check(self, shape: Sequence[int], labels: Tensor | np.ndarray | None = None) -> Tensor | None:
-        """Refuse samples that cannot be measured, best before they are made.
+        """Refuse samples of a shape (N, C, H, W) that cannot be measured, best before they are made.
 
-        Args:
-            shape: (N, C, H, W) of the samples.
-            labels: (N,) the wanted classes.
-
-        Returns:
-            The labels as int64 on the CPU.
-
-        Raises:
-            ValueError: for pictures of another shape than the classifier's, or fewer than D + 2; for labels
-                of another shape or kind, or of a class that the classifier does not know.
+        Pictures of another shape than the classifier's, fewer than D + 2, and labels that are not (N,) whole
+        numbers of classes that it knows are a ValueError. Returns the labels as int64 on the CPU.
         """
         c = self.classifier.config
         expected, needed = (c.in_channels, c.image_size, c.image_size), c.num_features + 2
@@ -97,11 +85,7 @@ class Yardstick:
         return None if labels is None else _labels(labels, shape[0], c.num_classes)
 
     def save(self, file: Path) -> None:
-        """Write weights in half precision, and the references, whole or not at all.
-
-        Raises:
-            ValueError: where the file cannot be written.
-        """
+        """Write weights in half precision, and the references, whole or not at all (ValueError)."""
         tensors = {f"network.{name}": w.half() for name, w in self.classifier.state_dict().items()}
         for split, reference in self.references.items():
             s = reference.statistics
@@ -114,8 +98,7 @@ class Yardstick:
     def load(cls, file: Path, name: str = "custom") -> "Yardstick":
         """The yardstick in a file; its classifier is in float32, in evaluation mode and on the CPU.
 
-        Raises:
-            ValueError: a file that is missing, cut short, damaged, or no classifier of this project.
+        A file that is missing, cut short, damaged or no classifier of this project is a ValueError.
         """
         tensors, description = read_tensors(file, kind="classifier")
         with torch.device("meta"):  # no random start for weights that are read

@@ -1,7 +1,6 @@
-"""Networks, one idea a file, and the way from a network to a plain description and back.
+"""Networks, one idea a file, and their plain descriptions: network(x (B, C, H, W), time (B,), condition).
 
-A network is called as network(x, time, condition), x (B, C, H, W) and time (B,); it has `null_condition(batch)`
-where it takes conditions, and keeps nothing in buffers that a checkpoint would not hold.
+Those with conditions have `null_condition(batch)`; none has buffers that a checkpoint would not hold.
 """
 
 from dataclasses import asdict
@@ -16,10 +15,7 @@ from diffusion_lessons.support.errors import unknown
 
 __all__ = ["Classifier", "ClassifierConfig", "Patched", "UNet", "UNetConfig", "build", "describe", "known"]
 
-NETWORKS: dict[str, tuple[Any, Any]] = {
-    "UNet": (UNet, UNetConfig),
-    "Classifier": (Classifier, ClassifierConfig),
-}
+NETWORKS: dict[str, Any] = {"UNet": (UNet, UNetConfig), "Classifier": (Classifier, ClassifierConfig)}
 
 
 def describe(network: nn.Module) -> dict[str, Any]:

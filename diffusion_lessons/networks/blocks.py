@@ -16,12 +16,12 @@ def zero_conv(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Conv2d
 
 
 class ResidualBlock(nn.Module):
-    """(B, in, H, W) -> (B, out, H, W): two convolutions and a shortcut, the embedding scales and shifts between.
+    """(B, in, H, W) -> (B, out, H, W): two convolutions, between them scale and shift, and a shortcut.
 
     h = conv(silu(norm(x))); h = norm(h)·(1 + scale) + shift; x + conv(silu(h)): the scale-shift
     conditioning of Nichol and Dhariwal 2021 (section 3.1, "AdaGN" in Dhariwal and Nichol 2021). Without
-    `embedding_dim` the block takes no embedding (a classifier's); the GroupNorms' `groups` divide both channel
-    counts, and dropout comes before the second convolution.
+    `embedding_dim` the block takes no embedding (a classifier's). `groups`, of the GroupNorms, divides both
+    channel counts; dropout comes before the second convolution.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
         out_channels: int,
         embedding_dim: int | None = None,
         groups: int = 8,
-        dropout: float = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm_1 = nn.GroupNorm(groups, in_channels)

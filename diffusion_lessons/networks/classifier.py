@@ -22,11 +22,7 @@ class ClassifierConfig:
     num_classes: int = 10  # K
     patch: int = 1  # pixels a side that are folded into channels before the first convolution
     base_channels: int = 24  # width of the first level
-    channel_mults: tuple[int, ...] = (
-        1,
-        2,
-        2,
-    )  # each level's width in these; each level halves height and width
+    channel_mults: tuple[int, ...] = (1, 2, 2)  # each level's width over it; each halves height and width
     num_features: int = 64  # size D of the penultimate layer
     time: bool = False  # whether the network also takes the time of a noisy picture
     groups: int = 8  # of the GroupNorms; divides every width
@@ -69,15 +65,16 @@ class Classifier(nn.Module):
         self.to_logits = nn.Linear(config.num_features, config.num_classes)
 
     def features(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """(B, D), the penultimate layer before its activation, of pictures (B, C, image_size, image_size) in [−1, 1].
+        """The penultimate layer (B, D), before its activation, of pictures (B, C, H, W) in [−1, 1].
 
-        A classifier with `time=True`, and no other, takes the time (B,) as `path.network_time` gives it. Pictures
-        or a time of another shape, a time where none belongs and none where one does are a ValueError.
+        A classifier with `time=True`, and no other, takes the time (B,) as `path.network_time` gives it.
+        Another shape, a time where none belongs and none where one does are a ValueError.
         """
-        c, batch = self.config, len(x)
-        if x.ndim != 4 or x.shape[1:] != (c.in_channels, c.image_size, c.image_size):
-            expected = (c.in_channels, c.image_size, c.image_size)
+        c = self.config
+        expected = (c.in_channels, c.image_size, c.image_size)
+        if x.ndim != 4 or x.shape[1:] != expected:
             raise ValueError(f"the classifier takes pictures (B, {expected}), got {tuple(x.shape)}")
+        batch = len(x)
         if c.time and (time is None or time.shape != (batch,)):
             given = None if time is None else tuple(time.shape)
             raise ValueError(f"this classifier takes a time of shape ({batch},) for each batch, got {given}")

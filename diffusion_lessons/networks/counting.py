@@ -1,8 +1,7 @@
 """What a U-Net costs and how far it sees: parameters and FLOPs of each stage, receptive fields.
 
-A FLOP is one multiplication or one addition, so that a product of (n, k) and (k, m) takes 2·n·k·m.
-Convolutions, linear layers and attention count; norms, activations and biases are left out, as in
-`torch.utils.flop_counter`, which counts here.
+A FLOP is one multiplication or addition: a product of (n, k) and (k, m) takes 2·n·k·m. Convolutions, linear
+layers and attention count; norms, activations and biases do not, as in `torch.utils.flop_counter`.
 """
 
 from collections.abc import Iterable, Iterator

@@ -5,16 +5,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-
 MAX_PERIOD = 10_000.0
 
 
 def sinusoidal_embedding(time: Tensor, dim: int) -> Tensor:
-    """Sines, then cosines, of the time at `dim`/2 frequencies from 1 down to about 1/MAX_PERIOD: (B,) -> (B, dim).
+    """(B,) -> (B, dim): sines, then cosines, of the time at dim/2 frequencies from 1 to about 1/MAX_PERIOD.
 
-    Neighbouring times get similar vectors, distant times different ones (Vaswani et al. 2017, section 3.5; the
-    halves stand in the order of Ho et al. 2020). Times are real numbers on a scale of 0 to 1000; the result is
-    float32 whatever their dtype: bf16 cannot tell 999 from 998.
+    Neighbouring times get similar vectors, distant times different ones (Vaswani et al. 2017,
+    section 3.5; the halves stand in the order of Ho et al. 2020). Times are real numbers on a scale of
+    0 to 1000; the result is float32 whatever their dtype: bf16 cannot tell 999 from 998.
     """
     if time.ndim != 1:
         raise ValueError(f"the network's time has shape (B,), got {tuple(time.shape)}")
@@ -41,11 +40,11 @@ class TimeEmbedding(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """One learnt vector a class, and one more, with the id `num_classes`, for "no label": (B,) int64 -> (B, dim).
+    """(B,) int64 -> (B, dim): one learnt vector a class and one more, of id `num_classes`, for "no label".
 
     The null vector is trained by dropping labels, and is what classifier-free guidance asks for (Ho and
-    Salimans 2022, section 3.2). A label that is none of these is a ValueError that names the first. Values are
-    looked at only on the CPU: on a GPU that would wait for the device at every step.
+    Salimans 2022, section 3.2). Another label is a ValueError that names it; values are looked at only on
+    the CPU: on a GPU that would wait for the device at every step.
     """
 
     def __init__(self, num_classes: int, dim: int) -> None:

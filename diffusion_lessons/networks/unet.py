@@ -1,7 +1,6 @@
 """The U-Net: down to coarse features, up again to the picture, with skips that keep the detail.
 
-(B, C, H, W) and a time (B,) go in, (B, C', H, W) comes out (Ronneberger et al. 2015; Ho et al.
-2020, appendix B; Dhariwal and Nichol 2021, section 3).
+Ronneberger et al. 2015; Ho et al. 2020, appendix B; Dhariwal and Nichol 2021, section 3.
 """
 
 from dataclasses import dataclass
@@ -22,15 +21,9 @@ class UNetConfig:
     in_channels: int = 1  # of the picture
     out_channels: int = 1  # of the output
     base_channels: int = 32  # width of the first level
-    channel_mults: tuple[int, ...] = (
-        1,
-        2,
-        2,
-    )  # each level's width in these; each level halves height and width
+    channel_mults: tuple[int, ...] = (1, 2, 2)  # each level's width over it; each halves height and width
     blocks_per_level: int = 1  # residual blocks on the way down; one more on the way up
-    attention_levels: tuple[int, ...] = (
-        2,
-    )  # from 0, the finest; the middle attends where the last level does
+    attention_levels: tuple[int, ...] = (2,)  # 0 is the finest; the middle attends where the last does
     head_dim: int = 32  # width of one attention head
     num_classes: int | None = None  # of the label condition; None for none
     dropout: float = 0.0  # rate inside the residual blocks
@@ -43,9 +36,8 @@ class UNetConfig:
         if not self.channel_mults or min(self.channel_mults) < 1 or self.blocks_per_level < 1:
             raise ValueError(f"a U-Net needs at least one level, block and multiple of the width, got {self}")
         if any(level not in levels for level in self.attention_levels):
-            raise ValueError(
-                f"attention_levels must lie in {levels[0]} to {levels[-1]}, got {self.attention_levels}"
-            )
+            given = self.attention_levels
+            raise ValueError(f"attention_levels must lie in 0 to {levels[-1]}, got {given}")
 
 
 class Stage(nn.ModuleList):
@@ -57,10 +49,10 @@ class Stage(nn.ModuleList):
 
 
 class UNet(nn.Module):
-    """A convolutional U-Net with time, label and attention.
+    """A convolutional U-Net with time, label and attention: (B, C, H, W) -> (B, C', H, W), zero at its start.
 
     Every residual block is told the time (and the label) by a scale and a shift; every block on
-    the way down hands its output across to one on the way up. The output starts at zero.
+    the way down hands its output across to one on the way up.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -109,13 +101,18 @@ class UNet(nn.Module):
         return None if self.label_embedding is None else self.label_embedding.null(batch)
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None) -> Tensor:
-        """The output (B, C', H, W) for noisy pictures x (B, C, H, W) at times (B,), 0 to 1000: `path.network_time`.
+        """The output (B, C', H, W) for noisy pictures x (B, C, H, W) at `path.network_time`s (B,), 0 to 1000.
 
-        `condition` is labels (B,) int64, a dict that holds them as "label", or None for no label. A shape that
-        does not fit, a label out of range and labels for a network without are a ValueError.
+        `condition` is labels (B,) int64, a dict that holds them as "label", or None for no label. A shape
+        that does not fit, a label out of range and labels for a network without are a ValueError.
         """
-        self._check(x, time)
-        embedding = F.silu(self.time_embedding(time) + self._embed_label(condition, x.shape[0]))  # (B, E)
+        labels = condition.get("label") if isinstance(condition, dict) else condition
+        self._check(x, time, labels)
+        embedding = self.time_embedding(time)  # (B, E)
+        if self.label_embedding is not None:
+            labels = self.label_embedding.null(len(x)) if labels is None else labels
+            embedding = embedding + self.label_embedding(labels)
+        embedding = F.silu(embedding)
 
         h = self.stem(x)
         skips = [h]
@@ -131,31 +128,18 @@ class UNet(nn.Module):
             h = layer(h, embedding)
         return self.conv_out(F.silu(self.norm_out(h)))
 
-    def _embed_label(self, condition: Tensor | dict[str, Tensor] | None, batch: int) -> Tensor | float:
-        labels = condition.get("label") if isinstance(condition, dict) else condition
-        if self.label_embedding is None:
-            if labels is not None:
-                raise ValueError("this network was built without classes: set num_classes, or pass no labels")
-            return 0.0
-        if labels is None:
-            labels = self.label_embedding.null(batch)
-        if labels.shape[0] != batch:
-            raise ValueError(f"{labels.shape[0]} labels for a batch of {batch}: give one for each picture")
-        return self.label_embedding(labels)
-
-    def _check(self, x: Tensor, time: Tensor) -> None:
-        shape, channels, halvings = (
-            tuple(x.shape),
-            self.config.in_channels,
-            len(self.config.channel_mults) - 1,
-        )
+    def _check(self, x: Tensor, time: Tensor, labels: Tensor | None) -> None:
+        shape, channels, halved = tuple(x.shape), self.config.in_channels, len(self.config.channel_mults) - 1
         if len(shape) != 4 or shape[1] != channels:
             raise ValueError(f"the network takes (B, {channels}, H, W), got shape {shape}")
         batch, _, height, width = shape
-        if height % 2**halvings or width % 2**halvings or 0 in (height, width):
-            why = f"{halvings + 1} levels halve height and width {halvings} times"
-            raise ValueError(f"{why}: both must be multiples of {2**halvings}, got {height}×{width}")
+        if height % 2**halved or width % 2**halved or 0 in (height, width):
+            why = f"{halved + 1} levels halve height and width {halved} times"
+            raise ValueError(f"{why}: both must be multiples of {2**halved}, got {height}×{width}")
         if time.shape != (batch,):
-            raise ValueError(
-                f"one time for each of {batch} pictures, shape ({batch},), got {tuple(time.shape)}"
-            )
+            given = tuple(time.shape)
+            raise ValueError(f"one time for each of {batch} pictures, shape ({batch},), got {given}")
+        if labels is not None and self.label_embedding is None:
+            raise ValueError("this network was built without classes: set num_classes, or pass no labels")
+        if labels is not None and len(labels) != batch:
+            raise ValueError(f"{len(labels)} labels for a batch of {batch}: give one for each picture")

@@ -25,20 +25,17 @@ def report(json: bool, facts: dict[str, Any], words: str, files: Sequence[Path])
 
 
 def guarded(command: Callable[[], object]) -> None:
-    """Run a command; what goes wrong for a reason that a user can mend becomes one line and exit code 2.
-
-    Warnings are one line too.
-    """
+    """Run a command; what a user can mend becomes one line and exit code 2, a warning one line too."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
             command()
+            return
     except (MemoryError, torch.OutOfMemoryError):
-        print("error: out of memory: try a smaller batch, size or n, or --device cpu", file=sys.stderr)
-        sys.exit(2)
+        words, code = "error: out of memory: try a smaller batch, size or n, or --device cpu", 2
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        words, code = f"error: {' '.join(str(error).split())}", 2
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'stopped'}", file=sys.stderr)
-        sys.exit(130)
+        words, code = f"\n{stop or 'stopped'}", 130
+    print(words, file=sys.stderr)
+    sys.exit(code)

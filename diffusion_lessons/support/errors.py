@@ -5,13 +5,7 @@ from difflib import get_close_matches
 
 
 def unknown(kind: str, given: object, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not one of `known`, with the nearest right one.
-
-    Args:
-        kind: what the name names, for the message ("sampler", "data set").
-        given: what the caller wrote.
-        known: the names that exist.
-    """
+    """The error for a name of a kind ("sampler") that is not one of `known`, with the nearest right one."""
     names = list(known)
     near = get_close_matches(str(given), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -11,11 +11,9 @@ from pathlib import Path
 def atomic_write(file: Path | str) -> Iterator[Path]:
     """A temporary file beside `file` that takes its place when the block ends well.
 
-    The bytes are on the disk before the name changes, so that a crash leaves the old file or the
-    new one, never a part. Where the block fails, the old file stays and the temporary one goes.
-
-    Raises:
-        ValueError: where the folder cannot be written or the disk is full; says which and what to do.
+    The bytes are on the disk before the name changes, so that a crash leaves the old file or the new one,
+    never a part. Where the block fails, the old file stays and the temporary one goes. A folder that cannot
+    be written and a full disk are a ValueError that says which and what to do.
     """
     file = Path(file)
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
@@ -40,11 +38,7 @@ def atomic_write(file: Path | str) -> Iterator[Path]:
 
 
 def writable(folder: Path | str) -> Path:
-    """The folder, made and proved writable, so that a long job does not fail at its end.
-
-    Raises:
-        ValueError: where nothing can be written there.
-    """
+    """The folder, made and proved writable, else a ValueError: a long job is not to fail at its end."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

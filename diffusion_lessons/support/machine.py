@@ -15,19 +15,17 @@ import torch
 def choose_device(name: torch.device | str | None = None) -> torch.device:
     """The device of that name; None is a GPU where there is one (CUDA, then Apple's), else the CPU.
 
-    Raises:
-        ValueError: a name that is no device, or a device that this machine lacks.
+    A name that is no device, or one that this machine lacks, is a ValueError.
     """
+    apple = torch.backends.mps.is_available()
     if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if apple else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        there += ["mps"] * torch.backends.mps.is_available()
+        there += ["mps"] * apple
         raise ValueError(f"no device {str(name)!r} here: expected one of {', '.join(there)}") from error
     return device
 
@@ -43,8 +41,8 @@ def has_bf16(device: torch.device) -> bool:
 def keep_freed_memory() -> None:
     """Have this process keep the memory that tensors free, on Linux: the next ones come without page faults.
 
-    glibc hands every large block back to the system and asks for it again; training on a CPU does
-    that for each activation of each step.
+    glibc hands every large block back to the system and asks for it again, in training on a CPU for each
+    activation of each step.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # a C library without mallopt
@@ -54,11 +52,7 @@ def keep_freed_memory() -> None:
 
 
 def hardware(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The processor, its cores and the GPU in use.
-
-    Args:
-        device: where the work ran.
-    """
+    """The processor, its cores, the system, and the GPU where the work ran on one."""
     facts: dict[str, Any] = {"processor": processor(), "cores": cores(), "system": platform.system()}
     if torch.device(device).type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)

@@ -3,12 +3,12 @@
 What is wrong with an archive is a ValueError of this file; each reader words it for its own users.
 """
 
-import io
 import re
 import stat
 import zipfile
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,11 +28,7 @@ class RefusedZip(ValueError):
 
 
 def open_zip(file: Path | BinaryIO) -> zipfile.ZipFile:
-    """The opened archive.
-
-    Raises:
-        UnreadableZip: it is none.
-    """
+    """The opened archive; what is none is an UnreadableZip."""
     try:
         return zipfile.ZipFile(file)
     except Exception as error:  # zipfile raises many kinds on damaged archives
@@ -52,12 +48,11 @@ def is_link(entry: zipfile.ZipInfo) -> bool:
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> BinaryIO:
     """One file's content, at most `entry.file_size` bytes whatever the data say.
 
-    Raises:
-        UnreadableZip: it is damaged, has a password, or is longer than the archive claims.
+    One that is damaged, has a password or is longer than the archive claims is an UnreadableZip.
     """
     try:
         with archive.open(entry) as file:
-            return io.BytesIO(file.read(entry.file_size + 1))
+            return BytesIO(file.read(entry.file_size + 1))
     except Exception as error:  # so do its decoders
         raise UnreadableZip(str(error) or type(error).__name__) from error
 
@@ -65,9 +60,8 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> BinaryIO:
 def zip_files(archive: zipfile.ZipFile) -> dict[str, Callable[[], BinaryIO]]:
     """The files of an archive in which nothing is wrong: path in the archive, and what opens it.
 
-    Raises:
-        RefusedZip: for a name that leads outside, a link, a password, and for more files, bytes or
-            compression than the limits above.
+    A name that leads outside, a link, a password, and more files, bytes or compression than the limits above
+    are a RefusedZip.
     """
     files = {}
     for entry in archive.infolist():
@@ -83,12 +77,7 @@ def zip_files(archive: zipfile.ZipFile) -> dict[str, Callable[[], BinaryIO]]:
         if entry.file_size > MAX_FILE_BYTES:
             raise RefusedZip(f"{entry.filename!r} unpacks to {entry.file_size:,} bytes")
         files[name] = entry
-    _check_sizes(archive, list(files.values()))
-    return {name: partial(read_entry, archive, entry) for name, entry in files.items()}
-
-
-def _check_sizes(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> None:
-    unpacked = sum(entry.file_size for entry in files)
+    unpacked = sum(entry.file_size for entry in files.values())
     packed = Path(str(archive.filename)).stat().st_size
     if len(files) > MAX_FILES:
         raise RefusedZip(f"{len(files):,} files are more than {MAX_FILES:,}")
@@ -96,3 +85,4 @@ def _check_sizes(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> None
         raise RefusedZip(f"it unpacks to {unpacked:,} bytes, more than {MAX_BYTES:,}")
     if unpacked > max(HARMLESS_BYTES, MAX_RATIO * packed):
         raise RefusedZip(f"it unpacks to {unpacked:,} bytes, {unpacked // packed:,} times its size")
+    return {name: partial(read_entry, archive, entry) for name, entry in files.items()}

@@ -1,12 +1,12 @@
 """Which rows a training step sees: a function of the seed and the step alone.
 
-No generator lives longer than a step. So a run that is resumed needs no generator state to go on as
-if nothing had happened, and several processes can each draw the global batch and take their share.
+So a run that is resumed needs no generator state, and of several processes each draws the whole batch and
+takes its share.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,27 +16,18 @@ from diffusion_lessons.data.dataset import LABEL, Dataset, Rows, as_float
 from diffusion_lessons.support.seeds import seeded
 
 
-class Examples(NamedTuple):
-    """This process's share of the rows of one step."""
-
-    x0: Tensor  # (B, ...), pictures in [-1, 1]
-    condition: Condition  # B rows; labels (B,) where nothing else is known of a row
-
-
 def batch_index(seed: int, step: int, batch: int, n: int | None) -> Tensor:
     """(batch,) positions in a data set of n rows for a step: epoch after epoch, each in an order of its own.
 
     A batch may span the end of an epoch, so that each epoch sees every row exactly once. Without an end
     (n = None) every step takes rows that no step before it has seen.
     """
-    position = torch.arange(step * batch, (step + 1) * batch)
+    start = step * batch
     if n is None:
-        return position
-    epoch, place = position // n, position % n
-    index = torch.empty_like(position)
-    for e in range(int(epoch[0]), int(epoch[-1]) + 1):
-        index[epoch == e] = _order(seed, e, n)[place[epoch == e]]
-    return index
+        return torch.arange(start, start + batch)
+    epochs = range(start // n, (start + batch - 1) // n + 1)
+    rows = torch.cat([_order(seed, epoch, n) for epoch in epochs])
+    return rows[start % n :][:batch]
 
 
 @lru_cache(maxsize=2)
@@ -76,16 +67,21 @@ class Batches:
         self.batch, self.seed, self.device, self.layout = batch, seed, torch.device(device), layout
         self.dropout, self.null = dropout, null
         self.mine = range(rank * batch // world, (rank + 1) * batch // world)
-        fits = isinstance(dataset, Dataset) and _fits(dataset.images, self.device)
-        self.dataset = dataset.to(self.device) if fits else dataset
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else math.inf
+        if isinstance(dataset, Dataset) and dataset.images.nbytes < free / 4:
+            dataset = dataset.to(self.device)
+        self.dataset = dataset
 
     def share(self, most: int | None = None) -> slice:
         """This process's part of a batch, at most so many rows of it."""
         mine = self.mine[:most]
         return slice(mine.start, mine.stop)
 
-    def __call__(self, step: int, most: int | None = None) -> Examples:
-        """This process's share of the rows of a step, at most so many of them."""
+    def __call__(self, step: int, most: int | None = None) -> tuple[Tensor, Condition]:
+        """This process's share of a step, at most so many rows of it: x0 (B, ...) and condition.
+
+        Pictures are in [-1, 1]; the condition is labels (B,) where nothing else is known of a row.
+        """
         share = self.share(most)
         index = batch_index(self.seed, step, self.batch, self.dataset.length)
         images, conditions = self.dataset.rows(index[share])
@@ -96,7 +92,7 @@ class Batches:
             generator = seeded(self.device, self.seed, "labels", step)
             chance = torch.rand(self.batch, generator=generator, device=self.device)[share]
             condition = dropped(condition, self.null(len(x0)), chance < self.dropout)
-        return Examples(x0, condition)
+        return x0, condition
 
     def laid_out(self, x: Tensor) -> Tensor:
         """Pictures (B, C, H, W) in the memory layout that was asked for; other ranks contiguous."""
@@ -106,10 +102,3 @@ class Batches:
         if self.device.type == "cuda" and not rows.is_cuda:
             rows = rows.pin_memory()
         return rows.to(self.device, non_blocking=True)
-
-
-def _fits(images: Tensor, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return images.nbytes < free / 4

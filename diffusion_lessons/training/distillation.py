@@ -1,9 +1,8 @@
 """Progressive distillation: a student learns to make in one step what its teacher makes in two.
 
-From 64 steps to 32, to 16, and so on down to 1, each student starts from its teacher's weights and
-becomes the next teacher (Salimans and Ho 2022). A student is trained as every model here is, by
-`train`: only x₀ and ε are replaced by the pair whose single DDIM step lands where two of the
-teacher's do.
+From 64 steps to 32 and so on down to 1, each student starts from its teacher's weights and becomes the next
+teacher (Salimans and Ho 2022). `train` trains it as every model: only x₀ and ε are replaced by the pair whose
+single DDIM step lands where two of the teacher's do.
 """
 
 import copy
@@ -35,19 +34,16 @@ def two_steps(
 
 
 def distillation_target(x: Tensor, reached: Tensor, now: Level, next: Level) -> Tensor:
-    """The x̃₀ with which one DDIM step takes x at `now` to `reached` at `next`.
+    """The x̃₀ with which one DDIM step takes x (B, ...) at `now` to `reached` (B, ...) at `next`.
 
-    x̃₀ = (reached − (σ'/σ)·x)/(α' − (σ'/σ)·α); at t = 0, where σ' = 0 and α' = 1, it is what was
-    reached (Salimans and Ho 2022, algorithm 2 and appendix G).
-
-    Args:
-        x, reached: (B, ...), same shape.
-        now, next: levels of the batch or of each sample; `next` has more signal than `now`.
+    x̃₀ = (reached − (σ'/σ)·x)/(α' − (σ'/σ)·α); at t = 0, where σ' = 0 and α' = 1, it is what was reached
+    (Salimans and Ho 2022, algorithm 2 and appendix G). Levels are of the batch or of each sample; `next` has
+    more signal than `now`.
     """
     same_shape("x and reached", x, reached)
     keep = next.sigma / now.sigma
     signal = next.alpha - keep * now.alpha
-    if not bool((signal > 0).all()):
+    if not (signal > 0).all():
         raise ValueError(
             f"a step from t = {now.t.tolist()} to t = {next.t.tolist()} fixes no picture: "
             "distillation goes down, from T (noise) to 0 (data)"
@@ -58,13 +54,8 @@ def distillation_target(x: Tensor, reached: Tensor, now: Level, next: Level) -> 
 class Distillation(Denoising):
     """Teach a student of `steps` steps what its teacher does in twice as many.
 
-    Args:
-        recipe: of the student's training; network, path and target are its teacher's.
-        dataset: gives rows by index.
-        teacher: a network that was trained, or a student; the student starts from its weights.
-        steps: of the student.
-        guidance: scale at which the teacher is asked. A student of a guided teacher needs no
-            guidance of its own (Meng et al. 2023).
+    The recipe is of the student's training; network, start, path and target are its teacher's, itself trained
+    or taught. It is asked at a scale of guidance; its student needs none of its own (Meng et al. 2023).
     """
 
     def __init__(
@@ -77,8 +68,7 @@ class Distillation(Denoising):
     def place(self, device: torch.device | str = "cpu", rank: int = 0, world: int = 1) -> Self:
         super().place(device, rank, world)
         plain = self.teacher.on(self.device, self.layout).denoiser()
-        guided = plain if self.guidance == 1 else ClassifierFreeGuidance(plain, self.guidance)
-        self.denoiser = Clip(guided)
+        self.denoiser = Clip(plain if self.guidance == 1 else ClassifierFreeGuidance(plain, self.guidance))
         return self
 
     def batch(self, step: int, most: int | None = None) -> Batch:
@@ -98,5 +88,4 @@ class Distillation(Denoising):
         return Batch(*Estimate.from_x0(x0, x, now), now.t, condition)
 
     def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
-        sampling = {"steps": self.steps, "guidance": 1.0}
-        super().write(file, network, {**info, "sampling": sampling})
+        super().write(file, network, {**info, "sampling": {"steps": self.steps, "guidance": 1.0}})

@@ -20,19 +20,14 @@ def named_weights(network: nn.Module) -> dict[str, Tensor]:
 class EMA:
     """shadow ← d·shadow + (1 − d)·weights after every step, with d = min(decay, step/(step + 10)).
 
-    The warm-up forgets the random start: at step n it is roughly the mean of the last n/10 steps
-    until the decay is reached.
-
-    Args:
-        network: whose weights are averaged; its own are copied, never changed.
-        decay: in [0, 1).
+    The warm-up forgets the random start: until the decay is reached, in [0, 1), it is roughly the mean of the
+    last n/10 of n steps. Weights are copied; the network's own are never changed.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"an EMA's decay lies in [0, 1), got {decay}")
-        self.decay = decay
-        self.step = 0
+        self.decay, self.step = decay, 0
         self.shadow = {name: weight.clone() for name, weight in named_weights(network).items()}
 
     @torch.no_grad()
@@ -50,6 +45,6 @@ class EMA:
     def _aligned(self, network: nn.Module) -> list[Tensor]:
         weights = named_weights(network)
         if weights.keys() != self.shadow.keys():
-            odd = sorted(weights.keys() ^ self.shadow.keys())
-            raise ValueError(f"the EMA belongs to another network: {odd[0]!r} is in one of them only")
+            odd = min(weights.keys() ^ self.shadow.keys())
+            raise ValueError(f"the EMA belongs to another network: {odd!r} is in one of them only")
         return [weights[name] for name in self.shadow]

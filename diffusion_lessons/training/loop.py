@@ -1,7 +1,7 @@
 """The one training loop: from a task to a folder with what it learnt.
 
-Nothing is lost: a run that is killed goes on from its last checkpoint, and with a budget in steps or
-images reaches the same weights, bit for bit on a CPU, as if it had never stopped.
+A run that is killed goes on from its last checkpoint, and with a budget in steps or images reaches the same
+weights, bit for bit on a CPU, as if it had never stopped.
 """
 
 import copy
@@ -20,7 +20,7 @@ from diffusion_lessons.support.machine import versions
 from diffusion_lessons.support.seeds import seed_of
 from diffusion_lessons.training import run_folder
 from diffusion_lessons.training.ema import EMA
-from diffusion_lessons.training.processes import Processes, join
+from diffusion_lessons.training.processes import Device, Processes
 from diffusion_lessons.training.progress import Meter, catch_interrupts, progress_bar
 from diffusion_lessons.training.run_folder import Saved, TrainingState
 from diffusion_lessons.training.speed import candidates, choose
@@ -40,37 +40,34 @@ class NonFiniteLossError(ValueError):
 
 
 def train(
-    task: Task,
-    out: Path | str,
-    resume: bool = False,
-    device: torch.device | str | None = None,
-    progress: bool = True,
+    task: Task, out: Path | str, resume: bool = False, device: Device = None, progress: bool = True
 ) -> dict[str, Any]:
-    """Train what a task says, by its plan, in a folder for model.safetensors, metrics.json and state.safetensors.
+    """Train what a task says, by its plan; gives what metrics.json holds (steps, loss, seconds, curve …).
 
     Args:
         task: `Denoising(recipe, dataset)`, or any other.
+        out: folder for model.safetensors, metrics.json and state.safetensors.
         resume: go on with the run in `out`, which must have the same plan and data.
-        device: None is a GPU where there is one.
         progress: show a bar with the time left.
 
-    Returns what metrics.json holds: steps, images_per_second, loss, seconds, seed, device, versions, curve …
-    A folder that holds another run or cannot be written and a loss that is not finite are ValueErrors; after
-    Ctrl-C the run is saved, and TrainingInterrupted raised.
+    Raises:
+        ValueError: a folder that holds another run or cannot be written; a loss that is not finite.
+        TrainingInterrupted: after Ctrl-C, once the run is saved.
     """
     return _train(task, Path(out), resume, device, progress).metrics()
 
 
-def fit(task: Task, device: torch.device | str | None = None, progress: bool = False) -> nn.Module:
+def fit(task: Task, device: Device = None, progress: bool = False) -> nn.Module:
     """Train in a folder that is thrown away: the network with averaged weights, in evaluation mode."""
     with tempfile.TemporaryDirectory() as folder:
-        return _train(task, Path(folder), False, device, progress).averaged()
+        try:
+            return _train(task, Path(folder), False, device, progress).averaged()
+        except TrainingInterrupted as stop:
+            raise KeyboardInterrupt("stopped; nothing of this training is kept") from stop
 
 
-def _train(
-    task: Task, folder: Path, resume: bool, device: torch.device | str | None, progress: bool
-) -> "Trainer":
-    processes = join(device)
+def _train(task: Task, folder: Path, resume: bool, device: Device, progress: bool) -> "Trainer":
+    processes = Processes(device)
     if processes.rank == 0:
         run_folder.prepare(folder, resume)
     processes.wait()
@@ -84,7 +81,7 @@ def _train(
 
 
 class Trainer:
-    """The parts of one run, put together, from its start or from what was saved; `train` is how it is used."""
+    """The parts of one run, put together as new or as they were saved; `train` is how it is used."""
 
     def __init__(self, task: Task, folder: Path, processes: Processes, saved: Saved | None = None) -> None:
         self.task, self.plan, self.folder, self.processes = task, task.plan, folder, processes
@@ -98,10 +95,8 @@ class Trainer:
             if not check.holds and processes.rank == 0:
                 warnings.warn(f"{check}; training goes on in {self.mode}", RuntimeWarning, stacklevel=4)
 
-        fused = device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=plan.lr, weight_decay=plan.weight_decay, fused=fused
-        )
+        decay, fused = plan.weight_decay, device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(network.parameters(), plan.lr, weight_decay=decay, fused=fused)
         scaler = torch.amp.GradScaler(device.type, enabled=self.mode.precision == "fp16")
         self.state = TrainingState(network, optimizer, scaler, EMA(network, plan.ema_decay))
         if saved is not None:
@@ -154,7 +149,8 @@ class Trainer:
         loss = self.task.loss(self.forward, self.task.batch(state.step))
         state.scaler.scale(loss).backward()
         state.scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), plan.grad_clip)
+        most = math.inf if plan.grad_clip is None else plan.grad_clip
+        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), most)
         state.scaler.step(optimizer)
         state.scaler.update()
         optimizer.zero_grad(set_to_none=True)
@@ -201,9 +197,8 @@ class Trainer:
 
     def metrics(self) -> dict[str, Any]:
         """The figures of the run."""
-        state, batch = self.state, self.plan.batch
+        state, batch, device = self.state, self.plan.batch, self.processes.device
         steps, seconds = state.step - self.resumed_at[0], state.seconds - self.resumed_at[1]
-        device = self.processes.device
         return {
             "steps": state.step,
             "images": state.step * batch,

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -44,10 +44,6 @@ class LossCurve:
         """The mean of the last tenth: one batch's loss says little."""
         last = self.points[-max(1, len(self.points) // 10) :] or self.pending
         return sum(last) / len(last) if last else float("nan")
-
-    def to_json(self) -> dict[str, Any]:
-        """The arguments that make this curve again."""
-        return asdict(self)
 
 
 class Meter:

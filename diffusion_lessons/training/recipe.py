@@ -54,7 +54,7 @@ class Plan:
         warmup: steps of linear warm-up.
         decay: how the learning rate falls to 0 at the end of the budget, if at all.
         weight_decay: of AdamW.
-        grad_clip: largest norm of the gradient; infinity for none.
+        grad_clip: largest norm of the gradient; None for no limit.
         ema_decay: of the averaged weights that are kept; 0 keeps the plain ones.
         precision: "auto" is the fastest that the hardware really has.
         compile: "auto" compiles on CUDA where the budget is long enough to pay for it.
@@ -71,7 +71,7 @@ class Plan:
     warmup: int = 30
     decay: Literal["cosine", "linear", "none"] = "cosine"
     weight_decay: float = 0.01
-    grad_clip: float = 1.0
+    grad_clip: float | None = 1.0
     ema_decay: float = 0.999
     precision: Precision = "auto"
     compile: Compile = "auto"
@@ -91,15 +91,14 @@ class Plan:
         for name, known in self.names.items():
             if getattr(self, name) not in list(known):
                 raise unknown(name, getattr(self, name), known)
-        budgets = {name: getattr(self, name) for name in ("minutes", "steps", "images")}
+        budgets = {"minutes": self.minutes, "steps": self.steps, "images": self.images}
         given = {name: amount for name, amount in budgets.items() if amount is not None}
         if len(given) != 1:
-            raise ValueError(
-                f"training needs exactly one budget of minutes, steps or images, got {given or 'none'}"
-            )
+            got = given or "none"
+            raise ValueError(f"training needs exactly one budget of minutes, steps or images, got {got}")
         for name in (*given, "batch", "lr", "grad_clip"):
             amount = getattr(self, name)
-            if not (amount > 0 and (math.isfinite(amount) or name == "grad_clip")):
+            if amount is not None and not (amount > 0 and math.isfinite(amount)):
                 raise ValueError(f"{name} must be above 0, got {amount}")
         for name in self.shares:
             if not 0 <= getattr(self, name) < 1:

@@ -1,14 +1,14 @@
 """The folder of a training run: what it holds, and what going on with it needs.
 
-`model.safetensors` (averaged weights, to sample from), `state.safetensors` (everything that training
-goes on from) and, at the end, `metrics.json`. Each is written whole or not at all.
+`model.safetensors` (averaged weights, to sample from), `state.safetensors` (all that training goes on from)
+and, at the end, `metrics.json`. Each is written whole or not at all.
 """
 
 import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class TrainingState:
             "seconds": self.seconds,
             "ema_step": self.ema.step,
             "scaler": self.scaler.state_dict(),
-            "curve": self.curve.to_json(),
+            "curve": asdict(self.curve),
         }
         write_tensors(folder / STATE, tensors, description)
 
@@ -84,7 +84,7 @@ class TrainingState:
 
 
 def prepare(folder: Path, resume: bool) -> None:
-    """Make the folder of a run; ValueError where it holds one already, or none though one is to be resumed."""
+    """Make the folder of a run; ValueError where it holds one already, or none to be resumed."""
     there = [name for name in (STATE, MODEL, METRICS) if (folder / name).exists()]
     if there and not resume:
         raise ValueError(
@@ -100,10 +100,7 @@ def prepare(folder: Path, resume: bool) -> None:
 
 
 def read_state(folder: Path, task: Task) -> Saved:
-    """What a run saved, for this task to go on with.
-
-    A damaged file, a finished run and one of another task, plan or data are ValueErrors.
-    """
+    """What a run saved; ValueError for a damaged file, a finished run, and another task, plan or data."""
     tensors, description = read_tensors(folder / STATE, kind="training state")
     mine = {"task": type(task).__name__, **json.loads(json.dumps(task.plan.to_json()))}
     saved = {"task": description.get("task", mine["task"]), **description["recipe"]}

@@ -74,21 +74,19 @@ def candidates(precision: str, compile: str, device: torch.device, long_budget: 
         raise ValueError("this GPU only emulates bf16, slowly: use precision fp16 or auto")
     elif precision == "tf32" and not cuda:
         raise ValueError(f"tf32 is a mode of NVIDIA GPUs, not of {device.type}: use float32 or auto")
-    between = ["tf32"] if cuda and precision != "float32" else []
     compiled = compile == "on" or (compile == "auto" and cuda and long_budget)
-    ladder = dict.fromkeys([precision, *between, "float32"])
-    return [SpeedMode(each, how) for each in ladder for how in (True, False) if compiled or not how]
+    ladder = (precision, "tf32", "float32") if cuda and precision != "float32" else (precision, "float32")
+    return [SpeedMode(p, c) for p in dict.fromkeys(ladder) for c in (True, False) if compiled or not c]
 
 
 @dataclass(frozen=True)
 class Check:
-    """A mode against eager float32: each gradient's `agreement` by name and the loss's relative error, or
-    what stopped the mode from running at all."""
+    """A mode against eager float32: each gradient's `agreement`, by name, and the loss's relative error."""
 
     mode: str
     scores: dict[str, float] = field(default_factory=dict)
     loss_error: float = 0.0
-    error: str = ""
+    error: str = ""  # what stopped the mode from running at all
 
     @property
     def wrong(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Tasks: what there is to learn. The loop asks a task for a network, the batch of a step and its loss.
 
-A new kind of model needs a new task, here or anywhere else, and no second loop: `train` brings budget, averaged
-weights, precision and its check, several processes, crash safety and resuming.
+A new kind of model needs a new task, here or anywhere else, and no second loop: `train` brings budget,
+averaged weights, precision and its check, several processes, crash safety and resuming.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint, write_tens
 from diffusion_lessons.conditions import Condition, label_of
 from diffusion_lessons.data.dataset import Rows
 from diffusion_lessons.losses import classifier_loss, diffusion_loss
-from diffusion_lessons.networks import known
+from diffusion_lessons.networks import describe, known
 from diffusion_lessons.paths import NoisePath
 from diffusion_lessons.support.seeds import seeded
 from diffusion_lessons.targets import TARGETS
@@ -53,7 +53,7 @@ class Task:
         return seeded(device, self.plan.seed, purpose, step)
 
     def batch(self, step: int, most: int | None = None) -> Any:
-        """What this process learns from at a step, at most so many rows of it: by default `Examples`."""
+        """What this process learns from at a step, at most so many rows: by default x0 and condition."""
         return self.batches(step, most)
 
     def noise(self, step: int, x0: Tensor, most: int | None = None) -> Tensor:
@@ -119,7 +119,7 @@ class Denoising(Task):
 
 
 class Classification(Task):
-    """Learn to name the classes by network(x) -> logits (B, K); with a path, of noisy x by network(x, time)."""
+    """Learn to name classes by network(x) -> logits (B, K); with a path, of noisy x by network(x, time)."""
 
     def __init__(self, network: nn.Module, plan: Plan, dataset: Rows, path: NoisePath | None = None) -> None:
         super().__init__(network, plan, dataset)
@@ -134,6 +134,14 @@ class Classification(Task):
             return x0, labels
         times = self.path.sample_times(self.plan.batch, self.seeded("times", step))
         return x0, self.noise(step, x0, most), times[self.batches.share(most)], labels
+
+    def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
+        """The weights; of a clean `Classifier` as a file that pictures can be measured by."""
+        if self.path is not None or not known(network):
+            return super().write(file, network, info)
+        tensors = {f"network.{name}": weight for name, weight in network.state_dict().items()}
+        about = {"kind": "classifier", "network": describe(network), "splits": [], "info": dict(info)}
+        return write_tensors(file, tensors, about)
 
     def loss(self, forward: Forward, batch: Any) -> Tensor:
         if self.path is None:

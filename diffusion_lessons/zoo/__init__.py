@@ -27,8 +27,7 @@ def names(folder: Path = FOLDER) -> list[str]:
 def card(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     """What a model is: kind, title, data, recipe, metrics, hash, licence, and the command that rebuilds it.
 
-    Raises:
-        ValueError: for an unknown name (with the nearest right one), or a card that is damaged.
+    An unknown name (with the nearest right one) and a card that is damaged are a ValueError.
     """
     if name not in names(folder):
         raise unknown("zoo model", name, names(folder))
@@ -46,12 +45,9 @@ def card(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 def load(name: str, folder: Path = FOLDER) -> Any:
     """A bundled model, on the CPU, in float32 and in evaluation mode.
 
-    Returns:
-        a `Checkpoint` for a diffusion model; for a classifier the `Classifier`; for a classifier of noisy
-        pictures a `NetworkClassifier`, called as (x, level) -> logits.
-
-    Raises:
-        ValueError: for an unknown name, or a file that is missing, cut short or changed.
+    It is a `Checkpoint` for a diffusion model; for a classifier the `Classifier`; for a classifier of noisy
+    pictures a `NetworkClassifier`, called as (x, level) -> logits. An unknown name and a file that is
+    missing, cut short or changed are a ValueError.
     """
     from diffusion_lessons.zoo.files import LOADERS
 
@@ -61,8 +57,7 @@ def load(name: str, folder: Path = FOLDER) -> Any:
 def yardstick(name: str) -> "Yardstick":
     """What pictures of "mnist" or "digits" are measured by: the bundled classifier and its references.
 
-    Raises:
-        ValueError: for another name (with the nearest right one), or a file that is missing or changed.
+    Another name (with the nearest right one) and a file that is missing or changed are a ValueError.
     """
     from diffusion_lessons.metrics import Yardstick
 
@@ -75,8 +70,7 @@ def yardstick(name: str) -> "Yardstick":
 def open_model(name: str) -> "Checkpoint":
     """A checkpoint by file, by the folder of a training run, or by its name in the zoo.
 
-    Raises:
-        ValueError: nothing of that name, or not a diffusion model; says what there is.
+    Nothing of that name, or no diffusion model, is a ValueError that says what there is.
     """
     from diffusion_lessons.checkpoint import load_checkpoint
 
@@ -95,11 +89,7 @@ def open_model(name: str) -> "Checkpoint":
 
 
 def checked(name: str, folder: Path = FOLDER) -> Path:
-    """The file of a bundled model, whose bytes are those that its card names.
-
-    Raises:
-        ValueError: for an unknown name, or a file that is missing, cut short or changed.
-    """
+    """The file of a bundled model, if its bytes are those that its card names; else a ValueError."""
     about, file = card(name, folder), folder / f"{name}.safetensors"
     remedy = (
         f"restore it from the repository, install the package again, or rebuild it with `{about['rebuild']}`"

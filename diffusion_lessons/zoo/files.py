@@ -21,8 +21,7 @@ def load_classifier(file: Path) -> Classifier:
 def load_noisy_classifier(file: Path) -> NetworkClassifier:
     """The classifier of noisy pictures in a file, on the CPU, in float32 and evaluation mode.
 
-    Raises:
-        CheckpointError: a file that is missing, cut short, damaged, or no classifier of noisy pictures.
+    A file that is missing, cut short, damaged or no such classifier is a CheckpointError.
     """
     tensors, description = read_tensors(file, kind="noisy-classifier")
     betas = tensors.pop(BETAS, None)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from diffusion_lessons.experiments import find, recorded, simple_vs_vlb
+from diffusion_lessons.experiments.pictures import Digits
 from diffusion_lessons.experiments.simple_vs_vlb import (
     EXPERIMENT,
     OBJECTIVES,
     RECIPE,
     Bounding,
-    Shared,
     measure,
     prepare,
     train,
@@ -22,11 +22,11 @@ OPTIONS = {"n": 100, "seed": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def shared() -> Shared:
+def shared() -> Digits:
     return prepare(OPTIONS)
 
 
-def test_both_ways_to_the_bound_have_the_same_mean_and_simple_is_flat(shared: Shared) -> None:
+def test_both_ways_to_the_bound_have_the_same_mean_and_simple_is_flat(shared: Digits) -> None:
     simple, weighted, drawn = (Bounding(name, RECIPE, shared).place() for name in OBJECTIVES)
     assert simple.weight is drawn.weight is None
     assert weighted.weight is not None
@@ -43,7 +43,7 @@ def test_both_ways_to_the_bound_have_the_same_mean_and_simple_is_flat(shared: Sh
         assert float(share) == pytest.approx(float(wanted), abs=0.01)
 
 
-def test_training_is_the_same_for_the_same_seed_and_differs_by_objective(shared: Shared) -> None:
+def test_training_is_the_same_for_the_same_seed_and_differs_by_objective(shared: Digits) -> None:
     one, again, other = (
         [*train(shared, OBJECTIVES[which], 0, steps=3).parameters()][-1] for which in (0, 0, 2)
     )
@@ -52,7 +52,7 @@ def test_training_is_the_same_for_the_same_seed_and_differs_by_objective(shared:
 
 
 def test_a_row_is_measured_with_the_columns_that_are_recorded(
-    shared: Shared, monkeypatch: pytest.MonkeyPatch
+    shared: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(simple_vs_vlb, "SAMPLING_STEPS", 5)
     few = replace(shared.test, images=shared.test.images[:40], labels=shared.test.labels[:40])

@@ -106,3 +106,10 @@ def test_a_short_build_of_a_noisy_classifier(
     assert measuring.accuracies(classifier, test, recipe.seed) == about["metrics"]["over_levels"]
     assert about["metrics"]["over_levels"][0]["test_accuracy"] > 0.6
     assert "at t = 100" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+def test_a_classifier_trains_on_a_gpu_and_comes_back() -> None:
+    classifier = train_classifier(ClassifierRecipe("digits", epochs=10), load_dataset("digits"), "cuda")
+    assert all(weight.device.type == "cpu" for weight in classifier.parameters())
+    assert accuracy(classifier, load_dataset("digits", "test")) > 0.8

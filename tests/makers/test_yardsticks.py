@@ -105,7 +105,7 @@ def test_the_bundled_yardstick_is_taken_where_the_size_fits(
     data: dict[str, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert yardstick_for("digits").name == yardstick_for("digits", 16).name == "digits"
-    monkeypatch.setattr(yardsticks, "make_yardstick", lambda data, size: (data, size))
+    monkeypatch.setattr(yardsticks, "make_yardstick", lambda data, size, classes: (data, size))
     assert yardstick_for("digits", 8) == ("digits", 8)
     assert yardstick_for("cifar10", 32) == ("cifar10", 32)
 

@@ -87,7 +87,7 @@ def test_batches_drop_labels_at_the_rate_and_the_data_stay(dataset: Dataset) -> 
 @pytest.mark.parametrize(("rate", "null"), [(0.0, 0), (1.0, 50)])
 def test_rates_of_none_and_all(dataset: Dataset, rate: float, null: int) -> None:
     batches = Batches(dataset, 50, 0, dropout=rate, null=lambda n: torch.full((n,), 9))
-    assert (batches(0).condition == 9).sum() == null
+    assert (batches(0)[1] == 9).sum() == null
 
 
 def test_a_caption_is_dropped_whole_and_what_belongs_to_the_picture_is_kept(dataset: Dataset) -> None:

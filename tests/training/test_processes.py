@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffusion_lessons.training.loop import train
-from diffusion_lessons.training.processes import LaunchedProcesses, Processes, join
+from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.tasks import Denoising
 from tests.tiny_training import saved_state, tiny_dataset, tiny_recipe
 
@@ -72,8 +72,8 @@ def test_a_run_of_two_processes_is_resumed_by_one_and_errors_are_told(tmp_path: 
 
 def test_alone_nothing_is_asked_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    alone = join("cpu")
-    assert type(alone) is Processes
+    alone = Processes("cpu")
+    assert alone.accelerator is None
     assert (alone.rank, alone.world, alone.device) == (0, 1, torch.device("cpu"))
     network, values = torch.nn.Linear(1, 1), torch.arange(3.0)
     assert alone.wrap(network) is network
@@ -86,7 +86,7 @@ def test_missing_accelerate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ValueError, match="pip install accelerate"):
-        join("cpu")
+        Processes("cpu")
 
 
 def main(folder: str, *options: str) -> None:
@@ -99,11 +99,7 @@ def main(folder: str, *options: str) -> None:
         plain = Trainer.step
 
         def step(self: Trainer, done: float) -> None:
-            if (
-                self.state.step == 25
-                and isinstance(self.processes, LaunchedProcesses)
-                and self.processes.rank == 0
-            ):
+            if self.state.step == 25 and self.processes.world == 2 and self.processes.rank == 0:
                 os.kill(os.getpid(), signal.SIGINT)
             plain(self, done)
 

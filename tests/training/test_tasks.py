@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffusion_lessons.checkpoint import read_tensors
 from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.data.dataset import Rendered
+from diffusion_lessons.metrics import Yardstick
 from diffusion_lessons.networks import Classifier, ClassifierConfig
 from diffusion_lessons.paths import DiscreteVP
 from diffusion_lessons.schedules import cosine_betas
@@ -175,6 +176,27 @@ def test_a_classifier_learns_to_name_held_out_pictures() -> None:
     assert not network.training
     with torch.no_grad():
         assert (network(x).argmax(1) == labels).float().mean() > 0.9
+
+
+def test_the_file_of_a_clean_classifier_is_one_to_measure_by(tmp_path: Path) -> None:
+    train(classifier(steps=5), tmp_path, **QUIET)
+    found = Yardstick.load(tmp_path / MODEL)
+    assert found.classifier.config.num_classes == 3
+    x, _ = tiny_dataset().batch(torch.arange(4))
+    assert found.classifier(x).shape == (4, 3)
+    assert torch.equal(found.classifier.to_logits.bias, saved_state(tmp_path)[0]["ema.to_logits.bias"])
+
+
+def test_a_gradient_without_a_limit_is_told_as_none(tmp_path: Path) -> None:
+    metrics = train(classifier(grad_clip=None, steps=3), tmp_path, **QUIET)
+    assert metrics["steps"] == 3
+    assert read_tensors(tmp_path / STATE, "training state")[1]["recipe"]["grad_clip"] is None
+
+
+def test_a_training_that_is_thrown_away_does_not_promise_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "step", lambda self, done: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="nothing of this training is kept"):
+        fit(classifier(), "cpu")
 
 
 def test_a_classifier_needs_classes() -> None:

@@ -51,11 +51,7 @@ class Refused(Exception):
 
 
 def made_student(lesson: Lesson, context: Context) -> nbformat.NotebookNode:
-    """The student notebook, held to every rule that needs no execution.
-
-    Raises:
-        Refused: with all that is wrong.
-    """
+    """The student notebook, held to every rule that needs no execution; Refused with all that is wrong."""
     try:
         refused = Refused(rules.source_problems(lesson, context))
         if refused.has_no_page:
@@ -74,8 +70,7 @@ def made_solved(
 ) -> tuple[nbformat.NotebookNode, execute.Measured | None]:
     """The solved notebook with outputs, and the time it took where it had to be executed.
 
-    Raises:
-        Refused: a cell raised, never ended, or left outputs that break a rule.
+    Refused where a cell raised, never ended, or left outputs that break a rule.
     """
     solved, measured = solved_notebook(lesson, context), None
     if old and old.metadata.get(KEY, {}).get("code_sha256") == solved.metadata[KEY]["code_sha256"]:
@@ -105,18 +100,11 @@ def build(
     timed: bool = True,
     again: bool = False,
 ) -> list[str]:
-    """Build one lesson and return one line for each file; where it is refused nothing is written.
+    """Build one lesson and return one line for each file; where it is Refused nothing is written.
 
-    Args:
-        file: the source.
-        context: from `context_of`.
-        student_only: make no solved notebook.
-        threads: torch threads to execute with.
-        timed: record the run time, unless the machine was busy with something else.
-        again: execute even where the code has not changed.
-
-    Raises:
-        Refused: with all that is wrong.
+    The context is that of `context_of`. `threads` are torch's; `again` executes even where the code has
+    not changed; `student_only` makes no solved notebook; `timed` records the run time,
+    unless the machine was busy with something else.
     """
     lesson = read(file)
     context = with_old_pictures(replace(context, timings=render.read_timings(context.root)), lesson)
@@ -171,8 +159,7 @@ def _made_of(solved: nbformat.NotebookNode) -> list[Any]:
 def draft(file: Path, context: Context, folder: Path, threads: int = 2) -> list[str | Problem]:
     """Both notebooks of a half-written lesson in a folder, the solved one executed, errors and all.
 
-    Raises:
-        Refused: where no page can be made of it.
+    Refused only where no page can be made of it.
     """
     lesson = read(file)
     said: list[str | Problem] = []

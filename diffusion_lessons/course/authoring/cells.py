@@ -20,11 +20,7 @@ class Block:
 
 
 def blocks(source: str) -> list[Block]:
-    """The marked blocks of a cell.
-
-    Raises:
-        ValueError: where markers do not pair; its first argument is the line within the cell, from 0.
-    """
+    """The marked blocks of a cell where they pair, else ValueError (line in the cell, from 0; message)."""
     found: list[Block] = []
     lines = source.split("\n")
     opened: tuple[str, int] | None = None

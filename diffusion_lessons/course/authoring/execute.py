@@ -32,15 +32,9 @@ def run(
 ) -> float:
     """Execute a notebook in place, in a kernel and an empty folder of its own, and return its seconds.
 
-    Args:
-        notebook: its outputs are replaced, and made fit to be stored.
-        threads: torch threads of the kernel.
-        timeout: seconds that one cell may take.
-        budget: see `diffusion_lessons.course.student.budget`.
-        allow_errors: go on after a cell that raised.
-
-    Raises:
-        Failed: a cell raised, never ended, or killed the kernel.
+    Its outputs are replaced, and made fit to be stored. The kernel has so many torch threads, one cell
+    `timeout` seconds; for the budget see `diffusion_lessons.course.student.budget`. Failed where a cell
+    never ended, killed the kernel, or raised, unless `allow_errors` goes on after it.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError

@@ -79,11 +79,7 @@ def read_notebook(file: Path) -> nbformat.NotebookNode | None:
 
 
 def write(file: Path, text: str) -> bool:
-    """Write a file whole or not at all; False where it already says so.
-
-    Raises:
-        ValueError: the folder cannot be written.
-    """
+    """Write a file whole or not at all, False where it says so; ValueError if its folder is not writable."""
     if file.exists() and file.read_text(encoding="utf-8") == text:
         return False
     with atomic_write(file) as partial:

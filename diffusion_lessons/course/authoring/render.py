@@ -35,31 +35,20 @@ DOTS = {1: "●○○", 2: "●●○", 3: "●●●"}
 class Context:
     """What the pages of the course depend on besides their source.
 
-    Args:
-        root: the repository.
-        repository: its public address, "" where it has none.
-        stems: file names, without ending, of the lessons that exist.
-        timings: solutions/timings.json.
-        bank: number of a lesson -> its exercises by id.
-        built: names and modules of the system -> the lesson that builds them.
-        old: the pictures of the student notebook of before, kept where they look the same.
+    `old` holds the pictures of the student notebook of before, kept where they look the same.
     """
 
-    root: Path
-    repository: str = ""
-    stems: tuple[str, ...] = ()
-    timings: Mapping[str, Any] = field(default_factory=dict)
-    bank: Callable[[str], Mapping[str, Any]] = lambda number: {}
-    built: Mapping[str, str] = field(default_factory=dict)
-    old: Mapping[str, str] = field(default_factory=dict)
+    root: Path  # the repository
+    repository: str = ""  # its public address, "" where it has none
+    stems: tuple[str, ...] = ()  # file names, without ending, of the lessons that exist
+    timings: Mapping[str, Any] = field(default_factory=dict)  # solutions/timings.json
+    bank: Callable[[str], Mapping[str, Any]] = lambda number: {}  # number of a lesson -> its exercises by id
+    built: Mapping[str, str] = field(default_factory=dict)  # names and modules -> the lesson that builds them
+    old: Mapping[str, str] = field(default_factory=dict)  # base64 by exercise number
 
 
 def read_timings(root: Path) -> dict[str, Any]:
-    """What the build measured when it ran the lessons; empty before the first time.
-
-    Raises:
-        ValueError: solutions/timings.json is damaged.
-    """
+    """What the build measured when it ran the lessons, nothing at first; ValueError for a damaged file."""
     file = root / "solutions" / "timings.json"
     try:
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -74,11 +63,7 @@ def setup_cell(number: str, repository: str) -> str:
 
 
 def expand(cell: Cell, lesson: Lesson, context: Context) -> str:
-    """The cell's text with every placeholder filled in.
-
-    Raises:
-        ValueError: a placeholder that does not exist, or that names a lesson or exercise that does not.
-    """
+    """The cell's text, placeholders filled; ValueError for one that is none or names what is not there."""
     if "header" in cell.tags:
         return header(lesson, context)
     text = cell.source

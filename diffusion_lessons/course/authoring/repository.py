@@ -16,11 +16,7 @@ from diffusion_lessons.course.lessons import LESSONS, UNBUILT, repository_addres
 
 
 def sources(root: Path, numbers: list[str] | None = None) -> list[Path]:
-    """The lessons' source files, all of them or those of some numbers.
-
-    Raises:
-        ValueError: a number that no file has.
-    """
+    """The lessons' source files, all or those of some numbers; ValueError for one that no file has."""
     found = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
     for number in numbers or ():
         if not any(file.stem.startswith(f"{number}_") for file in found):
@@ -30,11 +26,7 @@ def sources(root: Path, numbers: list[str] | None = None) -> list[Path]:
 
 
 def bank_of(number: str) -> Mapping[str, Any]:
-    """A lesson's exercises by id; empty where the bank has no file for it.
-
-    Raises:
-        ValueError: the bank's file cannot be imported.
-    """
+    """A lesson's exercises by id, none where the bank has no file for it; ValueError for a broken one."""
     if number not in bank.lessons():
         return {}
     try:
@@ -47,9 +39,7 @@ def built(root: Path) -> dict[str, str]:
     """Public names and modules of the system -> the lesson that builds them, "00" where none has to.
 
     A lesson says it in its header (`builds: Level, paths`); for those to come `course/lessons.py` does.
-
-    Raises:
-        ValueError: two say that they build the same.
+    Two that say that they build the same are a ValueError.
     """
     says = {entry.number: entry.builds for entry in LESSONS}
     says |= {file.stem[:2]: header_in(text_in(file)).get("builds", "") for file in sources(root)}
@@ -63,11 +53,7 @@ def built(root: Path) -> dict[str, str]:
 
 
 def context_of(root: Path) -> Context:
-    """What all lessons of a repository share.
-
-    Raises:
-        ValueError, OSError: the folder is no repository of lessons, or one of its files cannot be read.
-    """
+    """What all lessons of a repository share; ValueError or OSError where it is none or cannot be read."""
     return Context(
         root=root,
         repository=repository_address(root),

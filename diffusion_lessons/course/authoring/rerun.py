@@ -23,11 +23,7 @@ TAG = "nbval-check-output"
 
 
 def unchecked(file: Path) -> list[str]:
-    """The ids of cells that nbval would let pass without comparing anything.
-
-    Raises:
-        ValueError: the file is missing, or holds no notebook.
-    """
+    """The ids of cells that nbval would let pass without comparing; ValueError where there is no notebook."""
     notebook = read_notebook(file)
     if notebook is None:
         raise ValueError(f"{file.name} is missing or no notebook: build it first")
@@ -38,8 +34,7 @@ def unchecked(file: Path) -> list[str]:
 def rerun(files: list[Path], workers: int = 2, budget: str = "full", timeout: int = TIMEOUT) -> int:
     """Run copies of solved notebooks; returns 0 where all agree.
 
-    Raises:
-        ValueError: a notebook is missing, or its tagged cells have nothing stored to compare with.
+    ValueError where a notebook is missing, or its tagged cells have nothing stored to compare with.
     """
     for file in files:
         if cells := unchecked(file):

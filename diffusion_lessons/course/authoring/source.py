@@ -120,9 +120,7 @@ class Answer:
 def read(file: Path) -> Lesson:
     """Read a percent file.
 
-    Raises:
-        ValueError: where the file name does not start with two digits, the first cell is no header,
-            or the cells cannot be told apart.
+    ValueError where its name is not NN_name.py, its first cell no header, or its cells cannot be told apart.
     """
     import jupytext
 
@@ -143,11 +141,7 @@ def read(file: Path) -> Lesson:
 
 
 def text_in(file: Path) -> str:
-    """A source's text.
-
-    Raises:
-        ValueError: it is not UTF-8.
-    """
+    """A source's text; ValueError where it is not UTF-8."""
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -166,11 +160,7 @@ def digest(text: str) -> str:
 
 
 def answers(lesson: Lesson) -> list[Answer]:
-    """Every function or class under `@exercise("…")`, found by its decorator and not by tags.
-
-    Raises:
-        SyntaxError: with the line of the file, where a cell is not Python.
-    """
+    """What stands under `@exercise("…")`, found by its decorator and not by tags; raises as `parse` does."""
     return [
         Answer(id, node.name, cell, cell.line + node.lineno - 1)
         for cell in lesson.code

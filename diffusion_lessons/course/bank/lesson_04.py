@@ -335,7 +335,7 @@ def simple_loss(
     def told(x: Tensor, time: Tensor, condition: Any) -> Tensor:
         return network(x, t)
 
-    return diffusion_loss(told, path, EPSILON, x0, noise, t)  # type: ignore[arg-type]
+    return diffusion_loss(told, path, EPSILON, x0, noise, t)
 
 
 def a_small_network(x: Tensor, t: Tensor) -> Tensor:

@@ -760,7 +760,7 @@ def noisy_loss(
     def told(x: Tensor, time: Tensor) -> Tensor:
         return classifier(x, t)
 
-    return classifier_loss(told, path, x0, noise, t, y)  # type: ignore[arg-type]
+    return classifier_loss(told, path, x0, noise, t, y)
 
 
 def _seen(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:

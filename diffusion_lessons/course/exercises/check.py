@@ -36,9 +36,7 @@ def check_on_the_gpu(exercise: Exercise, function: Any) -> Verdict | None:
 def named(exercise: Exercise, verdict: Verdict, bound: str, own: str) -> Verdict:
     """The verdict, or, where the function has another name than later cells use, that it has.
 
-    Args:
-        bound: the name under which later cells find the answer.
-        own: the function's `__name__`.
+    `bound` is the name under which later cells find the answer, `own` the function's `__name__`.
     """
     right = exercise.name in (bound, own) or own == "<lambda>"
     if right or verdict.status == "not attempted" or verdict.kind == "not callable":

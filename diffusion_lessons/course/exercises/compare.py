@@ -12,24 +12,15 @@ KINDS = {int: "a whole number", float: "a number", complex: "a complex number", 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first way in which a given value is not the expected one.
+    """The first way in which a given value is not the expected one: in words, and the parts that differ."""
 
-    Args:
-        kind: "none", "type", "keys", "length", "shape", "nonfinite", "value", "dtype" or "device".
-        sentence: what differs, in words.
-        expected, given: the two parts that differ.
-        at: index of the largest difference, None where there is none to point at.
-        side: "large" or "small", the side on which one number is off.
-        path: which part of the result, "" for all of it, "[1]", ".x0".
-    """
-
-    kind: str
+    kind: str  # "none", "type", "keys", "length", "shape", "nonfinite", "value", "dtype" or "device"
     sentence: str
     expected: Plain
     given: Plain
-    at: tuple[int, ...] | None = None
-    side: str = ""
-    path: str = ""
+    at: tuple[int, ...] | None = None  # index of the largest difference
+    side: str = ""  # "large" or "small", the side on which one number is off
+    path: str = ""  # which part of the result, "" for all of it, "[1]", ".x0"
 
 
 def difference(
@@ -38,10 +29,8 @@ def difference(
     """The first difference, or None where |given − expected| ≤ atol + rtol·|expected| everywhere.
 
     Whole numbers are compared exactly. One number is a number, whether it comes as a float or as a
-    tensor of one entry; where a tensor is expected it must be a tensor.
-
-    Args:
-        strict: dtype, device and the kind of container count too.
+    tensor of one entry; where a tensor is expected it must be a tensor. If `strict`, dtype, device and
+    the kind of container count too.
     """
     return _Comparison(rtol, atol, strict).of(expected, given)
 

@@ -19,73 +19,49 @@ KINDS = ("reproduce", "implement", "debug", "predict", "stretch")
 
 @dataclass(frozen=True)
 class Case:
-    """One set of inputs.
+    """One set of inputs by name: the same state of the generator gives the same inputs."""
 
-    Args:
-        name: in words, as the student reads it: "three pictures, each at its own level".
-        make: (generator) -> the inputs by name; the same generator state gives the same inputs.
-    """
-
-    name: str
+    name: str  # in words, as the student reads it: "three pictures, each at its own level"
     make: Callable[[torch.Generator], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Misconception:
-    """A wrong answer that people really give.
+    """A wrong answer that people really give."""
 
-    Args:
-        name: short, with hyphens: "variance-for-std".
-        function: gives that wrong answer; takes what the reference takes, and may raise.
-        sentence: to the student: what was done, and what is meant instead.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    sentence: str
+    name: str  # short, with hyphens: "variance-for-std"
+    function: Callable[..., Any]  # gives that wrong answer; takes what the reference takes, and may raise
+    sentence: str  # to the student: what was done, and what is meant instead
 
 
 @dataclass(frozen=True, eq=False)
 class Exercise:
-    """One exercise of a lesson.
+    """One exercise of a lesson; title, kind, difficulty and minutes are for its card.
 
-    Args:
-        id: "02.1", the lesson's two digits and the number in it.
-        name: of the function (or class) that the student writes.
-        title, kind, difficulty (1 to 3), minutes: for its card.
-        reference: the right answer: the system half's own function, in the student's signature.
-        cases: at least three, one for "predict"; the first is the one a student sees most.
-        misconceptions: at least three besides the planted one.
-        alternatives: right answers written differently, at least two, for the tests.
-        hints: concept, equation, shape of the code.
-        planted: (debug) the name of the misconception that the student starts from.
-        figure: (reference) -> matplotlib Figure of what to expect, with `figure_alt` in words.
-        call: (answer, **inputs) -> result, where calling the answer with the inputs is not the
-            test: for a class, for a function with an effect, to look at gradients.
-        choices: (predict) the texts to choose from.
-        rtol, atol: |given − expected| ≤ atol + rtol·|expected|.
-        timeout: seconds for one case.
+    An answer is right where |given − expected| ≤ atol + rtol·|expected|. `call` (answer, **inputs) -> result
+    is for where calling the answer with the inputs is not the test: for a class, for a function with an
+    effect, to look at gradients.
     """
 
-    id: str
-    name: str
+    id: str  # "02.1", the lesson's two digits and the number in it
+    name: str  # of the function (or class) that the student writes
     title: str
     kind: str
-    difficulty: int
+    difficulty: int  # 1 to 3
     minutes: int
-    reference: Callable[..., Any]
-    cases: Sequence[Case]
-    misconceptions: Sequence[Misconception]
-    alternatives: Sequence[Callable[..., Any]]
-    hints: Sequence[str]
-    planted: str | None = None
-    figure: Callable[[Callable[..., Any]], Any] | None = None
-    figure_alt: str = ""
+    reference: Callable[..., Any]  # right: the system half's own function, in the student's signature
+    cases: Sequence[Case]  # at least three, one for "predict"; the first is the one a student sees most
+    misconceptions: Sequence[Misconception]  # at least three besides the planted one
+    alternatives: Sequence[Callable[..., Any]]  # two or more right answers written differently, for tests
+    hints: Sequence[str]  # concept, equation, shape of the code
+    planted: str | None = None  # (debug) the name of the misconception that the student starts from
+    figure: Callable[[Callable[..., Any]], Any] | None = None  # (reference) -> matplotlib Figure to expect
+    figure_alt: str = ""  # what the figure shows, in words
     call: Callable[..., Any] | None = None
-    choices: Sequence[str] = ()
+    choices: Sequence[str] = ()  # (predict) the texts to choose from
     rtol: float = 1e-4
     atol: float = 1e-5
-    timeout: float = 10.0
+    timeout: float = 10.0  # seconds for one case
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\d\d\.\d+", self.id):
@@ -110,10 +86,10 @@ class Exercise:
 
     def misconception(self, name: str) -> Misconception:
         """The misconception of that name."""
-        for each in self.misconceptions:
-            if each.name == name:
-                return each
-        raise unknown(f"misconception of exercise {self.id}", name, [m.name for m in self.misconceptions])
+        known = {each.name: each for each in self.misconceptions}
+        if name not in known:
+            raise unknown(f"misconception of exercise {self.id}", name, list(known))
+        return known[name]
 
     def inputs(self, case: Case, seed: int = 0) -> dict[str, Any]:
         """The inputs of a case, made anew: the same for the same seed, on every machine."""

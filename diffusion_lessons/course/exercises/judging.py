@@ -24,14 +24,10 @@ _kept: WeakKeyDictionary[Exercise, dict[Any, tuple[Ran, ...]]] = WeakKeyDictiona
 def judge(
     exercise: Exercise, outputs: Outputs, cases: Sequence[Case] | None = None, seed: int | None = None
 ) -> Verdict:
-    """Judge what an answer gave.
+    """Judge what an answer gave; ValueError where the outputs are of another exercise.
 
-    Args:
-        cases: that the answer should have been run on, default all of the exercise's.
-        seed: that it should have been run with, default what the outputs say.
-
-    Raises:
-        ValueError: the outputs are of another exercise.
+    `cases` are those that it should have been run on, default all of the exercise's; `seed` the one that
+    it should have been run with, default what the outputs say.
     """
     if outputs.exercise != exercise.id:
         raise ValueError(f"these outputs are of exercise {outputs.exercise}, this is {exercise.id}")

@@ -32,8 +32,7 @@ _patience = 1.0
 def count_cpu_time(patience: float) -> None:
     """From now on seconds are those of this process's CPU time: the same on a busy machine.
 
-    Args:
-        patience: as many seconds of the wall clock for each end a call that sleeps.
+    `patience` seconds of the wall clock for each of them end a call that sleeps.
     """
     global _clock, _patience
     _clock, _patience = time.process_time, patience
@@ -75,62 +74,50 @@ def _raise(frame: FrameType, event: str, argument: Any) -> Any:
 
 @dataclass
 class Called:
-    """What a call came to: a value or an error, or neither where it was stopped.
-
-    Args:
-        stopped: it was over its time.
-        running: it could not even be stopped, and is still running in the background.
-        at: (stopped) where it was then, outermost first.
-    """
+    """What a call came to: a value or an error, or neither where it was stopped."""
 
     value: Any = None
     error: BaseException | None = None
     printed: str = ""
     seconds: float = 0.0
-    stopped: bool = False
-    running: bool = False
-    at: tuple[Place, ...] = ()
-
-
-class _Worker(threading.Thread):
-    def __init__(self, function: Callable[[], Any]) -> None:
-        super().__init__(daemon=True, name="exercise")
-        self.function = function
-        self.called = Called()
-
-    def run(self) -> None:
-        try:
-            _fill(self.called, self.function)
-        except TimeUp:  # arrived after the function had ended
-            pass
-        finally:
-            _over_time.discard(threading.get_ident())
-            sys.settrace(None)
+    stopped: bool = False  # it was over its time
+    running: bool = False  # it could not even be stopped, and is still running in the background
+    at: tuple[Place, ...] = ()  # (stopped) where it was then, outermost first
 
 
 def call(function: Callable[[], Any], seconds: float | None) -> Called:
     """Call a function, for at most `seconds` (None: no limit, in the caller's own thread).
 
-    Raises:
-        KeyboardInterrupt: the user's own; the call is stopped first.
+    The user's own KeyboardInterrupt is raised on; the call is stopped first.
     """
     real_out, real_error = _unwrapped(sys.stdout), _unwrapped(sys.stderr)
-    begin = _clock()
-    worker = None if seconds is None or _debugging() else _Worker(function)
-    thread = worker or threading.current_thread()
+    begin, called = _clock(), Called()
+    limit = None if _debugging() else seconds
+    thread = threading.current_thread()
+    if limit is not None:
+        thread = threading.Thread(target=_work, args=(called, function), daemon=True, name="exercise")
     recorder = Recorder(real_out, thread)
     sys.stdout, sys.stderr = recorder, Recorder(real_error, thread, recorder)
-    called = Called()
     try:
-        if worker is None or seconds is None:
+        if limit is None:
             _fill(called, function)
         else:
-            called = _wait(worker, seconds)
+            called = _wait(thread, called, limit)
     finally:
         if not called.running:  # else what it still prints stays out of the notebook
             sys.stdout, sys.stderr = real_out, real_error
     called.printed, called.seconds = recorder.text(), _clock() - begin
     return called
+
+
+def _work(called: Called, function: Callable[[], Any]) -> None:
+    try:
+        _fill(called, function)
+    except TimeUp:  # arrived after the function had ended
+        pass
+    finally:
+        _over_time.discard(threading.get_ident())
+        sys.settrace(None)
 
 
 def _fill(called: Called, function: Callable[[], Any]) -> None:
@@ -142,12 +129,12 @@ def _fill(called: Called, function: Callable[[], Any]) -> None:
         called.error = error
 
 
-def _wait(worker: _Worker, seconds: float) -> Called:
+def _wait(worker: threading.Thread, called: Called, seconds: float) -> Called:
     worker.start()
     try:
         _join(worker, seconds)
         if not worker.is_alive():
-            return worker.called
+            return called
         frame = sys._current_frames().get(worker.ident or 0)
         at = places(walk_stack(frame))[::-1] if frame else ()
         _stop(worker)
@@ -157,7 +144,7 @@ def _wait(worker: _Worker, seconds: float) -> Called:
     return Called(stopped=True, running=worker.is_alive(), at=at)
 
 
-def _join(worker: _Worker, seconds: float) -> None:
+def _join(worker: threading.Thread, seconds: float) -> None:
     end, last = _clock() + seconds, time.monotonic() + seconds * _patience
     while worker.is_alive() and (left := min(end - _clock(), last - time.monotonic())) > 0:
         worker.join(min(left, 0.1))  # short waits: Windows delivers Ctrl-C only between them
@@ -168,7 +155,7 @@ def places(frames: Iterable[tuple[FrameType, int]]) -> tuple[Place, ...]:
     return tuple((frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in frames)
 
 
-def _stop(worker: _Worker) -> None:
+def _stop(worker: threading.Thread) -> None:
     end = time.monotonic() + GRACE
     _over_time.add(worker.ident or 0)
     while worker.is_alive() and time.monotonic() < end:

@@ -19,11 +19,7 @@ MAX_STEPS = 100  # of IPython's transformer, one for each magic: it reads the wh
 
 
 def parsed(source: str) -> tuple[str, ast.Module]:
-    """A cell as Python, and its tree.
-
-    Raises:
-        SyntaxError: it is no Python all the same.
-    """
+    """A cell as Python, and its tree; SyntaxError where it is no Python all the same."""
     text = without_magics(source)
     return text, _tree(text)
 

@@ -22,58 +22,37 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a case gave no value.
+    """Why a case gave no value; type and message are those of the exception."""
 
-    Args:
-        kind: "untouched", "not implemented", "signature", "exception", "timeout" or "not callable".
-        type, message: of the exception.
-        frames: of the student's own code, outermost first.
-        running: (timeout) it could not be stopped.
-    """
-
-    kind: str
+    kind: str  # "untouched", "not implemented", "signature", "exception", "timeout" or "not callable"
     type: str = ""
     message: str = ""
-    frames: tuple[Frame, ...] = ()
-    running: bool = False
+    frames: tuple[Frame, ...] = ()  # of the student's own code, outermost first
+    running: bool = False  # (timeout) it could not be stopped
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What one case gave: a value, or a failure.
-
-    Args:
-        mutated: names of the inputs that the answer changed in place.
-        repeats: the same inputs gave the same result a second time; None where it was not tried.
-        printed: the first of what the answer printed.
-    """
+    """What one case gave: a value, or a failure."""
 
     case: str
     value: Plain = None
     failure: Failure | None = None
-    mutated: tuple[str, ...] = ()
-    repeats: bool | None = None
-    printed: str = ""
+    mutated: tuple[str, ...] = ()  # names of the inputs that the answer changed in place
+    repeats: bool | None = None  # the same inputs gave the same result a second time; None if not tried
+    printed: str = ""  # the first of what the answer printed
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """All that a judge needs to know of an answer. No expected value is among it.
+    """All that a judge needs to know of an answer. No expected value is among it."""
 
-    Args:
-        exercise: id.
-        seed: of the cases.
-        name: the answer's own name.
-        cases: in order; those after a timeout were not run and are missing.
-        device: where the inputs were.
-    """
-
-    exercise: str
-    seed: int
-    name: str = ""
-    cases: tuple[Ran, ...] = ()
-    device: str = "cpu"
+    exercise: str  # id
+    seed: int  # of the cases
+    name: str = ""  # the answer's own
+    cases: tuple[Ran, ...] = ()  # in order; those after a timeout were not run and are missing
+    device: str = "cpu"  # where the inputs were
 
     def __getitem__(self, case: str) -> Ran | None:
         return next((ran for ran in self.cases if ran.case == case), None)
@@ -88,11 +67,7 @@ class Outputs:
 
     @classmethod
     def load(cls, file: str | Path | BinaryIO) -> "Outputs":
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: the file is not one, is damaged or is of another format.
-        """
+        """Read what `save` wrote; ValueError where the file is not one, is damaged or of another format."""
         try:
             with np.load(file, allow_pickle=False) as stored:
                 record = json.loads(stored["record"].tobytes().decode())

@@ -37,14 +37,11 @@ def run(
     timeout: float | None = None,
     device: str = "cpu",
 ) -> Outputs:
-    """Run an answer on the cases. Never raises for what the answer does, and needs no expected value.
+    """Run an answer, whatever it is, on some cases (default all of the exercise's).
 
-    Args:
-        function: the answer, whatever it is.
-        cases: default all of the exercise's.
-        seed: another seed gives other numbers in the same cases.
-        timeout: seconds for one case, default the exercise's own.
-        device: where the input tensors are.
+    Never raises for what the answer does, and needs no expected value. Another seed gives other numbers
+    in the same cases; `timeout` is in seconds for one case, default the exercise's own; `device` is where
+    the input tensors are.
     """
     cases = exercise.cases if cases is None else cases
     failure = before_calling(exercise, function)
@@ -69,8 +66,7 @@ class Runner:
     def run(self, cases: Sequence[Case], repeat: bool = False) -> tuple[Ran, ...]:
         """Each case in turn, until one is over its time: the others would only take as long.
 
-        Args:
-            repeat: call a second time with the inputs of the first case.
+        `repeat` calls a second time with the inputs of the first case.
         """
         ran: list[Ran] = []
         with undisturbed():

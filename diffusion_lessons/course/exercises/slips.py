@@ -20,9 +20,7 @@ Arrays = list[tuple[np.ndarray, np.ndarray]]
 def slip(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> str | None:
     """The simple slip that explains every case, in a sentence, or None.
 
-    Args:
-        pairs: (expected, given) of each case.
-        inputs: of each case, by name.
+    `pairs` are (expected, given) of each case, `inputs` those of each case by name.
     """
     if not pairs or any(given is None for _, given in pairs):
         return None

@@ -14,9 +14,7 @@ SMALLEST, LARGEST = 4, 128  # height and width that say something, and that stay
 def thumbnails(expected: Plain, given: Plain, at: tuple[int, ...]) -> tuple[Thumbnail, ...]:
     """Yours, expected and their difference as PNG, or nothing where the values are no pictures.
 
-    Args:
-        expected, given: (C, H, W), (B, H, W) or (B, C, H, W), the same shape.
-        at: index of the largest difference: its picture is the one to show.
+    Both are (C, H, W), (B, H, W) or (B, C, H, W); the picture shown is that of `at`, the largest difference.
     """
     mine, theirs = _plane(expected, at), _plane(given, at)
     if mine is None or theirs is None or mine.shape != theirs.shape:

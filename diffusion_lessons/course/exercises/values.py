@@ -20,20 +20,13 @@ MAX_DEPTH = 12
 
 @dataclass(frozen=True, eq=False)
 class Array:
-    """A tensor or a numpy array; dtypes that numpy lacks (bfloat16) are held as float32.
+    """A tensor or a numpy array; dtypes that numpy lacks (bfloat16) are held as float32."""
 
-    Args:
-        data: the numbers, None where there were more than MAX_ENTRIES.
-        dtype: as torch or numpy names it, "float32".
-        device: "cpu", "cuda:0"; empty for a numpy array.
-        kind: "tensor" or "array".
-    """
-
-    data: np.ndarray | None
+    data: np.ndarray | None  # None where there were more than MAX_ENTRIES numbers
     shape: tuple[int, ...]
-    dtype: str
-    device: str
-    kind: str
+    dtype: str  # as torch or numpy names it, "float32"
+    device: str  # "cpu", "cuda:0"; empty for a numpy array
+    kind: str  # "tensor" or "array"
 
 
 @dataclass(frozen=True)
@@ -148,8 +141,7 @@ def to_json(value: Plain, arrays: list[np.ndarray]) -> Any:
 def from_json(stored: Any, arrays: list[np.ndarray]) -> Plain:
     """The plain value that `to_json` stored.
 
-    Raises:
-        ValueError, KeyError, TypeError, IndexError: where it did not come from `to_json`.
+    ValueError, KeyError, TypeError or IndexError where it did not come from `to_json`.
     """
     if stored is None or isinstance(stored, (bool, int, str)):
         return stored

@@ -18,35 +18,25 @@ class Thumbnail:
 class Verdict:
     """What became of an answer, and why, in words.
 
-    Args:
-        exercise: id.
-        status: "passed", "not attempted" or "wrong".
-        kind: "passed", "untouched", "planted", "misconception", or the kind of what is wrong:
-            "value", "shape", "dtype", "device", "type", "keys", "length", "none", "nonfinite",
-            "mutated", "random", "exception", "timeout", "signature", "name", "not callable",
-            "not implemented" (in part), "missing" (a case without a result).
-        message: what to read first, one to three sentences.
-        misconception: the name of the one that explains every case, if one does.
-        case, inputs: the first case that differs, and its inputs as (name, in words).
-        expected, given, where: on that case, in words; expected is empty for a prediction.
-        frames: the student's own lines, outermost first.
-        printed: the first of what the answer printed on that case.
-        thumbnails: where pictures differ.
+    Its `kind` is "passed", "untouched", "planted", "misconception", or that of what is wrong: "value",
+    "shape", "dtype", "device", "type", "keys", "length", "none", "nonfinite", "mutated", "random",
+    "exception", "timeout", "signature", "name", "not callable", "not implemented" (in part), "missing" (a
+    case without a result).
     """
 
-    exercise: str
-    status: str
+    exercise: str  # id
+    status: str  # "passed", "not attempted" or "wrong"
     kind: str
-    message: str
-    misconception: str | None = None
-    case: str = ""
-    inputs: tuple[tuple[str, str], ...] = ()
-    expected: str = ""
+    message: str  # what to read first, one to three sentences
+    misconception: str | None = None  # the name of the one that explains every case, if one does
+    case: str = ""  # the first that differs
+    inputs: tuple[tuple[str, str], ...] = ()  # of that case, as (name, in words)
+    expected: str = ""  # on that case, in words; empty for a prediction
     given: str = ""
     where: str = ""
-    frames: tuple[Frame, ...] = ()
-    printed: str = ""
-    thumbnails: tuple[Thumbnail, ...] = ()
+    frames: tuple[Frame, ...] = ()  # the student's own lines, outermost first
+    printed: str = ""  # the first of what the answer printed on that case
+    thumbnails: tuple[Thumbnail, ...] = ()  # where pictures differ
 
     @property
     def passed(self) -> bool:

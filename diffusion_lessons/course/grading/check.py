@@ -14,13 +14,9 @@ from diffusion_lessons.course.student.class_seed import class_seed
 
 
 def check(file: Path, seed: int | None = None, limits: Limits | None = None) -> Submission:
-    """Check a notebook as the grader would.
+    """Check a notebook as the grader would; what is none of this course is a ValueError.
 
-    Args:
-        seed: of the cases, default those of the class, or what the lesson itself shows.
-
-    Raises:
-        ValueError: it is no notebook of this course.
+    `seed` is of the cases, by default the class's, or that of those which the lesson itself shows.
     """
     found = identify(find([file])) if file.is_file() else []
     if len(found) != 1:

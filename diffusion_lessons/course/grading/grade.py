@@ -49,7 +49,6 @@ def grade(
     """Mark all submissions in some folders, archives or files.
 
     Args:
-        places: what was handed in.
         out: the report's folder: rows that are kept there from before are not made again.
         jobs: submissions at a time.
         again: "timeouts", students or parts of paths: mark those anew.

@@ -23,12 +23,7 @@ _judging = threading.Lock()
 
 
 def mark(notebook: Notebook, lesson: str, worker: sandbox.Worker, seed: int = 0) -> tuple[Row, ...]:
-    """A row for each exercise of a lesson, each judged by itself.
-
-    Args:
-        lesson: two digits; the bank has it.
-        seed: of the cases.
-    """
+    """A row for each exercise of a lesson of the bank ("02"), each judged by itself on the seed's cases."""
     exercises = bank.exercises(lesson)
     cells = {cell.place: (cell.id, cell.source) for cell in notebook.code}
     ending, content = worker.ask({"do": "plan", "lesson": lesson, "cells": cells})
@@ -38,27 +33,28 @@ def mark(notebook: Notebook, lesson: str, worker: sandbox.Worker, seed: int = 0)
     except (sandbox.Unreadable, KeyError):
         said = f"The code of this notebook could not be read ({ended(ending, worker.limits).message})"
         return tuple(row(each, Verdict(each.id, "wrong", "syntax", said)) for each in exercises)
-    marker = _Marker(plan["cells"], worker, seed)
     rows: list[Row] = []
     for exercise, found in zip(exercises, wanted, strict=True):
         passed = {each.exercise for each in rows if each.status == "passed"}
         ours = [each.id for each in exercises if each is not exercise and each.id not in passed]
-        rows.append(marker.row(exercise, found, ours))
+        rows.append(_Marker(exercise, plan["cells"], worker, seed, ours).row(found))
     return tuple(rows)
 
 
 @dataclass(frozen=True)
 class _Marker:
+    exercise: Exercise
     cells: Mapping[str, str]
     worker: sandbox.Worker
     seed: int
+    ours: list[str]  # exercises that have not passed: where this answer uses one, it gets ours
 
-    def row(self, exercise: Exercise, found: Mapping[str, Any], ours: list[str]) -> Row:
+    def row(self, found: Mapping[str, Any]) -> Row:
         """The row of the first answer that was attempted."""
         answers, broken = found["answers"], found["broken"]
         first: Row | None = None
         for answer in answers:
-            made = self.answer(exercise, answer, ours)
+            made = self.answer(answer)
             if made.status != "not attempted":
                 if len(answers) > 1:
                     cell = answer["place"][0] + 1
@@ -69,23 +65,22 @@ class _Marker:
         if broken:
             cell, line, message = broken[-1]
             said = f"Cell {cell + 1}, line {line} is not Python: {message}."
-            return replace(row(exercise, Verdict(exercise.id, "wrong", "syntax", said)), cell=cell)
-        return first or row(exercise, Verdict(exercise.id, "not attempted", "missing", MISSING))
+            return replace(row(self.exercise, Verdict(self.exercise.id, "wrong", "syntax", said)), cell=cell)
+        return first or row(self.exercise, Verdict(self.exercise.id, "not attempted", "missing", MISSING))
 
-    def answer(self, exercise: Exercise, answer: Mapping[str, Any], ours: list[str]) -> Row:
+    def answer(self, answer: Mapping[str, Any]) -> Row:
         """The row of one answer; where a name is missing, once more with all that stands above it."""
         tried: list[Row] = []
         for needed in answer["slices"]:
-            made, lacking = self.run(exercise, answer, needed, ours)
+            made, lacking = self.run(answer, needed)
             tried.append(made)
             if not lacking:
                 return made
         return tried[0]
 
-    def run(
-        self, exercise: Exercise, answer: Mapping[str, Any], needed: Mapping[str, Any], ours: list[str]
-    ) -> tuple[Row, bool]:
+    def run(self, answer: Mapping[str, Any], needed: Mapping[str, Any]) -> tuple[Row, bool]:
         """The row, and whether a name was missing."""
+        exercise = self.exercise
         used = {str(cell) for cell, _ in (answer["place"], *needed["pieces"])}
         request = {
             "do": "run",
@@ -96,7 +91,7 @@ class _Marker:
             "pieces": needed["pieces"],
             "place": answer["place"],
             "name": answer["name"],
-            "ours": ours,
+            "ours": self.ours,
             "case": self.worker.limits.case,
         }
         ending, content = self.worker.ask(request)
@@ -139,8 +134,7 @@ def judged(exercise: Exercise, outputs: Outputs, seed: int) -> Verdict:
 
 def forged(exercise: Exercise, why: str) -> Verdict:
     """What came back is nothing that the exercise's code gives."""
-    said = f"What came back is no result of this exercise ({why})."
-    return Verdict(exercise.id, "wrong", "forged", said)
+    return Verdict(exercise.id, "wrong", "forged", f"What came back is no result of this exercise ({why}).")
 
 
 def unsent(exercise: Exercise, why: str) -> Verdict:

@@ -14,8 +14,8 @@ from diffusion_lessons.course.exercises.check import check
 from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.exercises.mark import BEGIN, END, STUB_LINE, cell_id, ids_in
 from diffusion_lessons.course.exercises.stand_in import students_own
-from diffusion_lessons.course.grading.release import chosen
 from diffusion_lessons.course.grading.marks.points import Points
+from diffusion_lessons.course.grading.release import chosen
 from diffusion_lessons.support.files import atomic_write
 
 VERSION = 3  # of nbgrader's metadata
@@ -30,14 +30,9 @@ must_pass("{id}", {name}, seed={seed})
 
 
 def must_pass(id: str, answer: Any, seed: int = 0) -> None:
-    """A test cell's one line: nothing where an answer is right, else the sentence that says what is wrong.
+    """A test cell's one line: an AssertionError with the sentence that says what is wrong with an answer.
 
-    Args:
-        id: "02.1".
-        answer: what the exercise's cell left behind; where that is ours, the student's own counts.
-
-    Raises:
-        AssertionError: the answer is not right.
+    `answer` is what the cell of the exercise ("02.1") left behind; where that is ours, the student's counts.
     """
     verdict = check(bank.get(id), students_own(answer), seed)
     if not verdict.passed:
@@ -47,27 +42,17 @@ def must_pass(id: str, answer: Any, seed: int = 0) -> None:
 def export(
     lessons: Iterable[str], folder: Path, points: Points | None = None, seed: int | None = None
 ) -> list[Path]:
-    """Write each lesson as nbgrader's `source/ASSIGNMENT/NOTEBOOK.ipynb`.
+    """Write each lesson as `source/ASSIGNMENT/NOTEBOOK.ipynb` into nbgrader's course folder.
 
-    Args:
-        folder: nbgrader's course folder.
-        seed: of hidden tests on other cases, None for none.
-
-    Raises:
-        ValueError: a lesson that does not exist.
+    `seed` is of hidden tests on other cases, None for none. A lesson that does not exist is a ValueError.
     """
     written = []
-    numbers = list(lessons)
-    for file in chosen(numbers):
-        if file.name[:2] not in numbers:
-            continue
+    for file in chosen(lessons):
         notebook = json.loads(file.read_text(encoding="utf-8"))
-        made = folder / "source" / file.stem / file.name
-        with atomic_write(made) as partial:
-            source = marked(notebook, file.name[:2], points or Points(), seed)
-            text = json.dumps(source, indent=1, ensure_ascii=False)
-            partial.write_text(text + "\n", encoding="utf-8")
-        written.append(made)
+        source = marked(notebook, file.name[:2], points or Points(), seed)
+        written.append(folder / "source" / file.stem / file.name)
+        with atomic_write(written[-1]) as partial:
+            partial.write_text(json.dumps(source, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return written
 
 

@@ -21,22 +21,20 @@ README = Path(__file__).parent / "README.md.jinja"
 def release(
     lessons: Iterable[str], out: Path, seed: int | None = None, wheel: Path | None = None
 ) -> list[str]:
-    """Write the archive; the names of the files in it.
+    """Write the archive, a .zip file; the names of the files in it.
 
     Args:
         lessons: two digits each; the start page always comes along.
-        out: a .zip file.
         seed: of cases that the published lessons do not show; the notebooks and `check` use it.
         wheel: of this package, for a class that cannot get it from its repository.
 
-    Raises:
-        ValueError: a lesson that does not exist, or nowhere to install the package from.
+    A lesson that does not exist, and nowhere to install the package from, are a ValueError.
     """
     if out.suffix != ".zip":
         raise ValueError(f"--out is a .zip file, got {out}")
     if wheel is not None and (wheel.suffix != ".whl" or not wheel.is_file()):
         raise ValueError(f"--wheel is a .whl file, as `pip wheel --no-deps .` makes it; got {wheel}")
-    notebooks = chosen(lessons)
+    notebooks = chosen([START[:2], *lessons])
     files: dict[str, bytes] = {f"notebooks/{file.name}": file.read_bytes() for file in notebooks}
     files["README.md"] = readme([file.stem for file in notebooks], wheel).encode()
     if seed is not None:
@@ -48,17 +46,12 @@ def release(
 
 
 def chosen(lessons: Iterable[str]) -> list[Path]:
-    """The student notebooks of some lessons, with the start page.
-
-    Raises:
-        ValueError: a lesson that does not exist.
-    """
-    folder = lessons_folder()
-    there = {file.name[:2]: file for file in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    """The student notebooks of some lessons in order; one that does not exist is a ValueError."""
+    there = {file.name[:2]: file for file in sorted(lessons_folder().glob("[0-9][0-9]_*.ipynb"))}
     for number in (numbers := list(lessons)):
         if number not in there:
             raise unknown("lesson", number, there)
-    return [there[number] for number in sorted({START[:2], *numbers})]
+    return [there[number] for number in sorted(set(numbers))]
 
 
 def readme(stems: list[str], wheel: Path | None) -> str:
@@ -66,30 +59,18 @@ def readme(stems: list[str], wheel: Path | None) -> str:
     titles = {entry.stem: entry.title for entry in LESSONS}
     lessons = {stem: titles.get(stem, stem) for stem in sorted(stems)}
     example = next((stem for stem in lessons if not START.startswith(stem)), START.removesuffix(".ipynb"))
-    page = Template(
-        README.read_text(encoding="utf-8"),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
-    return page.render(lessons=lessons, source=source(wheel), start=START, example=example)
+    page = Template(README.read_text(encoding="utf-8"), trim_blocks=True, undefined=StrictUndefined)
+    return page.render(lessons=lessons, source=source(wheel), start=START, example=example) + "\n"
 
 
 def source(wheel: Path | None) -> str:
-    """What pip installs: the wheel in the archive, or the public repository.
-
-    Raises:
-        ValueError: there is neither.
-    """
+    """What pip installs: the wheel in the archive, or the public repository; a ValueError without either."""
     if wheel is not None:
         return f'"./{wheel.name}[lab]"'
-    address = repository_address()
-    if not address:
-        raise ValueError(
-            "this package has no public repository to install from: make a wheel with "
-            "`pip wheel --no-deps .` and give it with --wheel"
-        )
-    return f'"diffusion-lessons[lab] @ git+{address}"'
+    if address := repository_address():
+        return f'"diffusion-lessons[lab] @ git+{address}"'
+    advice = "make a wheel with `pip wheel --no-deps .` and give it with --wheel"
+    raise ValueError(f"this package has no public repository to install from: {advice}")
 
 
 def write(out: Path, files: Mapping[str, bytes]) -> None:

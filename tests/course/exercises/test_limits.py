@@ -136,7 +136,7 @@ def test_one_that_can_not_be_stopped_is_left_behind_and_muted(capsys: pytest.Cap
     assert called.stopped
     assert called.running
     print("the caller speaks")
-    left = next(each for each in threading.enumerate() if isinstance(each, limits._Worker))
+    left = next(each for each in threading.enumerate() if each.name == "exercise")
     done.set()
     left.join(5)
     assert not left.is_alive()
@@ -181,7 +181,7 @@ def test_the_users_interrupt_is_no_error_of_a_call_in_their_own_thread() -> None
 
 
 def test_the_users_interrupt_stops_the_call_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(worker: limits._Worker, seconds: float) -> None:
+    def interrupted(worker: threading.Thread, seconds: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(limits, "_join", interrupted)

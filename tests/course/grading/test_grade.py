@@ -14,8 +14,9 @@ from diffusion_lessons.__main__ import main
 from diffusion_lessons.course.grading import grade as grading
 from diffusion_lessons.course.grading import marking
 from diffusion_lessons.course.grading.grade import Graded, grade
-from diffusion_lessons.course.grading.marks import points, report
+from diffusion_lessons.course.grading.marks import points
 from diffusion_lessons.course.grading.marks.rows import steady
+from diffusion_lessons.course.grading.results import report
 from tests.course.grading.made import (
     EQUAL,
     HEAD,

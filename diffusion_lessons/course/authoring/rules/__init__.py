@@ -13,11 +13,7 @@ from diffusion_lessons.course.authoring.source import Lesson, Problem, answers
 
 
 def source_problems(lesson: Lesson, context: Context) -> list[Problem]:
-    """All that is wrong with a source, before a notebook is made of it.
-
-    Raises:
-        SyntaxError: where a cell is not Python.
-    """
+    """All that is wrong with a source, before a notebook is made of it; SyntaxError where it is no Python."""
     problems = lesson.problems(spelling.marker_problems(lesson))
     if problems:
         return problems  # what is solution and what is not cannot be told

@@ -24,10 +24,9 @@ def later_problems(lesson: Lesson, built: Mapping[str, str]) -> Said:
 def built_in(built: Mapping[str, str], module: str, name: str | None = None) -> str | None:
     """The number of the lesson that builds something, "00" where none has to; None where nothing says it.
 
-    Args:
-        built: names, and modules for the names that are not there: the longest that fits counts.
-        module: dotted, without the package's own name: "networks.unet", "" for the package itself.
-        name: what is imported from it, or None for the module itself.
+    `module` is dotted, without the package's own name ("networks.unet", "" for the package), and `name`
+    what is imported from it, None for the module itself. `built` holds names, and modules for the names
+    that are not there: the longest that fits counts.
     """
     parts = [part for part in (*module.split("."), name) if part]
     if parts and built.get(parts[0]) == "00":

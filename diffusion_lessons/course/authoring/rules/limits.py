@@ -29,12 +29,8 @@ def cell_problems(lesson: Lesson) -> Said:
 def budget_problems(lesson: Lesson) -> Said:
     """Cells, words and visible lines of code within the syllabus."""
     words = sum(visible_words(cell.source) for cell in lesson.cells[1:] if cell.kind == "markdown")
-    code = sum(
-        bool(line.strip())
-        for cell in lesson.code
-        if cell.visible
-        for line in solved_code(cell.source).split("\n")
-    )
+    visible = "\n".join(solved_code(cell.source) for cell in lesson.code if cell.visible)
+    code = sum(bool(line.strip()) for line in visible.split("\n"))
     if not CELLS[0] <= len(lesson.cells) <= CELLS[1]:
         yield 1, "budget", f"{len(lesson.cells)} cells; a lesson has {CELLS[0]} to {CELLS[1]}"
     if not WORDS[0] <= words <= WORDS[1]:
@@ -48,12 +44,8 @@ def size_problems(lesson: Lesson, notebook: nbformat.NotebookNode) -> Said:
     size = len(nbformat.writes(notebook).encode())
     if size >= MAX_BYTES:
         sizes = [len(str(cell)) for cell in notebook.cells]
-        line = lesson.cells[sizes.index(max(sizes))].line
-        yield (
-            line,
-            "budget",
-            f"the notebook has {size / 1e6:.2f} MB; it stays under 1 MB, and this cell has most of it",
-        )
+        message = f"the notebook has {size / 1e6:.2f} MB; it stays under 1 MB, and this cell has most of it"
+        yield lesson.cells[sizes.index(max(sizes))].line, "budget", message
 
 
 def time_problems(lesson: Lesson, context: Context) -> Said:

@@ -80,8 +80,7 @@ def output_problems(lesson: Lesson, solved: nbformat.NotebookNode) -> Said:
             continue
         if made.execution_count is None and made.source.strip():
             yield cell.line, "output", "this cell was never executed"
-        tested = "nbval-check-output" in cell.tags
-        if tested and not made.outputs:
+        if "nbval-check-output" in cell.tags and not made.outputs:
             yield cell.line, "output", "tagged nbval-check-output, but nothing is printed to check"
         for output in made.outputs:
             for rule, message in _about(output):
@@ -102,8 +101,7 @@ def _about(output: Any) -> Iterator[tuple[str, str]]:
         yield "alt", "a picture of this cell's output has no alt text"
     texts = [output.get("text", ""), data.get("text/plain", ""), re.sub(r"base64,[^\"']+", "", page)]
     for text in texts:
-        found = PATHS.search(html.unescape(text))
-        if found:
+        if found := PATHS.search(html.unescape(text)):
             yield "output", f"a path of the machine that built it is stored: {found[0]!r}"
 
 

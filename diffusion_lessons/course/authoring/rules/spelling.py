@@ -23,8 +23,7 @@ def marker_problems(lesson: Lesson) -> Said:
             at, message = error.args
             yield cell.line + at, "marker", message
         for number, line in cell.lines():
-            near = _looks_like_a_marker(line)
-            if near:
+            if near := _looks_like_a_marker(line):
                 yield number, "marker", f"{line.strip()!r} looks like '{near}': spell it so"
 
 

@@ -1,8 +1,7 @@
 """What to run for each exercise of a notebook: made by reading its code, in a process of its own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.exercises.mark import cell_id, ids_in
@@ -15,8 +14,7 @@ MOST = 5  # answers to one exercise that are looked at
 MAX_SHOWN = 20_000  # characters of an answer's text
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A statement that answers an exercise; `name` is what it binds."""
 
     statement: Statement
@@ -24,11 +22,7 @@ class Answer:
 
 
 def plan(cells: Cells, exercises: Sequence[Exercise]) -> dict[str, Any]:
-    """For each exercise its answers, those that count first, with what each needs; plain JSON.
-
-    Args:
-        cells: of code.
-    """
+    """For each exercise its answers in cells of code, those that count first, with what each needs; JSON."""
     code = read({place: source for place, (_, source) in cells.items()})
     slicer = Slicer(code.statements)
     found: dict[str, Any] = {"cells": {str(place): text for place, text in code.cells.items()}}
@@ -36,7 +30,7 @@ def plan(cells: Cells, exercises: Sequence[Exercise]) -> dict[str, Any]:
         here = answers(exercise, code, cells)
         found[exercise.id] = {
             "answers": [_described(exercise, one, here, code, slicer) for one in here],
-            "broken": [astuple(each) for each in broken(exercise, code, cells)],
+            "broken": broken(exercise, code, cells),
         }
     return found
 
@@ -68,14 +62,11 @@ def _described(
     }
 
 
-# Where it is answered, however cells were moved, copied, merged or renamed ------------------------
-
-
 def answers(exercise: Exercise, code: Code, cells: Cells) -> list[Answer]:
-    """The answers to an exercise, those that count first.
+    """The answers to an exercise, those that count first, however cells were moved, copied or merged.
 
-    First what is decorated with its id, then what has its name, then what stands in its cell; of
-    each the last first, as that is what running the notebook leaves behind.
+    First what is decorated with its id, then what has its name, then what stands in its cell; of each the
+    last first, as that is what running the notebook leaves behind.
     """
     own_id = cell_id(exercise.id)
     unmarked = [each for each in code.statements if each.exercise is None and each.can_answer]

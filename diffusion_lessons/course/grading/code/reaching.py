@@ -26,11 +26,7 @@ AROUND = ("gc", "ctypes", "sys.modules", *FRAMES, *TRACES)  # what looks into th
 
 
 def flags(exercise: Exercise, statements: Iterable[Statement]) -> list[str]:
-    """What a reader of the code should look at, in words; empty for most.
-
-    Args:
-        statements: the answer and what it depends on.
-    """
+    """What a reader of an answer, and of what it depends on, should look at, in words; empty for most."""
     nodes = [each.node for each in statements]
     names = _imported(nodes)
     used = sorted({dotted for node in nodes for dotted in _used(node, names)})
@@ -40,9 +36,6 @@ def flags(exercise: Exercise, statements: Iterable[Statement]) -> list[str]:
     reached = [each for each in inside if not any(other.startswith(f"{each}.") for other in inside)]
     called = [CALLS_REFERENCE + name for name in dict.fromkeys(borrowed)]
     return called + [REACHES_INSIDE + each for each in reached]
-
-
-# What counts as ours --------------------------------------------------------------------------------
 
 
 def reference_functions(exercise: Exercise) -> dict[str, Any]:
@@ -85,9 +78,6 @@ def _functions_named_in(function: Any) -> list[FunctionType]:
 def _codes(code: CodeType) -> list[CodeType]:
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
     return [code, *(found for each in inner for found in _codes(each))]
-
-
-# What the code names --------------------------------------------------------------------------------
 
 
 def _is_inside(dotted: str) -> bool:

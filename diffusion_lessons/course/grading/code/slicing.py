@@ -28,11 +28,7 @@ class Slicer:
                 self.binders.setdefault(name, []).append(each)
 
     def pieces(self, answer: Statement, rivals: Iterable[Statement] = ()) -> list[Place]:
-        """The places of what an answer depends on, in the notebook's order, without the answer.
-
-        Args:
-            rivals: other answers to the same exercise.
-        """
+        """The places of what an answer depends on, in order; without it and other answers to its exercise."""
         excluded = {answer, *rivals}
         found: set[Statement] = set()
         waiting = set(answer.needs)

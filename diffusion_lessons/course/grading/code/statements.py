@@ -9,6 +9,7 @@ import symtable
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from diffusion_lessons.course.exercises.magics import parsed
 from diffusion_lessons.course.exercises.mark import DEFINITIONS, exercise_id, undecorated
@@ -16,8 +17,7 @@ from diffusion_lessons.course.exercises.mark import DEFINITIONS, exercise_id, un
 Place = tuple[int, int]  # cell, and the statement's number in it
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(NamedTuple):
     """A cell that is no Python."""
 
     cell: int
@@ -27,16 +27,12 @@ class Broken:
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """One statement at the top of a cell.
-
-    Args:
-        binds, needs: names that it gives to others, and that others must have given.
-    """
+    """One statement at the top of a cell."""
 
     place: Place
     node: ast.stmt
-    binds: frozenset[str]
-    needs: frozenset[str]
+    binds: frozenset[str]  # names that it gives to others
+    needs: frozenset[str]  # names that others must have given
 
     @cached_property
     def touches(self) -> frozenset[str]:

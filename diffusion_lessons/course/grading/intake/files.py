@@ -24,15 +24,10 @@ Opener = Callable[[], BinaryIO]
 
 @dataclass(frozen=True)
 class Found:
-    """A file that may hold a submission.
+    """A file that may hold a submission."""
 
-    Args:
-        path: within the folder or archive that was given, with the archives on the way as folders.
-        open: opens it; None where `problem` says why nobody should.
-    """
-
-    path: PurePosixPath
-    open: Opener | None = None
+    path: PurePosixPath  # within the folder or archive that was given; archives on the way are folders
+    open: Opener | None = None  # opens it; None where `problem` says why nobody should
     problem: str = ""
 
     @property
@@ -48,8 +43,7 @@ class Found:
     def content(self) -> bytes:
         """Its bytes, read anew each time: a class's notebooks need not fit into memory.
 
-        Raises:
-            NoNotebook: it is too large, or cannot be read.
+        What is too large, or cannot be read, is a NoNotebook.
         """
         if self.open is None:
             raise NoNotebook(self.problem)
@@ -66,24 +60,18 @@ class Found:
 def find(places: Iterable[Path], out: Path | None = None) -> list[Found]:
     """All submissions in some folders, archives or files, in the order of their paths.
 
-    A file that is no notebook counts only where nothing else came from the same student.
-
-    Args:
-        out: a folder to leave out, of the report that is being written.
-
-    Raises:
-        ValueError: a place that does not exist, or holds more files than a class hands in.
+    A file that is no notebook counts only where nothing else came from the same student. `out`, the folder
+    of the report that is being written, is left out. A place that does not exist, or holds more files than a
+    class hands in, is a ValueError.
     """
     places = list(places)
     found: list[Found] = []
     for place in places:
         if not place.exists():
             raise ValueError(f"no folder, archive or notebook {place}: give what was handed in")
-        if place.is_dir():
-            inside = list(_in_folder(place, out))
-        else:
-            inside = list(_of_file(place, PurePosixPath(place.name)))
-        if len(places) > 1 and place.is_dir() and not any(each.folder for each in inside):
+        is_folder = place.is_dir()
+        inside = list(_in_folder(place, out) if is_folder else _of_file(place, PurePosixPath(place.name)))
+        if len(places) > 1 and is_folder and not any(each.folder for each in inside):
             student = place.resolve().name  # a folder for each
             inside = [replace(each, path=student / each.path) for each in inside]
         found += inside
@@ -105,13 +93,8 @@ def _without_common(found: list[Found]) -> list[Found]:
 
 def too_large(size: int) -> str:
     """The sentence on a file that nobody should open."""
-    most = MAX_BYTES // 2**20
-    return (
-        f"The file has {size / 2**20:.0f} MB; at most {most} are read. Clear all outputs and hand in again."
-    )
-
-
-# On the disk ---------------------------------------------------------------------------------------
+    sizes = f"The file has {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} are read."
+    return f"{sizes} Clear all outputs and hand in again."
 
 
 def _in_folder(root: Path, out: Path | None) -> Iterator[Found]:
@@ -120,11 +103,8 @@ def _in_folder(root: Path, out: Path | None) -> Iterator[Found]:
     for place, folders, files in os.walk(root):
         inside = [name for name in sorted(folders) if not NOISE.match(name)]
         links = [name for name in inside if os.path.islink(os.path.join(place, name))]
-        folders[:] = [
-            name
-            for name in inside
-            if name not in links and os.path.realpath(os.path.join(place, name)) != left_out
-        ]
+        kept = [name for name in inside if name not in links]
+        folders[:] = [name for name in kept if os.path.realpath(os.path.join(place, name)) != left_out]
         for name in sorted([*files, *links]):
             if not NOISE.match(name):
                 count += 1
@@ -159,9 +139,6 @@ def _of_file(file: Path, path: PurePosixPath) -> Iterator[Found]:
         yield Found(path, problem=too_large(about.st_size))
     else:
         yield Found(path, opener)
-
-
-# In archives ---------------------------------------------------------------------------------------
 
 
 def _of_archive(opener: Opener, path: PurePosixPath, depth: int) -> Iterator[Found]:

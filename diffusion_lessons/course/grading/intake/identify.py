@@ -16,28 +16,17 @@ FOREIGN = "This is no notebook of this course: none of its exercises is in it."
 
 @dataclass(frozen=True)
 class Submission:
-    """One file that was handed in, and all that is known of it.
-
-    Args:
-        found: the file.
-        notebook: what was read from it; None where it is no notebook.
-        digest: of its bytes.
-        student, lesson: "" for the lesson where there is none.
-        problem: why it has no rows, in a sentence.
-        rows: of the lesson's exercises, once it is marked.
-        notes: what else the instructor should know.
-        counts: False for an attempt that a better one of the same student replaces.
-    """
+    """One file that was handed in, and all that is known of it."""
 
     found: Found
-    notebook: Notebook | None = None
-    digest: str = ""
+    notebook: Notebook | None = None  # what was read from it; None where it is no notebook
+    digest: str = ""  # of its bytes
     student: str = ""
-    lesson: str = ""
-    problem: str = ""
-    rows: tuple[Row, ...] = ()
-    notes: tuple[str, ...] = ()
-    counts: bool = True
+    lesson: str = ""  # two digits; "" where there is none
+    problem: str = ""  # why it has no rows, in a sentence
+    rows: tuple[Row, ...] = ()  # of the lesson's exercises, once it is marked
+    notes: tuple[str, ...] = ()  # what else the instructor should know
+    counts: bool = True  # False for an attempt that a better one of the same student replaces
 
     @property
     def path(self) -> str:
@@ -53,8 +42,7 @@ class Submission:
 def identify(found: Sequence[Found], lesson: str | None = None) -> list[Submission]:
     """Whose each file is, and of which lesson; in the order of the paths.
 
-    Args:
-        lesson: the one that was asked for; notebooks of others get no rows.
+    Where one `lesson` is asked for, notebooks of others get a problem, and so no rows.
     """
     opened = [_opened(each, lesson) for each in found]
     names = students([(each.found.path, each.notebook, each.lesson) for each in opened])

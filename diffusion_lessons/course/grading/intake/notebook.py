@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from diffusion_lessons.course.exercises.mark import KEY
@@ -65,11 +66,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def read(content: bytes) -> Notebook:
-    """Read a notebook of nbformat 2 to 4.
-
-    Raises:
-        NoNotebook: it is something else; says what.
-    """
+    """Read a notebook of nbformat 2 to 4; raises NoNotebook, which says what it is instead."""
     raw = parsed(content)
     entries = [each for cells in cell_lists(raw) for each in cells]
     cells = tuple(_cell(place, each) for place, each in enumerate(entries) if isinstance(each, dict))
@@ -83,25 +80,19 @@ def parsed(content: bytes) -> dict[str, Any]:
     for start, what in KINDS:
         if content.lstrip()[: len(start)].lower() == start.lower():
             raise NoNotebook(f"The file is {what}, not a notebook: hand in the .ipynb file.")
+    coding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        raw = json.loads(_text(content), strict=False)
+        raw = json.loads(content.decode(coding, "replace"), strict=False)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg
         what = "ends in the middle" if cut else f"is damaged in line {error.lineno}"
-        raise NoNotebook(
-            f"The file {what} and does not read as a notebook: save and hand in again."
-        ) from None
+        said = f"The file {what} and does not read as a notebook: save and hand in again."
+        raise NoNotebook(said) from None
     except (ValueError, RecursionError):
         raise NoNotebook("The file does not read as a notebook: save and hand in again.") from None
     if not isinstance(raw, dict) or not cell_lists(raw):
         raise NoNotebook("The file is JSON, but not a notebook: hand in the .ipynb file.")
     return raw
-
-
-def _text(content: bytes) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace")
-    return content.decode("utf-8-sig", "replace")
 
 
 def cell_lists(raw: dict[str, Any]) -> list[list[Any]]:
@@ -114,24 +105,16 @@ def cell_lists(raw: dict[str, Any]) -> list[list[Any]]:
 def _cell(place: int, raw: dict[str, Any]) -> Cell:
     kind = str(raw.get("cell_type", ""))
     source = raw.get("source", raw.get("input", ""))  # "input" before nbformat 4
-    if isinstance(source, list):
-        source = "".join(map(str, source))
+    text = "".join(map(str, source)) if isinstance(source, list) else str(source)
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    text = text.encode("utf-8", "replace").decode()  # halves of characters can not be written
     metadata = _dict(raw.get("metadata"))
     id = raw.get("id") or metadata.get("id") or ""  # Colab keeps it in the metadata
-    return Cell(place, kind, _clean(source), str(id), metadata)
-
-
-def _clean(source: Any) -> str:
-    text = str(source).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    return text.encode("utf-8", "replace").decode("utf-8")  # halves of characters can not be written
+    return Cell(place, kind, text, str(id), metadata)
 
 
 def with_notes(content: bytes, notes: dict[int, str], summary: str) -> dict[str, Any]:
-    """A notebook's JSON with Markdown below some cells and on top.
-
-    Args:
-        notes: place of a cell -> Markdown.
-    """
+    """A notebook's JSON with Markdown below some cells (place -> text) and on top."""
     raw = parsed(content)
     identified = raw.get("nbformat") == 4 and raw.get("nbformat_minor") not in (None, 0, 1, 2, 3, 4)
 
@@ -139,14 +122,11 @@ def with_notes(content: bytes, notes: dict[int, str], summary: str) -> dict[str,
         cell: dict[str, Any] = {"cell_type": "markdown", "metadata": {"tags": ["feedback"]}, "source": text}
         return cell | ({"id": f"feedback-{name}"} if identified else {})
 
-    place = -1
+    places = count()
     for cells in cell_lists(raw):
         kept: list[Any] = []
-        for each in cells:
-            place += 1
-            kept.append(each)
-            if place in notes:
-                kept.append(made(notes[place], str(place)))
+        for each, place in zip(cells, places, strict=False):
+            kept += [each, made(notes[place], str(place))] if place in notes else [each]
         cells[:] = kept
     cell_lists(raw)[0].insert(0, made(summary, "summary"))
     return raw

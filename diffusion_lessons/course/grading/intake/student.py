@@ -17,34 +17,29 @@ ENDING = re.compile(r"(?i)(\.ipynb)?(\.json|\.txt|\.\w{1,5})?$")
 COPY = re.compile(r"(?i)[\s_-]*(\(\d+\)|copy\d*|copy of|kopie|final|v\d+)$")
 FOLDER = re.compile(r"(?i)(lessons?|notebooks?|submissions?|work|week)[\s_-]*\d{0,2}")  # of no one student
 
-Known = tuple[PurePosixPath, Notebook | None, str]
+Known = tuple[PurePosixPath, Notebook | None, str]  # path, what was read, lesson; "" where there is none
 
 
 def students(files: Sequence[Known]) -> list[tuple[str, str]]:
     """(student, a note) for each file.
 
-    A name in a notebook counts unless two files of one lesson carry it and their paths tell them
-    apart: then one was made from the other's.
-
-    Args:
-        files: path, notebook and lesson of each; "" where there is none.
+    A name in a notebook counts unless two files of one lesson carry it and their paths tell them apart: then
+    one was made from the other's.
     """
     stated = [name_in(notebook) if notebook else "" for _, notebook, _ in files]
     on_path = _on_paths([(path, lesson) for path, _, lesson in files])
     shared: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for name, path_name, (*_, lesson) in zip(stated, on_path, files, strict=True):
+    known = list(zip(stated, on_path, [lesson for *_, lesson in files], strict=True))
+    for name, path_name, lesson in known:
         shared[name, lesson].add(path_name)
     names = []
-    for name, path_name, (*_, lesson) in zip(stated, on_path, files, strict=True):
+    for name, path_name, lesson in known:
         count = len(shared[name, lesson])
         if name and count > 1:
             names.append((path_name, f"{count} notebooks say that they are by {name}: named by its path."))
         else:
             names.append((name or path_name, ""))
     return names
-
-
-# In the notebook -----------------------------------------------------------------------------------
 
 
 def name_in(notebook: Notebook) -> str:
@@ -65,9 +60,6 @@ def _colab_user(cell: Cell) -> str:
     info = cell.metadata.get("executionInfo")
     user = info.get("user") if isinstance(info, dict) else None
     return word(user.get("displayName")) if isinstance(user, dict) else ""
-
-
-# On the path ---------------------------------------------------------------------------------------
 
 
 def _on_paths(files: Sequence[tuple[PurePosixPath, str]]) -> list[str]:
@@ -98,8 +90,7 @@ def folder_name(path: PurePosixPath) -> str:
 def file_name(path: PurePosixPath, numbers: Collection[str]) -> str:
     """The student's name as the file's name holds it, the lesson's taken out.
 
-    Args:
-        numbers: two digits each, of the lessons it may be; others are the student's: "group 12".
+    So are the numbers, two digits each, of the lessons it may be; others are the student's: "group 12".
     """
     stem = ENDING.sub("", path.name, count=1)
     rest = COPY.sub("", stem)

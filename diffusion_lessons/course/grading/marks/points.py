@@ -75,8 +75,7 @@ class Points:
 def load(file: Path | None) -> Points:
     """Read a points.toml, None for one point each.
 
-    Raises:
-        ValueError: it is no TOML, or says what nobody understands; in one line, with the key.
+    What is no TOML, or what nobody understands, is a ValueError of one line, with the key.
     """
     if file is None:
         return Points()

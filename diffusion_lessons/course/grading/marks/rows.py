@@ -17,30 +17,21 @@ LIMITS = ("timeout", "memory", "disk", "processes", "grader")  # kinds that anot
 class Row:
     """One exercise of one notebook.
 
-    Args:
-        status: "passed", "not attempted" or "wrong".
-        kind: as `Verdict.kind`; of the grader's own: "missing" (no such cell), "syntax", "ended",
-            "crashed", "timeout", "memory", "disk", "processes", "flood", "forged", "grader".
-        message: the sentence.
-        misconception: the name of the one that explains every case.
-        details: where and how the result differs.
-        answer: the student's code.
-        cell: its place in the notebook, from 0; None where there is none.
-        flags: what the instructor should look at, "calls the reference: …".
-        notes: what else was seen.
+    `kind` is as in `Verdict`, or the grader's own: "missing" (no such cell), "syntax", "ended", "crashed",
+    "timeout", "memory", "disk", "processes", "flood", "forged", "grader".
     """
 
     exercise: str
     title: str
-    status: str
+    status: str  # "passed", "not attempted" or "wrong"
     kind: str
-    message: str
-    misconception: str = ""
-    details: str = ""
-    answer: str = ""
-    cell: int | None = None
-    flags: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    message: str  # the sentence
+    misconception: str = ""  # the name of the one that explains every case
+    details: str = ""  # where and how the result differs
+    answer: str = ""  # the student's code
+    cell: int | None = None  # its place in the notebook, from 0; None where there is none
+    flags: tuple[str, ...] = ()  # what the instructor should look at, "calls the reference: …"
+    notes: tuple[str, ...] = ()  # what else was seen
 
     @property
     def limited(self) -> bool:
@@ -56,11 +47,7 @@ class Row:
 
 
 def row(exercise: Exercise, verdict: Verdict, answer: Mapping[str, Any] | None = None) -> Row:
-    """The row of a verdict.
-
-    Args:
-        answer: that it is on, as the plan describes it.
-    """
+    """The row of a verdict on an answer, which the plan describes."""
     lines = [f"line {line}, in {function}: {text}" for line, text, function in verdict.frames]
     facts = [("expected", verdict.expected), ("given", verdict.given)]
     lines += [f"{name}: {text}" for name, text in facts if text] + ([verdict.where] if verdict.where else [])

@@ -17,10 +17,8 @@ FOLDER = ".marked"
 class Store:
     """Rows by what they depend on: the notebook's bytes, the lesson, the seed and the package's code.
 
-    Limits count only for rows that a limit ended: those are run again where the limits are others.
-
-    Args:
-        folder: of the report.
+    They lie in the report's `folder`. Limits count only for rows that a limit ended: those are run again
+    where the limits are others.
     """
 
     def __init__(self, folder: Path, seed: int, limits: Limits) -> None:

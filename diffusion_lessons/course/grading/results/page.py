@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
 
 from diffusion_lessons.course.grading.grade import Graded
 from diffusion_lessons.course.grading.intake.identify import Submission
@@ -15,14 +15,7 @@ from diffusion_lessons.course.lessons import entries
 from diffusion_lessons.course.student.cards import COLOURS, SIGNS
 
 MOST = 3  # misconceptions of an exercise in the overview
-PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+HTML = Path(__file__).parent / "report.html.jinja"
 
 
 def page(graded: Graded) -> str:
@@ -37,7 +30,9 @@ def page(graded: Graded) -> str:
     troubled = [(each.student, each.path, each.problem) for each in ordered if each.problem]
     rows = [(each.student, row) for each in ordered for row in each.rows]
     flagged = [(student, row.exercise, "; ".join(row.flags)) for student, row in rows if row.flags]
-    return PAGES.get_template("report.html.jinja").render(
+    text = HTML.read_text(encoding="utf-8")
+    template = Template(text, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    whole = template.render(
         count=len(ordered),
         seed=graded.seed,
         lessons=[_lesson(number, lessons[number], graded.points) for number in sorted(lessons)],
@@ -50,6 +45,7 @@ def page(graded: Graded) -> str:
         signs=SIGNS,
         colours=COLOURS,
     )
+    return whole + "\n"
 
 
 def _lesson(number: str, submissions: Sequence[Submission], points: Points) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def facts(graded: Graded) -> dict[str, Any]:
         "passed": sum(row.status == "passed" for row in rows),
         "limited": sum(row.limited for row in rows),
         "flagged": sum(bool(row.flags) for row in rows),
-        "protection": graded.protection.to_json() if graded.protection else None,
+        "protection": vars(graded.protection) if graded.protection else None,
     }
 
 

@@ -8,21 +8,8 @@ from typing import Any
 
 from diffusion_lessons.course.grading.grade import Graded
 
-COLUMNS = (
-    "student",
-    "lesson",
-    "exercise",
-    "status",
-    "kind",
-    "misconception",
-    "points",
-    "of",
-    "counts",
-    "message",
-    "flags",
-    "notes",
-    "file",
-)
+COLUMNS = ["student", "lesson", "exercise", "status", "kind", "misconception", "points", "of", "counts"]
+COLUMNS += ["message", "flags", "notes", "file"]
 
 
 def table(graded: Graded) -> Iterator[dict[str, Any]]:

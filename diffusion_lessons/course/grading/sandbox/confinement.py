@@ -11,7 +11,7 @@ import site
 import sys
 import sysconfig
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -68,36 +68,21 @@ class Protection:
         ]
         return [yes if holds else f"NOT here: {no}" for holds, yes, no in said]
 
-    def to_json(self) -> dict[str, bool]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Setting:
-    """What the children of one server have in common.
+    """What the children of one server have in common."""
 
-    Args:
-        number: of the server's process, as it was before it entered namespaces.
-        namespace: of its processes, as an open file; None where it could not enter one.
-        without: fields of `Protection` to leave out, for tests: as on a system that lacks them.
-    """
-
-    number: int
-    namespace: int | None = None
-    without: tuple[str, ...] = ()
-
-
-# In the server --------------------------------------------------------------------------------------
+    number: int  # of the server's process, as it was before it entered namespaces
+    namespace: int | None = None  # of its processes, as an open file; None where it could not enter one
+    without: tuple[str, ...] = ()  # fields of `Protection` to leave out, for tests: as where they are lacking
 
 
 def enter_namespaces() -> int | None:
     """Go on in namespaces without a network and without other processes, where the system allows it.
 
-    Goes on in a child: the first process of a process namespace is one that is born there. Its
-    parent, this process, stays behind only to end with the same status.
-
-    Returns:
-        An open file of the process namespace, for `fresh_namespace`.
+    Goes on in a child, with an open file of the process namespace for `fresh_namespace`: the first process
+    of such a namespace is one that is born there. This one stays behind only to end with the same status.
     """
     if not kernel.LINUX or not _unshare():
         return None
@@ -141,15 +126,10 @@ def adopt_orphans() -> None:
         kernel.prctl(kernel.SUBREAPER, 1)
 
 
-# In the submission's process ------------------------------------------------------------------------
-
-
 def enter(folder: Path, limits: Limits, setting: Setting) -> Protection:
-    """Lock this process up, for good.
+    """Lock a submission's process, this one, up for good.
 
-    Args:
-        folder: its own, the only place where it may write.
-        limits: of its memory, on top of what it has already, and of its CPU time.
+    `folder` is its own, the only place where it may write; memory is limited on top of what it has already.
     """
     has = Protection(namespaces=setting.namespace is not None)
     if os.name == "nt":

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import platform
+import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -77,16 +78,6 @@ _ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _DEVICE
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # version -> how many rights on files; 16 from the fifth on
 
 
-class _Attributes(ctypes.Structure):
-    _fields_ = [("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64)]
-
-
-class _Beneath(ctypes.Structure):
-    _pack_ = 1
-    _layout_ = "ms"
-    _fields_ = [("access", ctypes.c_uint64), ("folder", ctypes.c_int32)]
-
-
 def file_rules(read: Iterable[Path], write: Iterable[Path]) -> int:
     """A set of rules, as an open file: what may be read, and what may be written too."""
     version = _syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
@@ -94,8 +85,8 @@ def file_rules(read: Iterable[Path], write: Iterable[Path]) -> int:
     network = 3 if version >= 4 else 0  # binding and connecting
     scoped = 3 if version >= 6 else 0  # abstract sockets and signals: to its own kind only
     size = 24 if version >= 6 else 16 if version >= 4 else 8
-    attributes = _Attributes(every, network, scoped)
-    rules = _syscall(_CREATE, ctypes.byref(attributes), ctypes.c_size_t(size), ctypes.c_uint32(0))
+    attributes = struct.pack("=QQQ", every, network, scoped)  # landlock_ruleset_attr
+    rules = _syscall(_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
     for places, access in ((read, _EXECUTE | _READ | _LIST), (write, every)):
         for place in places:
             _allow(rules, place, access & every)
@@ -109,8 +100,8 @@ def _allow(rules: int, place: Path, access: int) -> None:
         return  # there is no such place here
     try:
         access &= -1 if place.is_dir() else _ON_FILES
-        rule = _Beneath(access, handle)
-        _syscall(_ADD, ctypes.c_int(rules), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint32(0))
+        rule = struct.pack("=Qi", access, handle)  # landlock_path_beneath_attr
+        _syscall(_ADD, ctypes.c_int(rules), ctypes.c_int(1), rule, ctypes.c_uint32(0))
     finally:
         os.close(handle)
 
@@ -150,23 +141,11 @@ _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
 _ARCHITECTURE = 0xC000003E if X86 else 0xC00000B7
 
 
-class _Instruction(ctypes.Structure):
-    _fields_ = [
-        ("code", ctypes.c_ushort),
-        ("true", ctypes.c_ubyte),
-        ("false", ctypes.c_ubyte),
-        ("value", ctypes.c_uint32),
-    ]
-
-
-class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction))]
-
-
 def refuse_calls() -> None:
     """Refuse the calls of the table from now on. Needs NO_NEW_PRIVILEGES."""
     if not (X86 or ARM):
         raise OSError(errno.ENOSYS, "no table of system calls for this architecture")
+    # (code, lines to skip where it holds, where it does not, value); at 4 is the architecture, at 0 the call
     lines = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
     if X86:
         lines += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _REFUSE)]  # the calls of another table
@@ -175,6 +154,5 @@ def refuse_calls() -> None:
         if number is not None:
             lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
     lines.append((_RETURN, 0, 0, _ALLOW))
-    code = (_Instruction * len(lines))(*(_Instruction(*line) for line in lines))
-    program = _Program(len(lines), ctypes.cast(code, ctypes.POINTER(_Instruction)))
-    prctl(_SET_SECCOMP, 2, ctypes.byref(program))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))  # sock_filter
+    prctl(_SET_SECCOMP, 2, struct.pack("HP", len(lines), ctypes.addressof(code)))  # sock_fprog

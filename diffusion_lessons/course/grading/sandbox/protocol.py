@@ -1,8 +1,7 @@
 """What goes through the pipes between grader, server and submission: framed bytes, never a pickle.
 
-The submission's last message may be forged by the submission itself. So it is bounded when it is
-read, its archive may hold no more than it is long, and whatever does not read as outputs is
-`Unreadable`, a failed case and no crash.
+The submission's last message may be forged by the submission itself. So it is bounded when it is read, its
+archive may hold no more than it is long, and what does not read as outputs is a failed case and no crash.
 """
 
 import io
@@ -38,11 +37,7 @@ class Message:
 
 
 def read(stream: BinaryIO) -> Message | None:
-    """The next message of a server or of the grader, None at the end.
-
-    Raises:
-        Unreadable: the stream ended within a message.
-    """
+    """The next message of a server or of the grader, None at the end; Unreadable where that is within one."""
     head = stream.read(_LENGTHS.size)
     if not head:
         return None
@@ -58,11 +53,7 @@ def _whole(data: bytes, length: int) -> bytes:
 
 
 def unpack(data: bytes) -> Message:
-    """The one message that a submission left behind.
-
-    Raises:
-        Unreadable: it is none.
-    """
+    """The one message that a submission left behind; Unreadable where it is none."""
     stream = io.BytesIO(data)
     try:
         message = read(stream)
@@ -74,11 +65,7 @@ def unpack(data: bytes) -> Message:
 
 
 def read_outputs(content: bytes) -> Outputs:
-    """The outputs in a message, with nothing longer or deeper than an answer may give.
-
-    Raises:
-        Unreadable: there are none.
-    """
+    """The outputs in a message, with nothing longer or deeper than an answer may give; else Unreadable."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()

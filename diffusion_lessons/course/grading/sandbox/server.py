@@ -1,8 +1,8 @@
 """The process that has loaded the package once and has a child for each submission: `python -m …`.
 
-Never started by hand: `workers` starts it with a clean environment and talks to it through its
-standard input and output. It runs no student's code itself. Where a system cannot fork safely it is
-started anew for each request (`--once`), runs that request itself and ends.
+Never started by hand: `workers` starts it with a clean environment and talks to it through its standard
+input and output. It runs no student's code itself. Where a system cannot fork safely it is started anew for
+each request (`--once`), runs that request itself and ends.
 """
 
 import gc
@@ -31,11 +31,13 @@ def serve(without: Collection[str]) -> None:
     setting = confinement.Setting(number, namespace, tuple(without))
     confinement.adopt_orphans()
     _load()
+    from diffusion_lessons.course import bank
+
     gc.freeze()
     while (request := read(requests)) is not None:
-        _preload(request.words)
-        reply = _run(request.words, setting)
-        replies.write(reply.packed())
+        if (lesson := request.words["lesson"]) in bank.lessons():
+            bank.exercises(lesson)  # loaded once, here, for all the children
+        replies.write(_run(request.words, setting).packed())
         replies.flush()
 
 
@@ -68,13 +70,6 @@ def _load() -> None:
         import_module(f"diffusion_lessons.{name}")
     torch.set_num_threads(1)
     pieces.silence()
-
-
-def _preload(words: Mapping[str, Any]) -> None:
-    from diffusion_lessons.course import bank
-
-    if words["lesson"] in bank.lessons():
-        bank.exercises(words["lesson"])
 
 
 def _run(words: Mapping[str, Any], setting: confinement.Setting) -> Message:
@@ -125,7 +120,7 @@ def _message(words: Mapping[str, Any], has: confinement.Protection) -> Message:
         return runner.make_plan(words)
     if words["do"] == "run":
         return runner.run_answer(words)
-    return Message({"protection": has.to_json()})
+    return Message({"protection": vars(has)})
 
 
 if __name__ == "__main__":

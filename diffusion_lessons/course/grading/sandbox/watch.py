@@ -22,40 +22,25 @@ MOST_PROCESSES = 32
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one run of a submission.
+    """Of one run of a submission."""
 
-    Args:
-        seconds: of the clock on the wall, and of CPU time.
-        memory: bytes, over all its processes, on top of what the package itself takes.
-        case: seconds of CPU time for one case; None takes the exercise's own.
-    """
-
-    seconds: float = 120.0
-    memory: int = 4 * 2**30
-    case: float | None = None
+    seconds: float = 120.0  # of the clock on the wall, and of CPU time
+    memory: int = 4 * 2**30  # bytes, over all its processes, on top of what the package itself takes
+    case: float | None = None  # seconds of CPU time for one case; None takes the exercise's own
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a submission's process ended.
+    """How a submission's process ended."""
 
-    Args:
-        how: "done", "exit", "signal", "timeout", "memory", "disk", "processes" or "flood" (it sent
-            more than may be sent).
-        number: of the exit or of the signal.
-    """
-
-    how: str
-    number: int = 0
+    how: str  # "done", "exit", "signal", "timeout", "memory", "disk", "processes", "flood" (it sent too much)
+    number: int = 0  # of the exit or of the signal
 
 
 def watch(child: int, pipe: int, folder: Path, limits: Limits, namespaces: bool) -> tuple[Ending, bytes]:
-    """What a child process sends until it ends or is ended.
+    """What a child process sends through a pipe until it ends or is ended.
 
-    Args:
-        child: its number as this process knows it.
-        pipe: the end to read from.
-        namespaces: it is the first process of its own namespace.
+    `child` is its number as this process knows it; with `namespaces` it is the first of its own namespace.
     """
     os.set_blocking(pipe, False)
     kept = bytearray()
@@ -99,20 +84,12 @@ def _take(pipe: int, kept: bytearray, wait: float = PAUSE) -> bool:
 
 
 def ended(code: int, sent: int) -> Ending:
-    """How a process ended by itself.
-
-    Args:
-        code: of its exit; of a signal that ended it the number, negative.
-        sent: bytes.
-    """
+    """How a process ended by itself: from its exit's code (a signal's number, negative) and bytes sent."""
     if sent > MAX_MESSAGE:
         return Ending("flood")
     if code < 0 and -code == getattr(signal, "SIGXCPU", None):
         return Ending("timeout")
     return Ending("done") if code == 0 else Ending("signal" if code < 0 else "exit", abs(code))
-
-
-# Processes -----------------------------------------------------------------------------------------
 
 
 def own_process() -> psutil.Process:
@@ -165,9 +142,6 @@ def _memory(number: int | str) -> int:
         names = ("RssAnon:", "RssShmem:", "VmSwap:")
         return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(names))
     return 0
-
-
-# Its folder ----------------------------------------------------------------------------------------
 
 
 def _too_full(folder: Path) -> bool:

@@ -30,13 +30,12 @@ KEPT = (*WINDOWS, "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TEMP", "TMP", "TMPDIR
 def environment() -> dict[str, str]:
     """Nothing of the instructor's but what a program needs to start."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return kept | dict.fromkeys(THREADS, "1") | {
+    ones = dict.fromkeys((*THREADS, "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8"), "1")
+    return kept | ones | {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(PACKAGE.parent),
         "PYTHONHASHSEED": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONUTF8": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "MPLBACKEND": "agg",
         "DIFFUSION_LESSONS_PROGRESS": "off",
@@ -44,12 +43,10 @@ def environment() -> dict[str, str]:
 
 
 class Worker:
-    """One server, and what it has to be told with each request.
+    """One server, and what it has to be told with each request: the limits of one run.
 
-    Args:
-        limits: of one run.
-        fork: let the server fork; else each run starts Python anew, which takes seconds.
-        without: fields of `Protection` that are left out, as on a system that has not got them.
+    Without `fork` each run starts Python anew, which takes seconds; `without` names fields of `Protection`
+    that are left out, as on a system that has not got them.
     """
 
     def __init__(
@@ -68,21 +65,14 @@ class Worker:
         self.close()
 
     def protection(self) -> Protection:
-        """What holds here, found out by a child that locks itself up.
-
-        Raises:
-            OSError: no server can be started.
-        """
+        """What holds here, found out by a child that locks itself up; OSError where no server starts."""
         ending, content = self.ask({"do": "probe", "lesson": ""})
         with suppress(Unreadable, KeyError, TypeError):
             return Protection(**unpack(content).words["protection"])
         raise OSError(f"the process that runs submissions does not start here ({ending.how} {ending.number})")
 
     def ask(self, request: Mapping[str, Any]) -> tuple[Ending, bytes]:
-        """Have a request run; how its process ended, and what it said.
-
-        A server that was lost is replaced and asked once more.
-        """
+        """How a request's process ended, and what it said; a lost server is replaced and asked once more."""
         words = {**request, "limits": asdict(self.limits)}
         for _ in range(2):
             if self.closed:
@@ -147,9 +137,8 @@ class Worker:
 
 
 def _start(*arguments: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-P", "-m", MODULE, *arguments]
     return subprocess.Popen(
-        command,
+        [sys.executable, "-P", "-m", MODULE, *arguments],
         env=environment(),
         cwd=tempfile.gettempdir(),
         stdin=subprocess.PIPE,
