@@ -26,7 +26,7 @@ from diffusion_lessons.targets import TARGETS, Target
 
 FORMAT = 1
 KEY = "diffusion_lessons"  # of the file's metadata: holds checksum and description as JSON
-BETAS = "path.betas"  # beside the weights, which are named "network.…"
+WEIGHTS, BETAS = "network.", "path.betas"  # what tensors are called in files
 
 
 class CheckpointError(ValueError):
@@ -66,9 +66,7 @@ class Checkpoint:
 
 def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> None:
     """Write a checkpoint by `write_tensors`; a dtype (torch.float16 halves the file) is for its weights."""
-    tensors = {f"network.{name}": weight for name, weight in checkpoint.network.state_dict().items()}
-    if dtype is not None:
-        tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    tensors = weights_of(checkpoint.network, dtype)
     if isinstance(checkpoint.path, DiscreteVP):
         tensors[BETAS] = checkpoint.path.betas
     elif not isinstance(checkpoint.path, StraightPath):
@@ -90,13 +88,10 @@ def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype
 def load_checkpoint(file: File | str) -> Checkpoint:
     """Read a checkpoint or raise a CheckpointError; the network is float32, on the CPU, ready to evaluate."""
     tensors, description = read_tensors(file, kind="model")
-    betas = tensors.pop(BETAS, None)
+    betas = tensors.get(BETAS)
     try:
-        with torch.random.fork_rng(devices=[]):  # the random start is thrown away: leave no trace of it
-            network = build(description["network"])
-        network.load_state_dict({name.removeprefix("network."): t for name, t in tensors.items()})
         return Checkpoint(
-            network.eval(),
+            network_in(tensors, description),
             StraightPath() if betas is None else DiscreteVP(betas),
             TARGETS[description["target"]],
             tuple(description["classes"]),
@@ -107,6 +102,23 @@ def load_checkpoint(file: File | str) -> Checkpoint:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{file} does not hold a model this version can build: {reason}") from error
+
+
+def weights_of(network: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The weights by the names they have in files; a dtype is for those that are floats."""
+    weights = {f"{WEIGHTS}{name}": weight for name, weight in network.state_dict().items()}
+    if dtype is None:
+        return weights
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
+
+
+def network_in(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> nn.Module:
+    """The network that a file describes, with its weights: in float32, evaluation mode and on the CPU."""
+    with torch.device("meta"):  # no random start for weights that are read
+        network = build(description["network"])
+    mine = {name.removeprefix(WEIGHTS): t for name, t in tensors.items() if name.startswith(WEIGHTS)}
+    network.load_state_dict({name: t.to(torch.float32, copy=True) for name, t in mine.items()}, assign=True)
+    return network.eval()
 
 
 # The file itself -----------------------------------------------------------------------------------

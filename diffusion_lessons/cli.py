@@ -103,7 +103,8 @@ def evaluate(
     """Measure a model's samples: Fréchet and kernel distance, precision, recall, accuracy."""
     from diffusion_lessons.generate import generate, labels_for
     from diffusion_lessons.makers.yardsticks import yardstick_for
-    from diffusion_lessons.metrics import evaluate as measure
+    from diffusion_lessons.metrics.evaluate import evaluate as measure
+    from diffusion_lessons.metrics.evaluate import figures
     from diffusion_lessons.zoo import open_model
 
     model = open_model(checkpoint)
@@ -118,8 +119,7 @@ def evaluate(
     result = measure(pictures.clamp(-1, 1), labels, measured_by)
     rows = "\n".join(
         f"  {name:10} {entry['value']:9.4f} ± {entry['uncertainty']:.4f}"
-        for name, entry in result.items()
-        if isinstance(entry, dict) and "value" in entry
+        for name, entry in figures(result).items()
     )
     report(json, {"checkpoint": checkpoint, **how, **result}, f"n = {n}\n{rows}", [])
 

@@ -355,8 +355,9 @@ strip(
     rows,
     columns=2 * few,
     alt="Ten digits, their round trips in 5, 10, 20 and 40 steps, and the noise found in 40. With 5 steps "
-    "strokes are thin and bent. With 40 the five drawn by DDPM look as before, and the five real ones are "
-    "close, with errors that one sees. The noise is grain where the digit was, and nearly even in the margin.",
+    "strokes are thin and bent. With 40 the five drawn by DDPM look as before, but for a loop of the 2, and "
+    "the five real ones are close, with errors that one sees. The noise is grain where the digit was, and "
+    "nearly even in the margin.",
 )
 
 # %% jupyter={"source_hidden": true}
@@ -380,7 +381,8 @@ ax.legend(fontsize=9)
 figure(
     fig,
     alt="Error of the round trip over the number of steps, both axes logarithmic. It falls for all three: "
-    "slowest and highest for real digits, fastest for those drawn by DDPM, the published curve between.",
+    "slowest for real digits, whose curve is the highest; about alike for those drawn by DDPM, the lowest, "
+    "and as published.",
 )
 
 # %% [markdown]

@@ -26,23 +26,14 @@ RECORDED = FOLDER / "results"
 
 @dataclass(frozen=True)
 class Experiment:
-    """A measurement over a list of settings.
+    """A measurement over a list of settings."""
 
-    Args:
-        module: `__name__` of its file; the file's name with dashes is the experiment's.
-        about: `__doc__` of its file; the first line says what is measured.
-        columns: of the table that is printed at the end, with blanks between.
-        settings: options -> one dict a row; cheap ones first.
-        prepare: options -> whatever all rows share (a model, reference statistics).
-        measure: (what `prepare` made, settings of the row, options) -> the row's figures.
-    """
-
-    module: str
-    about: str
-    columns: str
-    settings: Callable[[Row], list[Row]]
-    prepare: Callable[[Row], Any]
-    measure: Callable[[Any, Row, Row], Row]
+    module: str  # `__name__` of its file; the file's name with dashes is the experiment's
+    about: str  # `__doc__` of its file; the first line says what is measured
+    columns: str  # of the table that is printed at the end, with blanks between
+    settings: Callable[[Row], list[Row]]  # options -> one dict a row; cheap ones first
+    prepare: Callable[[Row], Any]  # options -> whatever all rows share (a model, reference statistics)
+    measure: Callable[[Any, Row, Row], Row]  # (what `prepare` made, settings of the row, options) -> figures
 
     @property
     def name(self) -> str:
@@ -76,14 +67,10 @@ def recorded(name: str) -> Row:
 
 
 def run(experiment: Experiment, file: Path, options: Row) -> Row:
-    """Measure every setting that the result file does not hold yet.
+    """Measure every setting that the result file does not hold yet; gives what it holds at the end.
 
-    Args:
-        file: the result file, JSON; made, or gone on with where its options are these.
-        options: of the run: model, seed, n, device. Kept in the file.
-
-    Returns what the file holds at the end. A file that belongs to another run, or cannot be read or written,
-    is a ValueError.
+    The file, JSON, is made, or gone on with where its options are these: model, seed, n, device. One that
+    belongs to another run, or cannot be read or written, is a ValueError.
     """
     writable(file.parent)
     result = _begun(experiment, file, options)
@@ -116,9 +103,8 @@ def _begun(experiment: Experiment, file: Path, options: Row) -> Row:
         result = json.loads(file.read_text())
         same = result["experiment"] == experiment.name and result["options"] == options
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file} is no result file of an experiment: move it or name another --out"
-        ) from error
+        remedy = "move it or name another --out"
+        raise ValueError(f"{file} is no result file of an experiment: {remedy}") from error
     if not same:
         raise ValueError(f"{file} holds a run with other options ({result['options']}): name another --out")
     return result
@@ -126,9 +112,9 @@ def _begun(experiment: Experiment, file: Path, options: Row) -> Row:
 
 def table(experiment: Experiment, result: Row) -> str:
     """The rows as text, one line each."""
-    columns = experiment.columns.split()
-    rows = [{column: column for column in columns}, *({**row["settings"], **row} for row in result["rows"])]
-    return "\n".join("  ".join(f"{_cell(row.get(column)):>12}" for column in columns) for row in rows)
+    columns, rows = experiment.columns.split(), [{**row["settings"], **row} for row in result["rows"]]
+    cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    return "\n".join("  ".join(f"{cell:>12}" for cell in line) for line in cells)
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,7 @@ p(y | x) it is. "classifier" takes it from a network of its own, trained on nois
 where they guide an unconditional model; where they guide a conditional one, theirs comes on top of its 1.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,18 +16,15 @@ from torch import Tensor
 
 from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint
-from diffusion_lessons.conditions import Condition
 from diffusion_lessons.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lessons.experiments import Experiment, Row, pictures
-from diffusion_lessons.generate import labels_for
 from diffusion_lessons.guidance import ClassifierFreeGuidance, ClassifierGuidance, Clip, NetworkClassifier
-from diffusion_lessons.paths import Level
 from diffusion_lessons.support.machine import choose_device
-from diffusion_lessons.targets import Estimate
 
 METHODS = ("classifier", "classifier-free")
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 STEPS = 25
+unconditional = partial(ClassifierFreeGuidance, scale=0.0)  # the denoiser asked without the label
 FIGURES = ("frechet", "kernel", "precision", "recall", "accuracy")
 
 
@@ -49,15 +47,6 @@ def prepare(options: Row) -> Shared:
     return Shared(model.on(device), classifier, device)
 
 
-def unconditional(denoiser: NetworkDenoiser) -> Denoiser:
-    """The denoiser asked without the label, whatever the condition is."""
-
-    def without_label(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
-        return denoiser(x, level, denoiser.null_condition(len(x)))
-
-    return without_label
-
-
 def guided(method: str, scale: float, denoiser: NetworkDenoiser, classifier: Any) -> Denoiser:
     """One of the `METHODS` at a scale, x₀ clipped: both start from the unconditional model at scale 0."""
     if method == "classifier":
@@ -69,14 +58,13 @@ def draw(shared: Shared, method: str, scale: float, labels: Tensor, seed: int, s
     """Pictures (N, C, H, W) of the labels (N,), by DDIM; the noise is the same for all rows."""
     model, levels = shared.model, shared.model.path.levels(steps)
     denoiser = guided(method, scale, model.denoiser(), shared.classifier)
-    return pictures.draw(denoiser, levels, labels, model.shape, seed, shared.device)
+    return pictures.draw(denoiser, levels, labels.to(shared.device), model.shape, seed)
 
 
-def measure(shared: Shared, row: Row, options: Row, steps: int = STEPS) -> Row:
+def measure(shared: Shared, row: Row, options: Row) -> Row:
     """Draw and evaluate: NAME and NAME_error, one standard error over the draw of the samples."""
-    labels = labels_for(shared.model, options["n"])
-    assert labels is not None  # a model to guide has classes
-    drawn = draw(shared, row["method"], row["scale"], labels, options["seed"], steps)
+    labels = pictures.labels_of(shared.model, options["n"])
+    drawn = draw(shared, row["method"], row["scale"], labels, options["seed"])
     return pictures.measured(drawn, labels, shared.model.recipe["data"])
 
 

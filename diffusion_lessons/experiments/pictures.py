@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons import zoo
+from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.data import Dataset, load_dataset, to_uint8
 from diffusion_lessons.denoiser import Denoiser
-from diffusion_lessons.metrics import evaluate
+from diffusion_lessons.experiments import Row
+from diffusion_lessons.generate import generate, labels_for
+from diffusion_lessons.guidance import Clip
+from diffusion_lessons.metrics.evaluate import evaluate, figures
 from diffusion_lessons.paths import Level
 from diffusion_lessons.samplers import sample
 from diffusion_lessons.support.machine import choose_device
@@ -29,48 +33,62 @@ class Digits(NamedTuple):
     path: Any
     device: torch.device
 
+    def measure(
+        self, denoiser: Denoiser, levels: list[Level], n: int, seed: int, keep: bool = False, **how: Any
+    ) -> Row:
+        """The headline of n digits, all classes in turn, drawn without guidance as by `draw`.
 
-def digits(recipe: Recipe, options: dict[str, Any]) -> Digits:
+        Where they are to be kept, the first go along: the bytes of (SHOWN, C, H, W), in hexadecimal.
+        """
+        labels = torch.arange(n, device=self.device) % 10
+        drawn = draw(Clip(denoiser), levels, labels, self.test.shape, seed, **how).clamp(-1, 1)
+        shown = {"pictures": to_uint8(drawn[:SHOWN]).numpy().tobytes().hex()} if keep else {}
+        return headline(measured(drawn, labels, "digits")) | shown
+
+
+def digits(recipe: Recipe, options: Row) -> Digits:
     """Both splits, the recipe's path, and the device of the options."""
     train, test = load_dataset("digits", "train"), load_dataset("digits", "test")
     return Digits(train, test, recipe.build_path(), choose_device(options["device"]))
 
 
+def labels_of(model: Checkpoint, n: int) -> Tensor:
+    """(n,) going round the classes, which a model of these tables has."""
+    labels = labels_for(model, n)
+    assert labels is not None
+    return labels
+
+
 def draw(
-    denoiser: Denoiser,
-    levels: list[Level],
-    labels: Tensor,
-    shape: tuple[int, ...],
-    seed: int,
-    device: torch.device | str,
-    **options: Any,
+    denoiser: Denoiser, levels: list[Level], labels: Tensor, shape: tuple[int, ...], seed: int, **how: Any
 ) -> Tensor:
     """Pictures (N, C, H, W) of the labels (N,), on the CPU; the seed alone decides the noise they start from.
 
-    Args:
-        denoiser: on the device.
-        **options: for `sample`; the default is DDIM.
+    The denoiser is on the labels' device. The rest is for `sample`; the default is DDIM.
     """
     noise = torch.randn(len(labels), *shape, generator=torch.Generator().manual_seed(seed))
     batches = zip(noise.split(BATCH), labels.split(BATCH), strict=True)
-    drawn = [sample(denoiser, x.to(device), levels, y.to(device), **options).cpu() for x, y in batches]
+    drawn = [sample(denoiser, x.to(y.device), levels, y, **how).cpu() for x, y in batches]
     return torch.cat(drawn)
 
 
-def measured(pictures: Tensor, labels: Tensor, data: str) -> dict[str, Any]:
+def generated(model: Checkpoint, options: Row, **how: Any) -> Row:
+    """What `measured` says of the pictures that `generate` makes, n of them, all classes in turn.
+
+    They are clamped: the noise of σ̂ (`steps_by_eta`) stays in the last picture, and reaches far outside.
+    """
+    labels = labels_of(model, options["n"])
+    own: Any = {"seed": options["seed"], "device": options["device"], "precision": "float32"}
+    return measured(generate(model, labels, **own, **how).clamp(-1, 1), labels, model.recipe["data"])
+
+
+def measured(pictures: Tensor, labels: Tensor, data: str) -> Row:
     """Every figure of `evaluate` as NAME and NAME_error, one standard error over the draw of the samples."""
-    result = evaluate(pictures, labels, zoo.yardstick(data))
-    entries = {name: entry for name, entry in result.items() if isinstance(entry, dict) and "value" in entry}
-    values = {name: entry["value"] for name, entry in entries.items()}
-    return values | {f"{name}_error": entry["uncertainty"] for name, entry in entries.items()}
+    found = figures(evaluate(pictures, labels, zoo.yardstick(data)))
+    values = {name: figure["value"] for name, figure in found.items()}
+    return values | {f"{name}_error": figure["uncertainty"] for name, figure in found.items()}
 
 
-def headline(figures: dict[str, Any]) -> dict[str, Any]:
+def headline(row: Row) -> Row:
     """The three figures that most tables show: Fréchet distance, its uncertainty, accuracy."""
-    distance, error = figures["frechet"], figures["frechet_error"]
-    return {"frechet": distance, "uncertainty": error, "accuracy": figures["accuracy"]}
-
-
-def kept(pictures: Tensor) -> str:
-    """The first pictures as a row keeps them: the bytes of (SHOWN, C, H, W), in hexadecimal."""
-    return to_uint8(pictures[:SHOWN]).numpy().tobytes().hex()
+    return {"frechet": row["frechet"], "uncertainty": row["frechet_error"], "accuracy": row["accuracy"]}

@@ -17,7 +17,6 @@ from diffusion_lessons.bound import vlb_terms
 from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.experiments import Experiment, Row, pictures
 from diffusion_lessons.experiments.pictures import Digits
-from diffusion_lessons.guidance import Clip
 from diffusion_lessons.losses import variational_bound
 from diffusion_lessons.paths import DiscreteVP, stratified
 from diffusion_lessons.samplers import ddpm_step
@@ -69,22 +68,18 @@ def train(shared: Digits, objective: str, seed: int, steps: int = 1000) -> nn.Mo
     return fit(Bounding(objective, replace(RECIPE, steps=steps, seed=seed), shared), shared.device)
 
 
-def times(T: int) -> list[int]:
-    """About thirty whole times from 2 to T, evenly spaced on a logarithmic scale."""
-    spaced = torch.logspace(0, 1, 36, base=T / 2, dtype=torch.float64) * 2
-    return sorted({int(t) for t in spaced.round().clamp(2, T)})
-
-
 def bits(denoiser: Any, shared: Digits, seed: int) -> Row:
     """The bound in bits per dimension on the test split, term by term, and the error in ε over t.
 
-    The error in ε is measured at `times`, interpolated over log t, and weighted exactly at every t.
+    The error in ε is measured at about thirty whole times from 2 to T, evenly spaced on a logarithmic scale,
+    interpolated over log t, and weighted exactly at every t.
     """
-    images, labels = shared.test.batch(torch.arange(len(shared.test)))
-    x0, labels = images.to(shared.device), labels.to(shared.device)
-    at, generator = times(shared.path.T), torch.Generator(shared.device).manual_seed(seed)
+    x0, labels = (part.to(shared.device) for part in shared.test.batch(torch.arange(len(shared.test))))
+    T, generator = shared.path.T, torch.Generator(shared.device).manual_seed(seed)
+    spaced = torch.logspace(0, 1, 36, base=T / 2, dtype=torch.float64) * 2
+    at = sorted({int(t) for t in spaced.round().clamp(2, T)})
     terms = vlb_terms(denoiser, shared.path, x0, at, labels, generator)
-    w, every = weights(shared.path) / math.log(2), np.arange(2, shared.path.T + 1)
+    w, every = weights(shared.path) / math.log(2), np.arange(2, T + 1)
     errors = terms.steps.double().cpu() / w[at][:, None]  # (n, B)
     share = [np.interp(np.log(every), np.log(at), one) for one in np.eye(len(at))]  # of each time at every t
     steps = torch.from_numpy(np.stack(share)) @ w[every] @ errors  # (B,)
@@ -103,14 +98,12 @@ def bits(denoiser: Any, shared: Digits, seed: int) -> Row:
 
 def measure(shared: Digits, row: Row, options: Row, steps: int = 1000) -> Row:
     """Train, then measure the bound on the test split and `n` samples, drawn without guidance."""
-    seed, labels = options["seed"] + row["seed"], torch.arange(options["n"]) % 10
+    seed, keep = options["seed"] + row["seed"], row["seed"] == SEEDS[0]
     denoiser = NetworkDenoiser(train(shared, row["objective"], seed, steps), shared.path, EPSILON)
     levels, generator = shared.path.levels(SAMPLING_STEPS), seeded(shared.device, seed, "steps")
-    noisy = {"step": ddpm_step, "generator": generator}  # other noise than what the pictures start from
-    drawn = pictures.draw(Clip(denoiser), levels, labels, shared.test.shape, seed, shared.device, **noisy)
-    drawn = drawn.clamp(-1, 1)
-    figures = bits(denoiser, shared, seed) | pictures.headline(pictures.measured(drawn, labels, "digits"))
-    return figures | ({"pictures": pictures.kept(drawn)} if row["seed"] == SEEDS[0] else {})
+    how = {"step": ddpm_step, "generator": generator}  # other noise than what the pictures start from
+    drawn = shared.measure(denoiser, levels, options["n"], seed, keep, **how)
+    return bits(denoiser, shared, seed) | drawn
 
 
 COLUMNS = "objective seed bits bits_error steps decoder frechet uncertainty accuracy seconds"

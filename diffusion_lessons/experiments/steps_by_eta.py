@@ -12,8 +12,7 @@ from typing import Any
 
 from diffusion_lessons import zoo
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.experiments.pictures import headline, measured
-from diffusion_lessons.generate import generate, labels_for
+from diffusion_lessons.experiments.pictures import generated, headline
 from diffusion_lessons.samplers import ddim_step, ddpm_step
 
 STEPS = (5, 10, 20, 50, 100, 250, 1000)
@@ -36,21 +35,8 @@ def prepare(options: Row) -> Any:
 
 def measure(model: Any, row: Row, options: Row) -> Row:
     """Sample without guidance (scale 1), so that only the sampler differs between rows."""
-    labels = labels_for(model, options["n"])
-    assert labels is not None  # a model of this table has classes
-    pictures = generate(
-        model,
-        labels,
-        seed=options["seed"],
-        device=options["device"],
-        steps=row["steps"],
-        spacing=SPACING,
-        guidance=1.0,
-        precision="float32",
-        step=NOISE[row["eta"]],
-    )
-    pictures = pictures.clamp(-1, 1)  # the noise of σ̂ stays in the last picture, and reaches far outside
-    return headline(measured(pictures, labels, model.recipe["data"]))
+    how = {"steps": row["steps"], "spacing": SPACING, "guidance": 1.0, "step": NOISE[row["eta"]]}
+    return headline(generated(model, options, **how))
 
 
 COLUMNS = "steps eta frechet uncertainty accuracy seconds"

@@ -8,8 +8,7 @@ from typing import Any
 
 from diffusion_lessons import zoo
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.experiments.pictures import headline, measured
-from diffusion_lessons.generate import generate, labels_for
+from diffusion_lessons.experiments.pictures import generated, headline
 from diffusion_lessons.metrics.cost import count_evaluations
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -31,16 +30,13 @@ def prepare(options: Row) -> Any:
 
 def measure(models: Any, row: Row, options: Row) -> Row:
     """Sample with the row's settings; labels, seed and starting noise are the same in every row."""
-    distilled, n = row["sampler"] == "distilled", options["n"]
-    model, labels = models[row["steps"] if distilled else ""], labels_for(models[""], n)
-    assert labels is not None  # a model of this table has classes
-    how = {"sampler": "ddim", "guidance": 1.0} if distilled else {**row, "guidance": GUIDANCE}
-    how = {**how, "steps": row["steps"], "precision": "float32"}
+    distilled = row["sampler"] == "distilled"
+    model = models[row["steps"] if distilled else ""]
+    how = {**row, "sampler": "ddim", "guidance": 1.0} if distilled else {**row, "guidance": GUIDANCE}
     with count_evaluations(model.network) as count:
-        pictures = generate(model, labels, seed=options["seed"], device=options["device"], **how)
-    figures = measured(pictures, labels, models[""].recipe["data"])
+        figures = generated(model, options, **how)
     return {
-        "evaluations": count.pictures / n,
+        "evaluations": count.pictures / options["n"],
         "guidance": how["guidance"],
         **headline(figures),
         "precision": figures["precision"],

@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons.conditions import Condition
 from diffusion_lessons.data import Dataset
 from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.experiments import Experiment, Row, pictures
 from diffusion_lessons.experiments.pictures import Digits
-from diffusion_lessons.guidance import Clip
 from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.paths import NoisePath
@@ -37,22 +35,10 @@ prepare = partial(pictures.digits, RECIPE)
 # The variants --------------------------------------------------------------------------------------
 
 
-class TimeBlind(nn.Module):
-    """A network that is told the same time at every level."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, time: Tensor, condition: Condition = None) -> Tensor:
-        return self.network(x, torch.zeros_like(time), condition)
-
-
 def without_skips(network: nn.Module) -> nn.Module:
     """The U-Net with its skips cut: the blocks on the way up are made anew, for their own channels alone.
 
-    Args:
-        network: a `UNet`, or one with the same names; changed in place, and returned.
+    The network, a `UNet` or one with the same names, is changed in place, and returned.
     """
     layers: Any = network
     own = layers.middle_2.conv_2.out_channels
@@ -66,29 +52,32 @@ def without_skips(network: nn.Module) -> nn.Module:
     return network
 
 
-def _own_channels(own: int, block: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _own_channels(own: int, block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """What a block is given, less the skip that stands behind its own channels."""
     return inputs[0][:, :own], *inputs[1:]
 
 
-def build(variant: str, seed: int = 0, unet: type[nn.Module] = UNet) -> nn.Module:
-    """The network of a variant for 16×16 digits, its random start drawn from the seed.
+def _same_time(network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a network is given, with the same time at every level."""
+    return inputs[0], torch.zeros_like(inputs[1]), *inputs[2:]
 
-    Args:
-        variant: one of `VARIANTS`.
-        unet: what makes a network from a `UNetConfig`: ours, or a student's own.
+
+def build(variant: str, seed: int = 0, unet: type[nn.Module] = UNet) -> nn.Module:
+    """The network of one of the `VARIANTS` for 16×16 digits, its random start drawn from the seed.
+
+    `unet` is what makes a network from a `UNetConfig`: ours, or a student's own.
     """
-    levels = () if variant == "no attention" else (2,)
     base, groups = WIDER if variant == "no skips, wider" else BASE
-    config = UNetConfig(
-        base_channels=base, head_dim=base, attention_levels=levels, num_classes=10, groups=groups
-    )
+    size: Any = {"base_channels": base, "head_dim": base, "groups": groups, "num_classes": 10}
+    config = UNetConfig(attention_levels=() if variant == "no attention" else (2,), **size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = unet(config)
         if variant.startswith("no skips"):
             without_skips(network)
-    return TimeBlind(network) if variant == "no time" else network
+    if variant == "no time":
+        network.register_forward_pre_hook(_same_time)
+    return network
 
 
 # The measurement -----------------------------------------------------------------------------------
@@ -103,11 +92,9 @@ class Nameless(Denoising):
 def fit(
     network: nn.Module, dataset: Dataset, path: NoisePath, steps: int = STEPS, seed: int = 0
 ) -> nn.Module:
-    """Train a network on the target v; returns it with its averaged weights, in evaluation mode.
+    """Train a network on the target v; gives it, changed in place, with averaged weights, to evaluate.
 
-    Args:
-        network: changed in place; where it is, the work is done.
-        seed: of the order of the pictures, the times and the noise.
+    The work is done where the network is. The seed is of the order of the pictures, the times and the noise.
     """
     task = Nameless(replace(RECIPE, steps=steps, seed=seed), dataset, network)
     task.path = path
@@ -124,10 +111,9 @@ def losses(
     times: tuple[int, ...] = TIMES,
     most: int | None = None,
 ) -> Tensor:
-    """The loss on each picture at each time, with the same noise for every network: (len(times), N).
+    """The loss at each time on each of the first `most` pictures, None for all: (len(times), N).
 
-    Args:
-        most: of the first so many pictures; None is all of them.
+    The noise is the same for every network.
     """
     device = next(network.parameters()).device
     x0, labels = (part.to(device) for part in dataset.batch(torch.arange(len(dataset))[:most]))
@@ -139,16 +125,6 @@ def losses(
     return torch.stack(rows)
 
 
-def draw(network: nn.Module, path: NoisePath, labels: Tensor, seed: int = 0) -> Tensor:
-    """A 16×16 digit for each label (N,), without guidance: (N, 1, 16, 16) in [−1, 1], on the CPU."""
-    device, levels = next(network.parameters()).device, path.levels(SAMPLING_STEPS)
-    denoiser = Clip(NetworkDenoiser(network, path, V))
-    return pictures.draw(denoiser, levels, labels, (1, 16, 16), seed, device).clamp(-1, 1)
-
-
-# The experiment ------------------------------------------------------------------------------------
-
-
 def settings(options: Row) -> list[Row]:
     return [{"seed": options["seed"] + seed, "variant": variant} for seed in SEEDS for variant in VARIANTS]
 
@@ -157,17 +133,16 @@ def measure(shared: Digits, row: Row, options: Row, steps: int = STEPS) -> Row:
     """Train one network; its loss on held-out digits by noise level, and the digits that it draws."""
     network = build(row["variant"], row["seed"]).to(shared.device)
     fit(network, shared.train, shared.path, steps, row["seed"])
-    loss, labels = losses(network, shared.test, shared.path), torch.arange(options["n"]) % 10
-    drawn = draw(network, shared.path, labels, row["seed"])
-    figures = {
+    loss, denoiser = losses(network, shared.test, shared.path), NetworkDenoiser(network, shared.path, V)
+    levels, keep = shared.path.levels(SAMPLING_STEPS), row["seed"] == options["seed"]
+    return {
         "steps": steps,
         "parameters": sum(p.numel() for p in network.parameters()),
         "loss": float(loss.mean()),
         "t": list(TIMES),
         "losses": [round(float(each), 5) for each in loss.mean(1)],
-        **pictures.headline(pictures.measured(drawn, labels, "digits")),
+        **shared.measure(denoiser, levels, options["n"], row["seed"], keep),
     }
-    return figures | ({"pictures": pictures.kept(drawn)} if row["seed"] == options["seed"] else {})
 
 
 COLUMNS = "variant seed parameters loss frechet uncertainty accuracy seconds"

@@ -10,12 +10,9 @@ from torch import Tensor
 def move(
     x: Tensor, generator: torch.Generator, degrees: float = 10.0, zoom: float = 0.1, shift: float = 1 / 16
 ) -> Tensor:
-    """Pictures, each turned, scaled and shifted at random; what comes in from outside is black.
+    """Pictures (B, C, H, W) in [−1, 1], each turned, scaled and shifted at random; outside is black.
 
-    Args:
-        x: (B, C, H, W) in [−1, 1].
-        generator: for the changes, on the device of x.
-        degrees, zoom, shift: largest angle, change of scale, and shift as a share of the side.
+    The degrees, the zoom and the shift, a share of the side, are the largest. The generator is on x's device.
     """
     turn, grow, *shifts = (2 * _uniform(x, generator) - 1).unbind()  # (B,) each, in ±1
     angle, scale = turn * math.radians(degrees), 1 + zoom * grow
@@ -27,15 +24,10 @@ def move(
 
 
 def spoil(x: Tensor, generator: torch.Generator, noise: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Pictures, half of them noisy and half of those blurred too, and by how much.
+    """Pictures (B, C, H, W) in [−1, 1], half of them noisy and half of those blurred too, and by how much.
 
-    Args:
-        x: (B, C, H, W) in [−1, 1].
-        generator: for the noise and the choice, on the device of x.
-        noise: largest standard deviation.
-
-    Returns:
-        pictures (B, C, H, W), and (B, 2): noise and blur of each, from 0 to 1.
+    That is (B, 2): noise and blur of each, from 0 to 1; `noise` is the largest standard deviation. The
+    generator is on the device of x.
     """
     spoilt, blurry, *amounts = _uniform(x, generator)  # (B,) each
     some = spoilt < 0.5

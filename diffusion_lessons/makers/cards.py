@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from diffusion_lessons.data import Dataset
+from diffusion_lessons.metrics.evaluate import figures
 from diffusion_lessons.support.files import atomic_write
 from diffusion_lessons.support.machine import hardware, versions
 
@@ -36,15 +36,9 @@ def data_facts(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     return {"name": name, "licence": DATA_LICENCES[name], **each}
 
 
-def figures(result: dict[str, Any]) -> dict[str, list[float]]:
-    """[value, uncertainty] of each measure, to four digits."""
-    entries = {key: entry for key, entry in result.items() if isinstance(entry, dict) and "value" in entry}
-    return {key: [round(entry["value"], 4), round(entry["uncertainty"], 4)] for key, entry in entries.items()}
-
-
-def parameters(network: nn.Module) -> int:
-    """How many numbers a network holds."""
-    return sum(p.numel() for p in network.parameters())
+def rounded(result: dict[str, Any]) -> dict[str, list[float]]:
+    """[value, uncertainty] of each figure of an `evaluate`, to four digits."""
+    return {k: [round(f["value"], 4), round(f["uncertainty"], 4)] for k, f in figures(result).items()}
 
 
 def write_card(name: str, folder: Path, facts: dict[str, Any], device: object = "cpu") -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_lessons.checkpoint import BETAS, write_tensors
+from diffusion_lessons.checkpoint import BETAS, weights_of, write_tensors
 from diffusion_lessons.data.dataset import Dataset
 from diffusion_lessons.guidance import NetworkClassifier
 from diffusion_lessons.makers.augment import move, spoil
@@ -24,35 +24,22 @@ EXACT: Any = {"precision": "float32", "compile": "off", "channels_last": False, 
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """How a classifier is trained.
+    """How a classifier is trained."""
 
-    Args:
-        data: name of the data set, in its default size.
-        epochs: passes over its train split.
-        patch: of the classifier.
-        path: noise schedule of a classifier of noisy pictures, a name of `PATHS` with discrete times; None
-            for clean ones.
-        batch: pictures a step.
-        lr: peak learning rate, after a linear rise over the first tenth; it falls linearly to 0.
-        weight_decay: of AdamW.
-        seed: of the initial weights, the order of the pictures, their changes, times and noise.
-    """
-
-    data: str
-    epochs: float
-    patch: int = 1
-    path: str | None = None
-    batch: int = 128
-    lr: float = 3e-3
-    weight_decay: float = 0.05
-    seed: int = 0
+    data: str  # name of the data set, in its default size
+    epochs: float  # passes over its train split
+    patch: int = 1  # of the classifier
+    path: str | None = None  # of noisy pictures, a name of `PATHS` with discrete times; None for clean ones
+    batch: int = 128  # pictures a step
+    lr: float = 3e-3  # peak learning rate, after a linear rise over the first tenth; it falls linearly to 0
+    weight_decay: float = 0.05  # of AdamW
+    seed: int = 0  # of the initial weights, the order of the pictures, their changes, times and noise
 
     def plan(self, n: int) -> Plan:
         """The plan of a training on n pictures."""
         steps = max(1, int(self.epochs * n / self.batch))
-        size: Any = {"steps": steps, "batch": self.batch, "warmup": steps // 10, "seed": self.seed}
-        how: Any = {"lr": self.lr, "weight_decay": self.weight_decay, "decay": "linear", "ema_decay": 0.0}
-        return Plan(**size, **how, **EXACT)
+        own: Any = {"batch": self.batch, "lr": self.lr, "weight_decay": self.weight_decay, "seed": self.seed}
+        return Plan(steps=steps, warmup=steps // 10, decay="linear", ema_decay=0.0, **own, **EXACT)
 
     def build_path(self) -> DiscreteVP:
         """The path that `path` names; without discrete times no file could hold it: a ValueError."""
@@ -156,6 +143,5 @@ def save_noisy_classifier(file: Path, classifier: NetworkClassifier) -> None:
     """Write weights in half precision and the path, whole or not at all; it must be discrete (ValueError)."""
     if not isinstance(classifier.path, DiscreteVP):
         raise ValueError(f"the file holds a discrete path, got {type(classifier.path).__name__}")
-    tensors = {f"network.{name}": weight.half() for name, weight in classifier.network.state_dict().items()}
-    tensors[BETAS] = classifier.path.betas
+    tensors = {**weights_of(classifier.network, torch.float16), BETAS: classifier.path.betas}
     write_tensors(file, tensors, {"kind": "noisy-classifier", "network": describe(classifier.network)})

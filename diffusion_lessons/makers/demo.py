@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,17 +19,15 @@ from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE, write_metrics
 from diffusion_lessons.training.tasks import Denoising
 
+SAMPLES = 500  # pictures that are measured
+SEED = 0  # of training and sampling
 
-def demo(out: Path, minutes: float = 1.0, samples: int = 500, seed: int = 0) -> dict[str, Any]:
-    """Train, sample and measure; writes samples.png, trajectory.gif, loss.png, the model and metrics.json.
 
-    Args:
-        out: folder to write to; what an earlier demo left there is replaced.
-        minutes: of training.
-        samples: number of pictures to measure on.
-        seed: of training and sampling.
+def demo(out: Path, minutes: float = 1.0) -> None:
+    """Train for so many minutes, sample and measure.
 
-    Returns what metrics.json holds.
+    Writes samples.png, trajectory.gif, loss.png, the model and metrics.json into a folder; what an earlier
+    demo left there is replaced.
     """
     writable(out)
     for name in (MODEL, STATE, METRICS):
@@ -41,39 +38,33 @@ def demo(out: Path, minutes: float = 1.0, samples: int = 500, seed: int = 0) -> 
         f"training on scikit-learn's handwritten digits, {minutes:g} min on "
         f"{here.get('gpu') or here['processor']} ({torch.get_num_threads()} threads)"
     )
-    task = Denoising(Recipe("digits", minutes=minutes, seed=seed), load_dataset("digits"))
+    task = Denoising(Recipe("digits", minutes=minutes, seed=SEED), load_dataset("digits"))
     run = train(task, out, device=device)
 
     model = load_checkpoint(out / MODEL)
-    shown = labels_for(model, 80)
-    assert shown is not None
-    save_png(grid(generate(model, shown, seed=seed, device=device), columns=10), out / "samples.png")
-    save_trajectory(model, shown[:20], 20, out / "trajectory.gif", seed=seed, device=device)
+    labels = labels_for(model, SAMPLES)
+    assert labels is not None  # digits have classes
+    save_png(grid(generate(model, labels[:80], seed=SEED, device=device), columns=10), out / "samples.png")
+    save_trajectory(model, labels[:20], 20, out / "trajectory.gif", seed=SEED, device=device)
     save_loss(run["curve"]["step"], run["curve"]["loss"], out / "loss.png", "Training on digits")
 
-    labels = labels_for(model, samples)
-    pictures = generate(model, labels, seed=seed + 1, device=device, progress=True)
+    pictures = generate(model, labels, seed=SEED + 1, device=device, progress=True)
     measured = evaluate(pictures, labels, zoo.yardstick("digits"))
     metrics = {key: run[key] for key in ("steps", "images_per_second", "loss")}
     metrics |= {name: measured[name]["value"] for name in ("frechet", "accuracy")}
     metrics |= {name: run[name] for name in ("seconds", "seed", "device", "versions")}
     write_metrics(out / METRICS, metrics)
-    print(table(metrics, samples))
-    for name in ("samples.png", "trajectory.gif", "loss.png", MODEL, METRICS):
-        print(f"  {out / name}")
-    return metrics
-
-
-def table(metrics: dict[str, Any], samples: int) -> str:
-    """The figures of a demo, a line each."""
     rows = {
         "training steps": f"{metrics['steps']}",
         "images per second": f"{metrics['images_per_second']:.0f}",
         "loss": f"{metrics['loss']:.4f}",
-        "wanted digit recognised": f"{metrics['accuracy']:.1%} of {samples}",
-        "Fréchet distance": f"{metrics['frechet']:.2f} (n = {samples})",
+        "wanted digit recognised": f"{metrics['accuracy']:.1%} of {SAMPLES}",
+        "Fréchet distance": f"{metrics['frechet']:.2f} (n = {SAMPLES})",
     }
-    return "\n".join(f"  {name:<24} {value}" for name, value in rows.items())
+    for name, value in rows.items():
+        print(f"  {name:<24} {value}")
+    for name in ("samples.png", "trajectory.gif", "loss.png", MODEL, METRICS):
+        print(f"  {out / name}")
 
 
 def main() -> None:

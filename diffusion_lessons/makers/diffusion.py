@@ -15,7 +15,7 @@ from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.generate import generate, labels_for
-from diffusion_lessons.makers.cards import data_facts, figures, parameters, write_card
+from diffusion_lessons.makers.cards import data_facts, rounded, write_card
 from diffusion_lessons.metrics import evaluate
 from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.training.distillation import Distillation
@@ -35,30 +35,21 @@ def build_diffusion(recipe: Recipe, name: str, folder: Path) -> None:
     dataset = load_dataset(recipe.data, "train", recipe.size)
     _trained(Denoising(recipe, dataset), run, device)
     title = f"class-conditional diffusion of {recipe.data} at {dataset.shape[1]}×{dataset.shape[2]}"
-    told = {"title": title, "recipe": recipe.to_json(), "training": facts_of(run)}
-    store(run, name, folder, dataset, device, **told)
+    told = {"recipe": recipe.to_json(), "training": facts_of(run)}
+    store(run, name, folder, dataset, device, title=title, **told)
 
 
 @dataclass(frozen=True)
 class ChainRecipe:
-    """How students are trained, one stage after the other.
+    """How students are trained, one stage after the other."""
 
-    Args:
-        teacher: bundled model that the first student learns from.
-        guidance: at which that teacher is asked; students need none.
-        stages: (sampling steps of the student, steps of its training), each with half the steps of the
-            one before.
-        lr: peak learning rate of each stage; it falls linearly to 0.
-        weight: of the loss.
-        seed: of the order of the pictures, times and noise.
-    """
-
-    teacher: str = "mnist-unet"
-    guidance: float = 2.0
+    teacher: str = "mnist-unet"  # bundled model that the first student learns from
+    guidance: float = 2.0  # at which that teacher is asked; students need none
+    # (sampling steps of the student, steps of its training), each with half the steps of the one before
     stages: tuple[tuple[int, int], ...] = tuple(STAGES.items())
-    lr: float = 1e-3
-    weight: str = "truncated-snr"
-    seed: int = 0
+    lr: float = 1e-3  # peak learning rate of each stage; it falls linearly to 0
+    weight: str = "truncated-snr"  # of the loss
+    seed: int = 0  # of the order of the pictures, times and noise
 
     def stage(self, training_steps: int, teacher: Checkpoint) -> Recipe:
         """The recipe of a stage: the teacher's own network, path and target, with another weight."""
@@ -111,10 +102,7 @@ def store(run: Path, name: str, folder: Path, dataset: Dataset, device: torch.de
     """Write NAME.safetensors in half precision and NAME.json from a finished run, and print its figures.
 
     The model is measured as it is stored, with the steps and the guidance that it asks for, and the seed of
-    its recipe.
-
-    Args:
-        **told: what else its card says: title, recipe, training.
+    its recipe; `told` is what else its card says: title, recipe, training.
     """
     file = folder / f"{name}.safetensors"
     save_checkpoint(file, load_checkpoint(run / MODEL), dtype=torch.float16)
@@ -122,12 +110,13 @@ def store(run: Path, name: str, folder: Path, dataset: Dataset, device: torch.de
     labels = labels_for(model, EVALUATED)
     sampled = {"sampler": "ddim", **model.sampling, "precision": "float32"}
     pictures = generate(model, labels, seed=told["recipe"]["seed"], device=device, progress=True, **sampled)
-    measured = figures(evaluate(pictures, labels, zoo.yardstick(dataset.name)))
+    measured = rounded(evaluate(pictures, labels, zoo.yardstick(dataset.name)))
+    parameters = sum(p.numel() for p in model.network.parameters())
     facts = {
         "kind": "diffusion",
         **told,
         "classes": list(model.classes),
-        "network": {"parameters": parameters(model.network), "precision": "weights float16"},
+        "network": {"parameters": parameters, "precision": "weights float16"},
         "data": data_facts({"train": dataset}),
         "metrics": {"n": EVALUATED, "sampling": sampled, "against": "test split", **measured},
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.data.dataset import SPLITS
 from diffusion_lessons.guidance import NetworkClassifier
-from diffusion_lessons.makers.cards import data_facts, figures, parameters, write_card
+from diffusion_lessons.makers.cards import data_facts, rounded, write_card
 from diffusion_lessons.makers.classifiers import (
     ClassifierRecipe,
     accuracy,
@@ -19,7 +19,7 @@ from diffusion_lessons.makers.classifiers import (
     train_classifier,
 )
 from diffusion_lessons.metrics import Yardstick, evaluate, wilson_interval
-from diffusion_lessons.networks import Classifier
+from diffusion_lessons.metrics.yardstick import BATCH
 from diffusion_lessons.paths import Level, add_noise
 from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.support.seeds import seeded
@@ -27,7 +27,6 @@ from diffusion_lessons.zoo.files import load_noisy_classifier
 
 FLOOR_SIZES = (100, 500, 1000)  # numbers of real pictures that are measured as if they were made
 TIMES = range(100, 1001, 100)  # at which the card of a noisy classifier tells the accuracy
-BATCH = 500  # pictures in the classifier at a time
 
 
 def build_classifier(recipe: ClassifierRecipe, name: str, folder: Path) -> None:
@@ -37,14 +36,34 @@ def build_classifier(recipe: ClassifierRecipe, name: str, folder: Path) -> None:
     started, cpu_started = time.perf_counter(), time.process_time()
     classifier = train_classifier(recipe, splits["train"], device, progress=True)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    precision = "weights float16" + ", sample features too, statistics float64" * (recipe.path is None)
-    facts: dict[str, Any] = {
-        **(_clean if recipe.path is None else _noisy)(classifier, recipe, splits, file),
+
+    channels, size, _ = test.shape
+    if recipe.path is None:
+        Yardstick.of(classifier, splits, recipe.seed).save(file)
+        facts: dict[str, Any] = {
+            "kind": "classifier",
+            "title": f"classifier of {recipe.data} at {size}×{size}: its features measure made pictures",
+            "input": f"({channels}, {size}, {size}), floats in [−1, 1]",
+            "metrics": recognition(Yardstick.load(file, recipe.data), splits, recipe.seed),
+        }
+    else:
+        save_noisy_classifier(file, NetworkClassifier(classifier, recipe.build_path()))
+        facts = {
+            "kind": "noisy-classifier",
+            "title": f"classifier of noisy {recipe.data} at {size}×{size}: its gradient guides sampling",
+            "input": f"({channels}, {size}, {size}), data in [−1, 1] noised along the {recipe.path} path",
+            "metrics": {
+                "n": len(test),
+                "over_levels": accuracies(load_noisy_classifier(file), test, recipe.seed),
+            },
+        }
+    stored = "weights float16" + ", sample features too, statistics float64" * (recipe.path is None)
+    facts |= {
         "classes": list(test.classes),
         "network": {
             "config": asdict(classifier.config),
-            "parameters": parameters(classifier),
-            "precision": precision,
+            "parameters": sum(p.numel() for p in classifier.parameters()),
+            "precision": stored,
         },
         "data": data_facts(splits),
         "recipe": asdict(recipe),
@@ -55,35 +74,6 @@ def build_classifier(recipe: ClassifierRecipe, name: str, folder: Path) -> None:
     each = (f"{row['test_accuracy']:.4f}" + (f" at t = {row['t']}" if "t" in row else "") for row in rows)
     said = f"test accuracy {', '.join(each)} (n = {len(test)})"
     print(f"{file}: {said}, {seconds:.0f} s, {file.stat().st_size:,} bytes")
-
-
-def _clean(
-    classifier: Classifier, recipe: ClassifierRecipe, splits: dict[str, Dataset], file: Path
-) -> dict[str, Any]:
-    """Store a yardstick: what its card tells of it alone."""
-    Yardstick.of(classifier, splits, recipe.seed).save(file)
-    channels, size, _ = splits["test"].shape
-    return {
-        "kind": "classifier",
-        "title": f"classifier of {recipe.data} at {size}×{size}: its features measure made pictures",
-        "input": f"({channels}, {size}, {size}), floats in [−1, 1]",
-        "metrics": recognition(Yardstick.load(file, recipe.data), splits, recipe.seed),
-    }
-
-
-def _noisy(
-    classifier: Classifier, recipe: ClassifierRecipe, splits: dict[str, Dataset], file: Path
-) -> dict[str, Any]:
-    """Store a classifier of noisy pictures: what its card tells of it alone."""
-    save_noisy_classifier(file, NetworkClassifier(classifier, recipe.build_path()))
-    (channels, size, _), test = splits["test"].shape, splits["test"]
-    rows = accuracies(load_noisy_classifier(file), test, recipe.seed)
-    return {
-        "kind": "noisy-classifier",
-        "title": f"classifier of noisy {recipe.data} at {size}×{size}: its gradient guides sampling",
-        "input": f"({channels}, {size}, {size}), data in [−1, 1] noised along the {recipe.path} path",
-        "metrics": {"n": len(test), "over_levels": rows},
-    }
 
 
 def recognition(yardstick: Yardstick, splits: dict[str, Dataset], seed: int) -> dict[str, Any]:
@@ -101,7 +91,7 @@ def recognition(yardstick: Yardstick, splits: dict[str, Dataset], seed: int) -> 
         "test_accuracy": round(share, 4),
         "test_accuracy_95": _interval(round(share * len(test)), len(test)),
         "train_accuracy": round(accuracy(yardstick.classifier, train), 4),
-        "floor_of_real_train_pictures": [{"n": each["n"]} | figures(each) for each in measured],
+        "floor_of_real_train_pictures": [{"n": each["n"]} | rounded(each) for each in measured],
     }
 
 

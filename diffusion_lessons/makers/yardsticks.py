@@ -27,11 +27,9 @@ def yardstick_for(
 ) -> Yardstick:
     """What pictures of a data set are measured by: call it before anything is sampled.
 
-    Args:
-        data, size: of the data set, as for `load_dataset`.
-        given: the file of a classifier or its name in the zoo, to measure by; None is the bundled yardstick
-            of these data where there is one, else one that is trained on their labels.
-        classes: of the model whose samples are measured, in order; data with others are refused.
+    Data and size are as for `load_dataset`. `given` is the file of a classifier or its name in the zoo; None
+    is the bundled yardstick of these data where there is one, else one that is trained on their labels. The
+    classes are those of the model whose samples are measured, in order; data with others are refused.
     """
     if given is not None:
         return yardstick_from(given, data, size, classes)
@@ -58,8 +56,7 @@ def yardstick_from(name: str, data: str, size: int | None = None, classes: Seque
             f"the classifier {name} is of pictures {known} in {c.num_classes} classes, and {data} has "
             f"{wanted} in {len(train.classes)}: leave it out, and one is trained on {data}"
         )
-    yardstick = Yardstick.of(classifier, splits, name=name)
-    return _told(yardstick, data, splits["test"])
+    return _told(Yardstick.of(classifier, splits, name=name), data, splits["test"])
 
 
 def make_yardstick(data: str, size: int | None = None, classes: Sequence[str] = ()) -> Yardstick:
@@ -92,17 +89,13 @@ def _splits(data: str, size: int | None, classes: Sequence[str]) -> dict[str, Da
         theirs = ", ".join(splits["train"].classes)
         raise ValueError(f"the model knows the classes {', '.join(classes)}, and {data} has {theirs}")
     for split, dataset in splits.items():
-        found = 0 if dataset.labels is None else len(dataset.labels.unique())
+        found, why = 0 if dataset.labels is None else len(dataset.labels.unique()), ""
         if found < 2:
-            raise ValueError(
-                f"{data} cannot be measured: features come from telling classes apart, and its {split} split "
-                f"has {found} of them"
-            )
-        if len(dataset) < LEAST:
-            raise ValueError(
-                f"{data} cannot be measured: its {split} split has {len(dataset)} pictures, and a yardstick "
-                f"needs at least {LEAST}"
-            )
+            why = f"features come from telling classes apart, and its {split} split has {found} of them"
+        elif len(dataset) < LEAST:
+            why = f"its {split} split has {len(dataset)} pictures, and a yardstick needs at least {LEAST}"
+        if why:
+            raise ValueError(f"{data} cannot be measured: {why}")
     return splits
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -11,8 +12,7 @@ from torch import nn
 def passes(guidance: float = 1.0) -> int:
     """Pictures that the network sees for each one that is made: 2 with guidance, without its condition too.
 
-    Args:
-        guidance: scale; at 1 (plain conditional) and at 0 (unconditional) one pass is enough.
+    At scale 1 (plain conditional) and at 0 (unconditional) one pass is enough.
     """
     return 1 if guidance in (0, 1) else 2
 
@@ -22,11 +22,8 @@ def run_seconds(
 ) -> float:
     """Seconds of a run with one evaluation a step: each costs `fixed`, and `per_picture` for what it sees.
 
-    Args:
-        pictures: made in all, in batches of at most `batch`; the last may be smaller.
-        guidance: scale. A guided evaluation is one call with twice the pictures.
-        fixed: seconds of a call, however few pictures it sees.
-        per_picture: seconds for each picture that it sees.
+    The pictures come in batches of at most `batch`, the last of which may be smaller. A guided evaluation is
+    one call with twice the pictures.
     """
     if pictures < 1 or batch < 1 or steps < 1:
         raise ValueError(f"expected whole numbers ≥ 1, got {pictures=}, {batch=}, {steps=}")
@@ -34,12 +31,12 @@ def run_seconds(
     return steps * (calls * fixed + passes(guidance) * pictures * per_picture)
 
 
+@dataclass
 class Count:
-    """How often a network was asked: `calls`, and `pictures` that it saw in all of them."""
+    """How often a network was asked."""
 
-    def __init__(self) -> None:
-        self.calls = 0
-        self.pictures = 0
+    calls: int = 0
+    pictures: int = 0  # that it saw in all of them
 
 
 @contextmanager

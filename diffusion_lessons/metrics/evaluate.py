@@ -24,28 +24,21 @@ def evaluate(
     reference: str = "test",
     generator: torch.Generator | None = None,
 ) -> dict[str, Any]:
-    """Distances to real pictures, precision, recall, and how often the wanted class is recognised.
+    """Distances to real pictures, precision, recall, and how often the wanted class (N,) is recognised.
 
-    Floats are clamped to [−1, 1] and rounded to bytes first, so that what is measured is the picture one
-    would save; where some lie more than `TOLERANCE` outside, they are refused.
+    Samples are (N, C, H, W), or (N, H, W) for grey, uint8 or floats in [−1, 1], N ≥ D + 2, that is 66 with
+    the bundled yardsticks (`zoo.yardstick("mnist")`). Floats are clamped and rounded to bytes first, so that
+    what is measured is the picture one would save; more than `TOLERANCE` outside they are refused. The
+    reference says which real pictures to compare with, those of the "test" or of the "train" split. Without a
+    generator for the bootstrap the same input always gives the same result. Too few samples, shapes, ranges
+    or labels that don't fit, NaN or infinity, what is no yardstick or has no such reference are a ValueError.
+
     The result holds only numbers and text. Every figure is {"value", "uncertainty"}; the uncertainty is one
     standard error over the draw of the samples, with the reference held fixed. With labels the samples count
-    as drawn class by class, for the labels were chosen. The Fréchet distance has a bias that falls as 1/n:
-    compare it only between sets of the same n.
-    The kernel distance has none for samples drawn at random; labels that go evenly round the classes take
-    it a little below 0, for such a set is more even than chance (real digits: −0.04 at n = 1000).
-
-    Args:
-        samples: (N, C, H, W), or (N, H, W) for grey: uint8, or floats in [−1, 1]. N ≥ D + 2, that is 66
-            with the bundled yardsticks.
-        labels: (N,) the wanted classes; without them "accuracy" is None.
-        yardstick: what to measure by, as `zoo.yardstick("mnist")` gives it.
-        reference: which real pictures to compare with, those of the "test" or of the "train" split.
-        generator: for the bootstrap; without one the same input always gives the same result.
-
-    Raises:
-        ValueError: for too few samples, shapes, ranges or labels that don't fit, NaN or infinity, what is
-            no yardstick, or one that has no such reference.
+    as drawn class by class, for the labels were chosen; without them "accuracy" is None. The Fréchet distance
+    has a bias that falls as 1/n: compare it only between sets of the same n. The kernel distance has none for
+    samples drawn at random; labels that go evenly round the classes take it a little below 0, for such a set
+    is more even than chance (real digits: −0.04 at n = 1000).
     """
     if not isinstance(yardstick, Yardstick):
         raise ValueError(
@@ -59,10 +52,10 @@ def evaluate(
     x = x[:, None] if x.ndim == 3 else x  # (N, C, H, W)
     wanted = yardstick.check(x.shape, labels)
     made, predicted = features_and_classes(yardstick.classifier, _as_bytes(x))  # (N, D), (N,)
-    some = real.sample[: len(made)]  # as many real as made ones, where there are enough
+    n, some = len(made), real.sample[: len(made)]  # as many real as made ones, where there are enough
     shares = precision_recall(some, made)
     return {
-        "n": len(made),
+        "n": n,
         "features": yardstick.name,
         "reference": {"split": reference, "n": real.statistics.n, "sample": len(real.sample)},
         "frechet": _figure(
@@ -72,14 +65,18 @@ def evaluate(
         "kernel": _figure(
             kernel_distance(made, real.sample), kernel_error(made, real.sample, generator, wanted)
         ),
-        "precision": _figure(shares.precision, share_error(shares.precise, len(made))),
-        "recall": _figure(shares.recall, share_error(shares.recalled, len(some))),
-        "accuracy": None if wanted is None else _share(predicted == wanted),
+        "precision": _share(shares.precise, n),
+        "recall": _share(shares.recalled, len(some)),
+        "accuracy": None if wanted is None else _share(int((predicted == wanted).sum()), n),
     }
 
 
+def figures(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The figures of an `evaluate` by name, {"value", "uncertainty"} each, without what else it tells."""
+    return {name: entry for name, entry in result.items() if isinstance(entry, dict) and "value" in entry}
+
+
 def _as_bytes(x: Tensor) -> Tensor:
-    """Samples (N, C, H, W) as uint8."""
     if x.dtype == torch.uint8:
         return x
     if not x.is_floating_point():
@@ -97,6 +94,5 @@ def _figure(value: float, uncertainty: float) -> dict[str, float]:
     return {"value": value, "uncertainty": uncertainty}
 
 
-def _share(correct: Tensor) -> dict[str, float]:
-    successes = int(correct.sum())
-    return _figure(successes / len(correct), share_error(successes, len(correct)))
+def _share(successes: int, n: int) -> dict[str, float]:
+    return _figure(successes / n, share_error(successes, n))

@@ -1,9 +1,8 @@
 """Fréchet distance: how far two sets of features are apart, seen as two Gaussians.
 
-d² = |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½) (Heusel et al. 2017, eq. 6; Dowson and Landau 1982). The
-distance depends on the number of samples: even two sets of the same distribution are apart, by a bias
-that falls as 1/n (Chong and Forsyth 2020). So n always stands beside it, and only figures of the same n
-are comparable.
+d² = |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½) (Heusel et al. 2017, eq. 6; Dowson and Landau 1982). Even two
+sets of the same distribution are apart, by a bias that falls as 1/n (Chong and Forsyth 2020): n always
+stands beside the distance, and only figures of the same n are comparable.
 """
 
 from dataclasses import dataclass
@@ -24,12 +23,9 @@ class Statistics:
     n: int
 
     def __post_init__(self) -> None:
-        dim = self.mean.numel()
-        if self.mean.shape != (dim,) or self.covariance.shape != (dim, dim):
-            raise ValueError(
-                "statistics are a mean (D,) and a covariance (D, D), "
-                f"got {tuple(self.mean.shape)} and {tuple(self.covariance.shape)}"
-            )
+        dim, mean, spread = self.mean.numel(), tuple(self.mean.shape), tuple(self.covariance.shape)
+        if mean != (dim,) or spread != (dim, dim):
+            raise ValueError(f"statistics are a mean (D,) and a covariance (D, D), got {mean} and {spread}")
         if not bool(self.mean.isfinite().all() and self.covariance.isfinite().all()):
             raise ValueError("the mean and the covariance must be finite, got NaN or infinity")
 
@@ -85,8 +81,7 @@ def frechet_error(
 ) -> float:
     """Standard error of the distance of features (N, D) to `reference`, from redrawing them.
 
-    It is too large by up to 2 where the distance is hardly more than its bias. `strata` as for
-    `bootstrap_counts`.
+    Too large by up to 2 where the distance is hardly more than its bias. `strata` as for `bootstrap_counts`.
     """
     features = rows(features)
 

@@ -12,14 +12,10 @@ def bootstrap_counts(
 ) -> Tensor:
     """How often each of n samples is drawn when n are drawn with replacement: (repeats, n), float64.
 
-    Args:
-        n: number of samples.
-        repeats: redrawings; 100 give an error to about 7 %.
-        generator: for the draws; without one they are always the same.
-        strata: (n,) whole numbers. Samples are then redrawn within each stratum, as is right where the
-            numbers in them were chosen: pictures made for given labels, say.
-
-    Fewer than 2 samples or repeats and strata of another shape are a ValueError.
+    100 repeats give an error to about 7 %. Without a generator the draws are always the same. With strata,
+    (n,) whole numbers, samples are redrawn within each stratum, as is right where the numbers in them were
+    chosen: pictures made for given labels, say. Fewer than 2 samples or repeats and strata of another shape
+    are a ValueError.
     """
     if n < 2 or repeats < 2:
         raise ValueError(f"a bootstrap needs at least 2 samples and 2 repeats, got n = {n} and {repeats}")
@@ -43,12 +39,10 @@ def bootstrap_error(
 ) -> float:
     """Standard error of a statistic of n samples, by the bootstrap (Efron 1979).
 
-    Args:
-        statistic: counts (n,) -> figure, counts[i] being how often sample i was drawn.
-        n, generator, strata: as for `bootstrap_counts`.
+    The statistic is a function of counts (n,), how often each sample was drawn; the rest is as for
+    `bootstrap_counts`.
     """
-    counts = bootstrap_counts(n, generator=generator, strata=strata)
-    figures = [statistic(row) for row in counts]
+    figures = [statistic(counts) for counts in bootstrap_counts(n, generator=generator, strata=strata)]
     return float(torch.tensor(figures, dtype=torch.float64).std())
 
 

@@ -24,8 +24,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     Too few samples, shapes that don't fit, NaN and infinity are a ValueError.
     """
     a, b = two_sets(a, b)
-    ones_a, ones_b = torch.ones(1, len(a), dtype=a.dtype), torch.ones(1, len(b), dtype=b.dtype)
-    return float(_weighted_distance(a, b, ones_a, ones_b))
+    return float(_weighted_distance(a, b, torch.ones(1, len(a), dtype=a.dtype)))
 
 
 def kernel_error(
@@ -36,32 +35,25 @@ def kernel_error(
     It is too large by up to 2 where the distance is about 0. `strata` as for `bootstrap_counts`.
     """
     a, b = two_sets(a, b)
-    counts_a = bootstrap_counts(len(a), generator=generator, strata=strata)
-    counts_b = torch.ones(len(counts_a), len(b), dtype=b.dtype)
-    return float(_weighted_distance(a, b, counts_a, counts_b).std())
+    return float(_weighted_distance(a, b, bootstrap_counts(len(a), generator=generator, strata=strata)).std())
 
 
-def _weighted_distance(a: Tensor, b: Tensor, counts_a: Tensor, counts_b: Tensor) -> Tensor:
-    """The distance for each of R ways to weight the samples: counts (R, N) and (R, M) -> (R,).
+def _weighted_distance(a: Tensor, b: Tensor, counts: Tensor) -> Tensor:
+    """The distance for each of R ways to weight the samples of a, counts (R, N) -> (R,).
 
     A sample is never paired with itself, nor with a second drawing of itself.
     """
-    within = _mean_of_pairs(a, counts_a) + _mean_of_pairs(b, counts_b)
-    between = _sum_over_kernel(a, b, counts_a, counts_b) / (counts_a.sum(1) * counts_b.sum(1))
-    return within - 2 * between
+    once = torch.ones(1, len(b), dtype=b.dtype)
+    between = _sum_over_kernel(a, b, counts, once) / (counts.sum(1) * len(b))
+    return _mean_of_pairs(a, counts) + _mean_of_pairs(b, once) - 2 * between
 
 
 def _mean_of_pairs(x: Tensor, counts: Tensor) -> Tensor:
     """Mean of k(xᵢ, xⱼ) over i ≠ j, weighted by counts (R, N): (R,)."""
-    themselves = polynomial_diagonal(x)  # (N,)
+    themselves = (x.square().mean(1) + 1) ** 3  # k(xᵢ, xᵢ), (N,)
     squares = counts.square()
     pairs = counts.sum(1).square() - squares.sum(1)
     return (_sum_over_kernel(x, x, counts, counts) - squares @ themselves) / pairs
-
-
-def polynomial_diagonal(x: Tensor) -> Tensor:
-    """k(xᵢ, xᵢ) of each row: (N, D) -> (N,)."""
-    return (x.square().mean(1) + 1) ** 3
 
 
 def _sum_over_kernel(a: Tensor, b: Tensor, counts_a: Tensor, counts_b: Tensor) -> Tensor:

@@ -24,14 +24,10 @@ class PrecisionRecall(NamedTuple):
 
 
 def precision_recall(real: Tensor, made: Tensor, k: int = 3) -> PrecisionRecall:
-    """Precision and recall of `made` samples against `real` ones.
+    """Precision and recall of made samples' features (M, D) against real ones' (N, D), N and M > k ≥ 1.
 
-    Args:
-        real: features (N, D), N > k; best as many as made ones, for the balls shrink with the number.
-        made: features (M, D), M > k.
-        k: which neighbour a ball reaches to, ≥ 1; the paper uses 3.
-
-    Too few samples, shapes that don't fit, NaN and infinity are a ValueError.
+    A ball reaches to its k-th neighbour; the paper uses 3. Best take as many real samples as made ones, for
+    balls shrink with the number. Too few samples, shapes that don't fit, NaN and infinity are a ValueError.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -42,13 +38,9 @@ def precision_recall(real: Tensor, made: Tensor, k: int = 3) -> PrecisionRecall:
 
 def _covered(points: Tensor, centres: Tensor, k: int) -> int:
     """How many points (N, D) lie in a ball around one of the centres (M, D)."""
-    radii = _radii(centres, k)  # (M,)
+    # (M,) distance of each centre to its k-th neighbour: the nearest of all, itself, is not counted
+    radii = torch.cat([_distances(c, centres).kthvalue(k + 1, dim=1).values for c in centres.split(CHUNK)])
     return sum(int((_distances(chunk, centres) <= radii).any(1).sum()) for chunk in points.split(CHUNK))
-
-
-def _radii(x: Tensor, k: int) -> Tensor:
-    """Distance of each row to its k-th neighbour, itself not counted: (M,)."""
-    return torch.cat([_distances(chunk, x).kthvalue(k + 1, dim=1).values for chunk in x.split(CHUNK)])
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

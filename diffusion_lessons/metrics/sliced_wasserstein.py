@@ -12,18 +12,11 @@ from diffusion_lessons.metrics.rows import two_sets
 def sliced_wasserstein(
     a: Tensor, b: Tensor, projections: int = 256, p: float = 2.0, generator: torch.Generator | None = None
 ) -> float:
-    """(mean over directions of W_pᵖ)^(1/p) between two sets of samples, in the samples' own units.
+    """(mean over directions of W_pᵖ)^(1/p) between samples a (N, ...) and b (M, ...), in their own units.
 
-    A shift by δ in D dimensions gives |δ|/√D (for p = 2).
-
-    Args:
-        a: (N, ...), flattened to N points.
-        b: (M, ...), as many numbers a sample.
-        projections: random directions.
-        p: order, ≥ 1.
-        generator: for the directions; without one they are always the same.
-
-    Shapes that don't fit, no projections, p < 1, NaN and infinity are a ValueError.
+    Samples are flattened to points. A shift by δ in D dimensions gives |δ|/√D (for p = 2). The `projections`
+    are random directions; without a generator they are always the same. Shapes that don't fit, no
+    projections, p < 1, NaN and infinity are a ValueError.
     """
     if projections < 1 or not p >= 1:
         raise ValueError(f"expected projections ≥ 1 and p ≥ 1, got {projections} and {p}")
@@ -46,9 +39,7 @@ def _transport_cost(a: Tensor, b: Tensor, p: float) -> Tensor:
     a, b = a.sort(dim=0).values, b.sort(dim=0).values
     n, m = len(a), len(b)
     whole = torch.lcm(torch.tensor(n), torch.tensor(m)).item()  # shares as integers: no rounding
-    borders = torch.cat(
-        [torch.arange(0, whole + 1, whole // n), torch.arange(0, whole + 1, whole // m)]
-    ).unique()
+    borders = torch.cat([torch.arange(0, whole + 1, whole // count) for count in (n, m)]).unique()
     starts, lengths = borders[:-1], borders.diff().to(a.dtype) / whole  # (S,)
     gaps = (a[starts // (whole // n)] - b[starts // (whole // m)]).abs() ** p  # (S, P)
     return lengths @ gaps

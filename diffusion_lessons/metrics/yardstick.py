@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_lessons.checkpoint import CheckpointError, read_tensors, write_tensors
+from diffusion_lessons.checkpoint import CheckpointError, network_in, read_tensors, weights_of, write_tensors
 from diffusion_lessons.data.dataset import Dataset, to_float
 from diffusion_lessons.metrics.frechet import Statistics
-from diffusion_lessons.networks import build, describe
+from diffusion_lessons.networks import describe
 from diffusion_lessons.networks.classifier import Classifier
 
 BATCH = 500  # pictures in the classifier at a time
@@ -24,30 +24,19 @@ SAMPLE = 2000  # features of real pictures that are kept for each split
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Statistics of the features of all n pictures of a split, and the features of some of them.
+    """The features of the pictures of a split."""
 
-    Args:
-        statistics: mean, covariance and n, float64.
-        sample: (M, D) features of M ≤ n pictures drawn at random, half precision in the file.
-    """
-
-    statistics: Statistics
-    sample: Tensor
+    statistics: Statistics  # of all n of them, float64
+    sample: Tensor  # (M, D), of M ≤ n pictures drawn at random, half precision in the file
 
 
 @dataclass(frozen=True, eq=False)
 class Yardstick:
-    """What `evaluate` measures by.
+    """What `evaluate` measures by: the classifier's features are compared, its classes tell the accuracy."""
 
-    Args:
-        classifier: in evaluation mode; its features are compared, and its classes tell the accuracy.
-        references: its features on real pictures, for each split: "train" and "test".
-        name: what results call these features.
-    """
-
-    classifier: Classifier
-    references: Mapping[str, Reference]
-    name: str = "custom"
+    classifier: Classifier  # in evaluation mode
+    references: Mapping[str, Reference]  # its features on real pictures, for each split: "train" and "test"
+    name: str = "custom"  # what results call these features
 
     @classmethod
     def of(
@@ -68,7 +57,7 @@ class Yardstick:
         """Refuse samples of a shape (N, C, H, W) that cannot be measured, best before they are made.
 
         Pictures of another shape than the classifier's, fewer than D + 2, and labels that are not (N,) whole
-        numbers of classes that it knows are a ValueError. Returns the labels as int64 on the CPU.
+        numbers of classes that it knows are a ValueError. Gives the labels as int64 on the CPU.
         """
         c = self.classifier.config
         expected, needed = (c.in_channels, c.image_size, c.image_size), c.num_features + 2
@@ -82,11 +71,20 @@ class Yardstick:
                 f"n = {shape[0]} is too few to measure {c.num_features} features: "
                 f"make at least {needed} samples"
             )
-        return None if labels is None else _labels(labels, shape[0], c.num_classes)
+        if labels is None:
+            return None
+        y = torch.as_tensor(labels).cpu()
+        if y.shape != (shape[0],) or y.dtype.is_floating_point or y.dtype == torch.bool:
+            wanted = f"whole numbers of shape ({shape[0]},)"
+            raise ValueError(f"labels must be {wanted}, got {y.dtype} {tuple(y.shape)}")
+        outside = y[(y < 0) | (y >= c.num_classes)]
+        if len(outside):
+            raise ValueError(f"labels must lie in 0 to {c.num_classes - 1}, got {int(outside[0])}")
+        return y.to(torch.int64)
 
     def save(self, file: Path) -> None:
         """Write weights in half precision, and the references, whole or not at all (ValueError)."""
-        tensors = {f"network.{name}": w.half() for name, w in self.classifier.state_dict().items()}
+        tensors = weights_of(self.classifier, torch.float16)
         for split, reference in self.references.items():
             s = reference.statistics
             parts = (s.mean, s.covariance, torch.tensor(s.n), reference.sample.half())
@@ -101,26 +99,19 @@ class Yardstick:
         A file that is missing, cut short, damaged or no classifier of this project is a ValueError.
         """
         tensors, description = read_tensors(file, kind="classifier")
-        with torch.device("meta"):  # no random start for weights that are read
-            classifier = build(description["network"])
+        classifier = network_in(tensors, description).requires_grad_(False)
         if not isinstance(classifier, Classifier):
             raise CheckpointError(f"{file} holds a {type(classifier).__name__}, not a Classifier")
-        prefix = "network."
-        weights = {k.removeprefix(prefix): t.float() for k, t in tensors.items() if k.startswith(prefix)}
-        classifier.load_state_dict(weights, assign=True)
         references = {}
         for split in description["splits"]:
             mean, covariance, n, sample = (tensors[f"reference.{split}.{part}"] for part in PARTS)
             references[split] = Reference(Statistics(mean, covariance, int(n)), sample.float())
-        return cls(classifier.eval().requires_grad_(False), references, name)
+        return cls(classifier, references, name)
 
 
 @torch.no_grad()
 def features_and_classes(classifier: Classifier, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Features (N, D), float32, and recognised classes (N,) of uint8 pictures, on the CPU.
-
-    The pictures pass through the classifier in batches, on its own device.
-    """
+    """Features (N, D), float32, and classes (N,) of uint8 pictures, on the CPU; in batches, on its device."""
     device = next(classifier.parameters()).device
     features, classes = [], []
     for batch in pictures.split(BATCH):
@@ -128,13 +119,3 @@ def features_and_classes(classifier: Classifier, pictures: Tensor) -> tuple[Tens
         features.append(h.float().cpu())
         classes.append(classifier.classify(h).argmax(1).cpu())
     return torch.cat(features), torch.cat(classes)
-
-
-def _labels(labels: Tensor | np.ndarray, n: int, num_classes: int) -> Tensor:
-    y = torch.as_tensor(labels).cpu()
-    if y.shape != (n,) or y.dtype.is_floating_point or y.dtype == torch.bool:
-        raise ValueError(f"labels must be whole numbers of shape ({n},), got {y.dtype} {tuple(y.shape)}")
-    outside = y[(y < 0) | (y >= num_classes)]
-    if len(outside):
-        raise ValueError(f"labels must lie in 0 to {num_classes - 1}, got {int(outside[0])}")
-    return y.to(torch.int64)

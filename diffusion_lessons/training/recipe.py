@@ -43,41 +43,24 @@ Compile = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long anything is trained, how fast, and in what precision.
+    """How long anything is trained, how fast, and in what precision."""
 
-    Args:
-        minutes: budget of training proper; setting up, checking speed modes and compiling come on top.
-        steps: budget in steps; exactly one of the three budgets is given.
-        images: budget in rows seen.
-        batch: rows a step, over all processes.
-        lr: peak learning rate.
-        warmup: steps of linear warm-up.
-        decay: how the learning rate falls to 0 at the end of the budget, if at all.
-        weight_decay: of AdamW.
-        grad_clip: largest norm of the gradient; None for no limit.
-        ema_decay: of the averaged weights that are kept; 0 keeps the plain ones.
-        precision: "auto" is the fastest that the hardware really has.
-        compile: "auto" compiles on CUDA where the budget is long enough to pay for it.
-        channels_last: memory layout of pictures and weights; faster almost everywhere.
-        seed: of weights, data order, times, noise and dropout.
-        checkpoint_every: seconds between checkpoints.
-    """
-
-    minutes: float | None = None
-    steps: int | None = None
-    images: int | None = None
-    batch: int = 32
-    lr: float = 2e-3
-    warmup: int = 30
-    decay: Literal["cosine", "linear", "none"] = "cosine"
-    weight_decay: float = 0.01
-    grad_clip: float | None = 1.0
-    ema_decay: float = 0.999
-    precision: Precision = "auto"
-    compile: Compile = "auto"
-    channels_last: bool = True
-    seed: int = 0
-    checkpoint_every: float = 30.0
+    # the comments behind the fields are what --help says
+    minutes: float | None = None  # budget of training proper; setting up and compiling come on top
+    steps: int | None = None  # budget in steps; exactly one of minutes, steps and images is given
+    images: int | None = None  # budget in rows seen
+    batch: int = 32  # rows a step, over all processes
+    lr: float = 2e-3  # peak learning rate
+    warmup: int = 30  # steps of linear warm-up
+    decay: Literal["cosine", "linear", "none"] = "cosine"  # of the learning rate, to 0
+    weight_decay: float = 0.01  # of AdamW
+    grad_clip: float | None = 1.0  # largest norm of the gradient; None for no limit
+    ema_decay: float = 0.999  # of the averaged weights that are kept; 0 keeps the plain ones
+    precision: Precision = "auto"  # auto is the fastest that the hardware really has
+    compile: Compile = "auto"  # auto compiles on CUDA where the budget is long enough to pay for it
+    channels_last: bool = True  # memory layout of pictures and weights; faster almost everywhere
+    seed: int = 0  # of weights, data order, times, noise and dropout
+    checkpoint_every: float = 30.0  # seconds between checkpoints
 
     # fields that hold a name with the names each knows, and fields that hold a share
     names: ClassVar[dict[str, Iterable[str]]] = {
@@ -140,38 +123,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class Recipe(Plan):
-    """Everything that decides how a denoiser is trained. The same recipe and data give the same model.
+    """Everything that decides how a denoiser is trained. The same recipe and data give the same model."""
 
-    Args:
-        data: name of the data set, as `load_dataset` knows it.
-        size: height and width in pixels; None takes the data set's own.
-        base_channels: width of the U-Net's first level.
-        channel_mults: width of each level as a multiple of it.
-        blocks_per_level: residual blocks on the way down; one more on the way up.
-        attention_levels: which levels attend, counted from 0, the finest.
-        head_dim: width of one attention head.
-        dropout: rate inside the residual blocks.
-        patch: pixels a side folded into channels (`Patched`); None is 2 from 32 pixels on, else 1.
-        path: noise schedule, a name of `PATHS`.
-        target: what the network outputs, a name of `TARGETS`.
-        weight: of the loss, a name of `WEIGHTS`.
-        class_dropout: share of conditions that training drops, for classifier-free guidance.
-        **plan: how long and how fast, see `Plan`.
-    """
-
-    data: str = "digits"
-    size: int | None = None
-    base_channels: int = 24
-    channel_mults: tuple[int, ...] = (1, 2, 2)
-    blocks_per_level: int = 1
-    attention_levels: tuple[int, ...] = (2,)
-    head_dim: int = 24
-    dropout: float = 0.0
-    patch: int | None = None
-    path: str = "cosine"
-    target: str = "v"
-    weight: str = "plain"
-    class_dropout: float = 0.1
+    data: str = "digits"  # name of the data set, as `load_dataset` knows it
+    size: int | None = None  # height and width in pixels; None takes the data set's own
+    base_channels: int = 24  # width of the U-Net's first level
+    channel_mults: tuple[int, ...] = (1, 2, 2)  # width of each level as a multiple of it
+    blocks_per_level: int = 1  # residual blocks on the way down; one more on the way up
+    attention_levels: tuple[int, ...] = (2,)  # which levels attend, counted from 0, the finest
+    head_dim: int = 24  # width of one attention head
+    dropout: float = 0.0  # rate inside the residual blocks
+    patch: int | None = None  # pixels a side folded into channels; None is 2 from 32 pixels on, else 1
+    path: str = "cosine"  # noise schedule: cosine, linear, scaled-linear, sigmoid or straight
+    target: str = "v"  # what the network outputs: epsilon, x0, v or flow
+    weight: str = "plain"  # of the loss: plain, simple, truncated-snr, snr-plus-one, min-snr, p2 …
+    class_dropout: float = 0.1  # share of conditions that training drops, for classifier-free guidance
 
     names: ClassVar = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS, **Plan.names}
     shares: ClassVar = ("class_dropout", "dropout", "ema_decay")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint, write_tensors
+from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint, weights_of, write_tensors
 from diffusion_lessons.conditions import Condition, label_of
 from diffusion_lessons.data.dataset import Rows
 from diffusion_lessons.losses import classifier_loss, diffusion_loss
@@ -71,8 +71,8 @@ class Task:
 
         The network has averaged weights and is in evaluation mode; info tells steps, seconds, versions.
         """
-        tensors = {f"network.{name}": weight for name, weight in network.state_dict().items()}
-        write_tensors(file, tensors, {"kind": "network", "recipe": self.plan.to_json(), "info": dict(info)})
+        about = {"kind": "network", "recipe": self.plan.to_json(), "info": dict(info)}
+        write_tensors(file, weights_of(network), about)
 
 
 class Batch(NamedTuple):
@@ -139,9 +139,8 @@ class Classification(Task):
         """The weights; of a clean `Classifier` as a file that pictures can be measured by."""
         if self.path is not None or not known(network):
             return super().write(file, network, info)
-        tensors = {f"network.{name}": weight for name, weight in network.state_dict().items()}
         about = {"kind": "classifier", "network": describe(network), "splits": [], "info": dict(info)}
-        return write_tensors(file, tensors, about)
+        return write_tensors(file, weights_of(network), about)
 
     def loss(self, forward: Forward, batch: Any) -> Tensor:
         if self.path is None:

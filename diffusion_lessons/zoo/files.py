@@ -4,12 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from diffusion_lessons.checkpoint import BETAS, CheckpointError, load_checkpoint, read_tensors
+from diffusion_lessons.checkpoint import BETAS, CheckpointError, load_checkpoint, network_in, read_tensors
 from diffusion_lessons.guidance import NetworkClassifier
 from diffusion_lessons.metrics.yardstick import Yardstick
-from diffusion_lessons.networks import Classifier, build
+from diffusion_lessons.networks import Classifier
 from diffusion_lessons.paths import DiscreteVP
 
 
@@ -24,14 +22,10 @@ def load_noisy_classifier(file: Path) -> NetworkClassifier:
     A file that is missing, cut short, damaged or no such classifier is a CheckpointError.
     """
     tensors, description = read_tensors(file, kind="noisy-classifier")
-    betas = tensors.pop(BETAS, None)
-    if betas is None:
+    if BETAS not in tensors:
         raise CheckpointError(f"{file} holds no path")
-    with torch.device("meta"):  # no random start for weights that are read
-        network = build(description["network"])
-    weights = {name.removeprefix("network."): weight.float() for name, weight in tensors.items()}
-    network.load_state_dict(weights, assign=True)
-    return NetworkClassifier(network.eval().requires_grad_(False), DiscreteVP(betas))
+    network = network_in(tensors, description).requires_grad_(False)
+    return NetworkClassifier(network, DiscreteVP(tensors[BETAS]))
 
 
 LOADERS: dict[str, Callable[[Path], Any]] = {
