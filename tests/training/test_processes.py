@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusion_lessons.networks import Classifier, ClassifierConfig
 from diffusion_lessons.training.loop import train
 from diffusion_lessons.training.processes import Processes
-from diffusion_lessons.training.tasks import Denoising
+from diffusion_lessons.training.recipe import Plan
+from diffusion_lessons.training.tasks import Classification, Denoising
 from tests.tiny_training import saved_state, tiny_dataset, tiny_recipe
 
 STEPS = 50
@@ -19,6 +21,18 @@ STEPS = 50
 
 def recipe(**changes: object):  # type: ignore[no-untyped-def]
     return tiny_recipe(**({"steps": STEPS, "batch": 16} | changes))
+
+
+def classification() -> Classification:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Classifier(ClassifierConfig(8, num_classes=3, base_channels=8, channel_mults=(1, 2)))
+    plan = Plan(steps=STEPS, batch=16, lr=3e-3, precision="float32", checkpoint_every=1e9)
+    return Classification(network, plan, tiny_dataset())
+
+
+def curve(folder: Path) -> torch.Tensor:
+    return torch.tensor(saved_state(folder)[1]["curve"]["points"])
 
 
 def launch(folder: Path, *options: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
@@ -48,7 +62,7 @@ def test_two_processes_follow_the_losses_of_one(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
     (ours, told), (theirs, also_told) = saved_state(tmp_path / "one"), saved_state(tmp_path / "two")
     assert told["step"] == also_told["step"] == STEPS
-    a, b = torch.tensor(told["curve"]["points"]), torch.tensor(also_told["curve"]["points"])
+    a, b = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(a) == len(b) == STEPS
     assert ((a - b).abs() / a).max() < 1e-4
     assert a[-5:].mean() < 0.8 * a[:5].mean()  # they learn, and the same
@@ -56,6 +70,12 @@ def test_two_processes_follow_the_losses_of_one(tmp_path: Path) -> None:
     assert drift < 0.02
     assert alone["processes"] == 1
     assert '"processes": 2' in (tmp_path / "two" / "metrics.json").read_text()
+
+    train(classification(), tmp_path / "classifier", device="cpu", progress=False)  # any other task, too
+    a, b = curve(tmp_path / "classifier"), curve(tmp_path / "two" / "classifier")
+    assert len(a) == len(b) == STEPS
+    assert ((a - b).abs() / a).max() < 1e-3
+    assert a[-5:].mean() < 0.5 * a[:5].mean()
 
 
 @pytest.mark.slow
@@ -66,7 +86,7 @@ def test_a_run_of_two_processes_is_resumed_by_one_and_errors_are_told(tmp_path: 
     assert saved_state(tmp_path / "run")[1]["step"] == 30
     train(Denoising(recipe(), tiny_dataset()), tmp_path / "run", resume=True, device="cpu", progress=False)
     train(Denoising(recipe(), tiny_dataset()), tmp_path / "one", device="cpu", progress=False)
-    a, b = (torch.tensor(saved_state(tmp_path / n)[1]["curve"]["points"]) for n in ("one", "run"))
+    a, b = curve(tmp_path / "one"), curve(tmp_path / "run")
     assert ((a - b).abs() / a).max() < 1e-4
 
 
@@ -105,6 +125,7 @@ def main(folder: str, *options: str) -> None:
 
         Trainer.step = step  # type: ignore[method-assign]
     train(Denoising(recipe(), tiny_dataset()), folder, device="cpu", progress=False)
+    train(classification(), Path(folder) / "classifier", device="cpu", progress=False)
 
 
 if __name__ == "__main__":
