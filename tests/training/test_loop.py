@@ -22,7 +22,7 @@ from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE, TrainingState
 from diffusion_lessons.training.speed import SpeedMode
 from diffusion_lessons.training.tasks import Denoising
-from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe, tiny_task
+from tests.tiny_training import Deaf, assert_same_run, saved_state, tiny_dataset, tiny_recipe, tiny_task
 
 
 def test_a_run_leaves_a_model_that_learnt_and_metrics_that_say_how(tmp_path: Path) -> None:
@@ -219,18 +219,7 @@ def test_scaled_fp16_may_skip_steps_but_not_for_ever(tmp_path: Path, monkeypatch
 
 
 def test_refused_mode_is_told_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Deaf(nn.Module):
-        def __init__(self, network: nn.Module) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, *inputs: Tensor) -> Tensor:
-            y = self.network(*inputs)
-            return y.detach() + 0 * y
-
-    monkeypatch.setattr(
-        SpeedMode, "compiled", lambda mode, network: Deaf(network) if mode.compile else network
-    )
+    monkeypatch.setattr(SpeedMode, "compiled", lambda mode, net: Deaf(net) if mode.compile else net)
     with pytest.warns(RuntimeWarning, match=r"compiled bf16 refused.*training goes on in eager bf16"):
         metrics = train(tiny_task(precision="bf16", compile="on"), tmp_path, device="cpu", progress=False)
     assert metrics["mode"] == "eager bf16"

@@ -22,7 +22,7 @@ from diffusion_lessons.training.recipe import Plan
 from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE
 from diffusion_lessons.training.speed import SpeedMode
 from diffusion_lessons.training.tasks import Classification, Denoising, Task
-from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
+from tests.tiny_training import Deaf, assert_same_run, saved_state, tiny_dataset, tiny_recipe
 
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}
 
@@ -145,18 +145,7 @@ def test_another_task_cannot_go_on_with_a_run(tmp_path: Path, monkeypatch: pytes
 def test_speed_modes_are_checked_for_a_classifier_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Deaf(nn.Module):
-        def __init__(self, network: nn.Module) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, *inputs: Tensor) -> Tensor:
-            y = self.network(*inputs)
-            return y.detach() + 0 * y
-
-    monkeypatch.setattr(
-        SpeedMode, "compiled", lambda mode, network: Deaf(network) if mode.compile else network
-    )
+    monkeypatch.setattr(SpeedMode, "compiled", lambda mode, net: Deaf(net) if mode.compile else net)
     with pytest.warns(RuntimeWarning, match=r"compiled bf16 refused.*training goes on in eager bf16"):
         metrics = train(classifier(precision="bf16", compile="on"), tmp_path, **QUIET)
     assert metrics["mode"] == "eager bf16"
