@@ -25,9 +25,9 @@ def batch_index(seed: int, step: int, batch: int, n: int | None) -> Tensor:
     start = step * batch
     if n is None:
         return torch.arange(start, start + batch)
-    epochs = range(start // n, (start + batch - 1) // n + 1)
-    rows = torch.cat([_order(seed, epoch, n) for epoch in epochs])
-    return rows[start % n :][:batch]
+    first, *rest = range(start // n, (start + batch - 1) // n + 1)
+    rows = _order(seed, first, n)[start % n :][:batch]
+    return torch.cat([rows, *(_order(seed, epoch, n) for epoch in rest)])[:batch]
 
 
 @lru_cache(maxsize=2)
