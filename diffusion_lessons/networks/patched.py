@@ -5,6 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusion_lessons.conditions import Condition
+
 
 class Patched(nn.Module):
     """Fold patch×patch pixels into channels, run any network at the lower resolution, unfold.
@@ -23,7 +25,7 @@ class Patched(nn.Module):
         """The null condition of the network inside."""
         return self.network.null_condition(batch)  # type: ignore[operator]
 
-    def forward(self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Condition = None) -> Tensor:
         """As the network inside, for x (B, C, H, W); height and width must be multiples of patch."""
         p, shape = self.patch, tuple(x.shape)
         if len(shape) != 4 or shape[2] % p or shape[3] % p:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusion_lessons.conditions import Condition, label_of
 from diffusion_lessons.networks.attention import SelfAttention
 from diffusion_lessons.networks.blocks import Downsample, ResidualBlock, Upsample, zero_conv
 from diffusion_lessons.networks.embedding import LabelEmbedding, TimeEmbedding
@@ -100,13 +101,13 @@ class UNet(nn.Module):
         """(batch,) labels that mean "no label"; None where the network takes no labels."""
         return None if self.label_embedding is None else self.label_embedding.null(batch)
 
-    def forward(self, x: Tensor, time: Tensor, condition: Tensor | dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, condition: Condition = None) -> Tensor:
         """The output (B, C', H, W) for noisy pictures x (B, C, H, W) at `path.network_time`s (B,), 0 to 1000.
 
         `condition` is labels (B,) int64, a dict that holds them as "label", or None for no label. A shape
         that does not fit, a label out of range and labels for a network without are a ValueError.
         """
-        labels = condition.get("label") if isinstance(condition, dict) else condition
+        labels = label_of(condition)
         self._check(x, time, labels)
         embedding = self.time_embedding(time)  # (B, E)
         if self.label_embedding is not None:
