@@ -16,6 +16,7 @@ from diffusion_lessons.course.widgets import PANELS, SHOWING
 LATER = {
     "check_environment": "student.start",
     "setup": "student.setup",
+    "Watched": "student.watch",
     **dict.fromkeys((*PANELS, *SHOWING), "widgets"),
 }  # name -> the module that has it
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import nbformat
 
-from diffusion_lessons.course.authoring import execute, render, rules
+from diffusion_lessons.course.authoring import alts, execute, render, rules
 from diffusion_lessons.course.authoring.notebook import (
     read_notebook,
     solved_notebook,
@@ -86,7 +86,7 @@ def made_solved(
 
 def _executed(solved: nbformat.NotebookNode, lesson: Lesson, threads: int, **options: Any) -> float:
     try:
-        return execute.run(solved, threads, **options)
+        return execute.run(solved, threads, alts=alts.text(lesson), **options)
     except execute.Failed as failed:
         line = lesson.cells[failed.cell].line
         raise Refused([lesson.problem(line, "execution", str(failed))]) from None
@@ -110,6 +110,7 @@ def build(
     context = with_old_pictures(replace(context, timings=render.read_timings(context.root)), lesson)
     student = made_student(lesson, context)
     if student_only:
+        write(alts.file(lesson, context.root), alts.text(lesson))
         return [_written(lesson.student, student)]
     old = None if again else read_notebook(lesson.solved)
     solved, measured = made_solved(lesson, context, old, threads, timed)
@@ -118,6 +119,7 @@ def build(
         student, executed = student_notebook(lesson, context), solved
         solved = solved_notebook(lesson, context)
         take_outputs(solved, executed)
+    write(alts.file(lesson, context.root), alts.text(lesson))
     said = [_written(lesson.student, student), _written(lesson.solved, solved)]
     if measured is not None:
         said[1] += f", executed in {measured.seconds:.0f} s"
@@ -139,9 +141,12 @@ def check(file: Path, context: Context) -> list[Problem]:
     except Refused as refused:
         return refused.problems
     stale, solved, fresh = [], read_notebook(lesson.solved), solved_notebook(lesson, context)
+    words = alts.file(lesson, context.root)
     current = solved is not None and _made_of(solved) == _made_of(fresh)
     if not lesson.student.exists() or lesson.student.read_text(encoding="utf-8") != text_of(student):
         stale.append(f"notebooks/{lesson.student.name} is not what the source says")
+    if not words.exists() or words.read_text(encoding="utf-8") != alts.text(lesson):
+        stale.append(f"{words.relative_to(context.root)} holds other alt texts than the source")
     if not current:
         what = "is missing or broken" if solved is None else "was made from another source"
         stale.append(f"solutions/{lesson.solved.name} {what}")

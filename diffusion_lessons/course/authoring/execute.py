@@ -11,6 +11,8 @@ from typing import Any
 
 import nbformat
 
+from diffusion_lessons.course.widgets.page import ALTS_VARIABLE
+
 TIMEOUT = 180  # seconds a cell may take
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -29,12 +31,14 @@ def run(
     timeout: int = TIMEOUT,
     budget: str = "full",
     allow_errors: bool = False,
+    alts: str = "[]",
 ) -> float:
     """Execute a notebook in place, in a kernel and an empty folder of its own, and return its seconds.
 
     Its outputs are replaced, and made fit to be stored. The kernel has so many torch threads, one cell
-    `timeout` seconds; for the budget see `diffusion_lessons.course.student.budget`. Failed where a cell
-    never ended, killed the kernel, or raised, unless `allow_errors` goes on after it.
+    `timeout` seconds; for the budget see `diffusion_lessons.course.student.budget`; `alts` are the lesson's
+    alt texts. Failed where a cell never ended, killed the kernel, or raised, unless `allow_errors` goes on
+    after it.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -53,7 +57,7 @@ def run(
         )
         start = time.perf_counter()
         try:
-            client.execute(env=environment_of(budget, threads, Path(folder)))
+            client.execute(env={**environment_of(budget, threads, Path(folder)), ALTS_VARIABLE: alts})
         except CellExecutionError as error:
             raise Failed(at[0], f"{error.ename}: {error.evalue}") from None
         except CellTimeoutError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 
-from diffusion_lessons.course.authoring import render
+from diffusion_lessons.course.authoring import alts, render
 from diffusion_lessons.course.authoring.cells import ids, solved_code, student_code
 from diffusion_lessons.course.authoring.render import Context, expand
 from diffusion_lessons.course.authoring.source import Lesson, digest
@@ -44,10 +44,11 @@ def code_digest(lesson: Lesson, context: Context) -> str:
 
 
 def _notebook(lesson: Lesson, context: Context, code: Callable[[str], str]) -> nbformat.NotebookNode:
-    notebook = nbformat.v4.new_notebook()
+    notebook, names = nbformat.v4.new_notebook(), alts.names(lesson)
     for cell, name in zip(lesson.cells, ids(lesson), strict=True):
         if cell.kind == "code":
-            source = expand(replace(cell, source=code(cell.source)), lesson, context).strip("\n")
+            shown = alts.replaced(code(cell.source), names)
+            source = expand(replace(cell, source=shown), lesson, context).strip("\n")
             made = nbformat.v4.new_code_cell(source)
         else:
             made = nbformat.v4.new_markdown_cell(expand(cell, lesson, context))

@@ -11,7 +11,7 @@ SHOWING = {
     "live": "controls",
     "strip": "strips",
 }  # name -> the module that has it
-PANELS = dict.fromkeys(("Histogram", "Pictures", "Points"), "panels")
+PANELS = {**dict.fromkeys(("Histogram", "Pictures", "Points"), "panels"), "landscape": "landscapes"}
 _HOME = {
     **SHOWING,
     **PANELS,

@@ -30,16 +30,17 @@ def as_array(x: Any) -> np.ndarray:
 
 
 class Panel:
-    """What a frame shows; `entries` names the attribute that holds one entry for each frame."""
+    """What a frame shows; `entries` names the arrays that hold one entry for each frame."""
 
-    entries: str
+    entries: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(getattr(self, self.entries))
+        return len(getattr(self, self.entries[0]))
 
     def keep(self, chosen: Sequence[int]) -> Self:
         kept = copy(self)
-        setattr(kept, self.entries, getattr(self, self.entries)[list(chosen)])
+        for name in self.entries:
+            setattr(kept, name, getattr(self, name)[list(chosen)])
         return kept
 
 
@@ -51,7 +52,7 @@ class Pictures(Panel):
         span: floats from −span to span go from black to white; ε̂ ~ N(0, I) wants about 3.
     """
 
-    entries = "pixels"
+    entries = ("pixels",)
 
     def __init__(self, frames: Any, span: float = 1.0) -> None:
         self.pixels = to_pixels(as_array(frames), span)  # (N, H, W, C) uint8
@@ -67,7 +68,7 @@ class Histogram(Panel):
         normal: draw the density of N(0, 1) over it.
     """
 
-    entries = "heights"
+    entries = ("heights",)
 
     def __init__(
         self, frames: Any, span: tuple[float, float] = (-3.0, 3.0), bins: int = 49, normal: bool = False
@@ -95,23 +96,38 @@ class Points(Panel):
         frames: (N, n, 2) floats; at most 1,000 points a frame.
         span: the square from −span to span is shown; points outside lie at its edge.
         behind: (m, 2) points drawn in grey under every frame, such as the data.
+        density: (N, h, w) ≥ 0, drawn as shades under each frame, the darkest at its own maximum; row 0 is at
+            the top.
+        arrows: (N, a, 4), from (x, y) by (dx, dy); at most 400 a frame.
     """
 
-    entries = "xy"
+    entries = ("xy", "shades", "arrows")
 
-    def __init__(self, frames: Any, span: float = 3.0, behind: Any = None) -> None:
+    def __init__(
+        self, frames: Any, span: float = 3.0, behind: Any = None, density: Any = None, arrows: Any = None
+    ) -> None:
         points = as_array(frames).astype(np.float64)
         if points.ndim != 3 or points.shape[2] != 2 or not 1 <= points.shape[1] <= 1000:
             raise ValueError(f"a cloud needs points (N, n, 2) with 1 ≤ n ≤ 1000, got {points.shape}")
-        under = np.zeros((0, 2)) if behind is None else as_array(behind).astype(np.float64)
+        n = len(points)
+        under, dense, moves = (
+            np.zeros(empty) if given is None else as_array(given).astype(np.float64)
+            for given, empty in ((behind, (0, 2)), (density, (n, 0, 0)), (arrows, (n, 0, 4)))
+        )
         if under.ndim != 2 or under.shape[1] != 2 or len(under) > 1000:
             raise ValueError(f"`behind` needs points (m, 2) with m ≤ 1000, got {under.shape}")
-        _finite(points)
-        _finite(under)
+        if dense.ndim != 3 or len(dense) != n or (dense < 0).any():
+            raise ValueError(f"`density` needs values ≥ 0 of shape ({n}, h, w), got {dense.shape}")
+        if moves.ndim != 3 or moves.shape[::2] != (n, 4) or moves.shape[1] > 400:
+            raise ValueError(f"`arrows` need (x, y, dx, dy) as ({n}, a ≤ 400, 4), got {moves.shape}")
+        for values in (points, under, dense, moves):
+            _finite(values)
         if not span > 0:
             raise ValueError(f"the span must be positive, got {span}")
         self.span = float(span)
-        self.xy, self.behind = _bytes(points, span), _bytes(under, span)
+        self.xy, self.behind, self.arrows = (_bytes(each, span) for each in (points, under, moves))
+        most = dense.max((1, 2), keepdims=True, initial=1e-12)
+        self.shades = (255 - 155 * dense / most).round().astype(np.uint8)  # (N, h, w), white where it is 0
 
 
 def as_panels(panels: Any) -> dict[str, Panel]:
@@ -148,16 +164,23 @@ def pack(panels: dict[str, Panel]) -> tuple[bytes, bytes, list[dict[str, Any]]]:
     described: list[dict[str, Any]] = []
     strips: list[np.ndarray] = []
     data, left = b"", 0
-    pixels = [panel.pixels for panel in panels.values() if isinstance(panel, Pictures)]
-    band, channels = (max((each.shape[axis] for each in pixels), default=0) for axis in (1, 3))
+    drawn = {
+        name: panel.pixels if isinstance(panel, Pictures) else panel.shades[..., None]
+        for name, panel in panels.items()
+        if isinstance(panel, Pictures) or (isinstance(panel, Points) and panel.shades.size)
+    }
+    band, channels = (max((each.shape[axis] for each in drawn.values()), default=0) for axis in (1, 3))
     for name, panel in panels.items():
-        if isinstance(panel, Pictures):
-            height, width = panel.pixels.shape[1:3]
-            described.append(dict(kind="pictures", name=name, x=left, width=width, height=height, band=band))
+        place: dict[str, Any] = {}
+        if name in drawn:
+            height, width = drawn[name].shape[1:3]
+            place = dict(x=left, width=width, height=height, band=band)
             padded = np.zeros((len(panel), band, width, channels), np.uint8)
-            padded[:, :height] = panel.pixels
+            padded[:, :height] = drawn[name]
             strips.append(padded.reshape(-1, width, channels))
             left += width
+        if isinstance(panel, Pictures):
+            described.append(dict(kind="pictures", name=name) | place)
         elif isinstance(panel, Histogram):
             described.append(
                 dict(kind="histogram", name=name, offset=len(data), bins=panel.heights.shape[1])
@@ -167,9 +190,10 @@ def pack(panels: dict[str, Panel]) -> tuple[bytes, bytes, list[dict[str, Any]]]:
         elif isinstance(panel, Points):
             described.append(
                 dict(kind="points", name=name, offset=len(data), count=panel.xy.shape[1])
-                | dict(span=panel.span, behind=len(panel.behind))
+                | dict(span=panel.span, behind=len(panel.behind), arrows=panel.arrows.shape[1])
+                | ({"under": place} if place else {})
             )
-            data += panel.xy.tobytes() + panel.behind.tobytes()
+            data += panel.xy.tobytes() + panel.behind.tobytes() + panel.arrows.tobytes()
     sprite = png(np.concatenate(strips, axis=1)) if strips else b""
     if len(sprite) + len(data) > MAX_BYTES:
         raise ValueError(

@@ -4,6 +4,9 @@ for (const place of document.querySelectorAll(`[data-dl-scrub="${key}"]:not([dat
   place.dataset.mounted = "true";
   const el = document.createElement("div");
   place.querySelector("p").remove(); // it says how to get what is here now
-  place.prepend(el);
+  const strip = document.createElement("details"), said = document.createElement("summary");
+  said.textContent = "Frames side by side";
+  strip.append(said, ...place.children);
+  place.append(el, strip);
   render({ model: { get: (name) => saved[name] }, el });
 }

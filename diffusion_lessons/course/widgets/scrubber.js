@@ -22,34 +22,49 @@ function control(tag, attributes) {
   return make(tag, { "data-lm-suppress-shortcuts": "true", ...attributes });
 }
 
+// Panels of one row share its width and are equally high: each takes its part by width over height.
+const SHAPE = { histogram: 1.7, points: 1 };
+const HEIGHT = { least: 160, most: 384 }; // CSS pixels of a panel, where there is room
+
+function shapeOf(panel) {
+  return panel.kind === "pictures" ? panel.width / panel.height : SHAPE[panel.kind];
+}
+
 function painter(panel, canvas, bitmap, data, root) {
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d"), shape = shapeOf(panel);
   if (panel.kind === "pictures") {
-    canvas.width = panel.width;
-    canvas.height = panel.height;
-    const scale = Math.max(1, Math.min(Math.round(160 / panel.height), Math.floor(200 / panel.width)));
-    canvas.style.width = `${panel.width * scale}px`;
+    const { x, band, width, height } = panel;
+    canvas.width = width;
+    canvas.height = height;
     context.imageSmoothingEnabled = false;
-    return (i) => {
-      const { x, band, width, height } = panel;
-      context.drawImage(bitmap, x, i * band, width, height, 0, 0, width, height);
+    return {
+      fit: (room) => {
+        const times = room / width; // whole pixels, so that all are equally large
+        canvas.style.width = `${times >= 2 ? Math.floor(times) * width : room}px`;
+      },
+      draw: (i) => context.drawImage(bitmap, x, i * band, width, height, 0, 0, width, height),
     };
   }
-  const side = panel.kind === "histogram" ? 128 : 168, ratio = Math.max(1, window.devicePixelRatio || 1);
-  const wide = panel.kind === "histogram" ? 240 : side;
-  canvas.width = Math.round(wide * ratio);
-  canvas.height = Math.round(side * ratio);
-  canvas.style.width = `${wide}px`;
-  context.scale(ratio, ratio);
-  const draw = panel.kind === "histogram" ? histogram : points;
-  return (i) => {
-    context.clearRect(0, 0, wide, side);
-    draw(context, panel, data, i, wide, side, getComputedStyle(root).color);
+  const drawn = panel.kind === "histogram" ? histogram : points;
+  let wide = 0, tall = 0;
+  return {
+    fit: (room) => {
+      const ratio = Math.max(1, window.devicePixelRatio || 1);
+      [wide, tall] = [Math.floor(room), Math.floor(room / shape)];
+      canvas.width = Math.round(wide * ratio);
+      canvas.height = Math.round(tall * ratio);
+      canvas.style.width = `${wide}px`;
+      context.scale(ratio, ratio);
+    },
+    draw: (i) => {
+      context.clearRect(0, 0, wide, tall);
+      drawn(context, panel, data, i, wide, tall, getComputedStyle(root).color, bitmap);
+    },
   };
 }
 
 function histogram(context, panel, data, i, wide, side, ink) {
-  const floor = side - 16, room = floor - 8, bar = wide / panel.bins;
+  const floor = side - 18, room = floor - 8, bar = wide / panel.bins;
   const heights = data.subarray(panel.offset + i * panel.bins, panel.offset + (i + 1) * panel.bins);
   context.fillStyle = BLUE;
   heights.forEach((height, k) => {
@@ -59,7 +74,7 @@ function histogram(context, panel, data, i, wide, side, ink) {
   });
   context.fillStyle = context.strokeStyle = ink;
   context.fillRect(0, floor, wide, 1);
-  context.font = "11px sans-serif";
+  context.font = "13px sans-serif";
   const middle = (panel.low + panel.high) / 2;
   for (const [value, align] of [[panel.low, "left"], [middle, "center"], [panel.high, "right"]]) {
     context.textAlign = align;
@@ -78,21 +93,42 @@ function histogram(context, panel, data, i, wide, side, ink) {
   context.setLineDash([]);
 }
 
-function points(context, panel, data, i, wide, side, ink) {
+function points(context, panel, data, i, wide, side, ink, bitmap) {
   const frame = panel.offset + i * panel.count * 2;
-  const behind = data.length && panel.behind ? panel.offset + panel.frames * panel.count * 2 : 0;
-  const dot = (at, size) => {
-    const x = 4 + (data[at] / 255) * (wide - 8), y = 4 + (1 - data[at + 1] / 255) * (side - 8);
-    context.fillRect(x - size / 2, y - size / 2, size, size);
-  };
+  const behind = panel.offset + panel.frames * panel.count * 2;
+  const arrows = behind + (panel.behind + 2 * i * panel.arrows) * 2;
+  const across = (byte) => 4 + (byte / 255) * (wide - 8), up = (byte) => 4 + (1 - byte / 255) * (side - 8);
+  const dot = (at, size) => context.fillRect(across(data[at]) - size / 2, up(data[at + 1]) - size / 2, size, size);
+  if (panel.under) {
+    const { x, band, width, height } = panel.under;
+    context.drawImage(bitmap, x, i * band, width, height, 0, 0, wide, side);
+    ink = "#000"; // the shades are light in a dark page, too
+  }
   context.strokeStyle = ink;
   context.globalAlpha = 0.3;
   context.strokeRect(0.5, 0.5, wide - 1, side - 1);
   context.fillStyle = ink;
-  for (let k = 0; k < panel.behind; k++) dot(behind + 2 * k, 2);
+  const size = Math.max(2, side / 110);
+  for (let k = 0; k < panel.behind; k++) dot(behind + 2 * k, size);
+  context.globalAlpha = 0.6;
+  for (let k = 0; k < panel.arrows; k++) arrow(context, data.subarray(arrows + 4 * k, arrows + 4 * k + 4), across, up);
   context.globalAlpha = 1;
   context.fillStyle = BLUE;
-  for (let k = 0; k < panel.count; k++) dot(frame + 2 * k, 3);
+  for (let k = 0; k < panel.count; k++) dot(frame + 2 * k, 1.5 * size);
+}
+
+function arrow(context, [x, y, dx, dy], across, up) {
+  const from = [across(x), up(y)], to = [across(x + dx - 127.5), up(y + dy - 127.5)];
+  const long = Math.hypot(to[0] - from[0], to[1] - from[1]);
+  if (long < 3) return;
+  const head = (turn) => {
+    const angle = Math.atan2(from[1] - to[1], from[0] - to[0]) + turn, size = Math.min(6, long / 2);
+    return [to[0] + size * Math.cos(angle), to[1] + size * Math.sin(angle)];
+  };
+  context.beginPath();
+  context.moveTo(...from);
+  for (const point of [to, head(0.5), to, head(-0.5)]) context.lineTo(...point);
+  context.stroke();
 }
 
 function build(root, spec, state) {
@@ -106,7 +142,11 @@ function build(root, spec, state) {
   forth.textContent = "▶";
   const caption = make("output", { class: "dl-caption" });
   const canvases = spec.panels.map((panel) => make("canvas", { role: "img", "aria-label": panel.name }));
-  const figures = canvases.map((canvas, k) => make("figure", {}, canvas, make("figcaption", {}, spec.panels[k].name)));
+  const figures = canvases.map((canvas, k) => {
+    const shape = shapeOf(spec.panels[k]);
+    const style = `flex: ${shape} 1 ${shape * HEIGHT.least}px; max-width: min(100%, ${shape * HEIGHT.most}px)`;
+    return make("figure", { style }, canvas, make("figcaption", {}, spec.panels[k].name));
+  });
   root.replaceChildren(
     make("div", { class: "dl-panels" }, ...figures),
     make("div", { class: "dl-controls" }, play, back, slider, forth),
@@ -133,7 +173,7 @@ function mount(root, { spec, bitmap, data }, state) {
   });
   const go = (frame) => {
     state.frame = Math.max(0, Math.min(spec.frames - 1, frame));
-    for (const draw of paint) draw(state.frame);
+    for (const { draw } of paint) draw(state.frame);
     const words = spec.captions[state.frame] ?? `frame ${state.frame + 1} of ${spec.frames}`;
     parts.slider.value = state.frame;
     parts.slider.setAttribute("aria-valuetext", words);
@@ -142,7 +182,12 @@ function mount(root, { spec, bitmap, data }, state) {
   };
   const player = playing(root, spec, state, go, parts.play);
   listen(parts, state, go, player, spec.frames - 1);
-  go(state.frame);
+  const fit = () => {
+    paint.forEach((panel, k) => panel.fit(parts.canvases[k].parentElement.clientWidth || 200));
+    go(state.frame);
+  };
+  new ResizeObserver(fit).observe(root.firstElementChild);
+  fit();
   root.dataset.ready = "true";
   return player;
 }

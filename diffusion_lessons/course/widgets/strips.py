@@ -94,6 +94,9 @@ def thumbnail(panel: Panel, i: int) -> np.ndarray:
         canvas[np.arange(CELL)[:, None] >= CELL - 1 - tall] = BLUE
         canvas[-1] = 0
     elif isinstance(panel, Points):
+        if panel.shades.size:
+            shades = Image.fromarray(panel.shades[i]).resize((CELL, CELL), Image.Resampling.BILINEAR)
+            canvas = np.repeat(np.asarray(shades)[..., None], 3, 2)
         for points, colour, size in ((panel.behind, (190, 190, 190), 1), (panel.xy[i], BLUE, 2)):
             columns = points[:, 0].astype(int) * (CELL - 2) // 255
             lines = (CELL - 2) - points[:, 1].astype(int) * (CELL - 2) // 255

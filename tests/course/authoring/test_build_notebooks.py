@@ -207,7 +207,7 @@ def test_a_refused_lesson_leaves_the_files_of_before(tmp_path, executions):
 
 
 def test_a_failed_execution_leaves_nothing_and_names_its_line(tmp_path, monkeypatch):
-    def run(notebook, threads=2):
+    def run(notebook, threads=2, **options):
         raise execute.Failed(6, "ZeroDivisionError: no")
 
     monkeypatch.setattr(execute, "run", run)

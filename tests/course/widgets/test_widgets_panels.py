@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_lessons.course.widgets import Histogram, Pictures, Points
+from diffusion_lessons import DiscreteVP, GaussianMixture, cosine_betas
+from diffusion_lessons.course.widgets import Histogram, Pictures, Points, landscape
 from diffusion_lessons.course.widgets.panels import as_panels, pack, spread
 
 
@@ -101,6 +102,54 @@ def test_data_panels_lie_one_after_the_other() -> None:
     assert (described[0]["offset"], described[1]["offset"]) == (0, 10)
     assert data[:10] == h.heights.tobytes()
     assert data[10:] == p.xy.tobytes() + p.behind.tobytes()
+
+
+def test_density_lies_in_the_sprite_and_arrows_behind_the_points() -> None:
+    density = torch.tensor([[[0.0, 2.0]], [[5.0, 10.0]]])  # (2, 1, 2)
+    arrows = torch.tensor([[[0.0, 0.0, 3.0, -3.0]]]).expand(2, 1, 4)
+    cloud = Points(torch.zeros(2, 3, 2), behind=torch.ones(4, 2), density=density, arrows=arrows)
+    sprite, data, (_, described) = pack({"x": Pictures(torch.zeros(2, 1, 3, 3)), "cloud": cloud})
+    place, sheet = described["under"], np.asarray(Image.open(io.BytesIO(sprite)))
+    assert (place["x"], place["width"], place["height"], place["band"]) == (3, 2, 1, 3)
+    assert sheet[[0, 3], 3:].tolist() == [[255, 100], [178, 100]]  # each frame by its own maximum
+    at = described["offset"] + cloud.xy.size + cloud.behind.size
+    assert (described["arrows"], list(data[at:])) == (1, [128, 128, 255, 0] * 2)
+    kept = cloud.keep([1])
+    assert [len(each) for each in (kept.xy, kept.shades, kept.arrows, kept.behind)] == [1, 1, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"density": torch.ones(3, 4, 4)}, r"`density` needs values ≥ 0 of shape \(2, h, w\)"),
+        ({"density": -torch.ones(2, 4, 4)}, "`density` needs values ≥ 0"),
+        ({"arrows": torch.ones(2, 5, 2)}, "`arrows` need"),
+        ({"arrows": torch.full((2, 5, 4), torch.nan)}, "NaN"),
+    ],
+)
+def test_what_lies_behind_points_is_checked(given: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Points(torch.zeros(2, 3, 2), **given)
+
+
+def test_a_landscape_shows_density_and_score() -> None:
+    mixture, path = GaussianMixture(torch.tensor([[1.0, -2.0]]), 0.3), DiscreteVP(cosine_betas())
+    levels = [path(t) for t in (900.0, 300.0, 0.0)]
+    panel = landscape(mixture, levels, torch.zeros(3, 5, 2), span=3.0, arrows=4, cells=30)
+    for level, shades, arrows in zip(levels, panel.shades, panel.arrows, strict=True):
+        row, column = np.unravel_index(shades.argmin(), shades.shape)
+        centre = np.array([float(level.alpha), -2 * float(level.alpha)])  # of the noisy data
+        assert abs((column + 0.5) / 5 - 3 - centre[0]) < 0.11
+        assert abs(3 - (row + 0.5) / 5 - centre[1]) < 0.11
+        start, move = ((arrows / 127.5 - 1) * 3).reshape(4, 4, 4)[..., :2], (arrows / 127.5 - 1)[:, 2:] * 3
+        towards = (centre - start).reshape(-1, 2)
+        length = np.linalg.norm(move, axis=1)
+        assert length.max() <= 1.55  # a cell, to rounding
+        if level.sigma > 0:
+            cosine = (move * towards).sum(1) / (length * np.linalg.norm(towards, axis=1))
+            assert (cosine[length > 0.2] > 0.97).all()
+        else:
+            assert length.max() < 0.05
 
 
 def test_a_scrubber_that_would_swell_the_notebook_is_refused() -> None:
