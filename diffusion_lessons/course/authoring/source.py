@@ -12,9 +12,9 @@ from diffusion_lessons.course.exercises.magics import parsed
 from diffusion_lessons.course.exercises.mark import decorated
 
 CELL_HEADER = re.compile(r"(?m)^# %%(?!%)")
-# The tags that open a part of a lesson, in their order; `idea` opens three or four.
+# The tags that open a part of a lesson, in their order; `idea` opens three to five.
 SECTIONS = (
-    *("header", "objectives", "setup", "see", "predict", "idea", "experiment", "play", "agreement"),
+    *("header", "objectives", "setup", "see", "guess", "predict", "idea", "experiment", "play", "agreement"),
     *("pitfalls", "interview", "exit-quiz", "references"),
 )
 # What a rule yields: a line of the file, the rule's name, what is wrong and what to do.

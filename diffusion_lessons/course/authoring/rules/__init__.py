@@ -32,7 +32,7 @@ def source_problems(lesson: Lesson, context: Context) -> list[Problem]:
             anatomy.objective_problems(lesson, found),
             anatomy.idea_problems(lesson),
             exercises.kind_problems(found, bank),
-            anatomy.ending_problems(lesson),
+            anatomy.content_problems(lesson),
             limits.budget_problems(lesson),
         )
     if not problems:  # the bank is asked about what is well formed

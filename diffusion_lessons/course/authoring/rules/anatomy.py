@@ -9,7 +9,7 @@ import nbformat
 from diffusion_lessons.course.authoring.rules.limits import visible_words
 from diffusion_lessons.course.authoring.source import SECTIONS, Answer, Cell, Lesson, Said, parse
 
-OPTIONAL = ("agreement",)
+OPTIONAL = ("guess", "agreement")
 NUMBER = re.compile(r"\b(\d\d\.\d+)\b")
 TABLE = re.compile(r"(?m)^\|[ :|-]+\|$")
 NOTICE = re.compile(r"(?i)\bwhat to notice\b")
@@ -29,7 +29,7 @@ def calls(lesson: Lesson, cells: list[Cell], *names: str) -> int:
 
 
 def section_problems(lesson: Lesson) -> Said:
-    """Every section is there, once (an idea three or four times), and in its place."""
+    """Every section is there, once (an idea three to five times), and in its place."""
     cells = lesson.cells
     last = cells[-1].source.count("\n") + cells[-1].line
     for tag in SECTIONS:
@@ -39,8 +39,8 @@ def section_problems(lesson: Lesson) -> Said:
             yield 2, "section", message + "'agreement: none, because …' in the header"
         elif not where and tag not in OPTIONAL:
             yield last, "section", f"no cell with the tag '{tag}'"
-        elif tag == "idea" and not 3 <= len(where) <= 4:
-            yield cells[where[-1]].line, "section", f"{len(where)} ideas; a lesson has 3 or 4"
+        elif tag == "idea" and not 3 <= len(where) <= 5:
+            yield cells[where[-1]].line, "section", f"{len(where)} ideas; a lesson has 3 to 5"
         elif tag != "idea" and len(where) > 1:
             yield cells[where[1]].line, "section", f"a second cell with the tag '{tag}'"
     order = [(cell.line, tag) for cell in cells for tag in cell.tags if tag in SECTIONS]
@@ -85,8 +85,12 @@ def idea_problems(lesson: Lesson) -> Said:
                 yield cell.line, "idea", "more than 25 lines of code in a cell of an idea"
 
 
-def ending_problems(lesson: Lesson) -> Said:
-    """Predict, play, agreement, interview card, exit quiz, references and the way on hold what they must."""
+def content_problems(lesson: Lesson) -> Said:
+    """What the other sections must hold: from guess and predict to the references and the way on."""
+    for cell, *_ in _parts(lesson, "guess"):
+        if "?" not in cell.source or not re.search(r"(?s)<details>.*<summary>.*</details>", cell.source):
+            message = "an open question, and what can be said to it folded in <details><summary>…</details>"
+            yield cell.line, "guess", f"this section holds {message}"
     wanted = {
         "predict": (("predict", "quiz"), 1, 1, "one question: call predict(…)"),
         "interview": (("interview_card",), 1, 1, "one interview_card(…)"),
