@@ -41,15 +41,20 @@ def save_png(sheet: np.ndarray, file: Path) -> None:
         Image.fromarray(sheet).save(partial, format="PNG")
 
 
-def save_gif(sheets: Sequence[np.ndarray], file: Path, seconds: float = 3.0, hold: float = 1.5) -> None:
-    """Write (H, W, 3) uint8 frames as an endless GIF that rests on its last frame for `hold` seconds."""
+def save_gif(
+    sheets: Sequence[np.ndarray], file: Path, seconds: float = 3.0, hold: float = 1.5, loops: int = 0
+) -> None:
+    """Write (H, W, 3) uint8 frames as a GIF that rests on its last frame for `hold` seconds.
+
+    `loops` is how often it is played again, 0 for without end.
+    """
     from PIL import Image
 
     frames = [Image.fromarray(sheet).quantize(64) for sheet in sheets]
     each = max(20, round(1000 * seconds / len(frames)))
     times = [each] * (len(frames) - 1) + [round(1000 * hold)]
     with atomic_write(file) as partial:
-        frames[0].save(partial, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+        frames[0].save(partial, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=loops)
 
 
 def save_loss(steps: Sequence[float], losses: Sequence[float], file: Path, title: str) -> None:

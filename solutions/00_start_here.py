@@ -2,10 +2,14 @@
 # title: Start here
 
 # %% [markdown]
+# {{opening}}
+#
 # Twenty lessons, one question each. Every lesson *builds* its answer in small pieces of code and *measures*
 # what it claims. You need Python, a little PyTorch, calculus and basic probability; nothing of diffusion.
 #
 # This page takes two minutes: run its cells with **Shift + Enter** and see that all is well.
+#
+# {{colab}}
 
 # %% tags=["setup"]
 # {{setup}}

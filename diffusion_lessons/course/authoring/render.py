@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from diffusion_lessons.course.authoring.opening import ALT, FILE
 from diffusion_lessons.course.authoring.source import Cell, Lesson
 from diffusion_lessons.course.exercises.mark import ids_in_cell_id
 from diffusion_lessons.course.lessons import LESSONS, Entry, entries
@@ -80,6 +81,8 @@ def _filled(name: str, value: str, lesson: Lesson, context: Context) -> str:
         "built-in": lambda: "you build this in " + link(_entry(value), context, f"lesson {value}"),
         "lessons": lambda: lesson_map(context),
         "speed": lambda: str(reference_speed(context)),
+        "opening": lambda: opening(context),
+        "colab": lambda: _colab(lesson, context),
     }
     if name not in fill:
         raise ValueError(f"{{{{{name}}}}} is no placeholder: there are {', '.join(fill)}")
@@ -99,6 +102,17 @@ def _exercise(number: str, context: Context) -> Any:
     return bank[number]
 
 
+def opening(context: Context) -> str:
+    """The start page's moving picture, and the way into the first lesson."""
+    first = link(_entry("01"), context, "▶ Start: lesson 01")
+    file = context.root / FILE
+    if not file.exists():
+        return first
+    data = base64.b64encode(file.read_bytes()).decode()
+    look = 'width="680" style="image-rendering: pixelated; max-width: 100%"'
+    return f'<img alt="{ALT}" {look} src="data:image/gif;base64,{data}">\n\n## {first}'
+
+
 # Pieces of a page ----------------------------------------------------------------------------------
 
 
@@ -112,13 +126,14 @@ def link(entry: Entry, context: Context, text: str | None = None) -> str:
 def header(lesson: Lesson, context: Context) -> str:
     """Title, question, times, difficulty, what to know before, and the way into Colab."""
     keys, number = lesson.header, lesson.number
-    parts = [f"# {'' if number == '00' else number + ' · '}{keys.get('title', lesson.stem)}"]
+    title = keys.get("title", lesson.stem)
+    if number == "00":  # it says the rest in its own words
+        return f"# {title}"
+    parts = [f"# {number} · {title}"]
     if "question" in keys:
         parts.append(f"**{keys['question']}**")
-    facts = []
-    if number != "00":
-        minutes = reading_minutes(lesson, context)
-        facts.append(f"**Time:** about {minutes} minutes to read and do; {_run_time(lesson, context)}")
+    minutes = reading_minutes(lesson, context)
+    facts = [f"**Time:** about {minutes} minutes to read and do; {_run_time(lesson, context)}"]
     if "difficulty" in keys:
         level = int(keys["difficulty"])
         facts.append(f"**Difficulty:** {level} of 3 {DOTS[level]}")
