@@ -49,6 +49,17 @@ class Checkpoint:
         """The denoiser that samplers ask."""
         return NetworkDenoiser(self.network, self.path, self.target)
 
+    @property
+    def data(self) -> str:
+        """The name of the data set it was trained on; where its recipe names none, a ValueError."""
+        name = self.recipe.get("data")
+        if not isinstance(name, str) or not name:
+            raise ValueError(
+                "this checkpoint does not say what it was trained on: name the data set with --data, where "
+                "the command has it, or take another checkpoint"
+            )
+        return name
+
     def on(
         self, device: torch.device | str, layout: torch.memory_format = torch.channels_last
     ) -> "Checkpoint":
@@ -96,8 +107,8 @@ def load_checkpoint(file: File | str) -> Checkpoint:
             TARGETS[description["target"]],
             tuple(description["classes"]),
             tuple(description["shape"]),
-            description["recipe"],
-            description["info"],
+            dict(description.get("recipe") or {}),
+            dict(description.get("info") or {}),
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

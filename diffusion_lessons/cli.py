@@ -1,9 +1,10 @@
 """The commands of the system: train · sample · evaluate · experiment · zoo; `__main__` adds the course's."""
 
 import json as json_module
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from diffusion_lessons import experiments
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.support.console import Device, Json, report
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import writable
+from diffusion_lessons.support.files import writable, writable_file
 from diffusion_lessons.training.recipe import Recipe
 
 Model = Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")]
@@ -30,29 +31,50 @@ class Sampling:
     guidance: float | None = None  # 1 is plain conditional; 2, or 1 if distilled, if left out
     spacing: str = "trailing"  # trailing, leading or linspace
     precision: str = "auto"  # auto (bf16 where the hardware has it) or float32
-    seed: int = 0  # same seed, same machine, same pictures
+    seed: int = 0  # same seed, same machine, same pictures; from 0 to 2^63 - 1
 
     def of(self, model: Checkpoint) -> dict[str, Any]:
         """What `generate` is told: what was asked for, and the model's own where nothing was."""
         return model.sampling | {name: value for name, value in vars(self).items() if value is not None}
 
 
+class Asked(Recipe):
+    """Everything that decides how a denoiser is trained. The same recipe and data give the same model."""
+
+    def __post_init__(self) -> None:
+        """Checked by `train` alone, whose errors are one line."""
+
+
+def told(how: dict[str, Any]) -> dict[str, Any]:
+    """The same for --json, where "precision" is a figure of `evaluate`: drawn in "sampling_precision"."""
+    return {"sampling_precision" if name == "precision" else name: value for name, value in how.items()}
+
+
 def train(
     data: Annotated[Positional[str], arg(help="digits, mnist, fashion_mnist, cifar10 or folder:PATH")],
-    recipe: OmitArgPrefixes[Recipe],
+    recipe: OmitArgPrefixes[Asked],
     out: Annotated[Path, arg(help="folder for model.safetensors, metrics.json and what --resume needs")],
-    resume: Annotated[bool, arg(help="go on where the run in --out stopped")] = False,
+    resume: Annotated[
+        bool, arg(help="go on where the run in --out stopped; a finished one, with a larger budget")
+    ] = False,
+    from_: Annotated[
+        Model | None, arg(name="from", help="start from these (averaged) weights, of a network of this shape")
+    ] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Train a class-conditional diffusion model."""
+    """Train a diffusion model: class-conditional, or without labels where the data have none."""
     from diffusion_lessons.data import load_dataset
     from diffusion_lessons.training.loop import train as run
     from diffusion_lessons.training.tasks import Denoising
+    from diffusion_lessons.zoo import open_model
 
-    recipe = replace(recipe, data=data)
+    plan = Recipe(**vars(recipe) | {"data": data})
     writable(out)
-    task = Denoising(recipe, load_dataset(data, "train", recipe.size))
+    start = None if from_ is None or resume else open_model(from_).network  # a resumed run has its own
+    dataset = load_dataset(data, "train", plan.size)
+    print(dataset.words(), file=sys.stderr)
+    task = Denoising(plan, dataset, plan.build_network(dataset, start), from_)
     result = run(task, out, resume=resume, device=device)
     files = [out / "model.safetensors", out / "metrics.json"]
     words = f"{result['steps']} steps, {result['images_per_second']:.0f} images/s, loss {result['loss']:.4f}"
@@ -76,7 +98,7 @@ def sample(
         raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
     model = open_model(checkpoint)
     labels = labels_for(model, n, label)
-    writable(out.parent)
+    writable_file(out)
     how = sampling.of(model)
     started = time.perf_counter()
     if out.suffix == ".gif":
@@ -84,7 +106,7 @@ def sample(
     else:
         save_samples(generate(model, labels, n, device=device, progress=True, **how), labels, out)
     seconds = time.perf_counter() - started
-    facts = {"out": str(out), "n": n, "label": label, **how, "seconds": round(seconds, 3)}
+    facts = {"out": str(out), "n": n, "label": label, **told(how), "seconds": round(seconds, 3)}
     report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
 
 
@@ -109,9 +131,7 @@ def evaluate(
 
     model = open_model(checkpoint)
     labels = labels_for(model, n)
-    data = data or model.recipe.get("data")
-    if data is None:
-        raise ValueError(f"{checkpoint} does not say what it was trained on: name the data set with --data")
+    data = data or model.data
     measured_by = yardstick_for(data, model.shape[-1], yardstick, model.classes)
     measured_by.check((n, *model.shape), labels)
     how = sampling.of(model)
@@ -121,7 +141,7 @@ def evaluate(
         f"  {name:10} {entry['value']:9.4f} ± {entry['uncertainty']:.4f}"
         for name, entry in figures(result).items()
     )
-    report(json, {"checkpoint": checkpoint, **how, **result}, f"n = {n}\n{rows}", [])
+    report(json, {"checkpoint": checkpoint, **told(how), **result}, f"n = {n}\n{rows}", [])
 
 
 def experiment(
@@ -148,7 +168,7 @@ def zoo(
     from diffusion_lessons import zoo as bundled
 
     if name is not None:
-        print(json_module.dumps(bundled.card(name), indent=None if json else 2, ensure_ascii=False))
+        print(json_module.dumps(bundled.card(name), indent=None if json else 2, ensure_ascii=json))
         return
     cards = {entry: bundled.card(entry) for entry in bundled.names()}
     report(json, cards, "\n".join(f"  {entry:22} {card['title']}" for entry, card in cards.items()), [])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from diffusion_lessons.samplers import SAMPLERS, Noise, Point, Step
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.files import atomic_write
 from diffusion_lessons.support.machine import choose_device
-from diffusion_lessons.support.seeds import seeded
+from diffusion_lessons.support.seeds import checked_seed, seeded
 
 PRECISIONS = ("auto", "float32")
 
@@ -38,13 +39,16 @@ def labels_for(checkpoint: Checkpoint, n: int, label: int | str | None = None) -
         return None
     if label is None:
         return torch.arange(n) % len(classes)
-    if str(label) in classes:
-        return torch.full((n,), classes.index(str(label)))
-    if not str(label).lstrip("-").isdigit():
-        raise unknown("class", label, classes)
-    if not 0 <= int(label) < len(classes):
+    wanted, names = normalize("NFC", str(label)), [normalize("NFC", name) for name in classes]
+    if wanted in names:  # a Mac's "é" may be two characters
+        return torch.full((n,), names.index(wanted))
+    try:
+        number = int(label)
+    except ValueError:
+        raise unknown("class", label, classes) from None
+    if not 0 <= number < len(classes):
         raise ValueError(f"the label {label} is out of range: this model knows 0 to {len(classes) - 1}")
-    return torch.full((n,), int(label))
+    return torch.full((n,), number)
 
 
 def walk(
@@ -149,7 +153,7 @@ def _walks(
     """The walks of n samples, a batch each, made before the first is walked: bad settings are said first."""
     if n < 1 or batch < 1:
         raise ValueError(f"the number of samples must be at least 1, got {n} in batches of {batch}")
-    device, shape = choose_device(device), checkpoint.shape
+    device, shape, seed = choose_device(device), checkpoint.shape, checked_seed(seed)
     model = checkpoint.on(device)
     start = torch.randn((n, *shape), generator=torch.Generator().manual_seed(seed))
 

@@ -63,6 +63,20 @@ hint("00.1")
 progress()
 
 # %% [markdown]
+# ## Your own system
+#
+# What you write in the lessons is a whole diffusion system. Put this into a cell of its own whenever some of your
+# exercises pass; it takes two minutes:
+#
+# ```
+# !diffusion-lessons mine .
+# ```
+#
+# It collects your answers that pass into one file, `my_diffusion/my_diffusion.py`, with ours, marked, where yours is
+# missing. Then that file trains on handwritten digits for a minute, with nothing but PyTorch, and draws ten of
+# them: `my_diffusion/ten.png`. It is a program of your own: keep it, read it, hand it in.
+
+# %% [markdown]
 # ## The lessons
 #
 # {{lessons}}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diffusion_lessons.__main__ import COMMANDS, main
-from diffusion_lessons.checkpoint import save_checkpoint
+from diffusion_lessons.checkpoint import read_tensors, save_checkpoint, write_tensors
 from tests.tiny_checkpoint import tiny
 
 TINY = [
@@ -63,7 +63,8 @@ def test_train_then_sample_then_evaluate(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads((folder / "metrics.json").read_text())["steps"] == 3
 
     run("sample", folder, "--n", 3, "--steps", 2, "--out", tmp_path / "x.npz", "--device", "cpu", "--json")
-    assert last_json(capsys)["n"] == 3
+    drawn = last_json(capsys)
+    assert (drawn["n"], drawn["sampling_precision"]) == (3, "auto")
     with np.load(tmp_path / "x.npz") as arrays:
         assert arrays["x"].shape == (3, 16, 16)
         assert arrays["x"].dtype == np.uint8
@@ -71,7 +72,7 @@ def test_train_then_sample_then_evaluate(tmp_path: Path, capsys: pytest.CaptureF
 
     run("evaluate", folder, "--n", 100, "--steps", 1, "--device", "cpu", "--json")
     measured = last_json(capsys)
-    assert measured["n"] == 100
+    assert (measured["n"], measured["sampling_precision"]) == (100, "auto")
     for name in ("frechet", "kernel", "precision", "recall", "accuracy"):
         assert measured[name]["uncertainty"] >= 0
 
@@ -159,6 +160,12 @@ def test_sample_writes_an_animation_and_one_class(checkpoint: Path, tmp_path: Pa
         (["--device", "gpu"], "no device 'gpu' here"),
         (["--out", "x.jpeg"], "expected one of .png, .gif, .npz"),
         (["--device", "cuda:99"], "no device 'cuda:99' here: expected one of cpu"),
+        (["--n", "1000000000000"], "out of memory: try a smaller"),
+        (["--n", "99999999999999999999"], "a number that was given is too large"),
+        (["--seed", "18446744073709551615"], "a seed is a whole number from 0 to 2^63 - 1"),
+        (["--seed", "-1"], "a seed is a whole number from 0 to 2^63 - 1"),
+        (["--out=~nosuchuser/x.png"], "nobody here is called ~nosuchuser"),
+        (["--label", "~nosuchuser/x"], "nobody here is called ~nosuchuser"),
     ],
 )
 def test_bad_options_of_sample_are_one_line(
@@ -192,6 +199,104 @@ def test_bad_training_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "file").write_text("")
     said = refused(capsys, "train", "digits", "--steps", 1, "--out", tmp_path / "file")
     assert "cannot write into the folder" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "folder:~nosuchuser/x", "--steps", 1, "--out", "t"], "nobody here is called ~nosuchuser"),
+        (["train", "digits", "--steps", 1, "--seed", 2**64 - 1, "--out", "t"], "a seed is a whole number"),
+        (["train", "digits", "--steps", 1, "--from", "nowhere", "--out", "t"], "no checkpoint 'nowhere'"),
+        (["experiment", "steps-by-eta", "--seed", -3], "a seed is a whole number"),
+        (
+            ["experiment", "steps-by-eta", "--out", "folder.json"],
+            "folder.json is a folder: name a file in it",
+        ),
+        (
+            ["experiment", "steps-by-eta", "--model", "bare.safetensors"],
+            "does not say what it was trained on",
+        ),
+        (["sample", "bare.safetensors", "--out", "folder.png"], "folder.png is a folder: name a file in it"),
+        (["sample", "folder.png"], "cannot read the checkpoint folder.png"),
+        (["evaluate", "bare.safetensors", "--n", 70], "does not say what it was trained on"),
+        (["evaluate", "torn.safetensors"], "does not hold a model this version can build"),
+        (["release", "00", "--seed", 2**63], "a seed is a whole number"),
+        (["grade", "folder.png", "--seed", -1], "a seed is a whole number"),
+        (["check", "x.ipynb", "--seed", -1], "a seed is a whole number"),
+    ],
+)
+def test_other_bad_input_is_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[object],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.json").mkdir()
+    save_checkpoint(tmp_path / "bare.safetensors", replace(tiny(), recipe={}))
+    tensors, description = read_tensors(tmp_path / "bare.safetensors", "model")
+    write_tensors(tmp_path / "torn.safetensors", tensors, {**description, "recipe": ["digits"]})
+    said = refused(capsys, *args)
+    assert said.startswith("error: ")
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_the_home_folder_is_meant_in_every_spelling(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    few = ["--n", 2, "--steps", 1, "--device", "cpu"]
+    run("sample", "~/tiny.safetensors", *few, "--out=~/a.npz")
+    run("sample", "~/tiny.safetensors", *few, "--out", "~/b/c.png")
+    folder_of(tmp_path, classes=2, each=10)
+    run("train", "folder:~/pictures", "--size", 16, "--steps", 1, *TINY, "--out=~/run", "--device", "cpu")
+    assert (
+        "pictures of 1x16x16; classes: 2 (class 0, class 1); 2 more are for testing"
+        in capsys.readouterr().err
+    )
+    assert {"a.npz", "b", "run"} <= {file.name for file in tmp_path.iterdir()}
+    assert not (tmp_path / "~").exists()
+
+
+def test_pictures_without_classes_are_learnt_without_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = folder_of(tmp_path, classes=1, each=30) / "class 0"
+    to = ["--out", tmp_path / "run", "--device", "cpu"]
+    run("train", f"folder:{flat}", "--size", 16, "--steps", 2, *TINY, *to)
+    assert (
+        "27 pictures of 1x16x16; no classes, so no labels; 3 more are for testing" in capsys.readouterr().err
+    )
+    run("sample", tmp_path / "run", "--n", 2, "--steps", 1, "--out", tmp_path / "x.png", "--device", "cpu")
+    assert "telling classes apart" in refused(capsys, "evaluate", tmp_path / "run", "--n", 70)
+
+
+def test_a_run_goes_on_where_its_pictures_have_moved_and_others_start_from_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = folder_of(tmp_path, classes=2, each=10)
+    how = ["--size", 16, *TINY, "--device", "cpu", "--json"]
+    run("train", f"folder:{pictures}", "--steps", 2, *how, "--out", tmp_path / "a")
+    pictures = pictures.rename(tmp_path / "moved")
+    run("train", f"folder:{pictures}", "--steps", 4, *how, "--out", tmp_path / "a", "--resume")
+    assert last_json(capsys)["steps"] == 4
+    run("train", f"folder:{pictures}", "--steps", 1, *how, "--out", tmp_path / "b", "--from", tmp_path / "a")
+    assert last_json(capsys)["from"] == str(tmp_path / "a")
+    said = refused(
+        capsys, "train", "digits", "--steps", 1, *how, "--out", tmp_path / "c", "--from", tmp_path / "a"
+    )
+    assert "num_classes is 2 there and 10 here" in said
+    (pictures / "class 0/0.png").unlink()
+    said = refused(
+        capsys, "train", f"folder:{pictures}", "--steps", 9, *how, "--out", tmp_path / "a", "--resume"
+    )
+    assert "trained on other pictures than these" in said
+    assert "go on with the same pictures" in said
 
 
 def test_unknown_commands_and_options_exit_with_two(capsys: pytest.CaptureFixture[str]) -> None:

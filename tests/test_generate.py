@@ -1,5 +1,6 @@
 """From a checkpoint and labels to pictures."""
 
+import unicodedata
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ def test_labels_go_round_the_classes_or_are_the_wanted_one() -> None:
         (2, 3, "out of range: this model knows 0 to 2"),
         (2, -1, "out of range"),
         (2, "cat", "unknown class 'cat'"),
+        (2, "²", "unknown class '²'"),
+        (2, "--1", "unknown class '--1'"),
     ],
 )
 def test_labels_that_the_model_does_not_know_are_refused(
@@ -37,6 +40,22 @@ def test_labels_that_the_model_does_not_know_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         labels_for(tiny(), n, label)
+
+
+@pytest.mark.parametrize("known", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+@pytest.mark.parametrize("name", ["café", "Ångström", "가나"])
+def test_a_label_may_be_composed_or_taken_apart(name: str, known: str, asked: str) -> None:
+    model = replace(tiny(), classes=("a", unicodedata.normalize(known, name), "b"))  # type: ignore[arg-type]
+    labels = labels_for(model, 2, unicodedata.normalize(asked, name))  # type: ignore[arg-type]
+    assert labels is not None and labels.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1, 2**64])
+def test_a_seed_has_63_bits(seed: int) -> None:
+    with pytest.raises(ValueError, match=rf"from 0 to 2.63 - 1 = \d+ .*, got {seed}"):
+        generate(tiny(), None, 2, steps=2, device="cpu", seed=seed)
+    assert generate(tiny(None), None, 1, steps=1, device="cpu", seed=2**63 - 1).shape == (1, 1, 8, 8)
 
 
 def test_a_model_without_labels_takes_none_and_no_guidance() -> None:

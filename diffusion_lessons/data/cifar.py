@@ -42,7 +42,8 @@ def cifar10(split: str = "train", size: int | None = None) -> Dataset:
     chosen = [files[name] for name in sorted(files) if name.startswith("test" if test else "data")]
     records = torch.from_numpy(np.concatenate(chosen))  # (N, RECORD)
     labels, images = records[:, 0].long(), records[:, 1:].reshape(-1, 3, 32, 32)
-    return Dataset("cifar10", resize(images, size), labels, CLASSES)
+    note = "50000 more are for training" if test else "10000 more are for testing"
+    return Dataset("cifar10", resize(images, size), labels, CLASSES, note=note)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

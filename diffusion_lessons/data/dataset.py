@@ -15,6 +15,7 @@ from diffusion_lessons.support.errors import unknown
 
 SPLITS = ("train", "test")
 SIZES = range(8, 513)
+NAMES_SHOWN = 10  # of classes, at most
 LABEL = "label"  # the condition that says which class a row is of
 
 Row = tuple[Tensor, dict[str, Tensor]]
@@ -32,6 +33,7 @@ class Dataset:
     labels: Tensor | None = None  # int64 (N,), each the index of a class; None where there are no classes
     classes: tuple[str, ...] = ()  # the classes' names, in the order of the labels
     conditions: Mapping[str, Tensor] = field(default_factory=dict)  # what else is known of each row: (N, ...)
+    note: str = ""  # how the rows were chosen, for people
 
     def __post_init__(self) -> None:
         images, n = self.images, len(self)
@@ -57,6 +59,13 @@ class Dataset:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.shape))
         return f"Dataset({self.name!r}: {len(self)} pictures of {shape}, {len(self.classes)} classes)"
+
+    def words(self) -> str:
+        """What was loaded, in a line: pictures, classes, and how they were chosen."""
+        names = ", ".join([*self.classes[:NAMES_SHOWN], *["…"] * (len(self.classes) > NAMES_SHOWN)])
+        classes = f"classes: {len(self.classes)} ({names})" if names else "no classes, so no labels"
+        shape = "x".join(map(str, self.shape))
+        return "; ".join(filter(None, [f"{self.name}: {len(self)} pictures of {shape}", classes, self.note]))
 
     @property
     def shape(self) -> tuple[int, ...]:

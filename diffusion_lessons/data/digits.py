@@ -22,4 +22,5 @@ def digits(split: str = "train", size: int | None = None) -> Dataset:
     images = (values * (255 / 16)).round().to(torch.uint8).reshape(-1, 1, 8, 8)  # from (N, 64) of 0..16
     rank = F.one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0]  # 1 for the first of its class
     chosen = (rank % TEST_EVERY == 0) == test
-    return Dataset("digits", resize(images[chosen], size), labels[chosen], tuple("0123456789"))
+    note = f"{int((~chosen).sum())} more are for {'training' if test else 'testing'}"
+    return Dataset("digits", resize(images[chosen], size), labels[chosen], tuple("0123456789"), note=note)

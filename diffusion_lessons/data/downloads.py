@@ -11,6 +11,8 @@ from threading import Thread
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from diffusion_lessons.support.files import expanded
+
 Content = TypeVar("Content")
 
 VARIABLE = "DIFFUSION_LESSONS_DATA"
@@ -37,7 +39,7 @@ def data_folder() -> Path:
     import pooch
 
     named = os.environ.get(VARIABLE)
-    return Path(named).expanduser().absolute() if named else Path(pooch.os_cache("diffusion-lessons"))
+    return Path(expanded(named)).absolute() if named else Path(pooch.os_cache("diffusion-lessons"))
 
 
 def load_cached(file: str, mirrors: Sequence[str], read: Callable[[Path], Content]) -> Content:

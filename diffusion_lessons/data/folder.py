@@ -1,5 +1,6 @@
 """`folder:PATH`: your own pictures, a folder or zip with one subfolder for each class."""
 
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -18,12 +19,14 @@ from tqdm import tqdm
 
 from diffusion_lessons.data.dataset import Dataset, check_asked
 from diffusion_lessons.data.downloads import DataError
-from diffusion_lessons.data.layout import TEST_EVERY, PictureFile, is_ignored, printable, sort_pictures
+from diffusion_lessons.data.layout import PictureFile, is_ignored, printable, sort_pictures
 from diffusion_lessons.data.pictures import read_square
+from diffusion_lessons.support.files import expanded
 from diffusion_lessons.support.zips import RefusedZip, UnreadableZip, open_zip, zip_files
 
 THREADS = 4
 NAMES_SHOWN = 3
+DARK = 0.25  # of the range of 16 bits: what 14 bits reach at most
 
 Files = dict[str, Callable[[], BinaryIO]]
 Reasons = dict[str, str]
@@ -32,35 +35,53 @@ Reasons = dict[str, str]
 def folder(path: str | Path, split: str = "train", size: int | None = None) -> Dataset:
     """Pictures of any size and mode, cut to squares, from a folder or zip with one subfolder for each class.
 
-    Classes are the subfolders that hold pictures, at any depth, in the order of their names; a single folder
-    around them is looked through. Every tenth picture of a class, in the order of the paths, is for testing,
-    unless the classes lie in folders called "train" and "test" (or "val"). Hidden files are ignored, and
-    links followed to files inside the folder only. Pictures are grey (C = 1) if all of them are, of both
-    splits, and in colour (C = 3) otherwise. A zip is read where it lies; `size` is 32 by default.
+    Which folders are classes, and which pictures are for testing, is told by `sort_pictures`; a folder
+    without subfolders has neither classes nor labels. Hidden files are ignored, and links followed to files
+    inside the folder only. Pictures are grey (C = 1) if all of them are, of both splits, and in colour
+    (C = 3) otherwise. A zip is read where it lies; `size` is 32 by default.
 
-    Files that are no readable pictures are one UserWarning, with their number and first names. No classes or
-    pictures, and a zip or picture that unpacks to too much, are a DataError.
+    Files that are no readable pictures, or too large ones, are one UserWarning, with their number and first
+    names; so are scans that look black, and folders that may be splits. No pictures at all, and a zip that
+    unpacks to too much, are a DataError.
     """
     test, size = check_asked(split, size, default=32)
-    root = Path(path).expanduser()
+    root = Path(expanded(path))
     with ExitStack() as stack:
         files, skipped = _list(root, stack)
-        pictures, loose = sort_pictures(name for name in files if not is_ignored(name))
-        if not pictures:
-            raise DataError(f"{root} has no pictures in subfolders: make one subfolder for each class")
-        images, chosen, classes, unreadable = _read(root, pictures, files, size, test)
-    skipped |= dict.fromkeys(loose, "in no class folder") | unreadable
-    if skipped:
-        names = [f"{printable(name)} ({why})" for name, why in list(skipped.items())[:NAMES_SHOWN]]
-        names += ["..."] * (len(skipped) > NAMES_SHOWN)
-        total = len(skipped) + len(pictures) - len(unreadable)
-        message = f"{root}: {len(skipped)} of {total} files skipped: {', '.join(names)}"
-        warnings.warn(message, stacklevel=3)  # in the eyes of who called `load_dataset`
+        found = sort_pictures(name for name in files if not is_ignored(name))
+        skipped |= found.left_out
+        if not found.pictures:
+            why = f" ({_some(skipped)})" if skipped else ""
+            raise DataError(f"{root} has no pictures{why}: {_advice(skipped)}")
+        images, chosen, classes, unreadable, dark = _read(root, found.pictures, files, size, test)
+    skipped |= unreadable
+    total = len(skipped) + len(found.pictures) - len(unreadable)
+    left = f"{len(skipped)} of {total} files skipped"
+    for doubt in (f"{left}: {_some(skipped)}" if skipped else "", found.doubt, dark):
+        if doubt:
+            warnings.warn(f"{root}: {doubt}", stacklevel=3)  # in the eyes of who called `load_dataset`
     if not chosen:
-        why = f"of {TEST_EVERY}, one is for testing"
-        raise DataError(f"{root} has no pictures to {split} that can be read: {why}")
-    labels = torch.tensor([classes.index(picture.label) for picture in chosen])
-    return Dataset(f"folder:{printable(root.absolute().name)}", images, labels, tuple(classes))
+        raise DataError(f"{root} has no pictures to {split} that can be read: for testing, {found.held_out}")
+    others = len(found.pictures) - len(unreadable) - len(chosen)
+    held_out = f"{others} more are for {'training' if test else f'testing ({found.held_out})'}"
+    note = "; ".join([held_out, *[left] * bool(skipped)])
+    labels = torch.tensor([classes.index(str(each.label)) for each in chosen]) if classes else None
+    return Dataset(f"folder:{printable(root.absolute().name)}", images, labels, tuple(classes), note=note)
+
+
+def _some(skipped: Reasons) -> str:
+    """A few of the files that are left out, and why: of each reason one, then any."""
+    first = {why: name for name, why in reversed(skipped.items())}
+    shown = [*dict.fromkeys([*reversed(first.values()), *skipped])][:NAMES_SHOWN]
+    names = [f"{printable(name)} ({skipped[name]})" for name in shown]
+    names += ["..."] * (len(skipped) > NAMES_SHOWN)
+    return ", ".join(names)
+
+
+def _advice(skipped: Reasons) -> str:
+    if any(why.startswith("a link") for why in skipped.values()):
+        return "links out of the folder are not followed: copy what they lead to into it"
+    return "give a folder or zip of pictures, best with one subfolder for each class"
 
 
 def _list(root: Path, stack: ExitStack) -> tuple[Files, Reasons]:
@@ -104,19 +125,18 @@ def _folder_files(root: Path) -> tuple[Files, Reasons]:
 
 def _read(
     root: Path, pictures: list[PictureFile], files: Files, size: int, test: bool
-) -> tuple[Tensor, list[PictureFile], list[str], Reasons]:
-    """The images (N, C, size, size) of one split, with their pictures; all classes; and what is unreadable.
+) -> tuple[Tensor, list[PictureFile], list[str], Reasons, str]:
+    """The images (N, C, size, size) of one split, with their pictures; all classes; unreadable ones; a doubt.
 
     All pictures are read, also those of the other split, so that both splits have the same classes and C.
     """
+    peaks: list[float] = []
 
     def read(picture: PictureFile) -> np.ndarray | str:
         """The picture, or the reason why it can't be read."""
         try:
             with files[picture.path]() as file:
-                return read_square(file, size)
-        except DataError as error:
-            raise DataError(f"{printable(picture.path)} in {root} is refused: {error}") from error
+                return read_square(file, size, peaks)
         except UnidentifiedImageError:
             return "not a picture"
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
@@ -136,6 +156,18 @@ def _read(
             if picture.test == test:
                 images[len(chosen)] = result.transpose(2, 0, 1)
                 chosen.append(picture)
-    classes = sorted({picture.label for picture in pictures if picture.path not in unreadable})
+    labels = {picture.label for picture in pictures if picture.path not in unreadable}
     kept = torch.from_numpy(images[: len(chosen), : 3 if colour else 1]).contiguous()
-    return kept, chosen, classes, unreadable
+    return kept, chosen, sorted(label for label in labels if label is not None), unreadable, _dark(peaks)
+
+
+def _dark(peaks: list[float]) -> str:
+    """What to say of 16-bit pictures none of which is bright: scans of 12 bits look black."""
+    most = max(peaks, default=0.0)
+    if not 0 < most < DARK:
+        return ""
+    bits = math.ceil(math.log2(most * 65535 + 1))
+    return (
+        f"the brightest value in {len(peaks)} 16-bit pictures is {most * 65535:.0f} of 65535, so that they "
+        f"look nearly black: if they are scans of {bits} bits, multiply their values by {2 ** (16 - bits)}"
+    )

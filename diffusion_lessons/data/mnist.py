@@ -73,7 +73,8 @@ def _load(
     labels = array("labels-idx1", header=8).long()  # (N,)
     if size != 28:
         images = resize(pad(images, (2, 2, 2, 2)), size)  # framed: (N, 1, 32, 32)
-    return Dataset(name, images, labels, classes)
+    note = "60000 more are for training" if test else "10000 more are for testing"
+    return Dataset(name, images, labels, classes, note=note)
 
 
 def _read(path: Path, sha256: str) -> bytes:

@@ -14,12 +14,13 @@ MAX_PIXELS = 80_000_000
 WITH_ALPHA = ("LA", "PA", "RGBA", "RGBa")
 
 
-def read_square(file: BinaryIO | Path, size: int) -> np.ndarray:
+def read_square(file: BinaryIO | Path, size: int, peaks: list[float] | None = None) -> np.ndarray:
     """The middle of a picture file, turned upright, as red, green and blue bytes (size, size, 3).
 
     The short side is brought to `size` pixels (bicubic, antialiased) and the long one cut at both ends. What
-    is transparent shows white; 16-bit grey is scaled to 8 bits; of several frames the first is taken. More
-    than `MAX_PIXELS` are a DataError; what is no picture, or is damaged, is whatever Pillow raises for it.
+    is transparent shows white; 16 bits are scaled to 8; of several frames the first is taken. More than
+    `MAX_PIXELS` are a DataError; what is no picture, or is damaged, is whatever Pillow raises for it. The
+    list `peaks`, where one is given, gets the largest value of a 16-bit picture as a share of 65535.
     """
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]  # this Pillow may be built without some
@@ -28,8 +29,12 @@ def read_square(file: BinaryIO | Path, size: int) -> np.ndarray:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+            deep = ";16" in str(image.tile)
             image.draft(None, (4 * size, 4 * size))  # a large JPEG is unpacked at a fraction of its size
             ImageOps.exif_transpose(image, in_place=True)
+            if deep and peaks is not None:
+                values = np.asarray(image)  # of colours Pillow gives 8 bits only
+                peaks.append(float(values.max()) / (255 if values.dtype == np.uint8 else 65535))
             return _middle(_to_rgb(image), size)
     except Image.DecompressionBombError as error:
         raise DataError(str(error)) from error

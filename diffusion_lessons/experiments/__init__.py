@@ -15,13 +15,15 @@ from typing import Any
 from tqdm import tqdm
 
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import atomic_write, writable
+from diffusion_lessons.support.files import atomic_write, writable_file
 from diffusion_lessons.support.machine import hardware, versions
+from diffusion_lessons.support.seeds import checked_seed
 
 Row = dict[str, Any]
 
 FOLDER = Path(__file__).parent
 RECORDED = FOLDER / "results"
+SHARED = {"__init__", "pictures"}  # files here that are no experiments
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Experiment:
 
 
 def names() -> list[str]:
-    """What there is: each file here that has an EXPERIMENT, by its name with dashes."""
-    files = [file for file in FOLDER.glob("*.py") if "\nEXPERIMENT = " in file.read_text(encoding="utf-8")]
-    return sorted(file.stem.replace("_", "-") for file in files)
+    """What there is: each file here but those that are `SHARED`, by its name with dashes."""
+    stems = {file.stem for file in FOLDER.glob("*.py")} - SHARED
+    return sorted(stem.replace("_", "-") for stem in stems)
 
 
 def find(name: str) -> Experiment:
@@ -72,7 +74,8 @@ def run(experiment: Experiment, file: Path, options: Row) -> Row:
     The file, JSON, is made, or gone on with where its options are these: model, seed, n, device. One that
     belongs to another run, or cannot be read or written, is a ValueError.
     """
-    writable(file.parent)
+    checked_seed(options.get("seed", 0))
+    writable_file(file)
     result = _begun(experiment, file, options)
     done = [row["settings"] for row in result["rows"]]
     missing = [settings for settings in experiment.settings(options) if settings not in done]

@@ -52,6 +52,15 @@ def digits(recipe: Recipe, options: Row) -> Digits:
     return Digits(train, test, recipe.build_path(), choose_device(options["device"]))
 
 
+def opened(name: str) -> Checkpoint:
+    """A model by file or name; without labels, or of data without a bundled yardstick, a ValueError."""
+    model = zoo.open_model(name)
+    zoo.yardstick(model.data)
+    if not model.classes:
+        raise ValueError(f"these tables are of models with labels, and {name} has none")
+    return model
+
+
 def labels_of(model: Checkpoint, n: int) -> Tensor:
     """(n,) going round the classes, which a model of these tables has."""
     labels = labels_for(model, n)
@@ -79,7 +88,7 @@ def generated(model: Checkpoint, options: Row, **how: Any) -> Row:
     """
     labels = labels_of(model, options["n"])
     own: Any = {"seed": options["seed"], "device": options["device"], "precision": "float32"}
-    return measured(generate(model, labels, **own, **how).clamp(-1, 1), labels, model.recipe["data"])
+    return measured(generate(model, labels, **own, **how).clamp(-1, 1), labels, model.data)
 
 
 def measured(pictures: Tensor, labels: Tensor, data: str) -> Row:

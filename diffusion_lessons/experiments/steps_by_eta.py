@@ -10,9 +10,8 @@ noise that is too much at t = 1 is there to stay.
 from functools import partial
 from typing import Any
 
-from diffusion_lessons import zoo
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.experiments.pictures import generated, headline
+from diffusion_lessons.experiments.pictures import generated, headline, opened
 from diffusion_lessons.samplers import ddim_step, ddpm_step
 
 STEPS = (5, 10, 20, 50, 100, 250, 1000)
@@ -30,7 +29,7 @@ def settings(options: Row) -> list[Row]:
 
 
 def prepare(options: Row) -> Any:
-    return zoo.open_model(options["model"])
+    return opened(options["model"])
 
 
 def measure(model: Any, row: Row, options: Row) -> Row:

@@ -1,10 +1,30 @@
-"""Files that are written whole or not at all."""
+"""Files: where they are, what people write in them, and how they are written: whole or not at all."""
 
+import codecs
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def expanded(path: str | Path) -> str:
+    """The path with the home folder in the place of "~" or "~user"; no such user is a ValueError."""
+    whole = os.path.expanduser(path)
+    user = Path(whole).parts[0] if whole.startswith("~") else ""
+    if user not in ("", whole) and not os.path.lexists(user):
+        raise ValueError(f"{path}: nobody here is called {user}; for a folder of that name write ./{path}")
+    return whole
+
+
+def read_text(file: Path) -> str:
+    """A text file that somebody wrote: UTF-8, with a byte order mark or without, or UTF-16 with one.
+
+    Other bytes are a UnicodeDecodeError, a ValueError.
+    """
+    data = file.read_bytes()
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if marked else "utf-8-sig")
 
 
 @contextmanager
@@ -47,3 +67,11 @@ def writable(folder: Path | str) -> Path:
         advice = f"{error.strerror or error}; choose another with --out"
         raise ValueError(f"cannot write into the folder {folder}: {advice}") from error
     return folder
+
+
+def writable_file(file: Path) -> Path:
+    """The file, its folder made and proved writable; where that fails, or it is a folder, a ValueError."""
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file in it, such as {file / 'out'}{file.suffix}")
+    writable(file.parent)
+    return file

@@ -4,6 +4,8 @@ import hashlib
 
 import torch
 
+LARGEST = 2**63 - 1  # of a signed 64-bit number, what generators of every device and JSON readers take
+
 
 def seed_of(*key: object) -> int:
     """A seed that is a function of the key alone, different for different keys."""
@@ -14,3 +16,10 @@ def seed_of(*key: object) -> int:
 def seeded(device: torch.device | str, *key: object) -> torch.Generator:
     """A generator whose stream is a function of the key alone."""
     return torch.Generator(device).manual_seed(seed_of(*key))
+
+
+def checked_seed(seed: int) -> int:
+    """The seed that somebody chose; one outside of 0..2**63 − 1 is a ValueError."""
+    if not 0 <= seed <= LARGEST:
+        raise ValueError(f"a seed is a whole number from 0 to 2^63 - 1 = {LARGEST} (63 bits), got {seed}")
+    return seed

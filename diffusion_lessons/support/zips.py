@@ -4,9 +4,11 @@ What is wrong with an archive is a ValueError of this file; each reader words it
 """
 
 import re
+import shutil
 import stat
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -37,7 +39,22 @@ def open_zip(file: Path | BinaryIO) -> zipfile.ZipFile:
 
 def name_in_zip(entry: zipfile.ZipInfo) -> str:
     """An entry's path in its archive, with "/" between its parts and, for a folder, at its end."""
-    return entry.filename.replace("\\", "/")
+    name = entry.filename
+    if not entry.flag_bits & 0x800:  # many programs write UTF-8 and do not say so
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
+
+
+def directory_size(stream: BinaryIO) -> int:
+    """Bytes of the list of files, which opening an archive reads at once, as the archive's end has it."""
+    stream.seek(max(0, stream.seek(0, 2) - 2**16 - 200))
+    end = stream.read()
+    fields = ((end.rfind(b"PK\5\6"), 12, 4), (end.rfind(b"PK\6\6"), 40, 8))
+    sizes = [
+        int.from_bytes(end[at + skip : at + skip + size], "little") for at, skip, size in fields if at >= 0
+    ]
+    return max((size for size in sizes if size != 2**32 - 1), default=0)
 
 
 def is_link(entry: zipfile.ZipInfo) -> bool:
@@ -45,14 +62,17 @@ def is_link(entry: zipfile.ZipInfo) -> bool:
     return stat.S_ISLNK(entry.external_attr >> 16)
 
 
-def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> BinaryIO:
-    """One file's content, at most `entry.file_size` bytes whatever the data say.
+def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: BinaryIO | None = None) -> BinaryIO:
+    """One file's content, at most `entry.file_size` bytes whatever the data say; in `target` if given.
 
     One that is damaged, has a password or is longer than the archive claims is an UnreadableZip.
     """
+    target = BytesIO() if target is None else target
     try:
         with archive.open(entry) as file:
-            return BytesIO(file.read(entry.file_size + 1))
+            shutil.copyfileobj(file, target, 2**20)
+        target.seek(0)
+        return target
     except Exception as error:  # so do its decoders
         raise UnreadableZip(str(error) or type(error).__name__) from error
 

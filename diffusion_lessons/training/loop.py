@@ -47,7 +47,8 @@ def train(
     Args:
         task: `Denoising(recipe, dataset)`, or any other.
         out: folder for model.safetensors, metrics.json and state.safetensors.
-        resume: go on with the run in `out`, which must have the same plan and data.
+        resume: go on with the run in `out`, which must have the same plan and data; a finished one needs a
+            larger budget, whose learning rate it then follows from there.
         progress: show a bar with the time left.
 
     Raises:
@@ -106,6 +107,7 @@ class Trainer:
         self.skipped = 0  # steps in a row without a finite gradient
         self.saved = self.state.step
         self.resumed_at = self.state.step, self.state.seconds
+        self.origin = {} if task.start is None else {"from": task.start}
 
     def run(self, interrupt: threading.Event, progress: bool) -> None:
         """Train to the end of the budget, saving now and then."""
@@ -181,7 +183,7 @@ class Trainer:
         if self.processes.rank == 0:
             if self.state.step:
                 seconds = round(self.state.seconds, 3)
-                info = {"steps": self.state.step, "seconds": seconds, "versions": versions()}
+                info = {"steps": self.state.step, "seconds": seconds, "versions": versions(), **self.origin}
                 self.task.write(self.folder / run_folder.MODEL, self.averaged(), info)
             if finished:
                 run_folder.write_metrics(self.folder / run_folder.METRICS, self.metrics())
@@ -213,4 +215,5 @@ class Trainer:
             "parameters": sum(p.numel() for p in state.network.parameters()),
             "curve": {"step": state.curve.steps, "loss": state.curve.points},
             "versions": versions(),
+            **self.origin,
         }

@@ -1,5 +1,6 @@
 """How a model is trained, as plain values: what to build, on what data, how long, how fast."""
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,10 +11,11 @@ from torch import nn
 
 from diffusion_lessons import losses
 from diffusion_lessons.data.dataset import Rows
-from diffusion_lessons.networks import Patched, UNet, UNetConfig
+from diffusion_lessons.networks import Patched, UNet, UNetConfig, describe
 from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linear_betas, sigmoid_betas
 from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.seeds import checked_seed
 from diffusion_lessons.targets import TARGETS
 
 PATHS: dict[str, Callable[[], NoisePath]] = {
@@ -39,6 +41,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
 }
 Precision = Literal["auto", "float32", "tf32", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off"]
+BUDGETS = ("minutes", "steps", "images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +77,7 @@ class Plan:
         for name, known in self.names.items():
             if getattr(self, name) not in list(known):
                 raise unknown(name, getattr(self, name), known)
-        budgets = {"minutes": self.minutes, "steps": self.steps, "images": self.images}
-        given = {name: amount for name, amount in budgets.items() if amount is not None}
+        given = {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
         if len(given) != 1:
             got = given or "none"
             raise ValueError(f"training needs exactly one budget of minutes, steps or images, got {got}")
@@ -86,7 +88,8 @@ class Plan:
         for name in self.shares:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "checkpoint_every", "seed"):
+        checked_seed(self.seed)
+        for name in ("warmup", "weight_decay", "checkpoint_every"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
 
@@ -161,8 +164,11 @@ class Recipe(Plan):
         """The loss weight that `weight` names."""
         return WEIGHTS[self.weight](path)
 
-    def build_network(self, dataset: Rows) -> nn.Module:
-        """The U-Net for the data set's pictures and classes, its random start drawn from the seed."""
+    def build_network(self, dataset: Rows, start: nn.Module | None = None) -> nn.Module:
+        """The U-Net for the data set's pictures and classes, its random start drawn from the seed.
+
+        Where `start` is given, the weights are a copy of its; one of another shape is a ValueError.
+        """
         *_, channels, height, _ = dataset.shape
         patch = self.patch or (2 if height >= 32 else 1)
         config = UNetConfig(
@@ -178,5 +184,21 @@ class Recipe(Plan):
         )
         with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: lend them one
             torch.manual_seed(self.seed)
-            network = UNet(config)
-        return network if patch == 1 else Patched(network, patch)
+            network: nn.Module = UNet(config)
+        network = network if patch == 1 else Patched(network, patch)
+        if start is not None:
+            mine, theirs = _facts(network), _facts(start)
+            odd = [name for name in mine if mine[name] != theirs.get(name)]
+            if odd:
+                words = ", ".join(f"{name} is {theirs.get(name)} there and {mine[name]} here" for name in odd)
+                raise ValueError(f"the weights to start from are of another network: {words}")
+            network.load_state_dict(start.state_dict())
+        return network
+
+
+def _facts(network: nn.Module) -> dict[str, str]:
+    """What two networks must have in common for the weights of one to fit the other."""
+    described = describe(network)
+    inside = described.get("network", described)
+    facts = {"network": inside["name"], "patch": described.get("patch", 1), **inside["config"]}
+    return {name: json.dumps(value) for name, value in facts.items() if name != "dropout"}

@@ -19,9 +19,11 @@ from diffusion_lessons.checkpoint import read_tensors, write_tensors
 from diffusion_lessons.support.files import atomic_write, writable
 from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.training.progress import LossCurve
+from diffusion_lessons.training.recipe import BUDGETS
 from diffusion_lessons.training.tasks import Task
 
 MODEL, STATE, METRICS = "model.safetensors", "state.safetensors", "metrics.json"
+NEEDED = {"recipe", "data", "finished", "step", "seconds", "ema_step", "scaler", "curve"}  # to go on
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and their description, as a state file holds them
@@ -55,6 +57,7 @@ class TrainingState:
             "kind": "training state",
             "task": type(task).__name__,
             "recipe": task.plan.to_json(),
+            "from": task.start,
             "data": data,
             "finished": finished,
             "step": self.step,
@@ -100,23 +103,36 @@ def prepare(folder: Path, resume: bool) -> None:
 
 
 def read_state(folder: Path, task: Task) -> Saved:
-    """What a run saved; ValueError for a damaged file, a finished run, and another task, plan or data."""
+    """What a run saved; ValueError for a damaged file, and for another task, plan or data.
+
+    The data are told by their checksum, wherever they lie now. A finished run goes on with a budget that it
+    has not used up; with any other it is a ValueError too.
+    """
     tensors, description = read_tensors(folder / STATE, kind="training state")
-    mine = {"task": type(task).__name__, **json.loads(json.dumps(task.plan.to_json()))}
-    saved = {"task": description.get("task", mine["task"]), **description["recipe"]}
-    for name in sorted(mine.keys() | saved.keys()):
+    lacks = NEEDED - description.keys()
+    if lacks:
+        what = f"is no run that this version can go on with: it lacks {min(lacks)!r}"
+        raise ValueError(f"{folder / STATE} {what}")
+    plan, finished = task.plan, description["finished"]
+    mine = {"task": type(task).__name__, "from": task.start, **json.loads(json.dumps(plan.to_json()))}
+    saved = {"task": mine["task"], "from": None, **description["recipe"]}
+    saved |= {name: description[name] for name in ("task", "from") if name in description}
+    for name in sorted((mine.keys() | saved.keys()) - {"data", *(BUDGETS if finished else ())}):
         if mine.get(name) != saved.get(name):
             raise ValueError(
                 f"the run in {folder} has another recipe: {name} is {saved.get(name)!r} there and "
                 f"{mine.get(name)!r} here; resume with the same one, or train in another folder"
             )
-    if description["data"] != task.dataset.fingerprint():
+    if description["data"] != (found := task.dataset.fingerprint()):
         raise ValueError(
-            f"the run in {folder} was trained on other pictures than these ({task.dataset.name})"
+            f"the run in {folder} was trained on other pictures than these ({task.dataset.name}): shape and "
+            f"checksum are {description['data']} there and {found} here; go on with the same pictures, or "
+            "train in another folder"
         )
-    if description["finished"]:
+    if finished and plan.done(description["step"], description["seconds"]) == 1:
         raise ValueError(
-            f"the run in {folder} is finished: nothing to resume; train in another folder for more"
+            f"the run in {folder} is finished: nothing to resume; it has {description['step']} steps and "
+            f"{description['seconds'] / 60:.1f} minutes, and goes on with a larger budget"
         )
     return tensors, description
 

@@ -18,6 +18,7 @@ from diffusion_lessons.support.machine import has_bf16
 AGREEMENT = 0.98  # eager bf16 reaches 0.998 on the worst tensor; a tensor of zeros has 0
 
 LossOf = Callable[[Any], Tensor]  # network -> mean loss of one fixed batch
+Found = tuple[float, dict[str, Tensor]]  # its loss, and the gradient of each parameter by name
 
 
 @dataclass(frozen=True)
@@ -114,27 +115,38 @@ def choose(
 ) -> tuple[SpeedMode, nn.Module, list[Check]]:
     """The first mode that holds, the network ready for it (before `cast`), and what the checks found."""
     checks: list[Check] = []
+    true = None if len(modes) == 1 else reference(network, loss_of)
     for mode in modes[:-1]:  # the last needs no check: it is what the others are compared with
         compiled = mode.compiled(network)
-        checks.append(compare(network, compiled, loss_of, mode))
+        checks.append(compare(network, compiled, loss_of, mode, true))
         if checks[-1].holds:
             return mode, compiled, checks
     return modes[-1], network, checks
 
 
-def compare(network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: SpeedMode) -> Check:
-    """Loss and gradients of one batch in a mode against those of eager float32, on perturbed weights."""
+def reference(network: nn.Module, loss_of: LossOf) -> Found:
+    """Loss and gradients of one batch in eager float32, on perturbed weights: the truth for every mode."""
     with perturbed(network):
-        true_loss, true = gradients(network, network, loss_of, SpeedMode())
+        return gradients(network, network, loss_of, SpeedMode())
+
+
+def compare(
+    network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: SpeedMode, true: Found | None = None
+) -> Check:
+    """Loss and gradients of one batch in a mode against the `reference`, which is made if it is left out."""
+    true_loss, true_gradients = true or reference(network, loss_of)
+    with perturbed(network):
         try:
             loss, found = gradients(network, compiled, loss_of, mode)
         except Exception as error:  # no compiler, an unsupported operation: the mode is out, not the run
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             return Check(str(mode), error=reason[:200])
-    typical = torch.stack([g.norm() for g in true.values()]).median()
+    typical = torch.stack([g.norm() for g in true_gradients.values()]).median()
     # a bias that a GroupNorm takes away again has no gradient but rounding noise: it must stay small
-    floors = {name: typical * (0.2 if g.norm() < 1e-4 * typical else 1e-3) for name, g in true.items()}
-    scores = {name: float(agreement(found[name], g, floors[name])) for name, g in true.items()}
+    floors = {
+        name: typical * (0.2 if g.norm() < 1e-4 * typical else 1e-3) for name, g in true_gradients.items()
+    }
+    scores = {name: float(agreement(found[name], g, floors[name])) for name, g in true_gradients.items()}
     return Check(str(mode), scores, abs(loss - true_loss) / max(abs(true_loss), 1e-12))
 
 
@@ -148,9 +160,7 @@ def agreement(g: Tensor, r: Tensor, floor: Tensor | float = 0.0) -> Tensor:
     return ((2 * (g @ r + common)) / (g @ g + r @ r + 2 * common).clamp(min=1e-30)).nan_to_num(0.0)
 
 
-def gradients(
-    network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: SpeedMode
-) -> tuple[float, dict[str, Tensor]]:
+def gradients(network: nn.Module, compiled: nn.Module, loss_of: LossOf, mode: SpeedMode) -> Found:
     """The loss, and the gradient of every parameter that is trained by name, in a mode."""
     scale = 1024.0 if mode.precision == "fp16" else 1.0  # or small gradients would vanish
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}

@@ -34,6 +34,7 @@ class Task:
     """
 
     dropout = 0.0  # share of the rows whose condition is dropped
+    start: str | None = None  # the name of the weights that the network starts from, for the run's record
 
     def __init__(self, network: nn.Module, plan: Plan, dataset: Rows) -> None:
         self.network, self.plan, self.dataset = network, plan, dataset
@@ -87,13 +88,16 @@ class Batch(NamedTuple):
 class Denoising(Task):
     """Learn the recipe's target along its path: pixels, latents or clips, under any condition.
 
-    The network is the recipe's, or one that is given.
+    The network is the recipe's, or one that is given; `start` is the name of the weights it comes with.
     """
 
     plan: Recipe
 
-    def __init__(self, recipe: Recipe, dataset: Rows, network: nn.Module | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: Rows, network: nn.Module | None = None, start: str | None = None
+    ) -> None:
         super().__init__(recipe.build_network(dataset) if network is None else network, recipe, dataset)
+        self.start = start
         self.path, self.target = recipe.build_path(), TARGETS[recipe.target]
         self.weight, self.dropout = recipe.build_weight(self.path), recipe.class_dropout
 

@@ -15,6 +15,7 @@ import torch
 
 from diffusion_lessons.checkpoint import load_checkpoint, read_tensors, write_tensors
 from diffusion_lessons.training.loop import Trainer, TrainingInterrupted, train
+from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE
 from diffusion_lessons.training.tasks import Denoising
@@ -176,9 +177,81 @@ def test_other_pictures_are_refused(cut: Path) -> None:
     refused(cut, "trained on other pictures", tiny_dataset(seed=1))
 
 
-def test_a_finished_run_is_refused(cut: Path) -> None:
+def test_a_finished_run_is_refused_without_a_larger_budget(cut: Path) -> None:
     train(tiny_task(checkpoint_every=0.0), cut, resume=True, device="cpu", progress=False)
-    refused(cut, "is finished: nothing to resume")
+    words = r"is finished: nothing to resume; it has 12 steps and 0\.\d minutes, and goes on with a larger"
+    refused(cut, words)
+    refused(cut, words, steps=11)
+    refused(cut, words, images=96)
+    refused(cut, "lr is 0.002 there and 0.001 here", steps=20, lr=1e-3)
+    refused(cut, "trained on other pictures", tiny_dataset(seed=1), steps=20)
+
+
+@pytest.mark.parametrize("larger", [{"steps": 20}, {"images": 160}])
+def test_a_finished_run_goes_on_with_a_larger_budget(tmp_path: Path, larger: dict[str, int]) -> None:
+    """From its own weights, moments and averages; killed on the way it still reaches the same ones."""
+    recipe = tiny_recipe(**larger, checkpoint_every=0.0)
+    for name in ("whole", "cut"):
+        train(tiny_task(checkpoint_every=0.0), tmp_path / name, device="cpu", progress=False)
+    first, _ = saved_state(tmp_path / "whole")
+    metrics = train(Denoising(recipe, tiny_dataset()), tmp_path / "whole", True, "cpu", progress=False)
+    assert (metrics["steps"], len(metrics["curve"]["loss"])) == (20, 20)
+    assert load_checkpoint(tmp_path / "whole" / MODEL).info["steps"] == 20
+    assert not torch.equal(
+        first["network.stem.weight"], saved_state(tmp_path / "whole")[0]["network.stem.weight"]
+    )
+    crash_at(15, recipe, tmp_path / "cut", resume=True)
+    ((budget, most),) = larger.items()
+    refused(tmp_path / "cut", f"{budget} is {most} there and (None|12) here")
+    train(Denoising(recipe, tiny_dataset()), tmp_path / "cut", True, "cpu", progress=False)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_the_same_pictures_may_have_another_name(cut: Path) -> None:
+    train(tiny_task(checkpoint_every=0.0, data="folder:moved"), cut, True, "cpu", progress=False)
+    assert load_checkpoint(cut / MODEL).data == "folder:moved"
+
+
+def test_the_record_names_the_weights_it_started_from(tmp_path: Path) -> None:
+    recipe, dataset = tiny_recipe(checkpoint_every=0.0), tiny_dataset()
+    train(tiny_task(seed=1), tmp_path / "old", device="cpu", progress=False)
+    old = load_checkpoint(tmp_path / "old" / MODEL).network
+
+    def task() -> Denoising:
+        return Denoising(recipe, dataset, recipe.build_network(dataset, old), "old")
+
+    trainer = Trainer(task(), tmp_path, Processes("cpu"))
+    for weights in (dict(trainer.state.network.named_parameters()), trainer.state.ema.shadow):
+        assert all(torch.equal(weight, weights[name]) for name, weight in old.named_parameters())
+    metrics = train(task(), tmp_path / "new", device="cpu", progress=False)
+    assert metrics["from"] == load_checkpoint(tmp_path / "new" / MODEL).info["from"] == "old"
+    refused(tmp_path / "new", "another recipe: from is 'old' there and None here")
+    train(
+        Denoising(tiny_recipe(steps=14, checkpoint_every=0.0), dataset, start="old"),
+        tmp_path / "new",
+        True,
+        "cpu",
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"base_channels": 16}, "base_channels is 8 there and 16 here"),
+        ({"patch": 2}, "patch is 1 there and 2 here"),
+    ],
+)
+def test_weights_of_another_network_are_refused(changes: dict[str, int], words: str) -> None:
+    old = tiny_recipe().build_network(tiny_dataset())
+    with pytest.raises(ValueError, match=f"start from are of another network: .*{words}"):
+        tiny_recipe(**changes).build_network(tiny_dataset(), old)
+
+
+def test_a_state_without_a_recipe_is_refused(cut: Path) -> None:
+    tensors, description = read_tensors(cut / STATE, "training state")
+    write_tensors(cut / STATE, tensors, {k: v for k, v in description.items() if k != "recipe"})
+    refused(cut, "is no run that this version can go on with: it lacks 'recipe'")
 
 
 def test_a_damaged_state_is_refused(cut: Path) -> None:

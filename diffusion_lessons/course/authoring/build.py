@@ -18,7 +18,7 @@ from typing import Any
 
 import nbformat
 
-from diffusion_lessons.course.authoring import alts, execute, render, rules
+from diffusion_lessons.course.authoring import alts, execute, ours, render, rules
 from diffusion_lessons.course.authoring.notebook import (
     read_notebook,
     solved_notebook,
@@ -110,7 +110,7 @@ def build(
     context = with_old_pictures(replace(context, timings=render.read_timings(context.root)), lesson)
     student = made_student(lesson, context)
     if student_only:
-        write(alts.file(lesson, context.root), alts.text(lesson))
+        _for_the_package(lesson, context)
         return [_written(lesson.student, student)]
     old = None if again else read_notebook(lesson.solved)
     solved, measured = made_solved(lesson, context, old, threads, timed)
@@ -119,12 +119,18 @@ def build(
         student, executed = student_notebook(lesson, context), solved
         solved = solved_notebook(lesson, context)
         take_outputs(solved, executed)
-    write(alts.file(lesson, context.root), alts.text(lesson))
+    _for_the_package(lesson, context)
     said = [_written(lesson.student, student), _written(lesson.solved, solved)]
     if measured is not None:
         said[1] += f", executed in {measured.seconds:.0f} s"
         said[1] += "; not recorded, because something else kept the machine busy" if measured.busy else ""
     return said
+
+
+def _for_the_package(lesson: Lesson, context: Context) -> None:
+    """Write what the package keeps of a lesson's source."""
+    for part in (alts, ours):
+        write(part.file(lesson, context.root), part.text(lesson))
 
 
 def _written(file: Path, notebook: nbformat.NotebookNode) -> str:
@@ -141,12 +147,13 @@ def check(file: Path, context: Context) -> list[Problem]:
     except Refused as refused:
         return refused.problems
     stale, solved, fresh = [], read_notebook(lesson.solved), solved_notebook(lesson, context)
-    words = alts.file(lesson, context.root)
     current = solved is not None and _made_of(solved) == _made_of(fresh)
     if not lesson.student.exists() or lesson.student.read_text(encoding="utf-8") != text_of(student):
         stale.append(f"notebooks/{lesson.student.name} is not what the source says")
-    if not words.exists() or words.read_text(encoding="utf-8") != alts.text(lesson):
-        stale.append(f"{words.relative_to(context.root)} holds other alt texts than the source")
+    for what, part in (("alt texts", alts), ("solutions", ours)):
+        kept = part.file(lesson, context.root)
+        if not kept.exists() or kept.read_text(encoding="utf-8") != part.text(lesson):
+            stale.append(f"{kept.relative_to(context.root)} holds other {what} than the source")
     if not current:
         what = "is missing or broken" if solved is None else "was made from another source"
         stale.append(f"solutions/{lesson.solved.name} {what}")

@@ -1,13 +1,14 @@
 """Lesson 01, what a diffusion model is: noise, one step back, the whole way down, and a check for copies."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.bank.inputs import cosine, data, falling, normal, number, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level, StraightPath, add_noise
@@ -45,16 +46,35 @@ def noise_points(x0: Tensor, noise: Tensor, alpha: Any, sigma: Any) -> Tensor:
     return add_noise(x0, noise, _level(alpha, sigma))
 
 
-def _noised(alpha: float, sigma: float, *shape: int) -> Make:
+def _on_circle(g: torch.Generator, low: float, high: float) -> tuple[float, float]:
+    """α and σ with α² + σ² = 1, and σ between two bounds."""
+    sigma = number(g, low, high)
+    return float(f"{(1 - sigma**2) ** 0.5:.5g}"), sigma
+
+
+def _on_line(g: torch.Generator, low: float, high: float) -> tuple[float, float]:
+    """α and σ with α + σ = 1, and σ between two bounds."""
+    sigma = number(g, low, high)
+    return round(1 - sigma, 4), sigma
+
+
+def _data(g: torch.Generator, low: float, high: float) -> tuple[float, float]:
+    return 1.0, 0.0
+
+
+Drawn = Callable[[torch.Generator, float, float], tuple[float, float]]  # α and σ
+
+
+def _noised(draw: Drawn, low: float, high: float, *shape: int) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
-        x0 = blobs(g, *shape) if len(shape) > 2 else normal(g, *shape)
-        return {"x0": x0, "noise": normal(g, *shape), "alpha": alpha, "sigma": sigma}
+        alpha, sigma = draw(g, low, high)
+        return {"x0": data(g, *shape), "noise": normal(g, *shape), "alpha": alpha, "sigma": sigma}
 
     return make
 
 
 def _own_levels(g: torch.Generator) -> dict[str, Any]:
-    angle = torch.tensor([0.2, 0.7, 1.1, 1.5]).view(4, 1)  # (4, 1): one level for each point
+    angle = 1.5 * torch.rand(4, 1, generator=g)  # (4, 1): one level for each point
     return {"x0": normal(g, 4, 2), "noise": normal(g, 4, 2), "alpha": angle.cos(), "sigma": angle.sin()}
 
 
@@ -79,9 +99,9 @@ NOISE_POINTS = Exercise(
     minutes=4,
     reference=noise_points,
     cases=[
-        Case("six points at α = 0.8, σ = 0.6", _noised(0.8, 0.6, 6, 2)),
-        Case("three pictures at α = 0.28, σ = 0.96", _noised(0.28, 0.96, 3, 1, 8, 8)),
-        Case("α = 1, σ = 0: the data itself", _noised(1.0, 0.0, 5, 2)),
+        Case("six points at one level", _noised(_on_circle, 0.4, 0.8, 6, 2)),
+        Case("two colour pictures, mostly noise, where α + σ = 1", _noised(_on_line, 0.6, 0.9, 2, 3, 6, 8)),
+        Case("α = 1, σ = 0: the data itself", _noised(_data, 0.0, 0.0, 5, 2)),
         Case("four points, each at a level of its own", _own_levels),
     ],
     misconceptions=[
@@ -90,42 +110,97 @@ NOISE_POINTS = Exercise(
             lambda x0, noise, alpha, sigma: sigma * x0 + alpha * noise,
             "The two factors are swapped: α belongs to the data and σ to the noise. At α = 1, σ = 0 the data "
             "should come back untouched.",
+            about="swap",
         ),
         Misconception(
             "data-at-full-strength",
             lambda x0, noise, alpha, sigma: x0 + sigma * noise,
             "You added the noise and left the data at full strength. Here the data is turned down as well, "
             "by α, so that nothing of it is left at α = 0.",
+            about="missing",
         ),
         Misconception(
             "noise-at-full-strength",
             lambda x0, noise, alpha, sigma: alpha * x0 + noise,
             "You turned the data down by α but added the noise at full strength. Its factor is σ: 0 at the "
             "data, 1 at pure noise.",
+            about="missing",
         ),
         Misconception(
             "squares",
             lambda x0, noise, alpha, sigma: alpha**2 * x0 + sigma**2 * noise,
             "You squared the factors. α² and σ² are the two variances; what multiplies the data and the "
             "noise is α and σ.",
+            about="root",
         ),
         Misconception(
             "roots",
             lambda x0, noise, alpha, sigma: alpha**0.5 * x0 + sigma**0.5 * noise,
             "You took roots of α and σ. Some papers call the variances α and σ; here both are already the "
             "factors themselves.",
+            about="root",
         ),
         Misconception(
             "one-minus-alpha",
             lambda x0, noise, alpha, sigma: alpha * x0 + (1 - alpha) * noise,
-            "You gave the noise the factor 1 − α. Here it has a factor of its own, σ: the squares α² and σ² "
-            "add up to 1, and the factors themselves do not.",
+            "You gave the noise the factor 1 − α. It has a factor of its own, σ, which is handed over: on "
+            "most paths the squares α² and σ² add up to 1, and the factors themselves do not.",
+            about="factor",
+        ),
+        Misconception(
+            "sigma-from-alpha",
+            lambda x0, noise, alpha, sigma: alpha * x0 + (1 - alpha**2) ** 0.5 * noise,
+            "You worked the factor of the noise out of α. That is right where α² + σ² = 1, but not every "
+            "path keeps to it: take σ, which is handed over.",
+            about="input",
+        ),
+        Misconception(
+            "alpha-from-sigma",
+            lambda x0, noise, alpha, sigma: (1 - sigma**2) ** 0.5 * x0 + sigma * noise,
+            "You worked the factor of the data out of σ. That is right where α² + σ² = 1, but not every path "
+            "keeps to it: take α, which is handed over.",
+            about="input",
+        ),
+        Misconception(
+            "both-at-full-strength",
+            lambda x0, noise, alpha, sigma: x0 + noise,
+            "You added data and noise, both at full strength. α says how much of the data is in the mixture, "
+            "σ how much of the noise.",
+            about="missing",
+        ),
+        Misconception(
+            "noise-subtracted",
+            lambda x0, noise, alpha, sigma: alpha * x0 - sigma * noise,
+            "You subtracted the noise. As noise that is as good, but everything later reads x as α·x₀ + σ·ε: "
+            "add it.",
+            about="sign",
+        ),
+        Misconception(
+            "noise-forgotten",
+            lambda x0, noise, alpha, sigma: alpha * x0,
+            "You turned the data down by α and left the noise out. σ·noise is to be added.",
+            about="missing",
+        ),
+        Misconception(
+            "sigma-added",
+            lambda x0, noise, alpha, sigma: alpha * x0 + sigma,
+            "You added the number σ itself, the same to every entry. σ is the strength of the noise: it "
+            "multiplies `noise`, which is another number for every entry.",
+            about="input",
+        ),
+        Misconception(
+            "weighted-mean",
+            lambda x0, noise, alpha, sigma: (alpha * x0 + sigma * noise) / (alpha + sigma),
+            "You divided by α + σ, as for a weighted mean. The two factors are used as they are, whatever "
+            "their sum.",
+            about="extra",
         ),
         Misconception(
             "alpha-on-both",
             lambda x0, noise, alpha, sigma: alpha * (x0 + sigma * noise),
             "You turned the noise down by α along with the data. α multiplies the data alone: the bracket is "
             "too wide.",
+            about="factor",
         ),
     ],
     alternatives=[
@@ -156,9 +231,14 @@ def denoise_step(
     return ddim_step(x, Estimate.from_x0(x0_hat, x, now), now, after)
 
 
-def _step(now: tuple[float, float], after: tuple[float, float], *shape: int) -> Make:
+def _step(
+    draw: Drawn, now_at: tuple[float, float], after_at: tuple[float, float], *shape: int, end: bool = False
+) -> Make:
+    """From a σ between the first two bounds to one between the others, or, with `end`, to the data."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
-        x0 = blobs(g, *shape) if len(shape) > 2 else normal(g, *shape)
+        now, after = draw(g, *now_at), (1.0, 0.0) if end else draw(g, *after_at)
+        x0 = data(g, *shape)
         x = now[0] * x0 + now[1] * normal(g, *shape)
         guess = x0 + 0.3 * normal(g, *shape)
         levels = {"alpha": now[0], "sigma": now[1], "alpha_next": after[0], "sigma_next": after[1]}
@@ -210,10 +290,13 @@ DENOISE_STEP = Exercise(
     minutes=10,
     reference=denoise_step,
     cases=[
-        Case("six points, from σ = 0.8 to σ = 0.6", _step((0.6, 0.8), (0.8, 0.6), 6, 2)),
-        Case("three pictures, from nearly pure noise", _step((0.1, 0.995), (0.28, 0.96), 3, 1, 8, 8)),
-        Case("the last step, to α = 1, σ = 0", _step((0.96, 0.28), (1.0, 0.0), 5, 2)),
-        Case("a path where α + σ = 1", _step((0.4, 0.6), (0.7, 0.3), 7, 2)),
+        Case("six points, half-way down", _step(_on_circle, (0.7, 0.85), (0.4, 0.6), 6, 2)),
+        Case(
+            "two colour pictures, from nearly pure noise",
+            _step(_on_circle, (0.985, 0.998), (0.9, 0.97), 2, 3, 6, 8),
+        ),
+        Case("the last step, to α = 1, σ = 0", _step(_on_circle, (0.2, 0.4), (0.0, 0.0), 5, 2, end=True)),
+        Case("a path where α + σ = 1", _step(_on_line, (0.55, 0.7), (0.2, 0.4), 7, 2)),
     ],
     misconceptions=[
         Misconception(
@@ -221,6 +304,7 @@ DENOISE_STEP = Exercise(
             _from(lambda x, x0_hat, alpha, sigma, sigma_next: torch.zeros_like(x)),
             "You turned the guess down to the next level and left the noise out. A point at the next level "
             "still holds noise: add σ_next·ε̂, with ε̂ = (x − α·x̂₀)/σ.",
+            about="missing",
         ),
         Misconception(
             "back-at-the-old-level",
@@ -229,23 +313,27 @@ DENOISE_STEP = Exercise(
             ),
             "You put guess and noise together at the old level, and that gives back x. Split x with α and σ; "
             "mix again with α_next and σ_next.",
+            about="level",
         ),
         Misconception(
             "noise-not-divided",
             _from(lambda x, x0_hat, alpha, sigma, sigma_next: x - alpha * x0_hat),
             "You took x − α·x̂₀ for the noise. That is σ·ε̂, the noise as strong as it is at this level: "
             "divide it by σ before σ_next multiplies it.",
+            about="missing",
         ),
         Misconception(
             "guess-not-turned-down",
             _from(lambda x, x0_hat, alpha, sigma, sigma_next: (x - x0_hat) / sigma),
             "You took the guess off x at full strength. x holds α·x̂₀, so the noise is (x − α·x̂₀)/σ.",
+            about="factor",
         ),
         Misconception(
             "divided-by-the-next-sigma",
             _divided_by_the_next,
             "You divided by σ_next to get the noise. x is still at the old level, so its noise has the "
             "factor σ. (On the last step σ_next is 0, and you would divide by 0.)",
+            about="level",
         ),
         Misconception(
             "next-alpha-in-the-noise",
@@ -254,12 +342,82 @@ DENOISE_STEP = Exercise(
             ),
             "You took α_next·x̂₀ off x to find the noise. x is still at the old level and holds α·x̂₀: the "
             "noise is (x − α·x̂₀)/σ, and only the new mixture uses α_next.",
+            about="level",
         ),
         Misconception(
             "brackets-missing",
             _from(lambda x, x0_hat, alpha, sigma, sigma_next: x - alpha * x0_hat / sigma),
             "You wrote x − α·x̂₀/σ, and the division comes before the difference. All that is left of x is "
             "divided: (x − α·x̂₀)/σ.",
+            about="order",
+        ),
+        Misconception(
+            "x-for-the-noise",
+            _from(lambda x, x0_hat, alpha, sigma, sigma_next: x),
+            "You took x itself for the noise. x holds the picture too: the noise in it is (x − α·x̂₀)/σ.",
+            about="input",
+        ),
+        Misconception(
+            "noise-returned",
+            lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: (x - alpha * x0_hat) / sigma,
+            "That is ε̂, and it is right. The step is not done yet: mix x̂₀ and ε̂ at the next level.",
+            about="reading",
+        ),
+        Misconception(
+            "picture-at-the-old-level",
+            lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: (
+                alpha * x0_hat + sigma_next * ((x - alpha * x0_hat) / sigma)
+            ),
+            "The noise is at the next level and the picture still at the old one: it gets the factor α_next, "
+            "for it grows as the noise shrinks.",
+            about="level",
+        ),
+        Misconception(
+            "noise-at-the-old-level",
+            lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: (
+                alpha_next * x0_hat + sigma * ((x - alpha * x0_hat) / sigma)
+            ),
+            "The picture is at the next level and the noise still at the old one: ε̂ gets the factor σ_next.",
+            about="level",
+        ),
+        Misconception(
+            "factors-swapped",
+            lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: (
+                sigma_next * x0_hat + alpha_next * ((x - alpha * x0_hat) / sigma)
+            ),
+            "The two factors of the new mixture are swapped: α_next belongs to the guess, σ_next to the "
+            "noise.",
+            about="swap",
+        ),
+        Misconception(
+            "split-with-swapped-factors",
+            _from(lambda x, x0_hat, alpha, sigma, sigma_next: (x - sigma * x0_hat) / alpha),
+            "You split x with α and σ in each other's place. x = α·x̂₀ + σ·ε̂: take α·x̂₀ off and divide by σ.",
+            about="swap",
+        ),
+        Misconception(
+            "noise-turned-round",
+            _from(lambda x, x0_hat, alpha, sigma, sigma_next: (alpha * x0_hat - x) / sigma),
+            "The sign of your noise is turned round: x = α·x̂₀ + σ·ε̂ gives ε̂ = (x − α·x̂₀)/σ.",
+            about="sign",
+        ),
+        Misconception(
+            "guess-clipped",
+            lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: denoise_step(
+                x, torch.as_tensor(x0_hat).clamp(-1, 1), alpha, sigma, alpha_next, sigma_next
+            ),
+            "You cut the guess to [−1, 1]. The points here lie outside it as well, and the step is for any "
+            "data: use the guess as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "variances",
+            lambda x, x0_hat, alpha, sigma, alpha_next, sigma_next: (
+                alpha_next**2 * x0_hat + sigma_next**2 * ((x - alpha * x0_hat) / sigma)
+            ),
+            "You squared the factors of the new mixture. α² and σ² are variances; what multiplies is α and "
+            "σ.",
+            about="root",
         ),
     ],
     alternatives=[
@@ -288,6 +446,13 @@ DENOISE_STEP = Exercise(
 
 
 def walk_down(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    """A step from each level to the next."""
+    for now, after in pairwise(levels):
+        x = denoise_step(x, denoiser(x, now), now.alpha, now.sigma, after.alpha, after.sigma)
+    return x
+
+
+def _by_the_package(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
     """`sample` with a denoiser that gives its guess of x₀ alone."""
 
     def both(x: Tensor, level: Level, condition: Any = None) -> Estimate:
@@ -296,10 +461,14 @@ def walk_down(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
     return sample(both, x, levels)
 
 
-def black_or_white(x: Tensor, level: Level) -> Tensor:
-    """The exact guess where every pixel is −1 or 1, as likely: tanh(α·x/σ²)."""
-    alpha, sigma = level.like(x)
-    return torch.tanh(alpha * x / sigma**2)
+def two_values(size: float) -> Guess:
+    """The exact guess where every pixel is −size or size, as likely: size·tanh(α·size·x/σ²)."""
+
+    def guess(x: Tensor, level: Level) -> Tensor:
+        alpha, sigma = level.like(x)
+        return size * torch.tanh(alpha * size * x / sigma**2)
+
+    return guess
 
 
 def _move(x: Tensor, guess: Tensor, now: Level, after: Level) -> Tensor:
@@ -357,8 +526,33 @@ def _by_halves(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
     return after.alpha * denoiser(x, now) + after.sigma * eps
 
 
-def _start(levels: list[Level], *shape: int) -> Make:
-    return lambda g: {"x": normal(g, *shape), "denoiser": black_or_white, "levels": list(levels)}
+def _told_the_first(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    for now, after in pairwise(levels):
+        x = _move(x, denoiser(x, levels[0]), now, after)
+    return x
+
+
+def _guess_for_x(x: Tensor, denoiser: Guess, levels: list[Level]) -> Tensor:
+    for level in levels[:-1]:
+        x = denoiser(x, level)
+    return x
+
+
+def _start(levels: Callable[[torch.Generator], list[Level]], size: float, *shape: int) -> Make:
+    return lambda g: {"levels": levels(g), "x": normal(g, *shape), "denoiser": two_values(size)}
+
+
+def _even(g: torch.Generator) -> list[Level]:
+    return DiscreteVP(cosine(g)).levels(whole(g, 8, 12))
+
+
+def _uneven(g: torch.Generator) -> list[Level]:
+    path = DiscreteVP(cosine(g))
+    return [path(t) for t in (*falling(g, 3, 400, 950, apart=80), 0)]
+
+
+def _straight(g: torch.Generator) -> list[Level]:
+    return StraightPath().levels(whole(g, 2, 4))
 
 
 def _walk_figure(reference: Callable[..., Tensor]) -> Any:
@@ -381,10 +575,11 @@ WALK_DOWN = Exercise(
     difficulty=2,
     minutes=10,
     reference=walk_down,
+    builds_on=[DENOISE_STEP],
     cases=[
-        Case("two pictures, ten steps", _start(DiscreteVP(cosine_betas()).levels(10), 2, 1, 8, 8)),
-        Case("six points, three steps", _start(DiscreteVP(cosine_betas()).levels(3), 6, 2)),
-        Case("five points, four steps where α + σ = 1", _start(StraightPath().levels(4), 5, 2)),
+        Case("two pictures, even steps from T", _start(_even, 1.0, 2, 1, 8, 6)),
+        Case("six points, three uneven steps, not from T", _start(_uneven, 1.4, 6, 2)),
+        Case("five points, a few steps where α + σ = 1", _start(_straight, 2.0, 5, 2)),
     ],
     planted="last-step-missing",
     misconceptions=[
@@ -393,45 +588,73 @@ WALK_DOWN = Exercise(
             _walk(last=1),
             "The loop makes one step fewer than there are, and the one that is missing is the last: the "
             "result is still at a level with σ > 0, and what is left of the noise is the grain.",
+            about="count",
         ),
         Misconception(
             "first-step-skipped",
             _walk(first=1),
             "The walk now reaches the data, but it starts at levels[1], and x is at levels[0]. Begin with "
             "i = 0: there is one step for each pair of neighbouring levels.",
+            about="count",
         ),
         Misconception(
             "denoiser-told-the-next-level",
             _walk(told=1),
             "The denoiser is told levels[i + 1], and x is still at levels[i]. It would look for less noise "
             "than there is.",
+            about="level",
         ),
         Misconception(
             "grain-hidden",
             _last_guess_of_the_short_loop,
             "You return the last guess of the loop, and that does look clean. But the loop still ends one "
             "step early, so it is the guess of a noisier x. Mend the number of steps.",
+            about="count",
         ),
         Misconception(
             "past-the-end",
             _past_the_end,
             "The loop now runs once for each level, and levels[i + 1] lies past the end of the list. Between "
             "n + 1 levels there are n steps.",
+            about="count",
         ),
         Misconception(
             "always-from-the-noise",
             _always_from_the_noise,
             "Each step starts from the noise again, so that only the last one counts. A step starts from "
             "what the step before left: x = denoise_step(x, …).",
+            about="input",
         ),
         Misconception(
             "one-guess-for-all",
             _one_guess_for_all,
             "The denoiser is asked once, before the loop, and its first guess is kept. Ask again at every "
             "step: each guess is better than the one before.",
+            about="order",
+        ),
+        Misconception(
+            "told-the-first-level",
+            _told_the_first,
+            "The denoiser is told levels[0] at every step. After the first step x is at levels[i], with less "
+            "noise than that.",
+            about="level",
+        ),
+        Misconception(
+            "guess-for-x",
+            _guess_for_x,
+            "You put the guess in the place of x, and that jumps to clean data in one step. A step goes only "
+            "to the next level: x = denoise_step(x, …).",
+            about="input",
+        ),
+        Misconception(
+            "result-clipped",
+            lambda x, denoiser, levels: _walk(last=1)(x, denoiser, levels).clamp(-1, 1),
+            "You cut the result to [−1, 1]. That hides the grain on black and white and leaves it in the "
+            "greys; the last step is still missing.",
+            about="extra",
         ),
     ],
-    alternatives=[_last_guess, _by_halves],
+    alternatives=[_by_the_package, _last_guess, _by_halves],
     hints=(
         "What is grain? Noise that is still there. Print the σ of the level at which the walk ends: it "
         "should be 0.",
@@ -523,9 +746,7 @@ def _differences(samples: Tensor, training: Tensor) -> Tensor:
 
 def _sets(made: int, trained: int, *shape: int, copies: int = 0) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
-        draw = blobs if len(shape) > 1 else normal
-        training = draw(g, trained, *shape)
-        samples = draw(g, made, *shape)
+        training, samples = data(g, trained, *shape), data(g, made, *shape)
         return {"samples": torch.cat([training[:copies], samples[copies:]]), "training": training}
 
     return make
@@ -555,8 +776,8 @@ NEAREST_DISTANCE = Exercise(
     minutes=10,
     reference=nearest_distance,
     cases=[
-        Case("four made pictures, six to learn from", _sets(4, 6, 1, 8, 8)),
-        Case("five pictures, two of them copies", _sets(5, 9, 1, 6, 8, copies=2)),
+        Case("four made pictures, six to learn from", _sets(4, 6, 1, 8, 7)),
+        Case("five colour pictures, two of them copies", _sets(5, 9, 3, 6, 8, copies=2)),
         Case("seven points in the plane, three to learn from", _sets(7, 3, 2)),
     ],
     misconceptions=[
@@ -565,18 +786,21 @@ NEAREST_DISTANCE = Exercise(
             lambda samples, training: nearest_distance(training, samples),
             "You looked for the nearest sample to each training picture. Asked is the nearest training "
             "picture to each sample: one number for each sample, the minimum over the training set.",
+            about="swap",
         ),
         Misconception(
             "mean-over-the-training-set",
             lambda samples, training: _differences(samples, training).norm(dim=-1).mean(dim=1),
             "You averaged the distances over the whole training set. A copy is close to *one* picture and "
             "far from all others, so an average hides it: take the minimum.",
+            about="mean",
         ),
         Misconception(
             "squared",
             lambda samples, training: _differences(samples, training).square().sum(-1).min(dim=1).values,
             "You left out the root: these are squared distances. The distance is the root of the sum of "
             "squares over all pixels.",
+            about="root",
         ),
         Misconception(
             "mean-over-the-pixels",
@@ -585,24 +809,70 @@ NEAREST_DISTANCE = Exercise(
             ),
             "You averaged the squares over the pixels. That divides every distance by the root of the number "
             "of pixels; the distance here is the root of their sum.",
+            about="mean",
         ),
         Misconception(
             "one-number-for-all",
             lambda samples, training: _differences(samples, training).norm(dim=-1).min(),
             "You took the minimum over everything and got one number. Each sample has a nearest picture of "
             "its own: take the minimum over the training set alone, with dim=1.",
+            about="axis",
         ),
         Misconception(
             "values-and-places",
             lambda samples, training: _differences(samples, training).norm(dim=-1).min(dim=1),
             "`.min(dim=1)` gives two things, the values and the places where they stand. The distances are "
             "the first of the two: `.values`.",
+            about="extra",
         ),
         Misconception(
             "which-one-not-how-far",
             lambda samples, training: _differences(samples, training).norm(dim=-1).argmin(dim=1),
             "You returned *which* training picture is the nearest. Useful to look at it; asked is how far "
             "away it is.",
+            about="reading",
+        ),
+        Misconception(
+            "farthest",
+            lambda samples, training: _differences(samples, training).norm(dim=-1).max(dim=1).values,
+            "You took the largest distance. A copy is known by its *smallest*: .min in place of .max.",
+            about="direction",
+        ),
+        Misconception(
+            "absolute-differences",
+            lambda samples, training: _differences(samples, training).abs().sum(-1).min(dim=1).values,
+            "You added up absolute differences. The distance asked for is the root of the sum of *squares*.",
+            about="formula",
+        ),
+        Misconception(
+            "signs-cancel",
+            lambda samples, training: _differences(samples, training).sum(-1).abs().min(dim=1).values,
+            "You added up the differences before squaring, so that brighter and darker pixels cancel out. "
+            "Square each pixel's difference, then add.",
+            about="order",
+        ),
+        Misconception(
+            "nearest-in-each-pixel",
+            lambda samples, training: (
+                _differences(samples, training).abs().min(dim=1).values.square().sum(-1).sqrt()
+            ),
+            "You took the minimum for each pixel by itself, so that each pixel may be compared with another "
+            "picture. Sum over the pixels first; the minimum over the pictures comes last.",
+            about="order",
+        ),
+        Misconception(
+            "distance-to-the-mean",
+            lambda samples, training: (samples.flatten(1) - training.flatten(1).mean(0)).norm(dim=1),
+            "You measured the distance to the mean of the training set. A copy is close to *one* picture: "
+            "compare with each of them.",
+            about="mean",
+        ),
+        Misconception(
+            "largest-pixel",
+            lambda samples, training: _differences(samples, training).abs().amax(-1).min(dim=1).values,
+            "You took the pixel that differs most. The distance asked for is over all pixels: the root of "
+            "the sum of their squares.",
+            about="formula",
         ),
     ],
     alternatives=[

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.bank.inputs import blobs, cosine, data, linear, normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise, renoise
-from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linear_betas, sigmoid_betas
+from diffusion_lessons.schedules import cosine_betas, linear_betas
 
 Make = Callable[[torch.Generator], dict[str, Any]]
 
@@ -25,8 +25,13 @@ def one_step(x: Tensor, noise: Tensor, beta: Tensor) -> Tensor:
     return renoise(x, path(0), path(1), noise)
 
 
-def _step(beta: float, *shape: int) -> Make:
-    return lambda g: {"x": blobs(g, *shape), "noise": normal(g, *shape), "beta": torch.tensor(beta)}
+def _step(low: float, high: float, *shape: int) -> Make:
+    """A step whose β lies between two bounds."""
+    return lambda g: {
+        "x": data(g, *shape),
+        "noise": normal(g, *shape),
+        "beta": torch.tensor(number(g, low, high)),
+    }
 
 
 def _one_step_figure(reference: Callable[..., Tensor]) -> Any:
@@ -45,10 +50,10 @@ ONE_STEP = Exercise(
     minutes=5,
     reference=one_step,
     cases=[
-        Case("two pictures, a small step", _step(0.02, 2, 1, 8, 8)),
-        Case("three colour pictures, a large step", _step(0.5, 3, 3, 8, 6)),
-        Case("β = 1: nothing but noise is left", _step(1.0, 2, 1, 4, 5)),
-        Case("seven points in the plane", _step(0.1, 7, 2)),
+        Case("two pictures, a small step", _step(0.01, 0.05, 2, 1, 8, 6)),
+        Case("two colour pictures, a large step", _step(0.55, 0.8, 2, 3, 8, 6)),
+        Case("β = 1: nothing but noise is left", _step(1.0, 1.0, 2, 1, 4, 5)),
+        Case("seven points in the plane", _step(0.05, 0.3, 7, 2)),
     ],
     misconceptions=[
         Misconception(
@@ -56,30 +61,91 @@ ONE_STEP = Exercise(
             lambda x, noise, beta: (1 - beta).sqrt() * x + beta * noise,
             "You multiplied the noise by β. But β is the variance that a step adds, and c·noise has variance "
             "c²: the factor is √β.",
+            about="root",
         ),
         Misconception(
             "no-root-on-the-picture",
             lambda x, noise, beta: (1 - beta) * x + beta.sqrt() * noise,
             "You multiplied the picture by 1 − β. That scales its variance by (1 − β)², so each step loses a "
             "little variance in all. With √(1 − β) the two parts, 1 − β and β, add up to 1.",
+            about="root",
         ),
         Misconception(
             "no-roots",
             lambda x, noise, beta: (1 - beta) * x + beta * noise,
             "You used 1 − β and β as the factors. They are the two variances; the factors are their roots, "
             "√(1 − β) for the picture and √β for the noise.",
+            about="root",
         ),
         Misconception(
             "picture-kept",
             lambda x, noise, beta: x + beta.sqrt() * noise,
             "You added noise and left the picture at full strength, so the variance grows with every step. "
             "This chain keeps the variance where it is: it turns the picture down, by √(1 − β).",
+            about="missing",
         ),
         Misconception(
             "factors-swapped",
             lambda x, noise, beta: beta.sqrt() * x + (1 - beta).sqrt() * noise,
             "The two factors are swapped. With a small β a step keeps nearly all of the picture, √(1 − β), "
             "and adds a little noise, √β.",
+            about="swap",
+        ),
+        Misconception(
+            "noise-at-full-strength",
+            lambda x, noise, beta: (1 - beta).sqrt() * x + noise,
+            "You added the noise at full strength, variance 1. A step adds noise of variance β: its factor "
+            "is √β.",
+            about="missing",
+        ),
+        Misconception(
+            "noise-added-alone",
+            lambda x, noise, beta: x + beta * noise,
+            "You left the picture at full strength and added β·noise. A step turns the picture down by √(1 "
+            "− β), and the noise, of variance β, gets the factor √β.",
+            about="missing",
+        ),
+        Misconception(
+            "one-minus-the-root",
+            lambda x, noise, beta: (1 - beta).sqrt() * x + (1 - (1 - beta).sqrt()) * noise,
+            "You made the two factors add up to 1. It is the variances that add up to 1, so their squares "
+            "do: √(1 − β) and √β.",
+            about="root",
+        ),
+        Misconception(
+            "root-of-one-part",
+            lambda x, noise, beta: (1 - beta.sqrt()) * x + beta.sqrt() * noise,
+            "You multiplied the picture by 1 − √β. It is √(1 − β), the root of the whole difference: the "
+            "squares of the two factors add up to 1.",
+            about="root",
+        ),
+        Misconception(
+            "one-factor-for-both",
+            lambda x, noise, beta: (1 - beta).sqrt() * x + (1 - beta).sqrt() * noise,
+            "Both parts have the factor √(1 − β). That is the picture's; the noise has the variance β, so "
+            "its factor is √β.",
+            about="factor",
+        ),
+        Misconception(
+            "noise-subtracted",
+            lambda x, noise, beta: (1 - beta).sqrt() * x - beta.sqrt() * noise,
+            "You subtracted the noise. As a draw that is as good, but what comes later reads x as picture "
+            "plus noise: add it.",
+            about="sign",
+        ),
+        Misconception(
+            "noise-forgotten",
+            lambda x, noise, beta: (1 - beta).sqrt() * x,
+            "You turned the picture down and added nothing. The variance that was lost, β, comes back as "
+            "noise: + √β·noise.",
+            about="missing",
+        ),
+        Misconception(
+            "squares",
+            lambda x, noise, beta: (1 - beta**2).sqrt() * x + beta * noise,
+            "You read β as a standard deviation: the factors √(1 − β²) and β fit that. But β is the variance "
+            "that the step adds: √(1 − β) and √β.",
+            about="root",
         ),
     ],
     alternatives=[
@@ -113,19 +179,23 @@ def _factors(a: Tensor, b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda x0, noise: a.view(-1, 1, 1, 1) * x0 + b.view(-1, 1, 1, 1) * noise
 
 
-def _jump(betas: Tensor, times: list[int], *shape: int) -> Make:
-    alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
-
+def _jump(
+    betas: Callable[[torch.Generator], Tensor],
+    draw: Callable[..., Tensor],
+    *shape: int,
+    times: Callable[[torch.Generator, int], list[int]] = lambda g, T: several(g, 4, T // 10, T - T // 10),
+) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
-        size = (len(times), *shape)
-        return {
-            "x0": blobs(g, *size),
-            "noise": normal(g, *size),
-            "t": torch.tensor(times),
-            "alphas_cumprod": alphas_cumprod.clone(),
-        }
+        alphas_cumprod = DiscreteVP(betas(g)).alphas_cumprod.float()
+        t = torch.tensor(times(g, len(alphas_cumprod) - 1))
+        size = (len(t), *shape)
+        return {"x0": draw(g, *size), "noise": normal(g, *size), "t": t, "alphas_cumprod": alphas_cumprod}
 
     return make
+
+
+def _both_ends(g: torch.Generator, T: int) -> list[int]:
+    return [0, T]
 
 
 def _jump_no_root_on_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
@@ -163,6 +233,41 @@ def _jump_first_time(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tenso
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
 
+def _jump_index_late(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t + 1]
+    return _factors(a.sqrt(), (1 - a).sqrt())(x0, noise)
+
+
+def _jump_accumulated(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod.cumprod(0)[t]
+    return _factors(a.sqrt(), (1 - a).sqrt())(x0, noise)
+
+
+def _jump_one_step(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t] / alphas_cumprod[t - 1]
+    return _factors(a.sqrt(), (1 - a).sqrt())(x0, noise)
+
+
+def _jump_full_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors(a.sqrt(), torch.ones_like(a))(x0, noise)
+
+
+def _jump_picture_kept(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors(torch.ones_like(a), (1 - a).sqrt())(x0, noise)
+
+
+def _jump_no_root_on_picture(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors(a, (1 - a).sqrt())(x0, noise)
+
+
+def _jump_subtracted(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors(a.sqrt(), -(1 - a).sqrt())(x0, noise)
+
+
 def _jump_figure(reference: Callable[..., Tensor]) -> Any:
     times = [0, 50, 150, 300, 500, 1000]
     x0, alphas_cumprod = (
@@ -182,12 +287,18 @@ JUMP = Exercise(
     minutes=10,
     reference=jump,
     cases=[
-        Case("three pictures, each at a time of its own", _jump(linear_betas(), [100, 400, 900], 1, 8, 6)),
-        Case("four colour pictures, 4 pixels wide", _jump(cosine_betas(), [250, 500, 10, 800], 3, 6, 4)),
+        Case("four pictures, each at a time of its own", _jump(linear, blobs, 1, 8, 6)),
+        Case("four colour pictures, 4 pixels wide", _jump(cosine, blobs, 3, 6, 4)),
         Case(
-            "t = 0 is the picture itself, t = T nearly all noise", _jump(linear_betas(), [0, 1000], 1, 8, 8)
+            "t = 0 is the picture itself, t = T nearly all noise",
+            _jump(linear, blobs, 1, 8, 6, times=_both_ends),
         ),
-        Case("a short chain of 10 steps", _jump(linear_betas(10, 0.1, 0.5), [1, 2, 5, 10, 3], 2, 4, 7)),
+        Case(
+            "a short chain, numbers beyond ±1",
+            _jump(
+                lambda g: linear(g, whole(g, 8, 12)), normal, 2, 4, 7, times=lambda g, T: several(g, 5, 1, T)
+            ),
+        ),
     ],
     misconceptions=[
         Misconception(
@@ -195,30 +306,35 @@ JUMP = Exercise(
             _jump_no_root_on_noise,
             "You multiplied the noise by 1 − ᾱ. That is its variance; multiplied by c, noise has variance "
             "c², so the factor is the standard deviation √(1 − ᾱ).",
+            about="root",
         ),
         Misconception(
             "no-roots",
             _jump_no_roots,
             "You used ᾱ and 1 − ᾱ as the factors. They are the shares of the variance; the factors are their "
             "roots, √ᾱ for the picture and √(1 − ᾱ) for the noise.",
+            about="root",
         ),
         Misconception(
             "one-minus-the-root",
             _jump_one_minus_root,
             "You multiplied the noise by 1 − √ᾱ. The squares of the two factors add up to 1, not the "
             "factors: it is √(1 − ᾱ), the root of the whole difference.",
+            about="root",
         ),
         Misconception(
             "index-off-by-one",
             _jump_index,
             "You looked up ᾱ one place too early. Here the list starts with ᾱ₀ = 1, the clean picture, so "
             "that the entry for time t is alphas_cumprod[t], without a −1.",
+            about="index",
         ),
         Misconception(
             "factors-swapped",
             _jump_swapped,
             "The two factors are swapped: ᾱ is the share of the picture and falls from 1 to 0 as t grows, so "
             "√ᾱ belongs to x0 and √(1 − ᾱ) to the noise.",
+            about="swap",
         ),
         Misconception(
             "factor-without-shape",
@@ -226,12 +342,61 @@ JUMP = Exercise(
             "Your factors have shape (B,), and broadcasting lines that up with the last dimension, the "
             "width. Here it fails; where B happens to equal the width it runs and gives each column of "
             "pixels a time of its own. Give the factors shape (B, 1, 1, 1): factor.view(-1, 1, 1, 1).",
+            about="shape",
         ),
         Misconception(
             "first-time-for-all",
             _jump_first_time,
             "You used the first time for the whole batch. Each picture has a time of its own: index with all "
             "of t and give the result shape (B, 1, 1, 1).",
+            about="batch",
+        ),
+        Misconception(
+            "index-one-late",
+            _jump_index_late,
+            "You looked up ᾱ one place too late, and at t = T there is no such place. The list starts with "
+            "ᾱ₀ = 1, so that the entry for time t is alphas_cumprod[t], without a +1.",
+            about="index",
+        ),
+        Misconception(
+            "accumulated-again",
+            _jump_accumulated,
+            "You multiplied the ᾱ up. They are products already: alphas_cumprod[t] holds all 1 − β up to t.",
+            about="extra",
+        ),
+        Misconception(
+            "one-step-of-the-chain",
+            _jump_one_step,
+            "You took a single step of the chain, the one at t. The jump goes from t = 0 all the way: its "
+            "share of the picture is alphas_cumprod[t] itself.",
+            about="formula",
+        ),
+        Misconception(
+            "noise-at-full-strength",
+            _jump_full_noise,
+            "You added the noise at full strength. Its share of the variance is 1 − ᾱ, so its factor is "
+            "√(1 − ᾱ).",
+            about="missing",
+        ),
+        Misconception(
+            "picture-kept",
+            _jump_picture_kept,
+            "You left the picture at full strength. It is turned down by √ᾱ, so that nothing of it is left "
+            "at T.",
+            about="missing",
+        ),
+        Misconception(
+            "no-root-on-the-picture",
+            _jump_no_root_on_picture,
+            "You multiplied the picture by ᾱ. That is its share of the variance; the factor is the root, √ᾱ.",
+            about="root",
+        ),
+        Misconception(
+            "noise-subtracted",
+            _jump_subtracted,
+            "You subtracted the noise. As a draw that is as good, but what comes later reads x as picture "
+            "plus noise: add it.",
+            about="sign",
         ),
     ],
     alternatives=[
@@ -273,9 +438,25 @@ def _first(below: Callable[[Tensor], Tensor]) -> Callable[[Tensor], int]:
     return lambda alphas_cumprod: int(below(alphas_cumprod).nonzero()[0])
 
 
-def _schedule(betas: Tensor) -> Make:
-    alphas_cumprod = DiscreteVP(betas).alphas_cumprod
-    return lambda g: {"alphas_cumprod": alphas_cumprod.clone()}
+def _schedule(betas: Callable[[torch.Generator], Tensor]) -> Make:
+    return lambda g: {"alphas_cumprod": DiscreteVP(betas(g)).alphas_cumprod}
+
+
+def _exactly_one(g: torch.Generator) -> dict[str, Any]:
+    """ᾱ falls in even steps to ½ itself at one time, and in other steps from there."""
+    until = torch.linspace(1, 0.5, whole(g, 4, 9) + 1, dtype=torch.float64)
+    return {"alphas_cumprod": torch.cat([until, torch.linspace(0.45, 0.01, whole(g, 4, 9)).double()])}
+
+
+def _across(above: float, below: float) -> Make:
+    """A few steps down to `above`, more than ½, and from `below` on: which of the two is nearer to ½?"""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        before = torch.linspace(1, above + number(g, 0, 0.02), whole(g, 3, 8) + 1, dtype=torch.float64)
+        after = torch.linspace(below - number(g, 0, 0.02), 0.02, whole(g, 3, 12), dtype=torch.float64)
+        return {"alphas_cumprod": torch.cat([before, after])}
+
+    return make
 
 
 def _equal_time_figure(reference: Callable[..., int]) -> Any:
@@ -302,10 +483,11 @@ EQUAL_TIME = Exercise(
     minutes=8,
     reference=equal_time,
     cases=[
-        Case("the linear schedule of 1000 steps", _schedule(linear_betas())),
-        Case("the cosine schedule of 1000 steps", _schedule(cosine_betas())),
-        Case("a sigmoid schedule of 100 steps", _schedule(sigmoid_betas(100, -3.0, 2.0))),
-        Case("20 large steps", _schedule(scaled_linear_betas(20, 0.02, 0.3))),
+        Case("a linear schedule of 1000 steps", _schedule(linear)),
+        Case("a cosine schedule of 1000 steps", _schedule(cosine)),
+        Case("a few large steps, of which one ends exactly at SNR = 1", _exactly_one),
+        Case("a few large steps, of which one ends just below SNR = 1", _across(0.65, 0.495)),
+        Case("a few large steps, of which one ends far below SNR = 1", _across(0.505, 0.4)),
     ],
     misconceptions=[
         Misconception(
@@ -313,35 +495,92 @@ EQUAL_TIME = Exercise(
             lambda alphas_cumprod: equal_time(alphas_cumprod) - 1,
             "You are one step early: at that time there is still more signal than noise. Look for the first "
             "time with SNR ≤ 1; and as the list starts with ᾱ₀ = 1, the place in it is the time itself.",
+            about="index",
         ),
         Misconception(
             "one-too-late",
             lambda alphas_cumprod: equal_time(alphas_cumprod) + 1,
             "You are one step late. The list starts with ᾱ₀ = 1, so the place in it is the time itself, and "
             "nothing has to be added.",
+            about="index",
         ),
         Misconception(
             "root-below-a-half",
             _first(lambda a: a.sqrt() <= 0.5),
             "You looked for √ᾱ = ½, and there the variances are ¼ and ¾. SNR compares variances: "
             "ᾱ/(1 − ᾱ) = 1.",
+            about="root",
         ),
         Misconception(
             "squared-twice",
             _first(lambda a: a**2 <= 1 - a**2),
             "You took ᾱ for the factor of the picture and squared it. ᾱ is already a variance, the square of "
             "the factor √ᾱ: SNR = ᾱ/(1 − ᾱ).",
+            about="root",
         ),
         Misconception(
             "counted-from-noise",
             lambda alphas_cumprod: len(alphas_cumprod) - 1 - equal_time(alphas_cumprod),
             "You counted from the wrong end. Time runs from the data: t = 0 is the picture, t = T is noise.",
+            about="direction",
         ),
         Misconception(
             "middle-of-the-chain",
             lambda alphas_cumprod: (len(alphas_cumprod) - 1) // 2,
             "Half of the steps is not half of the signal: that depends on the schedule. Use the numbers in "
             "alphas_cumprod.",
+            about="formula",
+        ),
+        Misconception(
+            "strictly-below",
+            _first(lambda a: a < 1 - a),
+            "You looked for SNR < 1. The first time with SNR ≤ 1 may have exactly 1, and then it is the one.",
+            about="boundary",
+        ),
+        Misconception(
+            "last-time-with-more-signal",
+            lambda alphas_cumprod: int((alphas_cumprod >= 0.5).sum()) - 1,
+            "You took the last time that still has SNR ≥ 1. Asked is the first one with SNR ≤ 1: most often "
+            "that is the time after it.",
+            about="boundary",
+        ),
+        Misconception(
+            "nearest-to-one",
+            lambda alphas_cumprod: int((alphas_cumprod - 0.5).abs().argmin()),
+            "You took the time that comes nearest to SNR = 1. It may lie before the crossing; asked is the "
+            "first time with SNR ≤ 1.",
+            about="rounding",
+        ),
+        Misconception(
+            "two-factors-compared",
+            _first(lambda a: a.sqrt() <= 1 - a),
+            "You compared √ᾱ, a factor, with 1 − ᾱ, a variance. SNR is a ratio of two variances: ᾱ/(1 − ᾱ).",
+            about="root",
+        ),
+        Misconception(
+            "half-for-one",
+            _first(lambda a: a / (1 - a) <= 0.5),
+            "You looked for SNR = ½. The signal's share ᾱ is ½ where SNR = ᾱ/(1 − ᾱ) is 1.",
+            about="factor",
+        ),
+        Misconception(
+            "how-much-for-when",
+            lambda alphas_cumprod: alphas_cumprod[equal_time(alphas_cumprod)],
+            "You returned ᾱ at that time. Asked is the time itself, the place in the list.",
+            about="reading",
+        ),
+        Misconception(
+            "share-of-the-chain",
+            lambda alphas_cumprod: equal_time(alphas_cumprod) / (len(alphas_cumprod) - 1),
+            "You returned t/T. Asked is the time itself, a whole number of steps.",
+            about="reading",
+        ),
+        Misconception(
+            "other-side-counted",
+            lambda alphas_cumprod: alphas_cumprod[alphas_cumprod <= 0.5].shape[0],
+            "You counted the times that come after the crossing. Asked is the time of the crossing: count "
+            "those before it, from t = 0.",
+            about="direction",
         ),
     ],
     alternatives=[
@@ -396,8 +635,14 @@ def _from_the_picture(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
     return one_step(x0, noises[-1], betas[-1])
 
 
-def _run(betas: Tensor, *shape: int) -> Make:
-    return lambda g: {"x0": blobs(g, *shape), "noises": normal(g, len(betas), *shape), "betas": betas.float()}
+def _run(low: int, high: int, draw: Callable[..., Tensor], *shape: int) -> Make:
+    """A chain of so many steps."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        betas = linear(g, whole(g, low, high)) if high > 1 else torch.tensor([number(g, 0.2, 0.4)])
+        return {"x0": draw(g, *shape), "noises": normal(g, len(betas), *shape), "betas": betas.float()}
+
+    return make
 
 
 def _run_chain_figure(reference: Callable[..., Tensor]) -> Any:
@@ -416,9 +661,9 @@ RUN_CHAIN = Exercise(
     minutes=10,
     reference=run_chain,
     cases=[
-        Case("two pictures, 50 steps", _run(linear_betas(50, 0.001, 0.2), 2, 1, 8, 8)),
-        Case("three colour pictures, 5 large steps", _run(linear_betas(5, 0.1, 0.7), 3, 3, 6, 8)),
-        Case("a single step", _run(linear_betas(1, 0.3, 0.3), 2, 1, 5, 4)),
+        Case("two pictures, some 50 steps", _run(40, 60, blobs, 2, 1, 8, 6)),
+        Case("two colour pictures, a few large steps", _run(4, 7, blobs, 2, 3, 6, 8)),
+        Case("a single step, numbers beyond ±1", _run(1, 1, normal, 2, 1, 5, 4)),
     ],
     planted="variance-for-std",
     misconceptions=[
@@ -427,40 +672,82 @@ RUN_CHAIN = Exercise(
             _chain(lambda b: (1 - b).sqrt(), lambda b: b),
             "The noise is multiplied by β, its variance. c·noise has variance c², so the factor is the "
             "standard deviation √β; with β the noise is far too weak, and the picture fades to grey.",
+            about="root",
         ),
         Misconception(
             "wrong-factor-mended",
             _chain(lambda b: 1 - b, lambda b: b),
             "You took the root off the picture's factor to match the noise's. It is the other way round: β "
             "and 1 − β are variances, and both factors are roots.",
+            about="root",
         ),
         Misconception(
             "symptom-hidden",
             _chain(lambda b: torch.ones_like(b), lambda b: b.sqrt()),
             "You took away what made the picture fade, its factor √(1 − β). Now the variance grows with "
             "every step. The fading is right; what is wrong is how much noise comes in.",
+            about="missing",
         ),
         Misconception(
             "noise-factor-one-minus",
             _chain(lambda b: (1 - b).sqrt(), lambda b: (1 - b).sqrt()),
             "Both parts now have the factor √(1 − β). One step adds noise of variance β: its factor is √β.",
+            about="factor",
         ),
         Misconception(
             "same-noise-every-step",
             _one_noise_for_all,
             "The factors are right, but every step gets the same noise. Then it adds up in place of "
             "averaging out: step t needs its own, noises[t].",
+            about="input",
         ),
         Misconception(
             "first-step-skipped",
             _chain(lambda b: (1 - b).sqrt(), lambda b: b.sqrt(), skip=1),
             "The factors are right, but the first step is left out. Go through all of betas, from index 0.",
+            about="count",
         ),
         Misconception(
             "always-from-the-picture",
             _from_the_picture,
             "Each step starts again from x0, so that only the last one counts. A step starts from what the "
             "step before left: x = … * x + ….",
+            about="input",
+        ),
+        Misconception(
+            "picture-kept",
+            _chain(lambda b: torch.ones_like(b), lambda b: b),
+            "You took the picture's factor away and left the noise's as it was. The fading is right; it is "
+            "the noise that is too weak: √β in place of β.",
+            about="missing",
+        ),
+        Misconception(
+            "noise-at-full-strength",
+            _chain(lambda b: (1 - b).sqrt(), lambda b: torch.ones_like(b)),
+            "You took the noise's factor away, so that each step adds variance 1. It adds variance β: the "
+            "factor is √β.",
+            about="missing",
+        ),
+        Misconception(
+            "root-on-the-wrong-side",
+            _chain(lambda b: 1 - b, lambda b: b.sqrt()),
+            "The noise has its root now, and the picture has lost its own: both factors are roots, √(1 − β) "
+            "and √β.",
+            about="root",
+        ),
+        Misconception(
+            "one-minus-the-root",
+            _chain(lambda b: (1 - b).sqrt(), lambda b: 1 - (1 - b).sqrt()),
+            "You made the two factors add up to 1. It is the variances, 1 − β and β, that add up to 1: the "
+            "noise's factor is √β.",
+            about="root",
+        ),
+        Misconception(
+            "noise-squared",
+            _chain(lambda b: (1 - b).sqrt(), lambda b: b**2),
+            "You squared β, and the noise became weaker still. c·noise has variance c²: for variance β the "
+            "factor is the root √β.",
+            about="root",
         ),
     ],
     alternatives=[

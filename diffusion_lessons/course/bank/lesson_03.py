@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.bank.inputs import cosine, data, falling, linear, normal, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise, posterior
 from diffusion_lessons.samplers import ddpm_step
-from diffusion_lessons.schedules import cosine_betas, linear_betas, sigmoid_betas
+from diffusion_lessons.schedules import linear_betas
 from diffusion_lessons.targets import EPSILON, Estimate
 
 Make = Callable[[torch.Generator], dict[str, Any]]
 Posterior = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-LINEAR, COSINE, SIGMOID = (DiscreteVP(betas) for betas in (linear_betas(), cosine_betas(), sigmoid_betas()))
+Betas = Callable[[torch.Generator], Tensor]
+LINEAR = DiscreteVP(linear_betas())
 
 
 def _level(alpha_bar: Tensor) -> Level:
@@ -35,6 +36,14 @@ def _pair(path: DiscreteVP, t: int, next_t: int) -> dict[str, Tensor]:
     }
 
 
+def _drawn_pair(
+    g: torch.Generator, betas: Betas, t: tuple[int, int], step: tuple[int, int]
+) -> dict[str, Tensor]:
+    """ᾱ at a time between two bounds and at one that is so much earlier, at 0 where that is further."""
+    now = whole(g, *t)
+    return _pair(DiscreteVP(betas(g)), now, max(now - whole(g, *step), 0))
+
+
 # 03.1 The posterior ---------------------------------------------------------------------------------
 
 
@@ -45,8 +54,8 @@ def posterior_mean_var(
     return posterior(x0, x, _level(alpha_bar), _level(alpha_bar_next))
 
 
-def _ends(path: DiscreteVP, t: int, next_t: int, *shape: int) -> Make:
-    return lambda g: {"x0": blobs(g, *shape), "x": normal(g, *shape), **_pair(path, t, next_t)}
+def _ends(betas: Betas, t: tuple[int, int], step: tuple[int, int], *shape: int) -> Make:
+    return lambda g: {"x0": data(g, *shape), "x": normal(g, *shape), **_drawn_pair(g, betas, t, step)}
 
 
 def _posterior_with(
@@ -92,10 +101,10 @@ POSTERIOR = Exercise(
     minutes=12,
     reference=posterior_mean_var,
     cases=[
-        Case("two pictures, from t = 300 to 299", _ends(LINEAR, 300, 299, 2, 1, 8, 8)),
-        Case("three colour pictures, a large step: 600 to 200", _ends(COSINE, 600, 200, 3, 3, 6, 8)),
-        Case("the last step, from t = 40 to the data", _ends(LINEAR, 40, 0, 2, 1, 5, 4)),
-        Case("seven points in the plane, 900 to 700", _ends(SIGMOID, 900, 700, 7, 2)),
+        Case("two pictures, from t to t − 1", _ends(linear, (200, 400), (1, 1), 2, 1, 8, 6)),
+        Case("two colour pictures, a large step", _ends(cosine, (550, 700), (300, 450), 2, 3, 6, 8)),
+        Case("the last step, from t < 100 to the data", _ends(linear, (30, 90), (100, 100), 5, 2)),
+        Case("seven points in the plane, mostly noise", _ends(cosine, (800, 950), (100, 250), 7, 2)),
     ],
     misconceptions=[
         Misconception(
@@ -106,6 +115,7 @@ POSTERIOR = Exercise(
             ),
             "The two factors of the mean are swapped. After a small step x_next is still close to x, so x "
             "has the factor near 1, and x0 the small one with β in it.",
+            about="swap",
         ),
         Misconception(
             "forward-variance",
@@ -113,30 +123,35 @@ POSTERIOR = Exercise(
             "The mean is right. As variance you returned β, that of the step forward. Knowing x0 as well "
             "makes you more certain: β̃ = β·(1 − ᾱ_next)/(1 − ᾱ), smaller than β, and 0 on the step to "
             "the data.",
+            about="formula",
         ),
         Misconception(
             "std-for-variance",
             _posterior_with(variance=lambda a, n, b: ((1 - n) / (1 - a) * b).sqrt()),
             "The mean is right, but you returned the standard deviation √β̃. The variance was asked for, "
             "without the root.",
+            about="root",
         ),
         Misconception(
             "now-for-next",
             _posterior_with(on_x0=lambda a, n, b: a.sqrt() * b / (1 - a)),
             "In the factor of x0 you took √ᾱ of where we stand. It is √ᾱ_next, that of where we go: test it "
             "on the step to the data, where the mean must be x0 itself.",
+            about="level",
         ),
         Misconception(
             "no-root-on-the-kept-share",
             _posterior_with(on_x=lambda a, n, b: (1 - b) * (1 - n) / (1 - a)),
             "In the factor of x you took 1 − β. The chain scales a picture by the root, √(1 − β): 1 − β is "
             "what happens to its variance.",
+            about="root",
         ),
         Misconception(
             "beta-of-the-whole-way",
             _posterior_with(beta=lambda a, n: 1 - a),
             "Your β is 1 − ᾱ, the noise of the whole way from the data. Here it is that of this one step: "
             "1 − β = ᾱ/ᾱ_next, the share that the step keeps.",
+            about="level",
         ),
         Misconception(
             "x-forgotten",
@@ -147,12 +162,64 @@ POSTERIOR = Exercise(
             ),
             "This is q(x_next | x0), the jump from the data, as if x were not known. But x lies on the same "
             "chain, only a step away, and says a lot: weigh both ends.",
+            about="missing",
         ),
         Misconception(
             "ratio-upside-down",
             _posterior_with(variance=lambda a, n, b: (1 - a) / (1 - n) * b),
             "The mean is right, but the ratio in the variance is upside down. β̃ is smaller than β: the "
             "smaller number, 1 − ᾱ_next, goes on top. On the step to the data yours divides by 0.",
+            about="swap",
+        ),
+        Misconception(
+            "log-variance",
+            _posterior_with(variance=lambda a, n, b: ((1 - n) / (1 - a) * b).log()),
+            "The mean is right, but you returned the logarithm of the variance, as some code keeps it. "
+            "Asked is the variance itself; on the step to the data it is 0, and its logarithm is not finite.",
+            about="formula",
+        ),
+        Misconception(
+            "denominator-forgotten",
+            _posterior_with(
+                on_x0=lambda a, n, b: n.sqrt() * b, on_x=lambda a, n, b: (1 - b).sqrt() * (1 - n)
+            ),
+            "The variance is right. In the mean both factors are to be divided by 1 − ᾱ: only then is it x0 "
+            "on the step to the data.",
+            about="missing",
+        ),
+        Misconception(
+            "no-root-on-the-next-share",
+            _posterior_with(on_x0=lambda a, n, b: n * b / (1 - a)),
+            "In the factor of x0 you took ᾱ_next. The picture is turned down by the root, √ᾱ_next.",
+            about="root",
+        ),
+        Misconception(
+            "noise-of-now-on-x",
+            _posterior_with(on_x=lambda a, n, b: (1 - b).sqrt()),
+            "The factor of x lacks (1 − ᾱ_next)/(1 − ᾱ), the share of the noise that is left. On the step "
+            "to the data it is 0, for there x has no say any more.",
+            about="missing",
+        ),
+        Misconception(
+            "kept-for-beta",
+            _posterior_with(on_x0=lambda a, n, b: n.sqrt() * (1 - b) / (1 - a)),
+            "In the factor of x0 you took ᾱ/ᾱ_next, the share that the step keeps. It is β = 1 − ᾱ/ᾱ_next "
+            "there.",
+            about="factor",
+        ),
+        Misconception(
+            "levels-swapped",
+            lambda x0, x, alpha_bar, alpha_bar_next: _posterior_with()(x0, x, alpha_bar_next, alpha_bar),
+            "The two levels have changed places. alpha_bar is where x is, and alpha_bar_next the cleaner "
+            "level, with the larger ᾱ.",
+            about="swap",
+        ),
+        Misconception(
+            "variance-without-beta",
+            _posterior_with(variance=lambda a, n, b: (1 - n) / (1 - a)),
+            "The mean is right. The variance lacks its β: (1 − ᾱ_next)/(1 − ᾱ) alone is the share of β that "
+            "is left.",
+            about="missing",
         ),
     ],
     alternatives=[_posterior_with(), _by_precision],
@@ -179,11 +246,14 @@ def x0_from_eps(x: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
     return EPSILON.solve(eps, x, _level(alpha_bar)).x0
 
 
-def _noisy(path: DiscreteVP, t: int, *shape: int) -> Make:
+def _noisy(betas: Betas, t: tuple[int, int], *shape: int) -> Make:
+    """The noise is a guess that is somewhat off, so that x₀ lies beyond ±1 as well."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
-        x0, eps = blobs(g, *shape), normal(g, *shape)
-        alpha_bar = path.alphas_cumprod[t].clone()
-        return {"x": add_noise(x0, eps, _level(alpha_bar)), "eps": eps, "alpha_bar": alpha_bar}
+        x0, noise = data(g, *shape), normal(g, *shape)
+        alpha_bar = DiscreteVP(betas(g)).alphas_cumprod[whole(g, *t)].clone()
+        x = add_noise(x0, noise, _level(alpha_bar))
+        return {"x": x, "eps": noise + 0.3 * normal(g, *shape), "alpha_bar": alpha_bar}
 
     return make
 
@@ -206,10 +276,10 @@ X0_FROM_EPS = Exercise(
     minutes=5,
     reference=x0_from_eps,
     cases=[
-        Case("two pictures at t = 200", _noisy(LINEAR, 200, 2, 1, 8, 8)),
-        Case("three colour pictures, little noise", _noisy(COSINE, 60, 3, 3, 6, 8)),
-        Case("two pictures, much noise", _noisy(LINEAR, 700, 2, 1, 5, 4)),
-        Case("seven points in the plane", _noisy(SIGMOID, 500, 7, 2)),
+        Case("two pictures, some noise", _noisy(linear, (150, 300), 2, 1, 8, 6)),
+        Case("two colour pictures, little noise", _noisy(cosine, (40, 90), 2, 3, 6, 8)),
+        Case("two pictures, much noise", _noisy(linear, (550, 700), 2, 1, 5, 4)),
+        Case("seven points in the plane", _noisy(cosine, (400, 600), 7, 2)),
     ],
     misconceptions=[
         Misconception(
@@ -217,38 +287,91 @@ X0_FROM_EPS = Exercise(
             lambda x, eps, alpha_bar: (x - (1 - alpha_bar) * eps) / alpha_bar.sqrt(),
             "You took 1 − ᾱ of the noise away. That is a variance; the forward process added √(1 − ᾱ) times "
             "the noise, so that is what has to go.",
+            about="root",
         ),
         Misconception(
             "not-scaled-back",
             lambda x, eps, alpha_bar: x - (1 - alpha_bar).sqrt() * eps,
             "You took the noise away and stopped. What is left is √ᾱ·x0, the picture turned down: divide by "
             "√ᾱ.",
+            about="missing",
         ),
         Misconception(
             "divided-by-alpha-bar",
             lambda x, eps, alpha_bar: (x - (1 - alpha_bar).sqrt() * eps) / alpha_bar,
             "You divided by ᾱ. The picture was turned down by the root, √ᾱ.",
+            about="root",
         ),
         Misconception(
             "noise-added",
             lambda x, eps, alpha_bar: (x + (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt(),
             "You added the noise once more. It is in x already and has to be taken away.",
+            about="sign",
         ),
         Misconception(
             "only-the-picture-divided",
             lambda x, eps, alpha_bar: x / alpha_bar.sqrt() - (1 - alpha_bar).sqrt() * eps,
             "Only x was divided by √ᾱ, not the noise. Solve x = √ᾱ·x0 + √(1 − ᾱ)·ε for x0: the whole "
             "difference is divided.",
+            about="order",
         ),
         Misconception(
             "one-minus-the-root",
             lambda x, eps, alpha_bar: (x - (1 - alpha_bar.sqrt()) * eps) / alpha_bar.sqrt(),
             "You took 1 − √ᾱ times the noise away. It is √(1 − ᾱ), the root of the whole difference.",
+            about="root",
         ),
         Misconception(
             "multiplied-back",
             lambda x, eps, alpha_bar: (x - (1 - alpha_bar).sqrt() * eps) * alpha_bar.sqrt(),
             "You multiplied by √ᾱ, which turns the picture down a second time. Divide by it.",
+            about="direction",
+        ),
+        Misconception(
+            "no-roots",
+            lambda x, eps, alpha_bar: (x - (1 - alpha_bar) * eps) / alpha_bar,
+            "You used 1 − ᾱ and ᾱ as the factors. They are shares of the variance; the factors are their "
+            "roots.",
+            about="root",
+        ),
+        Misconception(
+            "factors-swapped",
+            lambda x, eps, alpha_bar: (x - alpha_bar.sqrt() * eps) / (1 - alpha_bar).sqrt(),
+            "The two factors are swapped: √(1 − ᾱ) belongs to the noise, and what is left is divided by √ᾱ.",
+            about="swap",
+        ),
+        Misconception(
+            "noise-at-full-strength",
+            lambda x, eps, alpha_bar: (x - eps) / alpha_bar.sqrt(),
+            "You took the noise away at full strength. The forward process added √(1 − ᾱ)·ε: that is what "
+            "has to go.",
+            about="missing",
+        ),
+        Misconception(
+            "divided-by-the-noise-factor",
+            lambda x, eps, alpha_bar: (x - (1 - alpha_bar).sqrt() * eps) / (1 - alpha_bar).sqrt(),
+            "You divided by √(1 − ᾱ), the factor of the noise. What is left is √ᾱ·x0: divide by √ᾱ.",
+            about="factor",
+        ),
+        Misconception(
+            "turned-round",
+            lambda x, eps, alpha_bar: ((1 - alpha_bar).sqrt() * eps - x) / alpha_bar.sqrt(),
+            "The sign is turned round: x0 is what is left of x when the noise is taken away, x − √(1 − ᾱ)·ε, "
+            "divided by √ᾱ.",
+            about="sign",
+        ),
+        Misconception(
+            "noised-once-more",
+            lambda x, eps, alpha_bar: alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * eps,
+            "This is the way up: you noised x once more. Solve x = √ᾱ·x0 + √(1 − ᾱ)·ε for x0.",
+            about="direction",
+        ),
+        Misconception(
+            "clipped",
+            lambda x, eps, alpha_bar: x0_from_eps(x, eps, alpha_bar).clamp(-1, 1),
+            "You cut the result to [−1, 1]. Samplers may do that later; asked is what x and eps say as they "
+            "stand, and a wrong guess of the noise does lead beyond the range.",
+            about="extra",
         ),
     ],
     alternatives=[
@@ -272,14 +395,20 @@ X0_FROM_EPS = Exercise(
 
 def ancestral_step(x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor) -> Tensor:
     """A draw from the posterior, with a guess in the place of x0."""
+    mean, variance = posterior_mean_var(x0, x, alpha_bar, alpha_bar_next)
+    return mean + variance.sqrt() * noise
+
+
+def _package_step(x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor) -> Tensor:
     return ddpm_step(x, Estimate(x0, noise), _level(alpha_bar), _level(alpha_bar_next), noise)
 
 
-def _step(path: DiscreteVP, t: int, next_t: int, *shape: int) -> Make:
+def _step(betas: Betas, t: tuple[int, int], step: tuple[int, int], *shape: int) -> Make:
+    """The guess lies beyond ±1 as well."""
     return lambda g: {
         "x": normal(g, *shape),
-        "x0": blobs(g, *shape),
-        **_pair(path, t, next_t),
+        "x0": data(g, *shape) + 0.3 * normal(g, *shape),
+        **_drawn_pair(g, betas, t, step),
         "noise": normal(g, *shape),
     }
 
@@ -334,11 +463,12 @@ ANCESTRAL_STEP = Exercise(
     difficulty=2,
     minutes=8,
     reference=ancestral_step,
+    builds_on=[POSTERIOR],
     cases=[
-        Case("two pictures, from t = 300 to 280", _step(LINEAR, 300, 280, 2, 1, 8, 8)),
-        Case("three colour pictures, a large step: 700 to 300", _step(COSINE, 700, 300, 3, 3, 6, 8)),
-        Case("the last step, from t = 40 to the data", _step(LINEAR, 40, 0, 2, 1, 5, 4)),
-        Case("seven points in the plane, 500 to 400", _step(SIGMOID, 500, 400, 7, 2)),
+        Case("two pictures, a small step", _step(linear, (200, 400), (10, 30), 2, 1, 8, 6)),
+        Case("two colour pictures, a large step", _step(cosine, (600, 750), (300, 450), 2, 3, 6, 8)),
+        Case("the last step, from t < 100 to the data", _step(linear, (30, 90), (100, 100), 2, 1, 5, 4)),
+        Case("seven points in the plane, half-way", _step(cosine, (450, 550), (80, 150), 7, 2)),
     ],
     misconceptions=[
         Misconception(
@@ -346,12 +476,14 @@ ANCESTRAL_STEP = Exercise(
             _stepped(lambda small, beta, a, n: small),
             "You multiplied the noise by the variance. c·noise has variance c², so the factor is the root of "
             "the variance that posterior_mean_var returns.",
+            about="root",
         ),
         Misconception(
             "no-noise",
             _stepped(lambda small, beta, a, n: torch.zeros_like(small)),
             "You returned the mean. A step is a *draw* from the Gaussian: mean + standard deviation · noise. "
             "What becomes of samples without the noise is the question of exercise 03.5.",
+            about="missing",
         ),
         Misconception(
             "forward-variance",
@@ -359,42 +491,105 @@ ANCESTRAL_STEP = Exercise(
             "The mean is right, and your noise has variance β, that of the step forward. Here it is the "
             "posterior's own β̃, the second value that posterior_mean_var returns. (β is another sampler; "
             "you meet it in exercise 03.4.)",
+            about="formula",
         ),
         Misconception(
             "noised-afresh",
             _renoised,
             "You went to x0 and noised that afresh. Then the step forgets x: each picture keeps its guess "
             "and nothing else. Draw around the posterior's mean, which weighs x0 and x.",
+            about="formula",
         ),
         Misconception(
             "around-x",
             _stepped(lambda small, beta, a, n: small.sqrt(), around="x"),
             "You added the noise to x itself. Noise is added to the posterior's mean, which lies a little "
             "nearer to the picture than x.",
+            about="input",
         ),
         Misconception(
             "around-x0",
             _stepped(lambda small, beta, a, n: small.sqrt(), around="x0"),
             "You added the noise to x0. That jumps to the end at once; one step goes to the posterior's "
             "mean, which is still close to x.",
+            about="input",
         ),
         Misconception(
             "ends-swapped",
             _ends_swapped,
             "x0 and x have changed places in the call: posterior_mean_var(x0, x, …) takes the clean picture "
             "first, ancestral_step(x, x0, …) the noisy one.",
+            about="swap",
         ),
         Misconception(
             "noise-subtracted",
             _stepped(lambda small, beta, a, n: -small.sqrt()),
             "You subtracted the noise. That is as good a draw, since −noise is as likely as noise; but to "
             "compare numbers the check needs mean + std · noise, as everybody writes it.",
+            about="sign",
+        ),
+        Misconception(
+            "noise-at-full-strength",
+            _stepped(lambda small, beta, a, n: torch.ones_like(small)),
+            "You added the noise at full strength. Its factor is the standard deviation of the posterior: "
+            "the root of the variance that posterior_mean_var returns.",
+            about="missing",
+        ),
+        Misconception(
+            "variance-squared",
+            _stepped(lambda small, beta, a, n: small**2),
+            "You squared the variance. The factor of the noise is the standard deviation, the *root* of the "
+            "variance.",
+            about="root",
+        ),
+        Misconception(
+            "noise-of-the-next-level",
+            _stepped(lambda small, beta, a, n: (1 - n).sqrt()),
+            "The mean is right, and your noise is that of the whole next level, √(1 − ᾱ_next). The mean "
+            "holds most of it already: what is added is only the posterior's own, √β̃.",
+            about="level",
+        ),
+        Misconception(
+            "noise-of-this-level",
+            _stepped(lambda small, beta, a, n: (1 - a).sqrt()),
+            "The mean is right, and your noise is that of the whole level of x, √(1 − ᾱ). What is added is "
+            "only the posterior's own, √β̃, the root of what posterior_mean_var returns second.",
+            about="level",
+        ),
+        Misconception(
+            "guess-clipped",
+            lambda x, x0, alpha_bar, alpha_bar_next, noise: ancestral_step(
+                x, x0.clamp(-1, 1), alpha_bar, alpha_bar_next, noise
+            ),
+            "You cut the guess to [−1, 1]. Samplers may do that before they call you; here the guess is "
+            "used as it comes.",
+            about="extra",
+        ),
+        Misconception(
+            "levels-swapped",
+            lambda x, x0, alpha_bar, alpha_bar_next, noise: _stepped(lambda small, beta, a, n: small.sqrt())(
+                x, x0, alpha_bar_next, alpha_bar, noise
+            ),
+            "The two levels have changed places in the call: alpha_bar is where x is, alpha_bar_next where "
+            "the step leads.",
+            about="swap",
+        ),
+        Misconception(
+            "kicked-by-eps",
+            lambda x, x0, alpha_bar, alpha_bar_next, noise: (
+                alpha_bar_next.sqrt() * x0
+                + (1 - alpha_bar_next).sqrt() * (x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+            ),
+            "This is a step without any draw, with the noise that x holds already: DDIM, of lesson 8. Here "
+            "the step is a draw around the posterior's mean.",
+            about="formula",
         ),
     ],
     alternatives=[
         _stepped(lambda small, beta, a, n: small**0.5),
         _stepped(lambda small, beta, a, n: (beta * (1 - n) / (1 - a)).sqrt()),
         _one_noise_removed,
+        _package_step,
     ],
     hints=(
         "You have all of it: exercise 03.1 gives a mean and a variance. What remains is to draw from that "
@@ -416,6 +611,16 @@ def walk_back(
 ) -> Tensor:
     """All steps back to the data, with the larger variance."""
     for i, noise in enumerate(noises):
+        mean, _ = posterior_mean_var(predict_x0(x, i), x, alpha_bars[i], alpha_bars[i + 1])
+        last = i == len(noises) - 1
+        x = mean if last else mean + (1 - alpha_bars[i] / alpha_bars[i + 1]).sqrt() * noise
+    return x
+
+
+def _package_walk(
+    predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+) -> Tensor:
+    for i, noise in enumerate(noises):
         guess = Estimate(predict_x0(x, i), noise)
         x = ddpm_step(x, guess, _level(alpha_bars[i]), _level(alpha_bars[i + 1]), noise, "large")
     return x
@@ -427,13 +632,27 @@ def _walk(answer: Callable[..., Tensor], x: Tensor, noises: Tensor, alpha_bars: 
     return answer(lambda x, i: gain[i] * x, x, noises, alpha_bars)
 
 
-def _back(path: DiscreteVP, n: int, *shape: int) -> Make:
-    alpha_bars = torch.stack([level.alpha**2 for level in path.levels(n)])
-    return lambda g: {
+def _back(betas: Betas, steps: tuple[int, int], *shape: int) -> Make:
+    """So many even steps from T."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        path, n = DiscreteVP(betas(g)), whole(g, *steps)
+        return _chain_of(g, path, [round(path.T * k / n) for k in range(n, -1, -1)], *shape)
+
+    return make
+
+
+def _chain_of(g: torch.Generator, path: DiscreteVP, times: list[int], *shape: int) -> dict[str, Any]:
+    return {
         "x": normal(g, *shape),
-        "noises": normal(g, n, *shape),
-        "alpha_bars": alpha_bars.clone(),
+        "noises": normal(g, len(times) - 1, *shape),
+        "alpha_bars": path.alphas_cumprod[times],
     }
+
+
+def _back_unevenly(g: torch.Generator) -> dict[str, Any]:
+    times = falling(g, whole(g, 4, 7), 30, 900, apart=40)
+    return _chain_of(g, DiscreteVP(linear(g)), [*times, 0], 5, 2)
 
 
 def _walked(
@@ -459,6 +678,12 @@ def _clamped(
     predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
 ) -> Tensor:
     return _walked(lambda i, n: True)(predict_x0, x, noises, alpha_bars).clamp(-1, 1)
+
+
+def _same_noise(
+    predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+) -> Tensor:
+    return walk_back(predict_x0, x, noises[:1].expand_as(noises), alpha_bars)
 
 
 def _guess_at_the_end(
@@ -496,12 +721,13 @@ WALK_BACK = Exercise(
     difficulty=2,
     minutes=10,
     reference=walk_back,
+    builds_on=[POSTERIOR],
     call=_walk,
     cases=[
-        Case("two pictures, 10 steps", _back(LINEAR, 10, 2, 1, 8, 8)),
-        Case("three colour pictures, 4 large steps", _back(COSINE, 4, 3, 3, 6, 5)),
-        Case("five points in the plane, 25 steps", _back(LINEAR, 25, 5, 2)),
-        Case("a single step from noise to data", _back(LINEAR, 1, 2, 1, 4, 6)),
+        Case("two pictures, some ten steps", _back(linear, (9, 13), 2, 1, 8, 6)),
+        Case("two colour pictures, a few large steps", _back(cosine, (3, 5), 2, 3, 6, 5)),
+        Case("five points in the plane, uneven steps, not from T", _back_unevenly),
+        Case("a single step from noise to data", _back(linear, (1, 1), 2, 1, 4, 6)),
     ],
     planted="noise-at-the-last-step",
     misconceptions=[
@@ -510,12 +736,14 @@ WALK_BACK = Exercise(
             _walked(lambda i, n: True),
             "The last step adds noise too, and no later step takes it away again: it stays in the picture "
             "as grain. The step to the data returns its mean.",
+            about="extra",
         ),
         Misconception(
             "no-noise-at-all",
             _walked(lambda i, n: False),
             "You took the noise out of every step. The grain is gone, and with it the draw; what that does "
             "to the samples is the question of exercise 03.5. Only the last step does without noise.",
+            about="missing",
         ),
         Misconception(
             "smaller-variance",
@@ -523,33 +751,66 @@ WALK_BACK = Exercise(
             "You replaced the variance by the posterior's β̃. That ends the grain, for β̃ is 0 at the data, "
             "and it is a sound sampler: your ancestral_step. But this loop keeps the larger variance in "
             "its other steps. Leave `std` as it is, and leave only the last noise out.",
+            about="formula",
         ),
         Misconception(
             "first-noise-left-out",
             _walked(lambda i, n: i > 0),
             "You left out the noise of the first step. The list runs from noise to data: i = 0 is the "
             "noisiest step, and the one to the data is i = len(noises) − 1.",
+            about="index",
         ),
         Misconception(
             "last-step-left-out",
             _walked(lambda i, n: True, steps=lambda n: n - 1),
             "You left the whole last step out, its mean too, and returned a picture that is still noisy. "
             "Take the step to the data, but return its mean.",
+            about="count",
         ),
         Misconception(
             "clamped",
             _clamped,
             "You cut the result to [−1, 1]. That hides the grain on black and white and leaves it in the "
             "greys. The noise of the last step should not be added in the first place.",
+            about="extra",
         ),
         Misconception(
             "last-two-without-noise",
             _walked(lambda i, n: i < n - 2),
             "You left out the noise of the last two steps. Off by one: the last index is len(noises) − 1, "
             "and only there is no noise added.",
+            about="count",
+        ),
+        Misconception(
+            "noise-at-the-first-step-alone",
+            _walked(lambda i, n: i == 0),
+            "Noise comes in at the first step alone. Every step draws, and only the one to the data, the "
+            "last, returns its mean.",
+            about="boundary",
+        ),
+        Misconception(
+            "condition-turned",
+            _walked(lambda i, n: i == n - 1),
+            "The condition is turned round: noise comes in at the last step alone. It is the last step that "
+            "does without, and all others that draw.",
+            about="direction",
+        ),
+        Misconception(
+            "first-and-last-without-noise",
+            _walked(lambda i, n: 0 < i < n - 1),
+            "The last step does without noise now, and so does the first. The first one is at the noisy "
+            "end, and draws like all others but the last.",
+            about="boundary",
+        ),
+        Misconception(
+            "same-noise-every-step",
+            _same_noise,
+            "The last noise is gone, as it should be. But every step now draws with the same numbers: step "
+            "i has its own, noises[i].",
+            about="index",
         ),
     ],
-    alternatives=[_walked(lambda i, n: i < n - 1), _guess_at_the_end, _factor_zero_at_the_end],
+    alternatives=[_package_walk, _walked(lambda i, n: i < n - 1), _guess_at_the_end, _factor_zero_at_the_end],
     hints=(
         "Every step but one is followed by another, which takes noise away again. Follow a speck of noise "
         "that comes in at the last step.",

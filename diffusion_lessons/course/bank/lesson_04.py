@@ -1,5 +1,6 @@
 """Lesson 04, the training objective: KL of Gaussians, the bound's weight, L_simple, one training step."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.bank.inputs import blobs, cosine, linear, normal, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.losses import diffusion_loss, variational_bound
 from diffusion_lessons.paths import DiscreteVP
@@ -15,6 +16,12 @@ from diffusion_lessons.schedules import cosine_betas, linear_betas
 from diffusion_lessons.targets import EPSILON
 
 Make = Callable[[torch.Generator], dict[str, Any]]
+Betas = Callable[[torch.Generator], Tensor]
+
+
+def _short(g: torch.Generator) -> Tensor:
+    """β of a chain of some ten steps."""
+    return linear(g, whole(g, 9, 12))
 
 
 # 04.1 KL between two Gaussians ----------------------------------------------------------------------
@@ -28,7 +35,7 @@ def gaussian_kl(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) ->
 
 def _pair(*shape: int, equal: bool = False) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
-        stds = torch.rand(2, *shape, generator=g) + 0.4
+        stds = 2.5 * torch.rand(2, *shape, generator=g) + 0.3
         return {
             "mean_p": normal(g, *shape),
             "std_p": stds[0],
@@ -39,6 +46,13 @@ def _pair(*shape: int, equal: bool = False) -> Make:
     return make
 
 
+def _spread_of_colour(g: torch.Generator) -> dict[str, Any]:
+    """Spreads of shape (1, 3, 1, 1): q much narrower than p, about as wide, and much wider."""
+    pair = _pair(2, 3, 4, 5)(g)
+    std_p, wider = 1 + torch.rand(2, 1, 3, 1, 1, generator=g)
+    return pair | {"std_p": std_p, "std_q": torch.tensor([0.2, 0.7, 3.0]).view(1, 3, 1, 1) * wider * std_p}
+
+
 def _kl(log: float, spread: float, half: float) -> Callable[..., Tensor]:
     """log·ln(std_q/std_p) + spread·(std_p² + d²)/(2·std_q²) − half."""
 
@@ -47,6 +61,11 @@ def _kl(log: float, spread: float, half: float) -> Callable[..., Tensor]:
         return log * (std_q / std_p).log() + spread * square / (2 * std_q**2) - half
 
     return kl
+
+
+def _kl_with(formula: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A divergence from std_p, std_q and the distance of the means."""
+    return lambda mean_p, std_p, mean_q, std_q: formula(std_p, std_q, mean_p - mean_q)
 
 
 def _kl_of_variances(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
@@ -85,7 +104,7 @@ GAUSSIAN_KL = Exercise(
     cases=[
         Case("six pairs of Gaussians", _pair(6)),
         Case("pairs with the same standard deviation", _pair(5, equal=True)),
-        Case("a Gaussian for each pixel of two pictures", _pair(2, 1, 4, 5)),
+        Case("a Gaussian for each pixel of two pictures, one spread for all of a colour", _spread_of_colour),
     ],
     misconceptions=[
         Misconception(
@@ -93,47 +112,113 @@ GAUSSIAN_KL = Exercise(
             lambda mean_p, std_p, mean_q, std_q: gaussian_kl(mean_q, std_q, mean_p, std_p),
             "You computed KL(q ‖ p). The divergence is not symmetric: KL(p ‖ q) is an average over draws "
             "from p, so the squared distance is measured in units of std_q.",
+            about="swap",
         ),
         Misconception(
             "log-upside-down",
             _kl(-1.0, 1.0, 0.5),
             "The logarithm has the wrong sign: you have log(std_p/std_q). If p is much narrower than q, a "
             "draw from p is *more* likely under p: the term is log(std_q/std_p), above 0.",
+            about="sign",
         ),
         Misconception(
             "constant-missing",
             _kl(1.0, 1.0, 0.0),
             "The constant −½ is missing. Try two equal Gaussians: the divergence must be 0, and yours is ½.",
+            about="missing",
         ),
         Misconception(
             "half-missing",
             _kl(1.0, 2.0, 0.5),
             "The fraction lacks its ½: it is (std_p² + distance²)/(2·std_q²), with the 2 from the exponent "
             "of the Gaussian. Two equal Gaussians must have divergence 0, and yours have ½.",
+            about="factor",
         ),
         Misconception(
             "log-of-variances",
             _kl(2.0, 1.0, 0.5),
             "You took the logarithm of the ratio of the variances. The logarithm is of the standard "
             "deviations, or ½·log of the variances.",
+            about="root",
         ),
         Misconception(
             "stds-taken-for-variances",
             _kl_of_variances,
             "You used std_p and std_q as if they were variances. They are standard deviations: square them "
             "where the formula has variances.",
+            about="root",
         ),
         Misconception(
             "stds-not-squared",
             _kl_stds_not_squared,
             "The logarithm is right, but in the fraction the standard deviations are not squared: it is "
             "(std_p² + distance²)/(2·std_q²).",
+            about="root",
         ),
         Misconception(
             "means-only",
             _kl_of_means,
             "You compared only the means. That is all that is left where the two standard deviations are "
             "equal, which is the case that the bound needs; here they may differ.",
+            about="missing",
+        ),
+        Misconception(
+            "distance-not-squared",
+            _kl_with(lambda p, q, d: (q / p).log() + (p**2 + d.abs()) / (2 * q**2) - 0.5),
+            "The distance of the means is not squared. In the fraction stand two squares: std_p² and "
+            "distance².",
+            about="root",
+        ),
+        Misconception(
+            "distance-with-its-sign",
+            _kl_with(lambda p, q, d: (q / p).log() + (p**2 + d) / (2 * q**2) - 0.5),
+            "The distance of the means is not squared, so a q on the other side would come out nearer. In "
+            "the fraction stand two squares: std_p² and distance².",
+            about="root",
+        ),
+        Misconception(
+            "sum-squared",
+            _kl_with(lambda p, q, d: (q / p).log() + (p + d) ** 2 / (2 * q**2) - 0.5),
+            "You squared the sum of std_p and the distance. Square each of them, then add.",
+            about="order",
+        ),
+        Misconception(
+            "measured-in-std-p",
+            _kl_with(lambda p, q, d: (q / p).log() + (p**2 + d**2) / (2 * p**2) - 0.5),
+            "You divided by 2·std_p². The draws come from p, but they are judged by q: divide by 2·std_q².",
+            about="input",
+        ),
+        Misconception(
+            "std-q-not-squared",
+            _kl_with(lambda p, q, d: (q / p).log() + (p**2 + d**2) / (2 * q) - 0.5),
+            "Below the fraction std_q is not squared: it is divided by 2·std_q².",
+            about="root",
+        ),
+        Misconception(
+            "log-forgotten",
+            _kl_with(lambda p, q, d: (p**2 + d**2) / (2 * q**2) - 0.5),
+            "The logarithm is missing: log(std_q/std_p) is added. Without it the divergence falls below 0 "
+            "where p is narrower than q.",
+            about="missing",
+        ),
+        Misconception(
+            "constant-of-one",
+            _kl(1.0, 1.0, 1.0),
+            "The constant is ½, not 1. Try two equal Gaussians: the divergence must be 0, and yours is −½.",
+            about="factor",
+        ),
+        Misconception(
+            "own-spread-forgotten",
+            _kl_with(lambda p, q, d: (q / p).log() + d**2 / (2 * q**2) - 0.5),
+            "In the fraction std_p² is missing. Draws from p lie around mean_p, so their squared distance "
+            "from mean_q is std_p² + distance² on average.",
+            about="missing",
+        ),
+        Misconception(
+            "bits",
+            lambda mean_p, std_p, mean_q, std_q: gaussian_kl(mean_p, std_p, mean_q, std_q) / math.log(2),
+            "You gave the divergence in bits. Asked are nats: the natural logarithm throughout.",
+            about="factor",
         ),
     ],
     alternatives=[
@@ -223,9 +308,12 @@ def _times_snr(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
     return _on_x0(t, alphas_cumprod) * _snr(alphas_cumprod)[t]
 
 
-def _weights_at(betas: Tensor, times: list[int]) -> Make:
-    alphas_cumprod = DiscreteVP(betas).alphas_cumprod
-    return lambda g: {"t": torch.tensor(times), "alphas_cumprod": alphas_cumprod.clone()}
+def _weights_at(betas: Betas, times: Callable[[torch.Generator, int], list[int]]) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        alphas_cumprod = DiscreteVP(betas(g)).alphas_cumprod
+        return {"t": torch.tensor(times(g, len(alphas_cumprod) - 1)), "alphas_cumprod": alphas_cumprod}
+
+    return make
 
 
 def _weight_figure(reference: Callable[..., Tensor]) -> Any:
@@ -250,9 +338,12 @@ VLB_WEIGHT = Exercise(
     minutes=12,
     reference=vlb_weight,
     cases=[
-        Case("four times of the linear schedule", _weights_at(linear_betas(), [2, 20, 300, 1000])),
-        Case("five times of the cosine schedule", _weights_at(cosine_betas(), [3, 50, 250, 500, 900])),
-        Case("all times of a chain of 10 steps", _weights_at(linear_betas(10, 0.1, 0.5), list(range(2, 11)))),
+        Case(
+            "four times of a linear schedule, t = 2 and T among them",
+            _weights_at(linear, lambda g, T: [2, *several(g, 2, 20, 900), T]),
+        ),
+        Case("five times of a cosine schedule", _weights_at(cosine, lambda g, T: several(g, 5, 3, 900))),
+        Case("all times of a short chain", _weights_at(_short, lambda g, T: list(range(2, T + 1)))),
     ],
     misconceptions=[
         Misconception(
@@ -260,46 +351,95 @@ VLB_WEIGHT = Exercise(
             _on_x0,
             "This is the weight on the error in x₀, ½·(SNR(t−1) − SNR(t)). The question is for the error in "
             "ε: x₀ − x̂₀ is the error in ε times −σ/α, so the weight gets the factor σ²/α² = 1/SNR(t).",
+            about="missing",
         ),
         Misconception(
             "half-missing",
             _no_half,
             "A factor ½ is missing. It comes from the exponent of the Gaussian: KL = distance²/(2·variance).",
+            about="factor",
         ),
         Misconception(
             "divided-by-the-cleaner-snr",
             _over_the_cleaner,
             "You divided by SNR(t−1). The network sees x_t, so an error in ε becomes one in x₀ by σ/α at "
             "time t: divide by SNR(t).",
+            about="level",
         ),
         Misconception(
             "weight-on-the-mean",
             _on_the_mean,
             "This is the weight on the error in the mean, 1/(2·β̃). The mean moves with x̂₀ only by a small "
             "factor, and x̂₀ with ε̂ by σ/α: square both and multiply them in.",
+            about="formula",
         ),
         Misconception(
             "variance-beta",
             _larger_variance,
             "You put β_t for the variance of the reverse step. Ho et al. allow that choice in sampling, but "
             "here both Gaussians of the KL have the posterior's variance β̃_t.",
+            about="formula",
         ),
         Misconception(
             "ratio-of-amplitudes",
             _amplitudes,
             "You used α/σ for the SNR. The SNR is the ratio of the variances, α²/σ² = ᾱ/(1 − ᾱ).",
+            about="root",
         ),
         Misconception(
             "one-step-late",
             _next_step,
             "You compared t with t + 1. L_{t−1} is about the step from t down to t − 1; beyond T there is no "
             "level to look up.",
+            about="index",
         ),
         Misconception(
             "factor-upside-down",
             _times_snr,
             "You multiplied by SNR(t) where you should divide. At a noisy level a small error in ε is a "
             "large one in x₀: |x₀ − x̂₀|² = |ε − ε̂|²/SNR(t).",
+            about="swap",
+        ),
+        Misconception(
+            "one-not-subtracted",
+            lambda t, alphas_cumprod: 0.5 * _snr(alphas_cumprod)[t - 1] / _snr(alphas_cumprod)[t],
+            "You took ½·SNR(t−1)/SNR(t). The weight is of a *difference* of two SNRs: divided by SNR(t), it "
+            "leaves the ratio minus 1.",
+            about="missing",
+        ),
+        Misconception(
+            "log-of-the-ratio",
+            lambda t, alphas_cumprod: 0.5 * (_snr(alphas_cumprod)[t - 1] / _snr(alphas_cumprod)[t]).log(),
+            "You took the logarithm of the ratio of the two SNRs. Where the steps are small that is nearly "
+            "the same; the bound has the difference, SNR(t−1) − SNR(t), divided by SNR(t).",
+            about="formula",
+        ),
+        Misconception(
+            "ratio-of-alpha-bar",
+            lambda t, alphas_cumprod: 0.5 * (alphas_cumprod[t - 1] / alphas_cumprod[t] - 1),
+            "You took ᾱ for the SNR. SNR is the ratio of the picture's variance to the noise's, ᾱ/(1 − ᾱ).",
+            about="formula",
+        ),
+        Misconception(
+            "times-turned",
+            lambda t, alphas_cumprod: 0.5 * (_snr(alphas_cumprod)[t] / _snr(alphas_cumprod)[t - 1] - 1),
+            "The two SNRs have changed places, and the weight is negative. SNR falls with t: SNR(t−1) is the "
+            "larger one, and it stands on top.",
+            about="swap",
+        ),
+        Misconception(
+            "root-of-the-snr",
+            lambda t, alphas_cumprod: _on_x0(t, alphas_cumprod) / _snr(alphas_cumprod)[t].sqrt(),
+            "You divided by the root of SNR(t). An error in ε becomes one in x₀ by σ/α; it is the *squared* "
+            "errors that are compared, so the factor is σ²/α² = 1/SNR(t).",
+            about="root",
+        ),
+        Misconception(
+            "times-one-minus-alpha-bar",
+            lambda t, alphas_cumprod: _on_x0(t, alphas_cumprod) * (1 - alphas_cumprod[t]),
+            "You multiplied by σ² = 1 − ᾱ. An error in ε becomes one in x₀ by σ/α: the factor is σ²/α², so "
+            "divide by ᾱ too.",
+            about="factor",
         ),
     ],
     alternatives=[
@@ -343,17 +483,18 @@ def a_small_network(x: Tensor, t: Tensor) -> Tensor:
     return 0.7 * x + 0.3 * torch.sin(0.01 * t.float()).view(-1, 1, 1, 1)
 
 
-def _batch(betas: Tensor, times: list[int], *shape: int) -> Make:
-    alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
+def _batch(betas: Betas, draw: Callable[..., Tensor], *size: int) -> Make:
+    """A batch at times of which one is T."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
-        size = (len(times), *shape)
+        alphas_cumprod = DiscreteVP(betas(g)).alphas_cumprod.float()
+        T = len(alphas_cumprod) - 1
         return {
             "network": a_small_network,
-            "x0": blobs(g, *size),
+            "x0": draw(g, *size),
             "noise": normal(g, *size),
-            "t": torch.tensor(times),
-            "alphas_cumprod": alphas_cumprod.clone(),
+            "t": torch.tensor([*several(g, size[0] - 1, max(T // 10, 2), T - 1), T]),
+            "alphas_cumprod": alphas_cumprod,
         }
 
     return make
@@ -388,6 +529,22 @@ def _seen_without_roots(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Te
     return kept * x0 + (1 - kept) * noise
 
 
+def _seen_no_root_on_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return kept.sqrt() * x0 + (1 - kept) * noise
+
+
+def _seen_swapped(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return (1 - kept).sqrt() * x0 + kept.sqrt() * noise
+
+
+def _weighted_by_the_bound(
+    network: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+) -> Tensor:
+    return vlb_weight(t, alphas_cumprod) * simple_loss(network, x0, noise, t, alphas_cumprod)
+
+
 def _simple_loss_figure(reference: Callable[..., Tensor]) -> Any:
     from matplotlib import pyplot
 
@@ -415,10 +572,11 @@ SIMPLE_LOSS = Exercise(
     difficulty=2,
     minutes=10,
     reference=simple_loss,
+    trains=("network",),
     cases=[
-        Case("three pictures, each at a time of its own", _batch(linear_betas(), [100, 400, 900], 1, 8, 6)),
-        Case("four colour pictures", _batch(cosine_betas(), [250, 500, 10, 800], 3, 5, 6)),
-        Case("a short chain of 10 steps", _batch(linear_betas(10, 0.1, 0.5), [1, 2, 5, 10, 3], 2, 4, 7)),
+        Case("three pictures, each at a time of its own", _batch(linear, blobs, 3, 1, 8, 6)),
+        Case("four colour pictures", _batch(cosine, blobs, 4, 3, 5, 6)),
+        Case("a short chain, numbers beyond ±1", _batch(_short, normal, 5, 2, 4, 7)),
     ],
     misconceptions=[
         Misconception(
@@ -426,54 +584,150 @@ SIMPLE_LOSS = Exercise(
             _error(see=lambda x0, noise, t, alphas_cumprod: x0),
             "You gave the network the clean x0. It would be asked for noise that it cannot see: noise the "
             "picture first, x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε, and give it that.",
+            about="input",
         ),
         Misconception(
             "target-x0",
             _error(target=lambda x0, noise, kept: x0),
             "You compared the answer with x0. That trains a network for x₀, a target that exists too; here "
             "the network is asked for ε, the argument `noise`.",
+            about="input",
         ),
         Misconception(
             "target-is-the-noise-as-added",
             _error(target=lambda x0, noise, kept: (1 - kept).sqrt() * noise),
             "You compared the answer with √(1 − ᾱ)·ε, the noise as it was added. The target is ε itself, "
             "with variance 1 at every t; that keeps the network's output at one scale.",
+            about="factor",
         ),
         Misconception(
             "no-roots",
             _error(see=_seen_without_roots),
             "You noised the picture with ᾱ and 1 − ᾱ. Those are shares of the variance; the factors are "
             "their roots (lesson 2).",
+            about="root",
         ),
         Misconception(
             "index-off-by-one",
             _error(see=lambda x0, noise, t, alphas_cumprod: _noised(x0, noise, t - 1, alphas_cumprod)),
             "You looked up ᾱ one place too early. The list starts with ᾱ₀ = 1, so the entry for time t is "
             "alphas_cumprod[t].",
+            about="index",
         ),
         Misconception(
             "mean-over-the-batch",
             _error(reduce=lambda error: error.square().mean()),
             "You averaged over the batch too. Return one loss for each picture, shape (B,): a weight that "
             "depends on t can then still be multiplied in.",
+            about="mean",
         ),
         Misconception(
             "sum-over-the-pixels",
             _error(reduce=lambda error: error.square().flatten(1).sum(1)),
             "You added the pixels up. Take their mean, so that the loss does not grow with the size of the "
             "picture and 1 is the loss of a network that answers 0.",
+            about="mean",
         ),
         Misconception(
             "absolute-error",
             _error(reduce=lambda error: error.abs().flatten(1).mean(1)),
             "You took the absolute error. The KL of two Gaussians is a *squared* distance; it is also the "
             "squared error whose minimum is the mean E[ε | x_t].",
+            about="formula",
         ),
         Misconception(
             "time-as-a-fraction",
             _error(told=lambda t, T: t / T),
             "You told the network t/T. Give it t as it comes: in sampling it will be told whole times too, "
             "and a network that was trained on fractions would not know them.",
+            about="level",
+        ),
+        Misconception(
+            "time-one-early",
+            _error(told=lambda t, T: t - 1),
+            "You told the network t − 1. Here it is told the time that the picture was noised to, t itself.",
+            about="level",
+        ),
+        Misconception(
+            "one-time-for-all",
+            _error(
+                see=lambda x0, noise, t, alphas_cumprod: _noised(
+                    x0, noise, t[:1].expand_as(t), alphas_cumprod
+                )
+            ),
+            "All pictures got the noise level of the first. Each has a time of its own: alphas_cumprod[t] "
+            "has shape (B,), and becomes (B, 1, 1, 1) before it meets the pictures.",
+            about="batch",
+        ),
+        Misconception(
+            "noise-factor-without-root",
+            _error(see=_seen_no_root_on_noise),
+            "You noised the picture with 1 − ᾱ on the noise. That is its variance; the factor is the root.",
+            about="root",
+        ),
+        Misconception(
+            "factors-swapped",
+            _error(see=_seen_swapped),
+            "The two factors are swapped when you noise the picture: √ᾱ belongs to x0 and √(1 − ᾱ) to the "
+            "noise.",
+            about="swap",
+        ),
+        Misconception(
+            "target-is-the-input",
+            lambda network, x0, noise, t, alphas_cumprod: (
+                (network(_noised(x0, noise, t, alphas_cumprod), t) - _noised(x0, noise, t, alphas_cumprod))
+                .square()
+                .flatten(1)
+                .mean(1)
+            ),
+            "You compared the answer with the noisy picture, which the network was shown. Asked is the noise "
+            "in it, the argument `noise`.",
+            about="input",
+        ),
+        Misconception(
+            "target-v",
+            _error(target=lambda x0, noise, kept: kept.sqrt() * noise - (1 - kept).sqrt() * x0),
+            "You compared the answer with v = √ᾱ·ε − √(1 − ᾱ)·x₀. That is a target too, of a later lesson; "
+            "here it is ε.",
+            about="input",
+        ),
+        Misconception(
+            "root-of-the-mean",
+            _error(reduce=lambda error: error.square().flatten(1).mean(1).sqrt()),
+            "You took a root at the end. The loss is the mean of the squares itself.",
+            about="root",
+        ),
+        Misconception(
+            "half-of-it",
+            _error(reduce=lambda error: error.square().flatten(1).mean(1) / 2),
+            "You halved it. The ½ of the bound is part of the weight that this loss leaves out.",
+            about="factor",
+        ),
+        Misconception(
+            "mean-over-the-channels",
+            _error(reduce=lambda error: error.square().mean(1)),
+            "You averaged over the channels alone. One number for each picture: the mean runs over channels, "
+            "rows and columns.",
+            about="axis",
+        ),
+        Misconception(
+            "bounds-weight",
+            _weighted_by_the_bound,
+            "You weighted the error as the bound does. This loss leaves the weight out: every t counts the "
+            "same.",
+            about="extra",
+        ),
+        Misconception(
+            "answer-detached",
+            lambda network, x0, noise, t, alphas_cumprod: (
+                (network(_noised(x0, noise, t, alphas_cumprod), t).detach() - noise)
+                .square()
+                .flatten(1)
+                .mean(1)
+            ),
+            "The numbers are right, but you detached the network's answer, so that no gradient gets back to "
+            "its weights: nothing would be learnt.",
+            about="gradient",
         ),
     ],
     alternatives=[
@@ -556,16 +810,24 @@ def _three_steps(
     }
 
 
-def _batches(betas: Tensor, times: list[list[int]], *shape: int) -> Make:
-    alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
+def _unsorted(g: torch.Generator, n: int, T: int) -> Tensor:
+    """n different times, in an order that sorting twice does not undo."""
+    while True:
+        t = torch.tensor(several(g, n, 1, T))
+        if not torch.equal(t.argsort(), t.argsort().argsort()):
+            return t
+
+
+def _batches(draw: Callable[..., Tensor], *size: int) -> Make:
+    """Three batches of one short chain."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
-        size = (len(times), len(times[0]), *shape)
+        alphas_cumprod = DiscreteVP(_short(g)).alphas_cumprod.float()
         return {
-            "x0": blobs(g, *size),
-            "noise": normal(g, *size),
-            "t": torch.tensor(times),
-            "alphas_cumprod": alphas_cumprod.clone(),
+            "x0": draw(g, 3, *size),
+            "noise": normal(g, 3, *size),
+            "t": torch.stack([_unsorted(g, size[0], len(alphas_cumprod) - 1) for _ in range(3)]),
+            "alphas_cumprod": alphas_cumprod,
         }
 
     return make
@@ -615,6 +877,28 @@ def _learnt(*calls: str) -> Callable[..., Tensor]:
     return step
 
 
+def _by_another_loss(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The step of the exercise on loss(network, x0, noise, t, alphas_cumprod)."""
+
+    def step(
+        network: nn.Module, optimizer: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+    ) -> Tensor:
+        found = loss(network, x0, noise, t, alphas_cumprod)
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+        return found.detach()
+
+    return step
+
+
+def _loss_of_the_new_weights(
+    network: nn.Module, optimizer: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+) -> Tensor:
+    training_step(network, optimizer, x0, noise, t, alphas_cumprod)
+    return simple_loss(network, x0, noise, t, alphas_cumprod).mean().detach()
+
+
 def _training_step_figure(reference: Callable[..., Any]) -> Any:
     from matplotlib import pyplot
 
@@ -645,22 +929,12 @@ TRAINING_STEP = Exercise(
     difficulty=2,
     minutes=10,
     reference=training_step,
+    builds_on=[SIMPLE_LOSS],
     call=_three_steps,
     cases=[
-        Case(
-            "three steps on four pictures each",
-            _batches(linear_betas(10, 0.1, 0.5), [[7, 2, 10, 5], [3, 9, 1, 6], [8, 4, 2, 1]], 1, 4, 4),
-        ),
-        Case(
-            "three steps on five colour pictures each",
-            _batches(
-                linear_betas(12, 0.05, 0.4), [[9, 4, 12, 1, 6], [2, 8, 3, 11, 5], [5, 1, 9, 3, 7]], 3, 3, 4
-            ),
-        ),
-        Case(
-            "three steps on three pictures of two pixels",
-            _batches(linear_betas(10, 0.1, 0.5), [[3, 9, 1], [10, 2, 6], [5, 8, 4]], 1, 1, 2),
-        ),
+        Case("three steps on four pictures each", _batches(blobs, 4, 1, 4, 5)),
+        Case("three steps on five colour pictures each", _batches(blobs, 5, 3, 6, 4)),
+        Case("three steps on three pictures of two pixels, beyond ±1", _batches(normal, 3, 1, 1, 2)),
     ],
     planted="target-out-of-step",
     misconceptions=[
@@ -669,12 +943,14 @@ TRAINING_STEP = Exercise(
             _sorted_step(target=lambda noise, order: noise),
             "The pictures are noised in the new order and compared with the noise in the old order. So the "
             "target has nothing to do with the input, and the best answer is 0, with loss 1.",
+            about="order",
         ),
         Misconception(
             "answer-sorted-once-more",
             _sorted_step(target=lambda noise, order: noise, output=lambda output, order: output[order]),
             "You put the answers into the order a second time. Sorting is not undone by sorting again: that "
             "takes the inverse, order.argsort(), or a target in the same order as the input.",
+            about="order",
         ),
         Misconception(
             "noise-left-unsorted",
@@ -682,31 +958,64 @@ TRAINING_STEP = Exercise(
             "Input and target now use the same noise, but x0 and t are sorted and the noise is not, so each "
             "picture gets another one's noise. It would train; but a batch should be used as it was given, "
             "all of it in one order.",
+            about="order",
         ),
         Misconception(
             "wrong-time-told",
             _sorted_step(tell_sorted=False),
             "The target is right now, but the network is told the times in the old order, so each picture is "
             "announced with another one's t. Tell it the times that the pictures were noised to.",
+            about="level",
         ),
         Misconception(
             "target-is-the-picture",
             _sorted_step(target=lambda noise, order: torch.zeros_like(noise)),
             "The loss falls now because the target is gone: a network that learns to answer 0 has learnt "
             "nothing. Compare its answer with the noise that made its input.",
+            about="input",
         ),
         Misconception(
             "gradients-never-cleared",
             _learnt("backward", "step"),
             "The loss is right, but optimizer.zero_grad() is gone. Gradients add up over the steps until "
             "they are cleared: the second step would also go where the first one went.",
+            about="gradient",
         ),
         Misconception(
             "step-without-a-gradient",
             _learnt("backward", "zero_grad", "step"),
-            "The loss is right, but the weights never move: when optimizer.step() comes, there is no "
-            "gradient, because it was cleared just before or is computed only afterwards. The order is "
-            "zero_grad, backward, step.",
+            "The loss is right, but the weights never move: optimizer.step() is missing, or it comes where "
+            "there is no gradient, which was cleared just before or is computed only afterwards. The order "
+            "is zero_grad, backward, step.",
+            about="order",
+        ),
+        Misconception(
+            "stepped-twice",
+            _learnt("zero_grad", "backward", "step", "step"),
+            "The loss is right, but the optimizer steps twice with one gradient. One loss, one step.",
+            about="count",
+        ),
+        Misconception(
+            "all-in-the-old-order-but-x0",
+            _sorted_step(noise_too=False, t_too=False, tell_sorted=False, target=lambda noise, order: noise),
+            "Input and target now use the same noise, but x0 is still sorted and nothing else is, so each "
+            "picture gets another one's time. It would train; but a batch should be used as it was given, "
+            "all of it in one order.",
+            about="order",
+        ),
+        Misconception(
+            "loss-summed",
+            _by_another_loss(lambda network, *batch: simple_loss(network, *batch).sum()),
+            "The target is right now, but you added the losses of the pictures up. Return and follow their "
+            "*mean*, so that a step does not grow with the batch.",
+            about="mean",
+        ),
+        Misconception(
+            "loss-of-the-new-weights",
+            _loss_of_the_new_weights,
+            "The weights are right, but the loss that you return is that of the network after the step. "
+            "Return the loss whose gradient made the step.",
+            about="order",
         ),
     ],
     alternatives=[

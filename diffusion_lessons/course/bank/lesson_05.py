@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import normal
+from diffusion_lessons.course.bank.inputs import cosine, linear, normal, number, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise
@@ -24,6 +24,7 @@ from diffusion_lessons.schedules import (
 from diffusion_lessons.targets import Estimate
 
 Make = Callable[[torch.Generator], dict[str, Any]]
+Betas = Callable[[torch.Generator], Tensor]
 
 
 def _betas(alphas_cumprod: Tensor) -> Tensor:
@@ -51,6 +52,11 @@ def _cosine_at(times: Tensor, s: float, max_beta: float) -> Tensor:
     return _betas(torch.cos((times + s) / (1 + s) * math.pi / 2) ** 2).clamp(max=max_beta)
 
 
+def _from_curve(T: int, s: float, made: Callable[[Tensor], Tensor]) -> Tensor:
+    """What is made of ᾱ_0 … ᾱ_T."""
+    return made(torch.cos(_angle(T, s)) ** 2)
+
+
 def _cosine_by_loop(T: int, s: float, max_beta: float) -> Tensor:
     def curve(t: int) -> float:
         return math.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
@@ -64,8 +70,11 @@ def _cosine_normalised(T: int, s: float, max_beta: float) -> Tensor:
     return torch.minimum(_betas(curve / curve[0]), torch.tensor(max_beta, dtype=torch.float64))
 
 
-def _cosine(T: int, s: float = 0.008, max_beta: float = 0.999) -> Make:
-    return lambda g: {"T": T, "s": s, "max_beta": max_beta}
+def _cosine(
+    T: tuple[int, int], s: tuple[float, float] = (0.006, 0.01), max_beta: tuple[float, float] = (0.997, 0.999)
+) -> Make:
+    """Each between two bounds."""
+    return lambda g: {"T": whole(g, *T), "s": number(g, *s), "max_beta": number(g, *max_beta)}
 
 
 def _cosine_figure(reference: Callable[..., Tensor]) -> Any:
@@ -90,10 +99,11 @@ COSINE = Exercise(
     minutes=12,
     reference=cosine_betas,
     cases=[
-        Case("1000 steps", _cosine(1000)),
-        Case("ten large steps, a wider offset", _cosine(10, s=0.05)),
-        Case("50 steps, no β above 0.5", _cosine(50, max_beta=0.5)),
-        Case("three steps", _cosine(3)),
+        Case("some 1000 steps", _cosine((950, 1050))),
+        Case("some ten large steps, a wider offset", _cosine((9, 12), s=(0.03, 0.08))),
+        Case("some 50 steps, no β above a low max_beta", _cosine((45, 55), max_beta=(0.3, 0.6))),
+        Case("a few steps", _cosine((3, 5))),
+        Case("a single step", _cosine((1, 1))),
     ],
     misconceptions=[
         Misconception(
@@ -101,36 +111,42 @@ COSINE = Exercise(
             lambda T, s, max_beta: _betas(torch.cos(_angle(T, s))).clamp(max=max_beta),
             "You took the cosine itself for ᾱ. The cosine is √ᾱ, the factor of the picture; ᾱ, the share of "
             "its variance, is the square of it.",
+            about="root",
         ),
         Misconception(
             "not-clipped",
             lambda T, s, max_beta: _betas(torch.cos(_angle(T, s)) ** 2),
             "The curve is right, but nothing holds β at max_beta. The curve ends at 0, so its last β is 1, "
             "and a step back from there would divide by √(1 − β) = 0.",
+            about="missing",
         ),
         Misconception(
             "alpha-bar-clipped",
             lambda T, s, max_beta: _betas((torch.cos(_angle(T, s)) ** 2).clamp(min=1 - max_beta)),
             "You clipped ᾱ. That cuts off the whole noisy end of the curve: those steps do nothing, and T is "
             "left with signal. It is β that stays at or below max_beta, and ᾱ then follows from it.",
+            about="input",
         ),
         Misconception(
             "offset-forgotten",
             lambda T, s, max_beta: _betas(torch.cos(_angle(T, 0.0)) ** 2).clamp(max=max_beta),
             "You left out the offset s. Without it the curve starts flat, and the first steps add next to no "
             "noise; s starts it a little way down.",
+            about="missing",
         ),
         Misconception(
             "offset-not-divided-out",
             lambda T, s, max_beta: _betas(torch.cos((_times(T) + s) * math.pi / 2) ** 2).clamp(max=max_beta),
             "You added s, but did not divide by 1 + s. Then the angle runs past π/2 before t = T, where the "
             "cosine is squared on its way up again: signal would come back.",
+            about="missing",
         ),
         Misconception(
             "one-time-too-few",
             lambda T, s, max_beta: _cosine_at(torch.linspace(0, 1, T, dtype=torch.float64), s, max_beta),
             "You took T times, and there are only T − 1 steps between them. T steps lie between T + 1 "
             "times: t = 0, 1, …, T.",
+            about="count",
         ),
         Misconception(
             "single-precision",
@@ -138,6 +154,80 @@ COSINE = Exercise(
             "The formula is right, in float32. Near t = 0 two neighbours of ᾱ agree in four digits, and "
             "single precision holds seven, so little of β is left. Start with torch.arange(…, "
             "dtype=torch.float64).",
+            about="rounding",
+        ),
+        Misconception(
+            "difference-for-ratio",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: a[:-1] - a[1:]).clamp(max=max_beta),
+            "You took the difference of two neighbours of ᾱ. A step keeps a *share* of what is left, 1 − "
+            "β_t = ᾱ_t/ᾱ_{t−1}: take the ratio.",
+            about="formula",
+        ),
+        Misconception(
+            "ratio-upside-down",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: 1 - a[:-1] / a[1:]).clamp(max=max_beta),
+            "Your ratio is upside down: 1 − β_t = ᾱ_t/ᾱ_{t−1}, the later over the earlier, which is below 1.",
+            about="swap",
+        ),
+        Misconception(
+            "kept-for-beta",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: a[1:] / a[:-1]),
+            "You returned 1 − β_t, the share that a step keeps. Asked is β_t, the share that it replaces by "
+            "noise.",
+            about="reading",
+        ),
+        Misconception(
+            "alpha-bar-returned",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: a[1:] / a[0]),
+            "You returned ᾱ_1 … ᾱ_T. They are right; asked are the steps β that lead to them.",
+            about="reading",
+        ),
+        Misconception(
+            "noise-so-far",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: 1 - a[1:] / a[0]).clamp(max=max_beta),
+            "You returned 1 − ᾱ_t, all the noise up to t. β_t is what one step adds: 1 − ᾱ_t/ᾱ_{t−1}.",
+            about="formula",
+        ),
+        Misconception(
+            "offset-below-only",
+            lambda T, s, max_beta: _betas(torch.cos(_times(T) / (1 + s) * math.pi / 2) ** 2).clamp(
+                max=max_beta
+            ),
+            "You divided by 1 + s, but did not add s to t/T: the curve starts flat, and never comes down to "
+            "0.",
+            about="missing",
+        ),
+        Misconception(
+            "pi-for-half-of-it",
+            lambda T, s, max_beta: _betas(torch.cos(2 * _angle(T, s)) ** 2).clamp(max=max_beta),
+            "Your angle goes to π. It goes to π/2, where the cosine is 0 for the first time.",
+            about="factor",
+        ),
+        Misconception(
+            "clipped-from-below",
+            lambda T, s, max_beta: _betas(torch.cos(_angle(T, s)) ** 2).clamp(min=max_beta),
+            "You made max_beta the smallest β. It is the largest: `.clamp(max=max_beta)`.",
+            about="direction",
+        ),
+        Misconception(
+            "usual-clip",
+            lambda T, s, max_beta: _betas(torch.cos(_angle(T, s)) ** 2).clamp(max=0.999),
+            "You clipped at 0.999, whatever max_beta is. That is only its default.",
+            about="input",
+        ),
+        Misconception(
+            "usual-offset",
+            lambda T, s, max_beta: _betas(torch.cos(_angle(T, 0.008)) ** 2).clamp(max=max_beta),
+            "You took 0.008 for the offset, whatever s is. That is only its default.",
+            about="input",
+        ),
+        Misconception(
+            "last-beta-only-clipped",
+            lambda T, s, max_beta: torch.cat(
+                [(b := _betas(torch.cos(_angle(T, s)) ** 2))[:-1], b.new_full((1,), max_beta)]
+            ),
+            "You set the last β to max_beta. *No* β lies above it, and others may come near: clamp them all.",
+            about="missing",
         ),
     ],
     alternatives=[_cosine_by_loop, _cosine_normalised],
@@ -188,7 +278,10 @@ def _last_beta_set(betas: Tensor) -> Tensor:
 
 
 def _rescaled_roots(betas: Tensor) -> Tensor:
-    root = _roots(betas)
+    return _rescaled_of(_roots(betas))
+
+
+def _rescaled_of(root: Tensor) -> Tensor:
     return (root - root[-1]) * root[0] / (root[0] - root[-1])
 
 
@@ -213,8 +306,21 @@ def _rescaled_by_loop(betas: Tensor) -> Tensor:
     return torch.tensor(steps, dtype=betas.dtype)
 
 
-def _chain(betas: Tensor) -> Make:
-    return lambda g: {"betas": betas.clone()}
+def _chain(betas: Betas) -> Make:
+    return lambda g: {"betas": betas(g)}
+
+
+def _latent(g: torch.Generator) -> Tensor:
+    """As Stable Diffusion has it, with ends of its own."""
+    return scaled_linear_betas(1000, number(g, 0.0006, 0.0011), number(g, 0.01, 0.014))
+
+
+def _steep(low: int, high: int) -> Betas:
+    return lambda g: linear_betas(whole(g, low, high), number(g, 0.1, 0.3), number(g, 0.4, 0.7))
+
+
+def _zero_at_the_end(g: torch.Generator) -> Tensor:
+    return rescale_zero_terminal_snr(linear_betas(whole(g, 40, 60), 0.01, number(g, 0.08, 0.12)))
 
 
 def _rescale_figure(reference: Callable[..., Tensor]) -> Any:
@@ -240,12 +346,10 @@ RESCALE = Exercise(
     minutes=12,
     reference=rescale_zero_terminal_snr,
     cases=[
-        Case("Stable Diffusion's 1000 steps", _chain(scaled_linear_betas())),
-        Case("five large steps", _chain(linear_betas(5, 0.1, 0.5))),
-        Case("two steps", _chain(linear_betas(2, 0.3, 0.6))),
-        Case(
-            "rescaled before: nothing changes", _chain(rescale_zero_terminal_snr(linear_betas(50, 0.01, 0.1)))
-        ),
+        Case("1000 steps like Stable Diffusion's", _chain(_latent)),
+        Case("a few large steps", _chain(_steep(4, 7))),
+        Case("two steps", _chain(_steep(2, 2))),
+        Case("rescaled before: nothing changes", _chain(_zero_at_the_end)),
     ],
     misconceptions=[
         Misconception(
@@ -253,48 +357,77 @@ RESCALE = Exercise(
             _rescaled_by_alpha_bar,
             "You shifted and scaled ᾱ itself. It is the factor of the data, √ᾱ, that is moved, and squared "
             "again afterwards.",
+            about="root",
         ),
         Misconception(
             "shift-alone",
             _rescaled_without_scale,
             "You shifted √ᾱ down to 0 at T and stopped there, so that the start has moved down too. The "
             "factor (√ᾱ_1)/(√ᾱ_1 − √ᾱ_T) brings ᾱ_1 back to where it was.",
+            about="missing",
         ),
         Misconception(
             "zeroth-kept",
             _rescaled_from_zero,
             "You kept ᾱ_0 = 1 in its place. What stays here is ᾱ_1, the first noisy level: the least noise "
             "that the network is ever shown.",
+            about="index",
         ),
         Misconception(
             "first-moved-to-one",
             _rescaled_to_one,
             "You stretched the curve until its first value is 1, so that the first step adds no noise at "
             "all. The factor √ᾱ_1 is missing: it brings the first value back to where it was.",
+            about="missing",
         ),
         Misconception(
             "last-beta-set",
             _last_beta_set,
             "You set the last β to 1. Then T is pure noise, but T − 1 still holds all its signal, and the "
             "last step jumps there at once. Rescaling spreads the change over all steps.",
+            about="formula",
         ),
         Misconception(
             "roots-not-squared",
             lambda betas: _betas(_from_one(_rescaled_roots(betas))),
             "You shifted and scaled √ᾱ, and went on with it as if it were ᾱ. Square it before you turn it "
             "into steps.",
+            about="root",
+        ),
+        Misconception(
+            "betas-rescaled",
+            lambda betas: (betas - betas[0]) / (betas[-1] - betas[0]) * (1 - betas[0]) + betas[0],
+            "You stretched the β themselves until the last is 1. It is √ᾱ, the factor of the data, that is "
+            "shifted and scaled; the β follow from it.",
+            about="input",
+        ),
+        Misconception(
+            "roots-of-the-steps",
+            lambda betas: _betas(_from_one(_rescaled_of((1 - betas).sqrt()) ** 2)),
+            "You left out the product: √(1 − β) is what one step keeps. √ᾱ_t is the product of all of them "
+            "up to t: cumprod.",
+            about="missing",
+        ),
+        Misconception(
+            "roots-returned",
+            _rescaled_roots,
+            "You returned the new √ᾱ_1 … √ᾱ_T. They are right; what is asked for are the steps β that lead "
+            "to them: square, and take ratios.",
+            about="reading",
         ),
         Misconception(
             "alpha-bar-returned",
             lambda betas: _rescaled_roots(betas) ** 2,
             "You returned the new ᾱ_1 … ᾱ_T. They are right; what is asked for are the steps β that lead to "
             "them.",
+            about="reading",
         ),
         Misconception(
             "first-beta-lost",
             lambda betas: _betas(_rescaled_roots(betas) ** 2),
             "One β is missing: the first step goes from ᾱ_0 = 1 to ᾱ_1, so put a 1 in front of the list "
             "before you take ratios of neighbours.",
+            about="count",
         ),
     ],
     alternatives=[_rescaled_affine, _rescaled_by_loop],
@@ -334,12 +467,17 @@ def _from_snr_by_loop(log_snr: Tensor) -> Tensor:
     return torch.tensor(betas, dtype=log_snr.dtype)
 
 
-def _line(start: float, end: float, T: int) -> Make:
-    return lambda g: {"log_snr": torch.linspace(start, end, T, dtype=torch.float64)}
+def _line(ends: tuple[float, float], low: int, high: int) -> Make:
+    """A straight line between a number near the larger end and minus one near it."""
+    return lambda g: {"log_snr": _straight(g, ends, whole(g, low, high))}
 
 
-def _zero_at_the_end(g: torch.Generator) -> dict[str, Any]:
-    line = torch.linspace(4, -4, 30, dtype=torch.float64)
+def _straight(g: torch.Generator, ends: tuple[float, float], T: int) -> Tensor:
+    return torch.linspace(number(g, *ends), -number(g, *ends), T, dtype=torch.float64)
+
+
+def _no_signal(g: torch.Generator) -> dict[str, Any]:
+    line = _straight(g, (3, 5), whole(g, 20, 40))
     return {"log_snr": torch.cat([line, line.new_full((1,), -math.inf)])}
 
 
@@ -369,49 +507,102 @@ FROM_LOG_SNR = Exercise(
     minutes=8,
     reference=schedule_from_log_snr,
     cases=[
-        Case("a straight line from 8 to −8 in 1000 steps", _line(8, -8, 1000)),
-        Case("a line in ten large steps", _line(3, -3, 10)),
+        Case("a straight line in 1000 steps", _line((7, 9), 1000, 1000)),
+        Case("a line in a few large steps", _line((2, 4), 7, 11)),
         Case("20 falling values", _falling),
-        Case("no signal at the end: −∞ is the last value", _zero_at_the_end),
+        Case("no signal at the end: −∞ is the last value", _no_signal),
     ],
     misconceptions=[
         Misconception(
             "snr-for-alpha-bar",
             lambda log_snr: _betas(_from_one(log_snr.exp())),
             "You took exp(log SNR), which is the SNR, for ᾱ. But SNR = ᾱ/(1 − ᾱ): solve that for ᾱ.",
+            about="formula",
         ),
         Misconception(
             "ratio-of-factors",
             lambda log_snr: _betas(_from_one((2 * log_snr).sigmoid())),
             "You read the input as log(α/σ), the ratio of the factors. Here log SNR is log(α²/σ²), the ratio "
             "of the variances: there is no factor 2 to add.",
+            about="factor",
         ),
         Misconception(
             "sign-turned",
             lambda log_snr: _betas(_from_one((-log_snr).sigmoid())),
             "The sign is turned: your ᾱ is small where log SNR is large. A large log SNR is nearly clean, "
             "with ᾱ near 1.",
+            about="sign",
         ),
         Misconception(
             "factor-for-variance",
             lambda log_snr: _betas(_from_one(log_snr.sigmoid().sqrt())),
             "You took a root: that gives α, the factor of the picture. The ratios are of ᾱ = α².",
+            about="root",
+        ),
+        Misconception(
+            "variance-squared",
+            lambda log_snr: _betas(_from_one(log_snr.sigmoid() ** 2)),
+            "You squared the sigmoid. It is ᾱ already, the share of the variance.",
+            about="root",
+        ),
+        Misconception(
+            "half-of-the-log",
+            lambda log_snr: _betas(_from_one((log_snr / 2).sigmoid())),
+            "You halved log SNR before the sigmoid. SNR = ᾱ/(1 − ᾱ) is a ratio of variances: its logarithm "
+            "is the logit of ᾱ as it stands.",
+            about="factor",
+        ),
+        Misconception(
+            "ratio-upside-down",
+            lambda log_snr: 1 - (a := _from_one(log_snr.sigmoid()))[:-1] / a[1:],
+            "Your ratio is upside down: 1 − β_t = ᾱ_t/ᾱ_{t−1}, the later over the earlier, which is below 1.",
+            about="swap",
+        ),
+        Misconception(
+            "kept-for-beta",
+            lambda log_snr: 1 - _betas(_from_one(log_snr.sigmoid())),
+            "You returned 1 − β_t, the share that a step keeps. Asked is β_t.",
+            about="reading",
+        ),
+        Misconception(
+            "difference-for-ratio",
+            lambda log_snr: (a := _from_one(log_snr.sigmoid()))[:-1] - a[1:],
+            "You took the difference of two neighbours of ᾱ. A step keeps a *share* of what is left, 1 − "
+            "β_t = ᾱ_t/ᾱ_{t−1}: take the ratio.",
+            about="formula",
+        ),
+        Misconception(
+            "zero-in-front",
+            lambda log_snr: _betas(torch.cat([log_snr.new_zeros(1), log_snr]).sigmoid()),
+            "You put a 0 in front of log SNR, which is ᾱ_0 = ½. At t = 0 there is no noise at all: put ᾱ_0 "
+            "= 1 in front, after the sigmoid.",
+            about="input",
+        ),
+        Misconception(
+            "one-in-front-too-early",
+            lambda log_snr: _betas(torch.cat([log_snr.new_ones(1), log_snr]).sigmoid()),
+            "You put the 1 in front of log SNR and took the sigmoid of it as well. It is ᾱ_0 that is 1: "
+            "first the sigmoid, then the 1.",
+            about="order",
         ),
         Misconception(
             "all-noise-so-far",
             lambda log_snr: (-log_snr).sigmoid(),
             "You returned σ² = 1 − ᾱ_t, all the noise up to t. β_t is what one step adds: 1 − ᾱ_t/ᾱ_{t−1}.",
+            about="formula",
         ),
         Misconception(
             "alpha-bar-returned",
             lambda log_snr: log_snr.sigmoid(),
             "You returned ᾱ_1 … ᾱ_T. They are right; what is asked for are the steps β that lead to them.",
+            about="reading",
         ),
         Misconception(
             "first-beta-lost",
             lambda log_snr: _betas(log_snr.sigmoid()),
             "One β is missing: the first step goes from ᾱ_0 = 1 to ᾱ_1, so put a 1 in front of the list "
             "before you take ratios of neighbours.",
+            about="count",
         ),
     ],
     alternatives=[_from_snr, _from_snr_by_loop],
@@ -447,10 +638,23 @@ def cards(mean: float, spread: float) -> Denoiser:
     return denoise
 
 
+class _EqualSteps(DiscreteVP):
+    """A path for which times that were rounded, up, down or not at all, are the same equal steps."""
+
+    def __init__(self, betas: Tensor, steps: int) -> None:
+        super().__init__(betas)
+        self.stride = self.T / steps
+
+    def __call__(self, t: Tensor | float) -> Level:
+        given = torch.as_tensor(t, dtype=torch.float64)
+        even = (given / self.stride).round() * self.stride
+        return super().__call__(torch.where((even - given).abs() < 1, even.clamp(0, self.T), given))
+
+
 def _on_cards(
     answer: Callable[..., Any], betas: Tensor, mean: float, spread: float, steps: int, noise: Tensor
 ) -> Any:
-    return answer(cards(mean, spread), DiscreteVP(betas), steps, noise)
+    return answer(cards(mean, spread), _EqualSteps(betas, steps), steps, noise)
 
 
 def _walk(
@@ -489,14 +693,24 @@ def _walk_on_linspace(denoiser: Denoiser, path: DiscreteVP, steps: int, noise: T
     return x
 
 
-def _cards(betas: Tensor, mean: float, spread: float, steps: int, *shape: int) -> Make:
+def _cards(
+    betas: Betas,
+    mean: tuple[float, float],
+    spread: tuple[float, float],
+    steps: Callable[[torch.Generator], int],
+    *shape: int,
+) -> Make:
     return lambda g: {
-        "betas": betas.clone(),
-        "mean": mean,
-        "spread": spread,
-        "steps": steps,
+        "betas": betas(g),
+        "mean": number(g, *mean),
+        "spread": number(g, *spread),
+        "steps": steps(g),
         "noise": normal(g, *shape),
     }
+
+
+def _one_of(*numbers: int) -> Callable[[torch.Generator], int]:
+    return lambda g: numbers[whole(g, 0, len(numbers) - 1)]
 
 
 def _walk_figure(reference: Callable[..., Tensor]) -> Any:
@@ -515,13 +729,34 @@ WALK = Exercise(
     reference=walk_from_noise,
     cases=[
         Case(
-            "white cards, 10 steps on the rescaled schedule",
-            _cards(rescale_zero_terminal_snr(scaled_linear_betas()), 0.8, 0.1, 10, 4, 1, 16, 16),
+            "white cards, a rescaled schedule, steps that divide T",
+            _cards(
+                lambda g: rescale_zero_terminal_snr(_latent(g)),
+                (0.7, 0.9),
+                (0.1, 0.2),
+                _one_of(5, 8, 10),
+                4,
+                1,
+                16,
+                12,
+            ),
         ),
-        Case("black cards, 5 steps on the cosine schedule", _cards(cosine_betas(), -0.9, 0.2, 5, 3, 1, 8, 8)),
         Case(
-            "colour cards, 10 steps on a chain of 100",
-            _cards(sigmoid_betas(100, -3.0, 2.0), 0.5, 0.3, 10, 2, 3, 8, 6),
+            "black cards, a cosine schedule, steps that do not divide T",
+            _cards(cosine, (-0.9, -0.6), (0.2, 0.3), _one_of(7, 11), 3, 1, 8, 6),
+        ),
+        Case(
+            "colour cards, beyond white and black, on a chain of 100, steps that do not divide T",
+            _cards(
+                lambda g: sigmoid_betas(100, -number(g, 2.5, 3.5), 2.0),
+                (0.9, 1.2),
+                (0.4, 0.6),
+                _one_of(8, 12),
+                2,
+                3,
+                8,
+                6,
+            ),
         ),
     ],
     planted="starts-below-T",
@@ -531,12 +766,14 @@ WALK = Exercise(
             _walk(_leading),
             "The walk starts a whole stride below T, at a level where the training pictures still held "
             "signal, with noise that holds none.",
+            about="level",
         ),
         Misconception(
             "noise-turned-down",
             _walk(_leading, lambda noise, level: float(level.sigma) * noise),
             "You gave the noise the strength σ that it has at the first time. It is the signal that is "
             "missing there, and you cannot put it in: start where there is none, at T.",
+            about="factor",
         ),
         Misconception(
             "first-time-moved",
@@ -544,6 +781,7 @@ WALK = Exercise(
             "The walk now starts at T: the cause is found. But you moved that one time alone, so the first "
             "step is nearly two strides long and the last is a single unit. Space all times evenly from T "
             "to 0.",
+            about="level",
         ),
         Misconception(
             "one-step-too-many",
@@ -551,30 +789,72 @@ WALK = Exercise(
             "The walk now starts at T: the cause is found. But you put T in front of the old times, so "
             "there is one step too many, and the last is a single unit. Space steps + 1 times evenly from T "
             "to 0.",
+            about="count",
         ),
         Misconception(
             "last-step-wasted",
             _walk(lambda T, n: [round(T - k * (T - 1) / (n - 1)) for k in range(n)] + [0]),
             "The walk now starts at T, but it goes evenly down to t = 1 and spends its last step from 1 to "
             "0, where next to no noise is left. Space the times evenly from T to 0 itself.",
+            about="level",
         ),
         Misconception(
             "stops-above-zero",
-            _walk(lambda T, n: [T // n * k for k in range(n, 0, -1)]),
+            _walk(lambda T, n: [T * k / n for k in range(n, 0, -1)]),
             "The walk now starts at T, but it never gets to 0: it stops one stride above, with that level's "
             "noise still in the picture. It takes steps + 1 times to make that many steps.",
+            about="count",
         ),
         Misconception(
             "one-step-too-few",
-            _walk(lambda T, n: [T // n * k for k in reversed(range(n))]),
+            _walk(lambda T, n: [T * k / n for k in reversed(range(n))]),
             "The walk now ends at 0 in even strides, but its first time is still a whole stride below T. "
             "From T to 0 there are steps + 1 times, not steps.",
+            about="count",
         ),
         Misconception(
             "starts-at-T-minus-1",
             _walk(lambda T, n: [(T - 1) * k / n for k in reversed(range(n + 1))]),
             "The walk starts at T − 1. Where lists begin with the first noisy level, that is the last "
             "index; here t = 0 is the data and T the noisiest time.",
+            about="index",
+        ),
+        Misconception(
+            "whole-stride-from-0",
+            _walk(lambda T, n: [T // n * k for k in reversed(range(n + 1))]),
+            "The walk goes evenly down to 0, but in whole strides of T // steps: where steps does not "
+            "divide T it still starts below T, by the remainder. Take T·k/steps, rounded each time by "
+            "itself.",
+            about="rounding",
+        ),
+        Misconception(
+            "whole-stride-from-T",
+            _walk(lambda T, n: [T - T // n * k for k in range(n + 1)]),
+            "The walk starts at T, but goes in whole strides of T // steps: where steps does not divide T "
+            "it ends above 0, by the remainder. Take T·k/steps, rounded each time by itself.",
+            about="rounding",
+        ),
+        Misconception(
+            "whole-stride-and-a-long-last-step",
+            _walk(lambda T, n: [T - T // n * k for k in range(n)] + [0]),
+            "The walk goes from T to 0, but in whole strides of T // steps: where steps does not divide T "
+            "the remainder makes the last step longer than all others. Take T·k/steps, rounded each time by "
+            "itself.",
+            about="rounding",
+        ),
+        Misconception(
+            "one-equal-step-too-many",
+            _walk(lambda T, n: [T * k / (n + 1) for k in reversed(range(n + 2))]),
+            "The walk goes evenly from T to 0, but in steps + 1 steps. Between steps + 1 times there are "
+            "`steps` steps.",
+            about="count",
+        ),
+        Misconception(
+            "one-equal-step-too-few",
+            _walk(lambda T, n: [T * k / (n - 1) for k in reversed(range(n))]),
+            "The walk goes evenly from T to 0, but in steps − 1 steps: that many lie between `steps` times. "
+            "It takes steps + 1 times.",
+            about="count",
         ),
     ],
     alternatives=[_walk_by_hand, _walk_on_linspace],
@@ -583,8 +863,8 @@ WALK = Exercise(
         "the times: is what you hand over a picture of that time?",
         "The walk needs steps + 1 times from T down to 0, both included: T − k·T/steps for k = 0 … steps. "
         "The step itself, x' = α'·x̂₀ + σ'·ε̂, is right.",
-        "Only the line `times = …` is wrong. With `stride = path.T // steps` the list is `[… for k in "
-        "reversed(range(…))]`, and its first entry is T, its last 0.",
+        "Only the lines that make `times` are wrong. The list is `[round(path.T * … / steps) for k in "
+        "reversed(range(…))]`, and its first entry is T, its last 0, whether or not steps divides T.",
     ),
     call=_on_cards,
     figure=_walk_figure,
@@ -620,8 +900,8 @@ def _shift_by_loop(betas: Tensor, k: float) -> Tensor:
     return torch.tensor(shifted, dtype=betas.dtype)
 
 
-def _shift(betas: Tensor, k: float) -> Make:
-    return lambda g: {"betas": betas.clone(), "k": k}
+def _shift(betas: Betas, low: float, high: float) -> Make:
+    return lambda g: {"betas": betas(g), "k": number(g, low, high)}
 
 
 def _shift_figure(reference: Callable[..., Tensor]) -> Any:
@@ -645,14 +925,12 @@ SHIFT = Exercise(
     difficulty=2,
     minutes=10,
     reference=shift_schedule,
+    builds_on=[FROM_LOG_SNR],
     cases=[
-        Case("cosine, twice the side", _shift(cosine_betas(), 2.0)),
-        Case("ten large steps, three times the side", _shift(linear_betas(10, 0.05, 0.5), 3.0)),
-        Case(
-            "no signal at T, eight times the side",
-            _shift(rescale_zero_terminal_snr(linear_betas(40, 0.01, 0.1)), 8.0),
-        ),
-        Case("the same size: nothing changes", _shift(sigmoid_betas(100), 1.0)),
+        Case("a cosine schedule, about twice the side", _shift(cosine, 1.8, 2.5)),
+        Case("some ten large steps, about three times the side", _shift(lambda g: linear(g, 10), 2.7, 3.5)),
+        Case("no signal at T, about eight times the side", _shift(_zero_at_the_end, 7.0, 9.0)),
+        Case("the same size: nothing changes", _shift(lambda g: cosine(g, 100), 1.0, 1.0)),
     ],
     misconceptions=[
         Misconception(
@@ -660,42 +938,94 @@ SHIFT = Exercise(
             _shifted(lambda k: -math.log(k)),
             "You shifted by log k. Averaging k × k pixels divides the variance of the noise by k², and SNR "
             "compares variances, so the shift is log k² = 2·log k.",
+            about="factor",
         ),
         Misconception(
             "cleaner-not-noisier",
             _shifted(lambda k: 2 * math.log(k)),
             "You shifted the wrong way. A larger picture keeps more of its coarse content under the same "
             "noise, so its schedule needs a lower SNR: less log SNR at each time.",
+            about="sign",
         ),
         Misconception(
             "twice-the-shift",
             _shifted(lambda k: -4 * math.log(k)),
             "You shifted by 4·log k. The k² pixels of a block divide the variance of the noise by k², once: "
             "that is log k² = 2·log k.",
+            about="factor",
         ),
         Misconception(
             "betas-multiplied",
             lambda betas, k: (k**2 * betas).clamp(max=1.0),
             "You multiplied β by k². What a shift moves is log SNR, the sum of all steps so far; for late "
             "times its steps are hardly larger than before.",
+            about="input",
         ),
         Misconception(
             "signal-divided",
             lambda betas, k: _betas(_from_one((1 - betas).cumprod(0) / k**2)),
             "You divided ᾱ by k². SNR is ᾱ/(1 − ᾱ): with less signal the noise grows as well, and nearly "
             "clean levels are moved far too much. Shift log SNR, and turn it back.",
+            about="input",
         ),
         Misconception(
             "noise-multiplied",
             lambda betas, k: _noise_times(betas, k, keep=False),
             "You multiplied 1 − ᾱ by k² and took the signal as what is left of 1. The ratio of the two is "
             "what must fall by k²; that keeps both between 0 and 1.",
+            about="formula",
         ),
         Misconception(
             "log-snr-returned",
             lambda betas, k: (1 - betas).cumprod(0).logit() - 2 * math.log(k),
             "You returned the shifted log SNR. It is right; your schedule_from_log_snr turns it into the "
             "steps β that are asked for.",
+            about="reading",
+        ),
+        Misconception(
+            "k-itself",
+            _shifted(lambda k: -k),
+            "You shifted by k itself. It is the SNR that falls by the factor k²; its logarithm falls by log "
+            "k² = 2·log k.",
+            about="formula",
+        ),
+        Misconception(
+            "square-without-the-log",
+            _shifted(lambda k: -(k**2)),
+            "You shifted by k². It is the SNR that falls by the factor k²; its logarithm falls by log k² = "
+            "2·log k.",
+            about="formula",
+        ),
+        Misconception(
+            "log-divided",
+            lambda betas, k: schedule_from_log_snr((1 - betas).cumprod(0).logit() / k**2),
+            "You divided log SNR by k². It is the SNR that is divided: its logarithm is shifted by −2·log k.",
+            about="formula",
+        ),
+        Misconception(
+            "log2",
+            _shifted(lambda k: -2 * math.log2(k)),
+            "You took the logarithm to base 2. log SNR is a natural logarithm, and so is the shift.",
+            about="factor",
+        ),
+        Misconception(
+            "alpha-bar-for-the-snr",
+            lambda betas, k: schedule_from_log_snr((1 - betas).cumprod(0).log() - 2 * math.log(k)),
+            "You took log ᾱ for log SNR. SNR = ᾱ/(1 − ᾱ), so its logarithm is the logit of ᾱ.",
+            about="formula",
+        ),
+        Misconception(
+            "product-forgotten",
+            lambda betas, k: schedule_from_log_snr((1 - betas).logit() - 2 * math.log(k)),
+            "You left out the product: 1 − β_t is what one step keeps. ᾱ_t is the product of all of them up "
+            "to t: cumprod.",
+            about="missing",
+        ),
+        Misconception(
+            "roots-shifted",
+            lambda betas, k: schedule_from_log_snr((1 - betas).cumprod(0).sqrt().logit() - 2 * math.log(k)),
+            "You took a root of ᾱ before the logit. ᾱ is the share of the variance already.",
+            about="root",
         ),
     ],
     alternatives=[_noise_times, _shift_by_loop],

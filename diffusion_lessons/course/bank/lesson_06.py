@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import normal
+from diffusion_lessons.course.bank.inputs import normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.networks import embedding as embeddings
 from diffusion_lessons.networks.attention import attention
@@ -59,6 +59,14 @@ def _steps_added(layers: Layers) -> int:
     return size
 
 
+def _step_shrinks(layers: Layers) -> float:
+    size, step = 1.0, 1.0
+    for kernel, stride in layers:
+        size += (kernel - 1) * step
+        step /= stride
+    return size
+
+
 def _field_stretched(layers: Layers) -> int:
     size = 1
     for kernel, stride in layers:
@@ -79,8 +87,28 @@ def _summed(layers: Layers) -> int:
     return 1 + sum((kernel - 1) * math.prod(strides[:i]) for i, (kernel, _) in enumerate(layers))
 
 
-def _layers(*layers: tuple[int, int]) -> Make:
-    return lambda g: {"layers": list(layers)}
+def _layers(*parts: Callable[[torch.Generator], list[tuple[int, int]]]) -> Make:
+    return lambda g: {"layers": [layer for part in parts for layer in part(g)]}
+
+
+def _plain(low: int, high: int) -> Callable[[torch.Generator], list[tuple[int, int]]]:
+    """So many convolutions of 3 × 3 without a stride."""
+    return lambda g: [(3, 1)] * whole(g, low, high)
+
+
+def _halving(g: torch.Generator) -> list[tuple[int, int]]:
+    return [(3, 2)]
+
+
+def _several_sizes(g: torch.Generator) -> list[tuple[int, int]]:
+    """Kernels of 1, 3 and 5 with strides of 2 and 3, each of them twice, and one more after them."""
+    layers = [(5, 1), (1, 1), (3, 3), (3, 2), (5, 2), (3, 3)]
+    return [layers[i] for i in several(g, 6, 0, 5)] + [(2 * whole(g, 1, 3) + 1, 1)]
+
+
+def _patches(g: torch.Generator) -> list[tuple[int, int]]:
+    side = 2 * whole(g, 1, 2)
+    return [(side, side)]
 
 
 def _field_figure(reference: Callable[[Layers], int]) -> Any:
@@ -104,10 +132,12 @@ FIELD = Exercise(
     minutes=8,
     reference=receptive_field,
     cases=[
-        Case("three convolutions of 3 × 3", _layers((3, 1), (3, 1), (3, 1))),
-        Case("two halvings on the way", _layers((3, 1), (3, 1), (3, 2), (3, 1), (3, 2), (3, 1))),
-        Case("kernels of several sizes, a stride of 3", _layers((5, 1), (1, 1), (3, 3), (3, 2), (5, 1))),
-        Case("patches of 2 × 2 to begin with", _layers((2, 2), (3, 1), (3, 2), (3, 1))),
+        Case("a few convolutions of 3 × 3", _layers(_plain(3, 8))),
+        Case(
+            "two halvings on the way", _layers(_plain(1, 4), _halving, _plain(1, 4), _halving, _plain(1, 4))
+        ),
+        Case("kernels of several sizes, strides of 2 and 3", _layers(_several_sizes)),
+        Case("patches to begin with", _layers(_patches, _plain(1, 4), _halving, _plain(1, 4))),
         Case("no layer at all: the pixel itself", _layers()),
     ],
     misconceptions=[
@@ -116,47 +146,89 @@ FIELD = Exercise(
             _field(lambda kernel, stride, step: kernel * step),
             "You added the whole kernel. Its centre is inside the field already: a kernel of k widens the "
             "field by k − 1 positions, not by k.",
+            about="count",
         ),
         Misconception(
             "strides-forgotten",
             _field(lambda kernel, stride, step: kernel - 1),
             "You left the strides out. After a stride of 2 neighbouring positions lie two pixels apart, so "
             "every later kernel reaches twice as far.",
+            about="missing",
         ),
         Misconception(
             "own-stride-counted",
             _field(lambda kernel, stride, step: (kernel - 1) * step * stride),
             "You let a layer's own stride widen its own reach. A strided kernel reads neighbours on the grid "
             "as it was; the stride makes the grid coarser for the layers after it.",
+            about="order",
         ),
         Misconception(
             "pixel-itself-forgotten",
             _field(lambda kernel, stride, step: (kernel - 1) * step, start=0),
             "You started at 0. With no layer at all one number sees one pixel, itself: start at 1.",
+            about="count",
         ),
         Misconception(
             "strides-added",
             _steps_added,
             "You added the strides up. They multiply: after two strides of 2 the positions lie four pixels "
             "apart, after three of them eight.",
+            about="formula",
         ),
         Misconception(
             "kernels-multiplied",
             lambda layers: math.prod(kernel for kernel, _ in layers),
             "You multiplied the kernels. Two kernels of 3 in a row see 5 pixels, not 9: each adds k − 1 to "
             "what the ones before it see.",
+            about="formula",
         ),
         Misconception(
             "field-stretched",
             _field_stretched,
             "You multiplied the field itself by the stride. What is already seen does not grow; it is the "
             "step, the distance between two positions, that the stride makes longer.",
+            about="input",
         ),
         Misconception(
             "one-side-only",
             _field(lambda kernel, stride, step: (kernel - 1) // 2 * step),
             "You counted the reach to one side, (k − 1)/2. A kernel reaches that far to both sides, so the "
             "field grows by k − 1.",
+            about="factor",
+        ),
+        Misconception(
+            "both-sides-of-a-whole-kernel",
+            _field(lambda kernel, stride, step: 2 * (kernel - 1) * step),
+            "You let a kernel of k reach k − 1 to *each* side. It reaches (k − 1)/2 to each side, k − 1 in "
+            "all.",
+            about="factor",
+        ),
+        Misconception(
+            "last-layer-first",
+            lambda layers: receptive_field(layers[::-1]),
+            "You went through the layers from the last to the first, as if the strides of later layers "
+            "widened what earlier ones see. Each stride counts for the layers after it.",
+            about="direction",
+        ),
+        Misconception(
+            "strides-multiplied-alone",
+            lambda layers: math.prod(stride for _, stride in layers),
+            "You returned the product of the strides, the step between two positions at the end. Asked is "
+            "the width of the field.",
+            about="reading",
+        ),
+        Misconception(
+            "step-shrinks",
+            _step_shrinks,
+            "You divided the step by the stride. After a stride of 2 the positions lie twice as far *apart*, "
+            "counted in pixels: multiply.",
+            about="direction",
+        ),
+        Misconception(
+            "area-for-side",
+            lambda layers: receptive_field(layers) ** 2,
+            "You counted all pixels of the field. Asked are the pixels a side.",
+            about="reading",
         ),
     ],
     alternatives=[_from_the_end, _summed],
@@ -216,6 +288,11 @@ def _sines_twice(time: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.sin()], dim=1)
 
 
+def _bare_angles(time: Tensor, dim: int) -> Tensor:
+    angles = _angles(time, dim, _usual)
+    return torch.cat([angles, angles], dim=1)
+
+
 def _embedded_by_exp(time: Tensor, dim: int) -> Tensor:
     frequencies = torch.logspace(0, -4 * (dim - 2) / dim, dim // 2)  # from 1 down, the last above 1/10000
     angles = torch.outer(time.float(), frequencies.to(time.device))
@@ -231,12 +308,13 @@ def _embedded_by_loop(time: Tensor, dim: int) -> Tensor:
     return torch.tensor(rows, device=time.device)
 
 
-def _times(dim: int, *times: float) -> Make:
-    return lambda g: {"time": torch.tensor(times), "dim": dim}
+def _times(low: int, high: int, count: int) -> Make:
+    """So many times from 0 to 1000, and an even width between two bounds."""
+    return lambda g: {"time": 1000 * torch.rand(count, generator=g), "dim": 2 * whole(g, low // 2, high // 2)}
 
 
-def _drawn_times(g: torch.Generator) -> dict[str, Any]:
-    return {"time": 1000 * torch.rand(7, generator=g), "dim": 6}
+def _both_ends(g: torch.Generator) -> dict[str, Any]:
+    return {"time": torch.tensor([0.0, 1.0, number(g, 20, 60), 1000.0]), "dim": 2 * whole(g, 4, 6)}
 
 
 def _embedding_figure(reference: Callable[..., Tensor]) -> Any:
@@ -259,9 +337,9 @@ EMBEDDING = Exercise(
     minutes=8,
     reference=sinusoidal_embedding,
     cases=[
-        Case("four times, 8 entries", _times(8, 0.0, 1.0, 37.5, 999.0)),
-        Case("the width of our network, 32 entries", _times(32, 3.0, 250.0, 700.0)),
-        Case("seven times drawn at random, 6 entries", _drawn_times),
+        Case("four times, 0 and 1000 among them, some ten entries", _both_ends),
+        Case("the width of our network, 32 entries", _times(32, 32, 3)),
+        Case("seven times, a few entries", _times(4, 6, 7)),
     ],
     misconceptions=[
         Misconception(
@@ -269,48 +347,96 @@ EMBEDDING = Exercise(
             _halves_swapped,
             "The halves are swapped: the sines come first, then the cosines. It would train just as well, "
             "but weights from elsewhere expect the sines first.",
+            about="swap",
         ),
         Misconception(
             "interleaved",
             _interleaved,
             "You let sines and cosines take turns, as the Transformer paper writes it. Here the first half "
             "of the vector is all sines, the second all cosines.",
+            about="order",
         ),
         Misconception(
             "divided-by-one-less",
             _sines_of(lambda index, half: 10_000 ** (-index / (half - 1))),
             "You divided by dim/2 − 1, so that the last frequency is exactly 1/10000. The code of the DDPM "
             "paper does that; here, as in most code since, it is dim/2.",
+            about="factor",
         ),
         Misconception(
             "divided-by-dim",
             _sines_of(lambda index, half: 10_000 ** (-index / (2 * half))),
             "You divided the index by dim. It runs over dim/2 frequencies, so divide by dim/2: else they end "
             "at 1/100, and the slow half of the clock is missing.",
+            about="factor",
         ),
         Misconception(
             "frequencies-rise",
             _sines_of(lambda index, half: 10_000 ** (index / half)),
             "Your frequencies rise from 1 to thousands: the sign in the exponent is turned. Between two "
             "neighbouring times such a wave goes round many times, so they look unrelated.",
+            about="sign",
         ),
         Misconception(
             "turns-for-radians",
             _sines_of(lambda index, half: 2 * math.pi * _usual(index, half)),
             "You multiplied by 2π. The angle is time·frequency in radians; with 2π the first wave goes round "
             "once in each unit of time, and is the same at all whole times.",
+            about="factor",
         ),
         Misconception(
             "time-brought-to-one",
             _sines_of(lambda index, half: _usual(index, half) / 1000),
             "You divided the time by 1000 first. The frequencies are made for times from 0 to 1000; with "
             "times below 1 all but the first few waves stand still.",
+            about="factor",
         ),
         Misconception(
             "sines-twice",
             _sines_twice,
             "Both halves are sines. A sine alone cannot tell an angle from its mirror image, sin(a) = "
             "sin(π − a): the second half is the cosine.",
+            about="missing",
+        ),
+        Misconception(
+            "base-of-e",
+            _sines_of(lambda index, half: torch.exp(-index / half)),
+            "The base of your frequencies is e, so that the slowest wave is hardly slower than the first. "
+            "They fall from 1 to near 1/10000: 10000^(−i/(dim/2)).",
+            about="factor",
+        ),
+        Misconception(
+            "base-of-1000",
+            _sines_of(lambda index, half: 1000 ** (-index / half)),
+            "The base of your frequencies is 1000. As everywhere it is 10000: the slowest wave should take "
+            "more than all times to go round once.",
+            about="factor",
+        ),
+        Misconception(
+            "counted-from-one",
+            _sines_of(lambda index, half: _usual(index + 1, half)),
+            "You counted the frequencies from 1. They are counted from 0, so that the first is 1: one "
+            "radian in a unit of time.",
+            about="index",
+        ),
+        Misconception(
+            "evenly-spaced",
+            _sines_of(lambda index, half: 1 - index / half),
+            "Your frequencies fall in equal steps. They fall by equal *factors*, as a power of 10000.",
+            about="formula",
+        ),
+        Misconception(
+            "divided-by-the-power",
+            _sines_of(lambda index, half: 1 / (10_000 * (index + 1) / half)),
+            "You multiplied by the index where it is an exponent: ω_i = 10000^(−i/(dim/2)).",
+            about="formula",
+        ),
+        Misconception(
+            "angles-returned",
+            _bare_angles,
+            "You returned the angles themselves. Each hand of the clock is written down by its sine and its "
+            "cosine, which stay between −1 and 1.",
+            about="missing",
         ),
     ],
     alternatives=[_embedded_by_exp, _embedded_by_loop],
@@ -339,8 +465,7 @@ def _block_output(
     shape = (*channels, embedding.shape[1], groups)
     block = answer(*shape)
     block.load_state_dict(_randomized(ResidualBlock(*shape), weights).state_dict())
-    with torch.no_grad():
-        return block.to(x.device).eval()(x, embedding)
+    return block.to(x.device).eval().requires_grad_(False)(x, embedding)
 
 
 def _block(forward: Callable[[Any, Tensor, Tensor], Tensor]) -> type[ResidualBlock]:
@@ -387,6 +512,24 @@ def _no_shortcut(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
 
 def _x_itself(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
     return x + _no_shortcut(self, x, embedding)
+
+
+def _without_norm_1(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    scale, shift = _scale_shift(self, embedding)
+    h = self.norm_2(self.conv_1(F.silu(x))) * (1 + scale) + shift
+    return self.shortcut(x) + self.conv_2(F.silu(h))
+
+
+def _without_norm_2(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    scale, shift = _scale_shift(self, embedding)
+    h = self.conv_1(F.silu(self.norm_1(x))) * (1 + scale) + shift
+    return self.shortcut(x) + self.conv_2(F.silu(h))
+
+
+def _activated_first(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    scale, shift = _scale_shift(self, embedding)
+    h = self.conv_1(self.norm_1(F.silu(x)))
+    return self.shortcut(x) + self.conv_2(self.norm_2(F.silu(h)) * (1 + scale) + shift)
 
 
 def _block_in_steps(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
@@ -438,6 +581,7 @@ BLOCK = Exercise(
     difficulty=2,
     minutes=15,
     reference=ResidualBlock,
+    trains=("x", "embedding"),
     cases=[
         Case("two pictures of 8 channels, as many out", _block_case((8, 8), 4, 2, (6, 5))),
         Case("from 8 channels to 12", _block_case((8, 12), 4, 3, (4, 4))),
@@ -449,12 +593,14 @@ BLOCK = Exercise(
             _block_told(lambda h, scale, shift: h * scale + shift),
             "You multiplied by scale. The factor is 1 + scale, so that a scale of 0 changes nothing and the "
             "layer that makes it can start near 0.",
+            about="missing",
         ),
         Misconception(
             "scale-and-shift-swapped",
             _block_told(lambda h, scale, shift: h * (1 + shift) + scale),
             "Scale and shift are swapped: of the two halves that `to_scale_shift` gives, the first is the "
             "scale.",
+            about="swap",
         ),
         Misconception(
             "norm-after-scale-shift",
@@ -462,48 +608,109 @@ BLOCK = Exercise(
             "You scaled and shifted before the second norm. A norm takes the mean out again and brings the "
             "spread back to 1, and with them much of what the embedding said. Norm first, then scale and "
             "shift.",
+            about="order",
         ),
         Misconception(
             "shift-alone",
             _block_told(lambda h, scale, shift: h + shift),
             "You only added the shift. The DDPM paper does so; this block also has a scale, which lets the "
             "time turn a channel up or off.",
+            about="missing",
         ),
         Misconception(
             "no-shortcut",
             _block(_no_shortcut),
             "What comes in is missing from what goes out. The block adds its result to `self.shortcut(x)`; "
             "without it the layers below can no longer pass the picture on.",
+            about="missing",
         ),
         Misconception(
             "x-itself-added",
             _block(_x_itself),
             "You added x itself. That works while the widths are the same; where they are not, "
             "`self.shortcut` is the 1 × 1 convolution that brings x to the new width.",
+            about="input",
         ),
         Misconception(
             "embedding-activated-again",
             _block_told(embed=F.silu),
             "You put a SiLU on the embedding. The network has done that already, once for all its blocks: "
             "the linear layer takes the embedding as it comes.",
+            about="extra",
         ),
         Misconception(
             "told-at-the-end",
             _block(_told_at_the_end),
             "You scaled and shifted the block's result. The embedding acts in between, right after the "
             "second norm, so that the second convolution can work with it.",
+            about="order",
         ),
         Misconception(
             "first-activation-forgotten",
             _block_told(first=lambda h: h),
             "There is no SiLU before the first convolution. Both convolutions are led up to in the same way: "
             "norm, SiLU, convolution (the second with scale and shift after its norm).",
+            about="missing",
         ),
         Misconception(
             "relu",
             _block_told(activate=F.relu, first=F.relu),
             "You used ReLU. This network uses SiLU, x·sigmoid(x), which is smooth and not quite 0 for "
             "negative numbers; weights that were trained with the one do not fit the other.",
+            about="formula",
+        ),
+        Misconception(
+            "second-activation-forgotten",
+            _block_told(activate=lambda h: h),
+            "There is no SiLU before the second convolution. Both are led up to in the same way: norm, SiLU, "
+            "convolution (the second with scale and shift after its norm).",
+            about="missing",
+        ),
+        Misconception(
+            "first-norm-forgotten",
+            _block(_without_norm_1),
+            "`self.norm_1` is not used. Both convolutions are led up to in the same way: norm, SiLU, "
+            "convolution.",
+            about="missing",
+        ),
+        Misconception(
+            "second-norm-forgotten",
+            _block(_without_norm_2),
+            "`self.norm_2` is not used. Both convolutions are led up to in the same way: norm, SiLU, "
+            "convolution; scale and shift come right after the second norm.",
+            about="missing",
+        ),
+        Misconception(
+            "activated-before-the-norm",
+            _block(_activated_first),
+            "You put the SiLU before the norm. The order is norm, SiLU, convolution, in both rounds.",
+            about="order",
+        ),
+        Misconception(
+            "activated-at-the-end",
+            _block(lambda self, x, embedding: F.silu(ResidualBlock.forward(self, x, embedding))),
+            "You put a SiLU on the sum. A residual block ends in the sum itself, so that what comes in can "
+            "pass unchanged.",
+            about="extra",
+        ),
+        Misconception(
+            "embedding-ignored",
+            _block_told(lambda h, scale, shift: h),
+            "The embedding has no say: scale and shift are not used. They act right after the second norm.",
+            about="missing",
+        ),
+        Misconception(
+            "scale-alone",
+            _block_told(lambda h, scale, shift: h * (1 + scale)),
+            "You only scaled. The embedding gives a shift as well, which is added: h·(1 + scale) + shift.",
+            about="missing",
+        ),
+        Misconception(
+            "shift-scaled-too",
+            _block_told(lambda h, scale, shift: (h + shift) * (1 + scale)),
+            "You shifted first and scaled the shift as well. It is h·(1 + scale) + shift: the shift comes "
+            "last.",
+            about="order",
         ),
     ],
     alternatives=[_block(_block_in_steps), _block(_block_by_functions)],
@@ -556,13 +763,14 @@ def _attention_fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value)
 
 
-def _heads(batch: int, heads: int, positions: int, width: int) -> Make:
-    shape = (batch, heads, positions, width)
-    return lambda g: {
-        "query": 2 * normal(g, *shape),
-        "key": 2 * normal(g, *shape),
-        "value": normal(g, *shape),
-    }
+def _heads(batch: int, heads: tuple[int, int], positions: tuple[int, int], width: tuple[int, int]) -> Make:
+    """Each of three between two bounds."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        shape = (batch, whole(g, *heads), whole(g, *positions), whole(g, *width))
+        return {"query": 2 * normal(g, *shape), "key": 2 * normal(g, *shape), "value": normal(g, *shape)}
+
+    return make
 
 
 def _attention_figure(reference: Callable[..., Tensor]) -> Any:
@@ -586,11 +794,12 @@ ATTENTION = Exercise(
     difficulty=2,
     minutes=10,
     reference=attention,
+    trains=("query", "key", "value"),
     cases=[
-        Case("4 heads of width 8, 9 positions", _heads(2, 4, 9, 8)),
-        Case("one head of width 12, 6 positions", _heads(1, 1, 6, 12)),
-        Case("8 heads of width 5, 20 positions", _heads(2, 8, 20, 5)),
-        Case("3 heads of width 16, 7 positions", _heads(3, 3, 7, 16)),
+        Case("a few heads, more positions", _heads(2, (3, 5), (10, 14), (6, 9))),
+        Case("one head, wider than there are positions", _heads(1, (1, 1), (5, 7), (10, 14))),
+        Case("more heads than each is wide", _heads(2, (7, 9), (16, 22), (4, 6))),
+        Case("three pictures, a few wide heads", _heads(3, (2, 4), (6, 8), (14, 18))),
     ],
     planted="scaled-by-all-channels",
     misconceptions=[
@@ -599,54 +808,109 @@ ATTENTION = Exercise(
             _attention(lambda query, key: (query.shape[1] * query.shape[3]) ** -0.5),
             "The scores are divided by the root of all channels, although each is a sum over the channels "
             "of one head only.",
+            about="factor",
         ),
         Misconception(
             "not-scaled",
             _attention(lambda query, key: 1.0),
             "You took the scale out. Then scores grow with the width of a head, and the softmax puts nearly "
             "all its weight on one position: the maps are now too sharp.",
+            about="missing",
         ),
         Misconception(
             "root-forgotten",
             _attention(lambda query, key: 1 / query.shape[3]),
             "It is the width of one head that counts: the cause is found. But you divided by d itself. A sum "
             "of d products has a spread of √d, so divide by that.",
+            about="root",
         ),
         Misconception(
             "scaled-by-positions",
             _attention(lambda query, key: query.shape[2] ** -0.5),
             "You divided by the root of the number of positions. A score is a sum over the entries of a "
             "query, not over positions: what counts is how many of those there are.",
+            about="axis",
         ),
         Misconception(
             "scaled-by-heads",
             _attention(lambda query, key: query.shape[1] ** -0.5),
             "You divided by the root of the number of heads. A score belongs to one head, whatever the "
             "others do: what counts is the width of that head.",
+            about="axis",
         ),
         Misconception(
             "multiplied",
             _attention(lambda query, key: query.shape[3] ** 0.5),
             "It is the width of one head that counts, but you multiplied by its root. Scores are too large "
             "already: divide.",
+            about="direction",
         ),
         Misconception(
             "softmax-over-those-who-look",
             _attention(dim=-2),
             "The scale is right now, but your softmax runs over the positions that look. Each position that "
             "looks shares out a weight of 1 among those it sees: the last dimension.",
+            about="axis",
         ),
         Misconception(
             "scaled-after-softmax",
             _scaled_after_softmax,
             "You divided after the softmax. Its weights then no longer add up to 1, and are as sharp as "
             "without a scale: the scores are divided, before it.",
+            about="order",
         ),
         Misconception(
             "keys-ask",
             _asked_by_the_key,
             "The scale is right now, but query and key have changed places: row i must hold what position i "
             "sees, query_i · key_j for all j.",
+            about="swap",
+        ),
+        Misconception(
+            "heads-and-positions-transposed",
+            lambda query, key, value: (
+                torch.softmax(query @ key.transpose(1, 2) * query.shape[3] ** -0.5, -1) @ value
+            ),
+            "You swapped dimensions 1 and 2 of the keys, heads and positions. A score is a sum over the "
+            "entries of one head: the last two dimensions change places, key.transpose(-2, -1).",
+            about="axis",
+        ),
+        Misconception(
+            "not-transposed",
+            lambda query, key, value: torch.softmax(query @ key * query.shape[3] ** -0.5, dim=-1) @ value,
+            "The keys are not transposed. query @ key.transpose(-2, -1) multiplies each query with each key, "
+            "(N, d) times (d, N).",
+            about="axis",
+        ),
+        Misconception(
+            "softmax-forgotten",
+            lambda query, key, value: query @ key.transpose(-2, -1) * query.shape[3] ** -0.5 @ value,
+            "The softmax is gone. Each position shares out a weight of 1 among those it sees: the softmax "
+            "of its scores.",
+            about="missing",
+        ),
+        Misconception(
+            "both-halves-of-the-scale",
+            _attention(lambda query, key: query.shape[3] ** -0.25),
+            "You divided by the fourth root of the width. The spread of a sum of d products is √d: divide by "
+            "that.",
+            about="root",
+        ),
+        Misconception(
+            "scaled-twice",
+            _attention(
+                lambda query, key: query.shape[1] ** -0.5 * query.shape[3] ** -0.5 * query.shape[3] ** -0.5
+            ),
+            "You divided by √d a second time, beside what was there. Replace the old scale by √d, the root "
+            "of the width of one head.",
+            about="factor",
+        ),
+        Misconception(
+            "softmax-over-heads",
+            _attention(dim=1),
+            "The scale is right now, but your softmax runs over the heads. Each position shares out a "
+            "weight of 1 among the positions it sees: the last dimension.",
+            about="axis",
         ),
     ],
     alternatives=[_attention_by_einsum, _attention_fused],
@@ -673,8 +937,7 @@ def _unet_output(
     """What a network gives with the weights of that seed."""
     network = answer(config)
     network.load_state_dict(_randomized(UNet(config), weights).state_dict())
-    with torch.no_grad():
-        return network.to(x.device).eval()(x, time, label)
+    return network.to(x.device).eval().requires_grad_(False)(x, time, label)
 
 
 def _pass(layer: Any, h: Tensor, embedding: Tensor) -> Tensor:
@@ -790,10 +1053,11 @@ ASSEMBLE = Exercise(
     difficulty=3,
     minutes=20,
     reference=UNet,
+    trains=("x",),
     cases=[
         Case(
             "two levels, attention at the lower",
-            _network(2, (8, 8), channel_mults=(1, 2), attention_levels=(1,)),
+            _network(2, (8, 6), channel_mults=(1, 2), attention_levels=(1,)),
         ),
         Case(
             "one level, two blocks down, three up",
@@ -802,7 +1066,7 @@ ASSEMBLE = Exercise(
         Case(
             "three levels, colour in and out",
             _network(
-                3, (8, 12), in_channels=3, out_channels=3, channel_mults=(1, 1, 2), attention_levels=(2,)
+                2, (8, 12), in_channels=3, out_channels=3, channel_mults=(1, 1, 2), attention_levels=(2,)
             ),
         ),
     ],
@@ -812,48 +1076,56 @@ ASSEMBLE = Exercise(
             _unet(take=lambda skips: skips.pop(0)),
             "You took the skips in the order in which they were kept. The way up begins at the bottom, so "
             "what was kept last is needed first: `skips.pop()`.",
+            about="order",
         ),
         Misconception(
             "skip-not-removed",
             _unet(take=lambda skips: skips[-1]),
             "You read the last skip and left it in the list, so every block gets the same one. "
             "`skips.pop()` reads it and takes it off.",
+            about="missing",
         ),
         Misconception(
             "skip-put-first",
             _unet(join=lambda h, skip: torch.cat([skip, h], dim=1)),
             "You put the skip before h. Every channel has its own weights in the next convolution, so the "
             "order counts: h first, then the skip.",
+            about="order",
         ),
         Misconception(
             "skip-added",
             _unet(join=lambda h, skip: h + skip),
             "You added the skip to h. In this network it is put beside it as further channels, "
             "`torch.cat([h, skip], dim=1)`: the blocks on the way up are built for the sum of both widths.",
+            about="formula",
         ),
         Misconception(
             "stem-not-kept",
             _unet(stem_kept=False),
             "One skip is missing at the end of the way up: the stem's output. Start the list with it, "
             "before the first layer down.",
+            about="missing",
         ),
         Misconception(
             "halvings-not-kept",
             _unet(keep=lambda layer: isinstance(layer, nn.ModuleList)),
             "You kept what the blocks give, but not what the downsamplings give. Each entry of `self.down` "
             "hands its output across: there is one block more on the way up at each level.",
+            about="missing",
         ),
         Misconception(
             "label-forgotten",
             _unet(embed=lambda net, time, label: F.silu(net.time_embedding(time))),
             "The label is missing: all blocks are told the time alone, so a 3 and an 8 are drawn from the "
             "same advice. Add the two embeddings before the SiLU.",
+            about="missing",
         ),
         Misconception(
             "embedding-not-activated",
             _unet(embed=lambda net, time, label: net.time_embedding(time) + net.label_embedding(label)),
             "The SiLU on the embedding is missing. It comes once, after time and label are added and before "
             "any block is told.",
+            about="missing",
         ),
         Misconception(
             "activated-apart",
@@ -864,17 +1136,20 @@ ASSEMBLE = Exercise(
             ),
             "You put a SiLU on each embedding and then added them. Add first: the one SiLU after it lets "
             "time and label act on each other.",
+            about="order",
         ),
         Misconception(
             "middle-without-attention",
             _unet(middle_attends=False),
             "The middle has three parts: a block, attention, a block. You left `self.middle_attention` out.",
+            about="missing",
         ),
         Misconception(
             "bare-end",
             _unet(end=lambda net, h: net.conv_out(h)),
             "The last convolution, too, is led up to by norm and SiLU: "
             "`self.conv_out(silu(self.norm_out(h)))`.",
+            about="missing",
         ),
     ],
     alternatives=[_ByRecursion, _ByIndex],

@@ -10,14 +10,23 @@ from torch import Tensor
 
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, gaussian, normal
+from diffusion_lessons.course.bank.inputs import (
+    blobs,
+    cosine,
+    falling,
+    gaussian,
+    linear,
+    normal,
+    number,
+    whole,
+)
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.metrics.cost import run_seconds
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise
 from diffusion_lessons.samplers import sample
-from diffusion_lessons.schedules import cosine_betas, linear_betas
+from diffusion_lessons.schedules import cosine_betas
 from diffusion_lessons.targets import Estimate, V
 from diffusion_lessons.training.distillation import distillation_target, two_steps
 
@@ -68,9 +77,37 @@ def _last_batch_filled(
     return steps * calls * (fixed + _guided(guidance) * batch * per_picture)
 
 
-def _run(pictures: int, batch: int, steps: int, guidance: float, fixed: float, per_picture: float) -> Make:
-    given = {"pictures": pictures, "batch": batch, "steps": steps, "guidance": guidance}
-    return lambda g: given | {"fixed": fixed, "per_picture": per_picture}
+def _run(
+    batches: Callable[[torch.Generator], tuple[int, int]],
+    steps: tuple[int, int],
+    guidance: Callable[[torch.Generator], float],
+) -> Make:
+    return lambda g: {
+        **dict(zip(("pictures", "batch"), batches(g), strict=True)),
+        "steps": whole(g, *steps),
+        "guidance": guidance(g),
+        "fixed": number(g, 0.02, 0.1),
+        "per_picture": number(g, 0.002, 0.01),
+    }
+
+
+def _remainder(g: torch.Generator) -> tuple[int, int]:
+    """Some full batches and one that is less than half full."""
+    batch = whole(g, 30, 70)
+    return batch * whole(g, 2, 4) + whole(g, 3, batch // 2 - 1), batch
+
+
+def _full(g: torch.Generator) -> tuple[int, int]:
+    batch = whole(g, 20, 70)
+    return batch * whole(g, 1, 3), batch
+
+
+def _one(g: torch.Generator) -> tuple[int, int]:
+    return 1, whole(g, 30, 70)
+
+
+def _at(low: float, high: float) -> Callable[[torch.Generator], float]:
+    return lambda g: number(g, low, high)
 
 
 def _run_figure(reference: Callable[..., float]) -> Any:
@@ -96,11 +133,11 @@ RUN = Exercise(
     minutes=10,
     reference=run_seconds,
     cases=[
-        Case("150 pictures in batches of 64, 25 guided steps", _run(150, 64, 25, 2.0, 0.1, 0.01)),
-        Case("the same at guidance 1", _run(150, 64, 25, 1.0, 0.1, 0.01)),
-        Case("one picture, 1000 steps", _run(1, 64, 1000, 1.0, 0.005, 0.002)),
-        Case("a full batch without any condition: guidance 0", _run(32, 32, 10, 0.0, 0.05, 0.004)),
-        Case("half of the guidance", _run(100, 30, 4, 0.5, 0.02, 0.003)),
+        Case("guided, the last batch less than half full", _run(_remainder, (20, 50), _at(1.5, 7.5))),
+        Case("the same at guidance 1", _run(_remainder, (20, 50), _at(1.0, 1.0))),
+        Case("a single picture, some 1000 steps", _run(_one, (900, 1000), _at(1.0, 1.0))),
+        Case("full batches without any condition: guidance 0", _run(_full, (5, 15), _at(0.0, 0.0))),
+        Case("full batches, guidance between 0 and 1", _run(_full, (5, 15), _at(0.3, 0.7))),
     ],
     misconceptions=[
         Misconception(
@@ -110,6 +147,7 @@ RUN = Exercise(
             ),
             "You left guidance out. With guidance the network sees every picture twice, once with its "
             "condition and once without.",
+            about="missing",
         ),
         Misconception(
             "always-twice",
@@ -118,6 +156,7 @@ RUN = Exercise(
             ),
             "You doubled the pictures at every scale. At guidance 1 the answer is the conditional one alone, "
             "and at 0 the unconditional one alone: one look is enough.",
+            about="factor",
         ),
         Misconception(
             "twice-at-zero",
@@ -126,6 +165,7 @@ RUN = Exercise(
             ),
             "At guidance 0 you count two looks. There only the unconditional answer is left, so one is "
             "enough, as at guidance 1.",
+            about="boundary",
         ),
         Misconception(
             "twice-above-one-only",
@@ -134,6 +174,7 @@ RUN = Exercise(
             ),
             "You count two looks above guidance 1 only. A scale between 0 and 1 mixes both answers as well: "
             "all but 0 and 1 need two.",
+            about="boundary",
         ),
         Misconception(
             "two-calls",
@@ -142,6 +183,7 @@ RUN = Exercise(
             ),
             "You doubled the fixed cost too. Both halves of a guided step go through the network in one "
             "call, with twice the pictures.",
+            about="factor",
         ),
         Misconception(
             "fixed-for-each-picture",
@@ -150,6 +192,7 @@ RUN = Exercise(
             ),
             "You pay the fixed cost for every picture. It is paid once a call, and a call serves a whole "
             "batch: that is what batches are for.",
+            about="count",
         ),
         Misconception(
             "fixed-once",
@@ -158,6 +201,7 @@ RUN = Exercise(
             ),
             "You pay the fixed cost once a step, as if all pictures went in one call. Each batch takes its "
             "own walk, so it is paid once a step for every batch.",
+            about="count",
         ),
         Misconception(
             "fixed-once-a-walk",
@@ -166,6 +210,7 @@ RUN = Exercise(
             ),
             "You pay the fixed cost once for each batch. Each of its steps is a call of the network of its "
             "own, and each call pays it.",
+            about="count",
         ),
         Misconception(
             "part-of-a-call",
@@ -174,17 +219,20 @@ RUN = Exercise(
             ),
             "You divided pictures by batch and kept the fraction. A batch that is not full is a whole call "
             "all the same: round up.",
+            about="rounding",
         ),
         Misconception(
             "last-batch-forgotten",
             _whole_batches_only,
             "You counted whole batches only. What is left over makes one more batch, a smaller one.",
+            about="missing",
         ),
         Misconception(
             "last-batch-filled",
             _last_batch_filled,
             "You charged the last batch as a full one. The fixed cost is the same, but it holds only the "
             "pictures that are left.",
+            about="count",
         ),
         Misconception(
             "levels-counted",
@@ -193,6 +241,78 @@ RUN = Exercise(
             ),
             "You counted one evaluation too many: n steps go through n + 1 levels, but at the last one, "
             "t = 0, nothing is asked any more.",
+            about="count",
+        ),
+        Misconception(
+            "twice-at-one",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps, 2.0 if guidance > 0 else 0.0, fixed, per_picture
+            ),
+            "At guidance 1 you count two looks. There the conditional answer alone is left, so one is "
+            "enough, as at guidance 0.",
+            about="boundary",
+        ),
+        Misconception(
+            "one-batch-too-many",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * ((pictures // batch + 1) * fixed + _guided(guidance) * pictures * per_picture)
+            ),
+            "You counted pictures // batch + 1 batches. Where all batches are full that is one too many: "
+            "round up, math.ceil(pictures / batch).",
+            about="count",
+        ),
+        Misconception(
+            "calls-cut-off",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * (pictures // batch * fixed + _guided(guidance) * pictures * per_picture)
+            ),
+            "You cut the fraction of pictures / batch off, or rounded to the nearest whole number. What is "
+            "left over makes one more call, with a smaller batch: round up.",
+            about="rounding",
+        ),
+        Misconception(
+            "batch-for-pictures",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * (math.ceil(pictures / batch) * fixed + _guided(guidance) * batch * per_picture)
+            ),
+            "You count the pictures of a single batch. In each step *all* pictures are seen once, or twice "
+            "with guidance.",
+            about="input",
+        ),
+        Misconception(
+            "one-step",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, 1, guidance, fixed, per_picture
+            ),
+            "That is the time of a single step. The run takes `steps` of them.",
+            about="missing",
+        ),
+        Misconception(
+            "scale-for-looks",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * (math.ceil(pictures / batch) * fixed + guidance * pictures * per_picture)
+            ),
+            "You multiplied by the scale. How strong the guidance is costs nothing: what counts is whether "
+            "each picture is looked at once or twice.",
+            about="input",
+        ),
+        Misconception(
+            "one-look-at-both-ends-turned",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps, 2.0 if guidance in (0, 1) else 1.0, fixed, per_picture
+            ),
+            "The condition is turned round: at guidance 0 and 1 one look is enough, and all other scales "
+            "need two.",
+            about="boundary",
+        ),
+        Misconception(
+            "steps-on-the-calls-only",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * math.ceil(pictures / batch) * fixed + _guided(guidance) * pictures * per_picture
+            ),
+            "Only the calls are multiplied by the steps. In every step the network sees all pictures anew: "
+            "`steps` belongs to both parts.",
+            about="missing",
         ),
     ],
     alternatives=[_by_batches, _by_sum],
@@ -262,8 +382,30 @@ def _spaced_by_torch(T: int, n: int, spacing: str) -> list[int]:
     return [*times.round().int().tolist(), 0]
 
 
-def _space(T: int, n: int, spacing: str) -> Make:
-    return lambda g: {"T": T, "n": n, "spacing": spacing}
+def _rounded_up(T: int, n: int, spacing: str) -> list[int]:
+    """Fractions rounded up."""
+    if spacing == "leading":
+        return spaced_times(T, n, spacing)
+    if spacing == "trailing":
+        return [-(-T * k // n) for k in range(n, -1, -1)]
+    return [*(1 - (-(T - 1) * k // (n - 1)) for k in reversed(range(n))), 0]
+
+
+def _space(n: Sequence[int], T: tuple[int, int], spacing: str, whole_stride: bool = False) -> Make:
+    """One of several n and a T between two bounds, which n divides or not.
+
+    With n odd, or for "linspace" even, no fraction is exactly ½, which people round up or to the even side.
+    """
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        chosen = n[whole(g, 0, len(n) - 1)]
+        longest = whole(g, *T) // chosen * chosen
+        if spacing == "linspace":
+            longest += 1  # now n − 1 can divide T − 1 only where n and n − 1 both do
+        left = 0 if whole_stride else whole(g, chosen // 2 + 1, chosen - 1)
+        return {"T": longest + left, "n": chosen, "spacing": spacing}
+
+    return make
 
 
 def _space_figure(reference: Callable[..., list[int]]) -> Any:
@@ -288,13 +430,12 @@ SPACE = Exercise(
     minutes=15,
     reference=spaced_times,
     cases=[
-        Case("trailing, 10 of 1000", _space(1000, 10, "trailing")),
-        Case("leading, 10 of 1000", _space(1000, 10, "leading")),
-        Case("linspace, 10 of 1000", _space(1000, 10, "linspace")),
-        Case("trailing, 30 of 1000: not a whole stride", _space(1000, 30, "trailing")),
-        Case("leading, 30 of 1000: not a whole stride", _space(1000, 30, "leading")),
-        Case("linspace, 6 of 100", _space(100, 6, "linspace")),
-        Case("trailing, 6 of 100", _space(100, 6, "trailing")),
+        Case("trailing, a whole stride", _space([5, 10, 20], (950, 1050), "trailing", whole_stride=True)),
+        Case("leading, a whole stride", _space([5, 10, 20], (950, 1050), "leading", whole_stride=True)),
+        Case("linspace, of some 1000 times", _space([6, 8, 10, 12], (950, 1050), "linspace")),
+        Case("trailing, not a whole stride", _space([7, 13, 27, 31], (950, 1050), "trailing")),
+        Case("leading, not a whole stride", _space([7, 13, 27, 31], (950, 1050), "leading")),
+        Case("linspace, of some 100 times", _space([4, 6, 8], (90, 120), "linspace")),
     ],
     misconceptions=[
         Misconception(
@@ -302,58 +443,110 @@ SPACE = Exercise(
             lambda T, n, spacing: spaced_times(T, n, spacing)[:-1],
             "The final 0 is missing. Without it nothing leads from the last noisy time to the picture, and n "
             "times make only n − 1 steps.",
+            about="missing",
         ),
         Misconception(
             "rising",
             lambda T, n, spacing: spaced_times(T, n, spacing)[::-1],
             "Your times rise. A sampler starts at the noisy end: the largest time comes first, 0 last.",
+            about="direction",
         ),
         Misconception(
             "leading-from-zero",
             _spaced(leading=lambda T, n: [T // n * k for k in reversed(range(n))] + [0]),
             "Your leading times are multiples of the stride, so the last noisy one is t = 0, which is the "
             "data. Published code counts its levels from 0; the same levels are one higher here.",
+            about="index",
         ),
         Misconception(
             "leading-stride-fraction",
             _spaced(leading=lambda T, n: [T * k / n + 1 for k in reversed(range(n))] + [0]),
             "Your leading stride is T/n. This spacing uses the whole number T // n, and for that reason "
             "starts even further below T where n does not divide T.",
+            about="rounding",
         ),
         Misconception(
             "leading-starts-at-T",
             _spaced(leading=lambda T, n: [T - T // n * k for k in range(n)] + [0]),
             "Your leading times start at T. They lead their strides from below: 1, 1 + stride, 1 + 2·stride, "
             "…, so the first is about a stride below T. (That this is a fault is another matter.)",
+            about="level",
         ),
         Misconception(
             "trailing-whole-stride",
             _spaced(trailing=lambda T, n: [T - T // n * k for k in range(n)] + [0]),
             "Your trailing stride is T // n. Where n does not divide T the remainder piles up in the last "
             "step, which becomes longer than all others. Take T·k/n and round each time by itself.",
+            about="rounding",
         ),
         Misconception(
             "trailing-below-T",
             _spaced(trailing=lambda T, n: [T * k / n for k in reversed(range(n))] + [0]),
             "Your trailing times begin a stride below T, and the last noisy one is 0 already. They are the "
             "ends of the strides: T·k/n for k = n, …, 1.",
+            about="level",
         ),
         Misconception(
             "cut-off",
             _cut_off,
             "You cut the fractions off. The times are rounded to the nearest whole number.",
+            about="rounding",
         ),
         Misconception(
             "linspace-to-zero",
             _spaced(linspace=lambda T, n: [T * k / n for k in reversed(range(n + 1))]),
             "Your linspace goes evenly down to 0, which is what trailing does. It goes from T to t = 1, both "
             "included, in n times; the step from 1 to 0 comes after that.",
+            about="level",
         ),
         Misconception(
             "linspace-one-more",
             _spaced(linspace=lambda T, n: [T - k * (T - 1) / n for k in range(n + 1)] + [0]),
             "There is one time too many: from T to 1, both included, there are n times, with n − 1 gaps "
             "between them. The n-th step is the one from 1 to 0.",
+            about="count",
+        ),
+        Misconception(
+            "rounded-up",
+            _rounded_up,
+            "You rounded the fractions up. The times are rounded to the nearest whole number.",
+            about="rounding",
+        ),
+        Misconception(
+            "counted-from-zero",
+            lambda T, n, spacing: [t - 1 for t in spaced_times(T, n, spacing)[:-1]] + [0],
+            "Your times are one too low: published code counts the noisy levels from 0 to T − 1. Here t = 0 "
+            "is the data, and the same levels are one higher.",
+            about="index",
+        ),
+        Misconception(
+            "trailing-for-all",
+            lambda T, n, spacing: spaced_times(T, n, "trailing"),
+            "You give the trailing times whatever is asked for. `spacing` says which of the three it is.",
+            about="input",
+        ),
+        Misconception(
+            "linspace-stride-of-n",
+            _spaced(linspace=lambda T, n: [T - k * (T - 1) / n for k in range(n)] + [0]),
+            "Your linspace has strides of (T − 1)/n, so it does not come down to t = 1. Between n times "
+            "there are n − 1 gaps.",
+            about="count",
+        ),
+        Misconception(
+            "linspace-from-below-T",
+            _spaced(linspace=lambda T, n: [1 + (T - 2) * k / (n - 1) for k in reversed(range(n))] + [0]),
+            "Your linspace starts at T − 1. It goes from T itself to t = 1, both included.",
+            about="boundary",
+        ),
+        Misconception(
+            "leading-trailing-swapped",
+            _spaced(
+                trailing=lambda T, n: spaced_times(T, n, "leading"),
+                leading=lambda T, n: spaced_times(T, n, "trailing"),
+            ),
+            "Leading and trailing have changed places. Trailing times are the noisy ends of the strides, T "
+            "first; leading ones start a stride below T.",
+            about="swap",
         ),
     ],
     alternatives=[_spaced_by_hand, _spaced_by_torch],
@@ -410,6 +603,19 @@ def _first_noise_again(denoiser: Denoiser, path: DiscreteVP, times: list[int], x
     return x
 
 
+def _asked_at_the_start(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+    for after in [*times[1:], 0]:
+        estimate = denoiser(x, path(float(times[0])))
+        x = add_noise(estimate.x0, estimate.eps, path(float(after)))
+    return x
+
+
+def _guess_for_x(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+    for t in times:
+        x = denoiser(x, path(float(t))).x0
+    return x
+
+
 def _walk_by_index(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
     for i in range(len(times)):
         after = path(float(times[i + 1])) if i + 1 < len(times) else path(0.0)
@@ -427,14 +633,21 @@ def _walk_backwards(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: T
     return x
 
 
-def _cloud(betas: Tensor, mean: float, spread: float, times: list[int], *shape: int) -> Make:
+def _cloud(
+    betas: Callable[[torch.Generator], Tensor], times: Callable[[torch.Generator], list[int]], *shape: int
+) -> Make:
     return lambda g: {
-        "betas": betas.clone(),
-        "mean": mean,
-        "spread": spread,
-        "times": list(times),
+        "betas": betas(g),
+        "mean": number(g, 0.2, 0.6),
+        "spread": number(g, 0.3, 0.6),
+        "times": times(g),
         "x": normal(g, *shape),
     }
+
+
+def _of_1000(spacing: str, *counts: int) -> Callable[[torch.Generator], list[int]]:
+    """One of several numbers of steps."""
+    return lambda g: spaced_times(1000, counts[whole(g, 0, len(counts) - 1)], spacing)[:-1]
 
 
 def _walk_figure(reference: Callable[..., Tensor]) -> Any:
@@ -465,19 +678,10 @@ WALK = Exercise(
     minutes=12,
     reference=walk_times,
     cases=[
-        Case(
-            "30 trailing steps of 1000",
-            _cloud(cosine_betas(), 0.5, 0.5, spaced_times(1000, 30, "trailing")[:-1], 2, 1, 8, 8),
-        ),
-        Case(
-            "10 linspace steps of 1000",
-            _cloud(cosine_betas(), -0.4, 0.3, spaced_times(1000, 10, "linspace")[:-1], 3, 1, 4, 4),
-        ),
-        Case("four uneven steps", _cloud(linear_betas(), 0.2, 0.6, [1000, 700, 250, 60], 20)),
-        Case(
-            "150 trailing steps",
-            _cloud(cosine_betas(), 0.5, 0.5, spaced_times(1000, 150, "trailing")[:-1], 16),
-        ),
+        Case("some 30 trailing steps of 1000", _cloud(cosine, _of_1000("trailing", 27, 30, 33), 2, 1, 8, 6)),
+        Case("some ten linspace steps of 1000", _cloud(cosine, _of_1000("linspace", 9, 11, 12), 3, 1, 4, 5)),
+        Case("five uneven steps, not from T", _cloud(linear, lambda g: falling(g, 5, 40, 950, apart=60), 20)),
+        Case("some 50 trailing steps", _cloud(cosine, _of_1000("trailing", 53, 56, 57), 16)),
     ],
     planted="stride-of-its-own",
     misconceptions=[
@@ -486,54 +690,97 @@ WALK = Exercise(
             _walk(lambda T, times: [(t, t - T // len(times)) for t in times]),
             "The walk computes where each step ends from a stride of its own, T // n, and does not look at "
             "the times it was given.",
+            about="level",
         ),
         Misconception(
             "stride-rounded",
             _walk(lambda T, times: [(t, t - round(T / len(times))) for t in times]),
             "You rounded the stride to the nearest whole number. Steps still end where no next one begins, a "
             "little less often. There is nothing to compute: the next time is in the list.",
+            about="rounding",
         ),
         Misconception(
             "stride-fraction",
             _walk(lambda T, times: [(t, t - T / len(times)) for t in times]),
             "Your stride is now T/n exactly. That fits evenly spaced times up to rounding, but not linspace "
             "and not uneven ones. There is nothing to compute: the next time is in the list.",
+            about="level",
         ),
         Misconception(
             "first-gap-for-all",
             _walk(lambda T, times: [(t, t - (times[0] - times[1])) for t in times]),
             "You took the first gap for all of them. Gaps differ, by rounding or on purpose. Take each next "
             "time from the list.",
+            about="level",
         ),
         Misconception(
             "last-step-skipped",
             _walk(lambda T, times: list(pairwise(times))),
             "Each step now ends where the next begins: the cause is found. But the last one, from the last "
             "time to 0, is gone, and its noise stays in the picture.",
+            about="count",
         ),
         Misconception(
             "first-step-skipped",
             _walk(lambda T, times: list(pairwise([*times[1:], 0]))),
             "Each step now ends where the next begins, but you start at the second time: noise of T is taken "
             "for a picture of a later level.",
+            about="count",
         ),
         Misconception(
             "last-step-long",
             _walk(lambda T, times: [*pairwise(times[:-1]), (times[-2], 0)]),
             "The list is used up one time too early: you go from the last but one straight to 0, and one "
             "evaluation less is made than was paid for.",
+            about="count",
         ),
         Misconception(
             "asked-at-the-next-level",
             _next_asked,
             "You ask the denoiser about the level where the step ends. x is still at the level where it "
             "begins, with more noise than it is told.",
+            about="level",
         ),
         Misconception(
             "first-noise-again",
             _first_noise_again,
             "You mix the noise of the start back in at every step. DDIM goes on with the noise that the "
             "denoiser sees in x now, ε̂.",
+            about="input",
+        ),
+        Misconception(
+            "ends-at-1",
+            _walk(lambda T, times: list(pairwise([*times, 1]))),
+            "Each step now ends where the next begins: the cause is found. But the last one ends at t = 1, "
+            "with a little noise left. It ends at 0, the data.",
+            about="level",
+        ),
+        Misconception(
+            "starts-at-T",
+            _walk(lambda T, times: list(pairwise([T, *times[1:], 0]))),
+            "Each step now ends where the next begins, but you start at path.T. x is noise at times[0], "
+            "which need not be T.",
+            about="level",
+        ),
+        Misconception(
+            "always-asked-at-the-start",
+            _asked_at_the_start,
+            "You ask the denoiser about times[0] at every step. After the first step x is at a cleaner "
+            "level: ask about the time where the step begins.",
+            about="level",
+        ),
+        Misconception(
+            "lands-cleaner",
+            _walk(lambda T, times: [(t, max(after - 1, 0)) for t, after in pairwise([*times, 0])]),
+            "Each step ends one time below where the next begins. A step from t to t' leaves x at t' itself.",
+            about="level",
+        ),
+        Misconception(
+            "guess-for-x",
+            _guess_for_x,
+            "You put the guess x̂₀ in the place of x, with no noise. x is then no sample of the next time: "
+            "mix x̂₀ and ε̂ at its level.",
+            about="input",
         ),
     ],
     alternatives=[_walk_by_index, _walk_backwards],
@@ -579,17 +826,20 @@ def _target_wrong(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return answer
 
 
-def _pair(betas: Tensor, t: float, after: float, *shape: int) -> Make:
-    """A noisy picture, and where two steps of an exact teacher lead from it."""
+def _pair(
+    betas: Callable[[torch.Generator], Tensor], t: tuple[int, int], step: tuple[int, int], *shape: int
+) -> Make:
+    """A noisy picture, and where two steps of an exact teacher lead from it; its guess lies beyond ±1."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
-        path = DiscreteVP(betas)
-        now, middle, next = path(t), path((t + after) / 2), path(after)
+        path, time = DiscreteVP(betas(g)), whole(g, *t)
+        after = max(time - whole(g, *step), 0)
+        now, middle, next = path(time), path((time + after) / 2), path(after)
         picture = blobs(g, *shape)
         x = add_noise(picture, normal(g, *shape), now)
         return {
             "x": x,
-            "reached": two_steps(gaussian(-0.5, 0.6), x, now, middle, next),
+            "reached": two_steps(gaussian(number(g, -1.0, -0.7), 0.8), x, now, middle, next),
             "now": now,
             "next": next,
         }
@@ -625,10 +875,10 @@ TARGET = Exercise(
     minutes=12,
     reference=distillation_target,
     cases=[
-        Case("from t = 600 to 300", _pair(cosine_betas(), 600, 300, 3, 1, 16, 16)),
-        Case("the first of four steps: 1000 to 750", _pair(cosine_betas(), 1000, 750, 2, 1, 8, 8)),
-        Case("the last step: 250 to 0", _pair(cosine_betas(), 250, 0, 2, 3, 8, 6)),
-        Case("the whole way: 1000 to 0", _pair(linear_betas(), 1000, 0, 2, 1, 8, 8)),
+        Case("a step half-way", _pair(cosine, (550, 650), (250, 350), 3, 1, 12, 10)),
+        Case("the first of a few steps, from T", _pair(cosine, (1000, 1000), (200, 350), 2, 1, 8, 6)),
+        Case("the last step, to t = 0", _pair(cosine, (200, 350), (350, 350), 2, 3, 8, 6)),
+        Case("the whole way, from T to 0", _pair(linear, (1000, 1000), (1000, 1000), 2, 1, 6, 8)),
     ],
     misconceptions=[
         Misconception(
@@ -636,52 +886,89 @@ TARGET = Exercise(
             _target_wrong(lambda x, r, a, s, b, u: r),
             "You took what was reached for the picture. That holds only where the step ends at t = 0; before "
             "that it still holds noise.",
+            about="formula",
         ),
         Misconception(
             "noise-ignored",
             _target_wrong(lambda x, r, a, s, b, u: r / b),
             "You divided what was reached by α'. That removes the factor, but the noise in it is still "
             "there: first subtract its share, (σ'/σ)·x.",
+            about="missing",
         ),
         Misconception(
             "denominator-forgotten",
             _target_wrong(lambda x, r, a, s, b, u: r - u / s * x),
             "The noise is gone, but what is left is the picture times α' − (σ'/σ)·α. Divide by that.",
+            about="missing",
         ),
         Misconception(
             "divided-by-alpha-next",
             _target_wrong(lambda x, r, a, s, b, u: (r - u / s * x) / b),
             "You divided by α' alone. Subtracting (σ'/σ)·x took some of the picture away too, so its factor "
             "is α' − (σ'/σ)·α.",
+            about="factor",
         ),
         Misconception(
             "signs",
             _target_wrong(lambda x, r, a, s, b, u: (r + u / s * x) / (b + u / s * a)),
             "You added (σ'/σ)·x. It is subtracted, above and below: that is how the noise drops out.",
+            about="sign",
         ),
         Misconception(
             "variances-for-factors",
             _target_wrong(lambda x, r, a, s, b, u: (r - (u / s) ** 2 * x) / (b - (u / s) ** 2 * a)),
             "You weighed x by σ'²/σ², a ratio of variances. What multiplies ε̃ in the two equations is σ and "
             "σ'.",
+            about="root",
         ),
         Misconception(
             "sigma-next-alone",
             _target_wrong(lambda x, r, a, s, b, u: (r - u * x) / (b - u * a)),
             "You weighed x by σ' alone. x holds σ·ε̃: to cancel the σ'·ε̃ in what was reached, weigh it by "
             "σ'/σ.",
+            about="missing",
         ),
         Misconception(
             "signal-matched",
             _target_wrong(lambda x, r, a, s, b, u: (r - b / a * x) / (u - b / a * s)),
             "You removed the picture and solved for the noise: this is ε̃. Remove the noise instead, and x̃₀ "
             "is left.",
+            about="formula",
         ),
         Misconception(
             "levels-swapped",
             _target_wrong(lambda x, r, a, s, b, u: (x - u / s * r) / (a - u / s * b)),
             "x and what was reached have changed places. x is at `now`, with α and σ; reached is at `next`, "
             "with α' and σ'.",
+            about="swap",
+        ),
+        Misconception(
+            "clipped",
+            _target_wrong(lambda x, r, a, s, b, u: ((r - u / s * x) / (b - u / s * a)).clamp(-1, 1)),
+            "You cut the target to [−1, 1]. With another x̃₀ the student's step no longer lands where the "
+            "teacher's two do.",
+            about="extra",
+        ),
+        Misconception(
+            "signal-of-one",
+            _target_wrong(lambda x, r, a, s, b, u: (r - u / s * x) / (1 - u / s)),
+            "You divided by 1 − σ'/σ, as if the picture were at full strength in both. It is α·x̃₀ in x and "
+            "α'·x̃₀ in what was reached: divide by α' − (σ'/σ)·α.",
+            about="factor",
+        ),
+        Misconception(
+            "ordinary-guess",
+            _target_wrong(lambda x, r, a, s, b, u: (x - s * r) / a),
+            "You took what was reached for the noise in x. It is a picture at `next`: two equations, x and "
+            "reached, hold the same x̃₀ and the same ε̃.",
+            about="input",
+        ),
+        Misconception(
+            "noise-of-this-level",
+            _target_wrong(lambda x, r, a, s, b, u: (r - u * (x - a * r) / s) / b),
+            "You took what was reached for x̃₀ when you worked out the noise in x. Both are unknown: use both "
+            "equations, and let ε̃ drop out.",
+            about="input",
         ),
     ],
     alternatives=[_target_solved, _target_by_matrix],
@@ -715,8 +1002,8 @@ CENTRES = 1.4 * torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
 RING = GaussianMixture(CENTRES, 0.1)
 
 
-def _on_ring(answer: Callable[..., Any], x0: Tensor, noise: Tensor, n: int, i: int) -> Any:
-    return answer(RING, x0, noise, DiscreteVP(cosine_betas()).levels(n), i)
+def _on_ring(answer: Callable[..., Any], x0: Tensor, noise: Tensor, betas: Tensor, n: int, i: int) -> Any:
+    return answer(RING, x0, noise, DiscreteVP(betas).levels(n), i)
 
 
 def _shown(
@@ -812,6 +1099,28 @@ def _changed_v(v: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]
     return answer
 
 
+def _with_x_in_v(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    x, right = student_example(teacher, x0, noise, levels, i)
+    a, s = _scaled(levels[2 * i])
+    return x, a * x - s * V.solve(right, x, levels[2 * i]).x0
+
+
+def _reached_for_the_target(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i : 2 * i + 3]
+    x = add_noise(x0, noise, now)
+    return x, V.of(*Estimate.from_x0(two_steps(teacher, x, now, middle, next), x, now), now)
+
+
+def _clean_input(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    return x0, student_example(teacher, x0, noise, levels, i)[1]
+
+
 def _example_by_hand(
     teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
 ) -> tuple[Tensor, Tensor]:
@@ -835,9 +1144,12 @@ def _example_by_sample(
     return x, a * (x - a * target) / s - s * target
 
 
-def _example(n: int, i: int, count: int) -> Make:
+def _example(steps: tuple[int, int], i: Callable[[torch.Generator, int], int], count: int) -> Make:
+    """The student's step i(generator, its steps) of so many."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
-        return {"x0": RING.sample(count, g)[0], "noise": normal(g, count, 2), "n": n, "i": i}
+        x0, noise, n = RING.sample(count, g)[0], normal(g, count, 2), whole(g, *steps)
+        return {"x0": x0, "noise": noise, "betas": cosine(g), "n": 2 * n, "i": i(g, n)}
 
     return make
 
@@ -866,12 +1178,13 @@ EXAMPLE = Exercise(
     difficulty=3,
     minutes=15,
     reference=student_example,
+    builds_on=[TARGET],
     cases=[
-        Case("second of four student steps", _example(8, 1, 5)),
-        Case("first of four", _example(8, 0, 5)),
-        Case("last of four: it ends at the data", _example(8, 3, 5)),
-        Case("last but one of four", _example(8, 2, 5)),
-        Case("one step for all", _example(2, 0, 6)),
+        Case("second of a few student steps", _example((4, 6), lambda g, n: 1, 12)),
+        Case("the first of them", _example((4, 6), lambda g, n: 0, 5)),
+        Case("the last of them: it ends at the data", _example((3, 5), lambda g, n: n - 1, 5)),
+        Case("one in between", _example((5, 7), lambda g, n: whole(g, 2, n - 2), 12)),
+        Case("one step for all", _example((1, 1), lambda g, n: 0, 6)),
     ],
     misconceptions=[
         Misconception(
@@ -879,69 +1192,119 @@ EXAMPLE = Exercise(
             _student_places,
             "You took levels i, i + 1 and i + 2. The list holds the teacher's levels: a student's step spans "
             "two of them, so its i-th begins at place 2·i.",
+            about="index",
         ),
         Misconception(
             "one-long-step",
             _one_long_step,
             "You used the teacher's answer at the start as it is: that teaches one long step of the teacher. "
             "Let it take two steps, by way of the middle level.",
+            about="missing",
         ),
         Misconception(
             "first-step-only",
             _first_step_only,
             "You let the teacher take one step, to the middle, and solved as if it had arrived at the end. "
             "The second step is missing.",
+            about="missing",
         ),
         Misconception(
             "middle-level-forgotten",
             _middle_forgotten,
             "In the second step you ask the teacher with the level of the start. Half-way the level is the "
             "middle one.",
+            about="level",
         ),
         Misconception(
             "second-answer",
             _second_answer,
             "You took the teacher's second answer as the target. The first half of the step is not in it: "
             "from x, a step with it ends elsewhere. Solve for the x̃₀ that ends where the teacher does.",
+            about="formula",
         ),
         Misconception(
             "solved-from-the-middle",
             _solved_half_way,
             "Solved from the place half-way, x̃₀ is only the teacher's second answer. The student makes the "
             "whole step: it starts at x.",
+            about="input",
         ),
         Misconception(
             "noised-anew",
             _renoised,
             "Half-way you mixed the teacher's x̂₀ with the noise that was drawn at first. A DDIM step goes on "
             "with the teacher's own ε̂.",
+            about="input",
         ),
         Misconception(
             "plain-training",
             _plain_training,
             "This is the ordinary target, made of x0 and noise: the student would learn the average of all "
             "pictures that x could come from. Its target is where the teacher leads from x.",
+            about="input",
         ),
         Misconception(
             "drawn-noise-in-v",
             _changed_v(lambda x0, eps, noise, a, s: a * noise - s * x0),
             "Your v mixes x̃₀ with the noise that was drawn. The noise that belongs to x̃₀ is another one: "
             "ε̃ = (x − α·x̃₀)/σ.",
+            about="input",
         ),
         Misconception(
             "v-turned-round",
             _changed_v(lambda x0, eps, noise, a, s: s * x0 - a * eps),
             "The sign of your v is turned round: v = α·ε̃ − σ·x̃₀.",
+            about="sign",
         ),
         Misconception(
             "factors-swapped",
             _changed_v(lambda x0, eps, noise, a, s: s * eps - a * x0),
             "α and σ have changed places in v. It is α·ε̃ − σ·x̃₀: at T, where α is 0, all of it is picture.",
+            about="swap",
         ),
         Misconception(
             "x0-returned",
             _changed_v(lambda x0, eps, noise, a, s: x0),
             "You returned x̃₀. It is right; the network predicts v = α·ε̃ − σ·x̃₀.",
+            about="reading",
+        ),
+        Misconception(
+            "eps-returned",
+            _changed_v(lambda x0, eps, noise, a, s: eps),
+            "You returned ε̃. It is right; the network predicts v = α·ε̃ − σ·x̃₀.",
+            about="reading",
+        ),
+        Misconception(
+            "v-added",
+            _changed_v(lambda x0, eps, noise, a, s: a * eps + s * x0),
+            "You added the two parts of v. It is α·ε̃ − σ·x̃₀, a difference.",
+            about="sign",
+        ),
+        Misconception(
+            "factors-left-out",
+            _changed_v(lambda x0, eps, noise, a, s: eps - x0),
+            "You took ε̃ − x̃₀, which is the velocity of another path. Here v = α·ε̃ − σ·x̃₀.",
+            about="missing",
+        ),
+        Misconception(
+            "x-in-v",
+            _with_x_in_v,
+            "You put x in the place of ε̃. v is made of the noise that belongs to x̃₀: ε̃ = (x − α·x̃₀)/σ.",
+            about="input",
+        ),
+        Misconception(
+            "reached-for-the-target",
+            _reached_for_the_target,
+            "You took where the teacher arrives for the picture. It still holds noise: solve for the x̃₀ "
+            "that one step takes there, with your student_x0.",
+            about="input",
+        ),
+        Misconception(
+            "clean-input",
+            _clean_input,
+            "The v is right, but as input you returned the clean data. The student is shown what the teacher "
+            "started from, the noisy x.",
+            about="input",
         ),
     ],
     alternatives=[_example_by_hand, _example_by_sample],

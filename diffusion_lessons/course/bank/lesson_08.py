@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 from diffusion_lessons import samplers
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, gaussian, normal
+from diffusion_lessons.course.bank.inputs import blobs, data, falling, gaussian, normal, number, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.guidance import Clip
@@ -100,14 +100,15 @@ def _from_posterior(
     return next.alpha * estimate.x0 + rest * beyond + std * noise
 
 
-def _move(t: float, t_next: float, eta: float, *shape: int) -> Make:
+def _move(t: tuple[int, int], t_next: tuple[int, int], eta: tuple[float, float], *shape: int) -> Make:
+    """Each between two bounds; the guess lies beyond ±1 as well."""
     return lambda g: {
-        "x0": blobs(g, *shape),
+        "x0": data(g, *shape) + 0.3 * normal(g, *shape),
         "eps": normal(g, *shape),
         "noise": normal(g, *shape),
-        "t": t,
-        "t_next": t_next,
-        "eta": eta,
+        "t": float(whole(g, *t)),
+        "t_next": float(whole(g, *t_next)),
+        "eta": number(g, *eta),
     }
 
 
@@ -129,11 +130,14 @@ UPDATE = Exercise(
     minutes=12,
     reference=ddim_step,
     cases=[
-        Case("two pictures from t = 800 to 600, η = 0.5", _move(800, 600, 0.5, 2, 1, 8, 8)),
-        Case("colour pictures from t = 500 to 400, η = 1", _move(500, 400, 1.0, 3, 3, 6, 8)),
-        Case("points in the plane from t = 900 to 300, η = 0", _move(900, 300, 0.0, 7, 2)),
-        Case("the last step, from t = 100 to 0, η = 1", _move(100, 0, 1.0, 2, 1, 4, 5)),
-        Case("towards more noise, from t = 0 to 200, η = 0", _move(0, 200, 0.0, 2, 1, 5, 4)),
+        Case(
+            "two pictures, down from t > 700, η about a half",
+            _move((700, 850), (500, 650), (0.3, 0.7), 2, 1, 8, 6),
+        ),
+        Case("colour pictures, half-way, η = 1", _move((480, 550), (350, 420), (1.0, 1.0), 2, 3, 6, 8)),
+        Case("points in the plane, a large step, η = 0", _move((900, 980), (500, 700), (0.0, 0.0), 7, 2)),
+        Case("the last step, to t = 0, η = 1", _move((60, 150), (0, 0), (1.0, 1.0), 6, 2)),
+        Case("towards more noise, up from t = 0, η = 0", _move((0, 0), (150, 300), (0.0, 0.0), 2, 1, 5, 4)),
     ],
     call=_on_levels,
     misconceptions=[
@@ -142,47 +146,55 @@ UPDATE = Exercise(
             _update(lambda sigma, v, eta: (sigma**2 - eta * v).sqrt(), _fresh),
             "Under the root you subtracted η·β̃. The fresh noise has the standard deviation η·√β̃, so its "
             "variance, which the old noise makes room for, is η²·β̃.",
+            about="root",
         ),
         Misconception(
             "variance-for-std",
             _update(_rest, lambda sigma, v, eta: eta * v),
             "You multiplied the fresh noise by η·β̃. β̃ is a variance: the factor is η·√β̃.",
+            about="root",
         ),
         Misconception(
             "no-room-made",
             _update(lambda sigma, v, eta: sigma, _fresh),
             "You added fresh noise and kept all of the old, so the result is noisier than its level. The "
             "two variances add up to σ'²: the old noise gets √(σ'² − η²·β̃).",
+            about="missing",
         ),
         Misconception(
             "spreads-subtracted",
             _update(lambda sigma, v, eta: sigma - eta * v.sqrt(), _fresh),
             "You subtracted standard deviations, σ' − η·√β̃. Independent noises add up in variance: the old "
             "one gets √(σ'² − η²·β̃).",
+            about="root",
         ),
         Misconception(
             "level-of-the-start",
             _stays,
             "Your α and σ are those of the level where the step starts, so the result stays there. It ends "
             "at `next`: the factors of x̂₀ and of the noise are next.alpha and next.sigma.",
+            about="level",
         ),
         Misconception(
             "eta-ignored",
             lambda x, estimate, now, next, noise, eta=0.0: add_noise(estimate.x0, estimate.eps, next),
             "Your step draws nothing, whatever η is. That is right for η = 0. For η > 0 a part of the noise "
             "is fresh: s·noise with s = η·√β̃, and the old noise makes room for it.",
+            about="missing",
         ),
         Misconception(
             "alpha-for-its-square",
             _update(_rest, _fresh, lambda now, next: _small(now, next, power=1)),
             "In β̃ you took the ratio of the factors, α/α'. What the posterior compares are variances: "
             "ᾱ/ᾱ' = (α/α')², and (σ'/σ)².",
+            about="root",
         ),
         Misconception(
             "forward-variance",
             _update(_rest, _fresh, _large),
             "You took β, the variance of the step forward. Here it is the posterior's, β̃, smaller by the "
             "factor σ'²/σ². Without that factor the root can turn negative, and the last step adds noise.",
+            about="formula",
         ),
         Misconception(
             "zero-times-nan",
@@ -190,6 +202,68 @@ UPDATE = Exercise(
             "Right where noise falls. But with η = 0 a step may also go towards more noise, or start at "
             "t = 0. There β̃ is negative or infinite, and 0 times that is NaN. With η = 0 leave it "
             "uncomputed.",
+            about="boundary",
+        ),
+        Misconception(
+            "eta-as-a-share",
+            _update(lambda sigma, v, eta: sigma * (1 - eta**2) ** 0.5, lambda sigma, v, eta: sigma * eta),
+            "You took η as the share of all the noise that is fresh. It is a share of the posterior's: the "
+            "fresh noise has the standard deviation η·√β̃.",
+            about="formula",
+        ),
+        Misconception(
+            "eta-forgotten-in-the-fresh-noise",
+            _update(_rest, lambda sigma, v, eta: v.sqrt()),
+            "The fresh noise lacks its η: its standard deviation is s = η·√β̃, the same s for which the old "
+            "noise makes room.",
+            about="missing",
+        ),
+        Misconception(
+            "eta-forgotten-in-the-room",
+            _update(lambda sigma, v, eta: (sigma**2 - v).sqrt(), _fresh),
+            "The room that you make lacks its η: the fresh noise has the variance η²·β̃, and the old one "
+            "keeps σ'² − η²·β̃.",
+            about="missing",
+        ),
+        Misconception(
+            "eta-always-one",
+            _update(lambda sigma, v, eta: (sigma**2 - v).sqrt(), lambda sigma, v, eta: v.sqrt()),
+            "Your step draws as much as for η = 1, whatever η is. The fresh noise has the standard deviation "
+            "η·√β̃.",
+            about="missing",
+        ),
+        Misconception(
+            "old-noise-forgotten",
+            _update(lambda sigma, v, eta: 0 * sigma, _fresh),
+            "With η > 0 you left the old noise out. It keeps the variance that the fresh one does not take: "
+            "√(σ'² − η²·β̃)·ε̂.",
+            about="missing",
+        ),
+        Misconception(
+            "noises-swapped",
+            _update(_fresh, _rest),
+            "The two noises have changed places: √(σ'² − s²) belongs to the old one, ε̂, and s to the fresh "
+            "one.",
+            about="swap",
+        ),
+        Misconception(
+            "guess-clipped",
+            lambda x, estimate, now, next, noise, eta=0.0: ddim_step(
+                x, Estimate(estimate.x0.clamp(-1, 1), estimate.eps), now, next, noise, eta
+            ),
+            "You cut the guess to [−1, 1]. That is for the next exercise, and takes another ε̂ as well; here "
+            "the estimate is used as it comes.",
+            about="extra",
+        ),
+        Misconception(
+            "ratios-swapped",
+            _update(
+                _rest,
+                _fresh,
+                lambda now, next: (next.alpha / now.alpha) ** 2 * (1 - (now.sigma / next.sigma) ** 2),
+            ),
+            "In β̃ the two ratios have changed places: it is (σ'/σ)²·(1 − (α/α')²).",
+            about="swap",
         ),
     ],
     alternatives=[
@@ -245,6 +319,17 @@ def _remade(eps: Callable[[Tensor, Tensor, Level, Level], Tensor]) -> Callable[.
     return step
 
 
+def _at_zero_to_one(x: Tensor, estimate: Estimate, now: Level, next: Level) -> Tensor:
+    return ddim_step(x, Estimate.from_x0(estimate.x0.clamp(0, 1), x, now), now, next)
+
+
+def _brought_to_range(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor | None = None
+) -> Tensor:
+    x0 = estimate.x0 / estimate.x0.abs().max().clamp(min=1)
+    return ddim_step(x, Estimate.from_x0(x0, x, now), now, next)
+
+
 def _clipped_by_scale(
     x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor | None = None
 ) -> Tensor:
@@ -253,11 +338,14 @@ def _clipped_by_scale(
     return keep * x + (next.alpha - keep * now.alpha) * x0
 
 
-def _guess(t: float, t_next: float, strength: float, *shape: int) -> Make:
+def _guess(t: tuple[int, int], t_next: tuple[int, int], strength: tuple[float, float], *shape: int) -> Make:
+    """Each between two bounds."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
-        picture = blobs(g, *shape)
-        x = add_noise(picture, normal(g, *shape), PATH(t))
-        return {"x": x, "x0": strength * picture, "t": t, "t_next": t_next}
+        picture, time = blobs(g, *shape), float(whole(g, *t))
+        x = add_noise(picture, normal(g, *shape), PATH(time))
+        guess = number(g, *strength) * picture
+        return {"x": x, "x0": guess, "t": time, "t_next": float(whole(g, *t_next))}
 
     return make
 
@@ -282,22 +370,31 @@ CLIPPED = Exercise(
     minutes=10,
     reference=clipped_step,
     cases=[
-        Case("a guess twice too strong, from t = 700 to 600", _guess(700, 600, 2.0, 2, 1, 8, 8)),
-        Case("colour, a guess five times too strong, from t = 950 to 800", _guess(950, 800, 5.0, 2, 3, 6, 8)),
-        Case("nothing to clip, from t = 400 to 200", _guess(400, 200, 0.9, 3, 1, 5, 4)),
-        Case("the last step, from t = 50 to 0", _guess(50, 0, 1.5, 2, 1, 4, 4)),
+        Case(
+            "a guess about twice too strong, half-way", _guess((600, 750), (450, 550), (1.8, 2.4), 2, 1, 8, 6)
+        ),
+        Case(
+            "colour, a guess about five times too strong, near T",
+            _guess((900, 970), (750, 850), (4.0, 6.0), 2, 3, 6, 8),
+        ),
+        Case("nothing to clip", _guess((350, 450), (150, 250), (0.7, 0.95), 3, 1, 5, 4)),
+        Case("the last step, to t = 0", _guess((40, 90), (0, 0), (1.3, 1.7), 2, 1, 4, 5)),
     ],
     call=_with_guess,
     planted="stale-noise",
     misconceptions=[
         Misconception(
-            "stale-noise", _stale, "x̂₀ is clipped and ε̂ is left as it was: the two no longer make up x."
+            "stale-noise",
+            _stale,
+            "x̂₀ is clipped and ε̂ is left as it was: the two no longer make up x.",
+            about="missing",
         ),
         Misconception(
             "clip-taken-out",
             ddim_step,
             "You took the clipping out. Then x̂₀ and ε̂ fit each other again, but guesses beyond white and "
             "beyond black are let through. Keep the clip, and bring ε̂ in step with it.",
+            about="missing",
         ),
         Misconception(
             "noise-clipped-too",
@@ -306,23 +403,75 @@ CLIPPED = Exercise(
             ),
             "You clipped ε̂ as well. Noise has no such range, a third of it lies beyond ±1. What ε̂ must be "
             "follows from x and the clipped x̂₀: x = α·x̂₀ + σ·ε̂.",
+            about="extra",
         ),
         Misconception(
             "result-clipped",
             lambda x, estimate, now, next, noise=None: ddim_step(x, estimate, now, next).clamp(-1, 1),
             "You clipped the result. It is a noisy picture, and a noisy picture may lie outside ±1. What "
             "must stay in range is the guess x̂₀.",
+            about="order",
         ),
         Misconception(
             "noise-of-the-next-level",
             _remade(lambda x, x0, now, next: (x - next.alpha * x0) / next.sigma),
             "You made ε̂ anew from x and the clipped x̂₀, but with α and σ of the next level. x is still at "
             "the level where the step starts: use `now`.",
+            about="level",
         ),
         Misconception(
             "noise-not-divided",
             _remade(lambda x, x0, now, next: x - now.alpha * x0),
             "x − α·x̂₀ is σ·ε̂, the noise at its present strength. Divide by now.sigma to get ε̂ itself.",
+            about="missing",
+        ),
+        Misconception(
+            "clipped-to-0-and-1",
+            lambda x, estimate, now, next, noise=None: _at_zero_to_one(x, estimate, now, next),
+            "You kept the guess in [0, 1], the range of picture files. Here pictures run from −1 to 1.",
+            about="boundary",
+        ),
+        Misconception(
+            "guess-not-turned-down",
+            _remade(lambda x, x0, now, next: (x - x0) / now.sigma),
+            "You took the guess off x at full strength. x holds α·x̂₀: the noise is (x − α·x̂₀)/σ, at the "
+            "level `now`.",
+            about="missing",
+        ),
+        Misconception(
+            "x-for-the-noise",
+            _remade(lambda x, x0, now, next: x),
+            "You took x itself for the noise. x holds the picture too: ε̂ = (x − α·x̂₀)/σ with the clipped x̂₀.",
+            about="input",
+        ),
+        Misconception(
+            "noise-turned-round",
+            _remade(lambda x, x0, now, next: (now.alpha * x0 - x) / now.sigma),
+            "The sign of your noise is turned round: x = α·x̂₀ + σ·ε̂ gives ε̂ = (x − α·x̂₀)/σ.",
+            about="sign",
+        ),
+        Misconception(
+            "noise-of-the-next-alpha",
+            _remade(lambda x, x0, now, next: (x - next.alpha * x0) / now.sigma),
+            "You took α' of the next level when you made ε̂ anew. x is still at the level where the step "
+            "starts: `now` has both factors.",
+            about="level",
+        ),
+        Misconception(
+            "squashed",
+            lambda x, estimate, now, next, noise=None: ddim_step(
+                x, Estimate.from_x0(estimate.x0.tanh(), x, now), now, next
+            ),
+            "You squashed the guess by tanh, which changes greys as well. What lies within [−1, 1] stays as "
+            "it is; the rest is cut off.",
+            about="formula",
+        ),
+        Misconception(
+            "brought-to-range",
+            _brought_to_range,
+            "You divided the guess by its largest value, so that all of it fades. What lies within [−1, 1] "
+            "stays as it is; the rest is cut off.",
+            about="formula",
         ),
     ],
     alternatives=[_clipped_by_scale, _remade(lambda x, x0, now, next: (x - now.alpha * x0) / now.sigma)],
@@ -372,6 +521,34 @@ def _rising(
     return inverted
 
 
+def _asked_at_the_first(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+    return _rising(lambda now, next: levels[-2])(denoiser, x0, levels)
+
+
+def _last_noise(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+    x, eps = x0, x0
+    for now, next in pairwise(levels[::-1]):
+        eps = denoiser(x, now if now.sigma > 0 else next).eps
+        x = add_noise((x - now.sigma * eps) / now.alpha, eps, next)
+    return eps
+
+
+def _not_scaled_back(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+    x = x0
+    for now, next in pairwise(levels[::-1]):
+        eps = denoiser(x, now if now.sigma > 0 else next).eps
+        x = add_noise(x - now.sigma * eps, eps, next)
+    return x
+
+
+def _own_guesses(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+    x = x0
+    for now, next in pairwise(levels[::-1]):
+        estimate = denoiser(x, now if now.sigma > 0 else next)
+        x = add_noise(estimate.x0, estimate.eps, next)
+    return x
+
+
 def _by_the_slope(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
     """The same, as Euler steps of x/α over σ/α."""
     x = x0
@@ -382,8 +559,27 @@ def _by_the_slope(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor
     return x
 
 
-def _picture(mean: float, spread: float, times: list[float], *shape: int) -> Make:
-    return lambda g: {"x0": blobs(g, *shape), "mean": mean, "spread": spread, "times": times}
+Times = Callable[[torch.Generator], list[float]]
+
+
+def _even(low: int, high: int) -> Times:
+    """So many even steps from T, rounded."""
+    return lambda g: [float(round(1000 * k / n)) for n in [whole(g, low, high)] for k in range(n, -1, -1)]
+
+
+def _uneven(n: int, last: int, end: bool = True) -> Times:
+    """n + 1 uneven times that start below T; the last is 0, or without `end` one above `last`."""
+    return lambda g: [float(t) for t in falling(g, n + 1 - end, last, 960, apart=50)] + [0.0] * end
+
+
+def _picture(times: Times, *shape: int) -> Make:
+    """Pictures, and the numbers of a denoiser whose guesses lie beyond ±1 as well."""
+    return lambda g: {
+        "x0": data(g, *shape),
+        "mean": number(g, -0.5, 0.5),
+        "spread": number(g, 0.4, 0.9),
+        "times": times(g),
+    }
 
 
 def _invert_figure(reference: Callable[..., Tensor]) -> Any:
@@ -402,10 +598,10 @@ INVERT = Exercise(
     minutes=15,
     reference=invert,
     cases=[
-        Case("four steps, 2 pictures", _picture(0.2, 0.5, [1000, 750, 500, 250, 0], 2, 1, 8, 8)),
-        Case("uneven steps, colour pictures", _picture(-0.4, 0.3, [900, 700, 200, 50, 10, 0], 3, 3, 4, 6)),
-        Case("a single step", _picture(0.0, 0.8, [600, 0], 2, 1, 5, 4)),
-        Case("25 steps", _picture(0.5, 0.4, [40.0 * k for k in range(25, -1, -1)], 2, 1, 6, 6)),
+        Case("a few even steps, two pictures", _picture(_even(3, 6), 2, 1, 8, 6)),
+        Case("uneven steps, not up to T, colour pictures", _picture(_uneven(5, 10), 2, 3, 4, 6)),
+        Case("a single step", _picture(_uneven(1, 400), 2, 1, 5, 4)),
+        Case("some 12 steps, points beyond ±1", _picture(_even(11, 14), 6, 2)),
     ],
     call=_on_gaussian,
     misconceptions=[
@@ -414,24 +610,28 @@ INVERT = Exercise(
             _rising(lambda now, next: now),
             "You asked the denoiser at t = 0, where there is no noise to be seen: no network is trained "
             "there. For the first step take the ε̂ that it sees in the same x at the first time above 0.",
+            about="level",
         ),
         Misconception(
             "asked-at-the-next-level",
             _rising(lambda now, next: next),
             "You told the denoiser the level where each step ends. x is still at the level where it starts. "
             "Only the first step, which starts at t = 0, has to ask one level up.",
+            about="level",
         ),
         Misconception(
             "picture-kept",
             _rising(keep_picture=True),
             "You put the given picture in the place of x̂₀ in every step. Sampling will not know that "
             "picture, so it takes other steps back. Use the x̂₀ that belongs to this ε̂: (x − σ·ε̂)/α.",
+            about="input",
         ),
         Misconception(
             "walked-down",
             lambda denoiser, x0, levels: sample(denoiser, x0, levels),
             "You went through the levels as they are given, from noise to data: that samples, with the "
             "picture taken for noise. Turn the list round first.",
+            about="direction",
         ),
         Misconception(
             "first-step-skipped",
@@ -439,12 +639,41 @@ INVERT = Exercise(
             "Your first step leaves the picture as it is: you started at the first time above 0, or took "
             "the x̂₀ that the denoiser gives there. At t = 0, x̂₀ is the picture itself. Take the ε̂ alone, "
             "and scale the picture by α.",
+            about="count",
         ),
         Misconception(
             "one-step-short",
             _rising(stop=1),
             "You stopped one level below the noisiest. A list of n + 1 levels has n steps: the last one ends "
             "at levels[0].",
+            about="count",
+        ),
+        Misconception(
+            "always-asked-at-the-first",
+            _asked_at_the_first,
+            "You ask at the first time above 0 in every step. Only the first step has to borrow it; after "
+            "that x is at the level `now`.",
+            about="level",
+        ),
+        Misconception(
+            "jumped",
+            lambda denoiser, x0, levels: add_noise(x0, denoiser(x0, levels[-2]).eps, levels[0]),
+            "You jumped to levels[0] with the first ε̂. The noise that the denoiser sees changes on the way: "
+            "walk up level by level, and ask at each.",
+            about="missing",
+        ),
+        Misconception(
+            "guess-returned",
+            _last_noise,
+            "You returned the last ε̂. Asked is x at levels[0], which the sampler starts from; at T, where α "
+            "is nearly 0, the two are close.",
+            about="reading",
+        ),
+        Misconception(
+            "not-scaled-back",
+            _not_scaled_back,
+            "You took x − σ·ε̂ for x̂₀. That is α·x̂₀, the picture turned down: divide by now.alpha.",
+            about="missing",
         ),
     ],
     alternatives=[_rising(), _by_the_slope],
@@ -487,6 +716,21 @@ def _arc(angle: Angle = _flat_angle, parallel: bool = True) -> Callable[..., Ten
     return along
 
 
+def _arc_by(over_sine: Callable[[Tensor, float], tuple[Any, Any]]) -> Callable[..., Tensor]:
+    """The arc with other weights above sin Ω."""
+
+    def along(a: Tensor, b: Tensor, weight: float) -> Tensor:
+        omega = _flat_angle(a, b)
+        one, other = over_sine(omega, weight)
+        flat = omega < 1e-4
+        return (
+            torch.where(flat, 1 - weight, one / omega.sin()) * a
+            + torch.where(flat, weight, other / omega.sin()) * b
+        )
+
+    return along
+
+
 def _one_angle(a: Tensor, b: Tensor) -> Tensor:
     return cosine_similarity(a.flatten(), b.flatten(), dim=0).clamp(-1, 1).acos()
 
@@ -519,18 +763,26 @@ def _by_turning(a: Tensor, b: Tensor, weight: float) -> Tensor:
     return torch.stack(mixed).to(a.dtype)
 
 
-def _pair(weight: float, *shape: int, stretch: float = 1.0, tilt: float = 0.0) -> Make:
+def _pair(weight: tuple[float, float], *shape: int, stretch: float = 1.0, tilt: float = 0.0) -> Make:
+    """A weight between two bounds; b leans towards a by `tilt`."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
         a, b = normal(g, *shape), normal(g, *shape)
-        return {"a": a, "b": stretch * (b + tilt * a), "weight": weight}
+        return {"a": a, "b": stretch * (b + tilt * a), "weight": number(g, *weight)}
 
     return make
 
 
-def _signs(g: torch.Generator) -> dict[str, Any]:
-    """Entries ±1, sixteen of them: the cosine is 1 with no rounding."""
-    a = torch.where(normal(g, 2, 1, 4, 4) > 0, 1.0, -1.0)
-    return {"a": a, "b": a.clone(), "weight": 0.3}
+def _one_end(g: torch.Generator) -> dict[str, Any]:
+    return _pair((0.0, 0.0), 2, 1, 5, 4)(g) | {"weight": float(whole(g, 0, 1))}
+
+
+def _some_the_same(g: torch.Generator) -> dict[str, Any]:
+    """Entries ±4, sixteen a noise: where two are the same, at one place in four, the cosine is 1 exactly."""
+    a, b = torch.where(normal(g, 2, 4, 1, 2, 8) > 0, 4.0, -4.0)
+    place = whole(g, 1, 3)
+    b[place] = a[place]
+    return {"a": a, "b": b, "weight": number(g, 0.3, 0.4)}
 
 
 def _slerp_figure(reference: Callable[..., Tensor]) -> Any:
@@ -557,11 +809,11 @@ SLERP = Exercise(
     minutes=12,
     reference=slerp,
     cases=[
-        Case("two pairs, in the middle", _pair(0.5, 2, 1, 8, 8, tilt=0.5)),
-        Case("colour, a quarter of the way, b twice as strong", _pair(0.25, 3, 3, 4, 4, stretch=2.0)),
-        Case("vectors that lean the same way", _pair(0.7, 4, 12, tilt=1.5)),
-        Case("at the start: a itself", _pair(0.0, 2, 1, 5, 4)),
-        Case("the same noise twice", _signs),
+        Case("two pairs, about the middle", _pair((0.4, 0.6), 2, 1, 8, 6, tilt=0.5)),
+        Case("colour, nearer to a, b twice as strong", _pair((0.2, 0.35), 2, 3, 4, 6, stretch=2.0)),
+        Case("vectors that lean the same way", _pair((0.6, 0.85), 4, 12, tilt=1.5)),
+        Case("at one end: a or b itself", _one_end),
+        Case("four pairs, one of them the same noise twice", _some_the_same),
     ],
     misconceptions=[
         Misconception(
@@ -569,6 +821,7 @@ SLERP = Exercise(
             lambda a, b, weight: (1 - weight) * a + weight * b,
             "You took the straight line. Half-way between two noises it has only half of their variance, "
             "for the squares of its weights do not add up to 1. Go along the arc.",
+            about="formula",
         ),
         Misconception(
             "root-weights",
@@ -576,47 +829,101 @@ SLERP = Exercise(
             "You took √(1 − w) and √w. That keeps the variance of two *independent* noises, but not of two "
             "that have something in common, and the pace is uneven. The weights come from the angle "
             "between a and b.",
+            about="formula",
         ),
         Misconception(
             "right-angle-assumed",
             _arc(lambda a, b: torch.full((), torch.pi / 2), parallel=False),
             "You took the angle for 90°. Independent noises come near that, but inverted pictures need not, "
             "and the same noise twice does not at all. Compute Ω from a and b.",
+            about="formula",
         ),
         Misconception(
             "one-angle-for-all",
             _arc(_one_angle),
             "You took one angle for the whole batch. Each pair has its own: flatten all dimensions but the "
             "first, and give Ω the shape (B, 1, 1, 1).",
+            about="batch",
         ),
         Misconception(
             "angle-across-channels",
             lambda a, b, weight: _arc(_angle_by_channel if a.ndim > 2 else _flat_angle)(a, b, weight),
             "You took an angle at every pixel, across its channels: that is what cosine_similarity does to "
             "dimension 1 unless told otherwise. A sample is one vector: flatten it first.",
+            about="axis",
         ),
         Misconception(
             "length-lost",
             lambda a, b, weight: _arc()(_unit(a), _unit(b), weight),
             "You divided a and b by their lengths, and left them so: the result has length 1. The unit "
             "vectors are for the angle only; the weights multiply a and b as they are.",
+            about="missing",
         ),
         Misconception(
             "angle-not-normalised",
             _arc(_product_angle, parallel=False),
             "You took the arc cosine of a·b. That is |a||b|·cos Ω, far outside −1 to 1: divide by the two "
             "lengths first.",
+            about="missing",
         ),
         Misconception(
             "parallel-forgotten",
             _arc(parallel=False),
             "Right as long as a and b differ in direction. Where they do not, Ω is 0 and the weights are "
-            "0/0 = NaN. There the arc is a line: use 1 − w and w.",
+            "0/0 = NaN. There, pair by pair (torch.where), the arc is a line: use 1 − w and w.",
+            about="boundary",
         ),
         Misconception(
             "ends-swapped",
             lambda a, b, weight: slerp(a, b, 1 - weight),
             "The ends are swapped: weight 0 is a, and weight 1 is b.",
+            about="swap",
+        ),
+        Misconception(
+            "line-for-all-where-one-is-parallel",
+            lambda a, b, weight: (
+                torch.lerp(a, b, weight) if bool((_flat_angle(a, b) < 1e-3).any()) else slerp(a, b, weight)
+            ),
+            "Where one pair of the batch is parallel you take the straight line for all of them. Each pair "
+            "decides for itself: torch.where.",
+            about="batch",
+        ),
+        Misconception(
+            "sine-of-the-weight-forgotten",
+            _arc_by(lambda omega, w: ((1 - w), w)),
+            "Your weights are (1 − w)/sin Ω and w/sin Ω: the sines above are missing. They are sin((1 − "
+            "w)Ω) and sin(wΩ), both divided by sin Ω.",
+            about="missing",
+        ),
+        Misconception(
+            "not-divided-by-the-sine",
+            _arc_by(
+                lambda omega, w: (((1 - w) * omega).sin() * omega.sin(), (w * omega).sin() * omega.sin())
+            ),
+            "You did not divide by sin Ω. Without it weight 0 is not a.",
+            about="missing",
+        ),
+        Misconception(
+            "cosines-for-sines",
+            _arc_by(lambda omega, w: ((w * omega).cos() * omega.sin(), (w * omega).sin() * omega.sin())),
+            "You turned from a by the angle wΩ, cos for a and sin for b. That holds where a and b stand at "
+            "right angles; for any angle the weights are sin((1 − w)Ω)/sin Ω and sin(wΩ)/sin Ω.",
+            about="formula",
+        ),
+        Misconception(
+            "cosine-for-the-angle",
+            _arc(lambda a, b: _flat_angle(a, b).cos(), parallel=False),
+            "You took cos Ω for Ω itself: the arc cosine is missing.",
+            about="missing",
+        ),
+        Misconception(
+            "unit-vectors-then-one-length",
+            lambda a, b, weight: (
+                slerp(_unit(a), _unit(b), weight) * a.flatten(1).norm(dim=1).view(-1, *[1] * (a.ndim - 1))
+            ),
+            "You went along the arc of unit vectors and gave the result the length of a. The weights "
+            "multiply a and b as they are, so that the length goes from that of a to that of b.",
+            about="extra",
         ),
     ],
     alternatives=[_arc(), _by_turning],
@@ -663,6 +970,23 @@ def _multistep(
     return walk
 
 
+def _first_remembered(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Tensor:
+    first: tuple[Level, Tensor] | None = None
+    for now, next in pairwise(levels):
+        guess = mixed = denoiser(x, now).x0
+        if first is not None and next.sigma > 0:
+            mixed = guess + _half_ratio(first[0], now, next) * (guess - first[1])
+        keep = next.sigma / now.sigma
+        x = keep * x + (next.alpha - keep * now.alpha) * mixed
+        first = first or (now, guess)
+    return x
+
+
+def _lower_order_at_the_last(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Tensor:
+    x = _multistep(_half_ratio)(denoiser, x, levels[:-1]) if len(levels) > 2 else x
+    return sample(denoiser, x, levels[-2:])
+
+
 def _noise_multistep(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Tensor:
     """The same with ε in the place of x₀."""
     before: tuple[Level, Tensor] | None = None
@@ -694,8 +1018,14 @@ def _by_exponentials(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Tens
     return x
 
 
-def _solve(mean: float, spread: float, times: list[float], *shape: int) -> Make:
-    return lambda g: {"x": normal(g, *shape), "mean": mean, "spread": spread, "times": times}
+def _solve(times: Times, *shape: int) -> Make:
+    """Noise, and the numbers of a denoiser whose guesses lie beyond ±1 as well."""
+    return lambda g: {
+        "x": 2.5 * normal(g, *shape),
+        "mean": number(g, -0.5, 0.5),
+        "spread": number(g, 0.4, 0.9),
+        "times": times(g),
+    }
 
 
 def _on_noise(answer: Callable[..., Any], x: Tensor, mean: float, spread: float, times: list[float]) -> Any:
@@ -733,10 +1063,10 @@ SOLVER = Exercise(
     minutes=20,
     reference=dpmpp_2m,
     cases=[
-        Case("four steps, the last to t = 0", _solve(0.2, 0.5, [1000, 750, 500, 250, 0], 2, 1, 8, 8)),
-        Case("uneven steps, colour", _solve(-0.4, 0.3, [950, 800, 300, 200, 20, 0], 3, 3, 4, 6)),
-        Case("from t = 900 to 100, not to the data", _solve(0.0, 0.5, [900, 700, 450, 250, 100], 5, 2)),
-        Case("a single step", _solve(0.3, 0.7, [600, 0], 2, 1, 5, 4)),
+        Case("a few even steps, the last to t = 0", _solve(_even(4, 7), 2, 1, 8, 6)),
+        Case("uneven steps, not from T, colour", _solve(_uneven(5, 20), 2, 3, 4, 6)),
+        Case("uneven steps, not to the data", _solve(_uneven(4, 80, end=False), 5, 2)),
+        Case("a single step", _solve(_uneven(1, 400), 2, 1, 5, 4)),
     ],
     call=_on_noise,
     misconceptions=[
@@ -745,48 +1075,98 @@ SOLVER = Exercise(
             lambda denoiser, x, levels: sample(denoiser, x, levels),
             "This is DDIM: each step uses its own x̂₀ alone. From the second step on, extrapolate with the "
             "x̂₀ of the step before.",
+            about="missing",
         ),
         Misconception(
             "half-forgotten",
             _multistep(lambda before, now, next: 2 * _half_ratio(before, now, next)),
             "You extrapolated to the end of the step. The best constant for a step is x̂₀ at its *middle*: "
             "half as far, 1/(2r).",
+            about="factor",
         ),
         Misconception(
             "ratio-turned",
             _multistep(lambda before, now, next: 1 / (4 * _half_ratio(before, now, next))),
             "The ratio is upside down. x̂₀ changed so much over the step before; over this one it changes by "
             "(this step)/(step before) times as much.",
+            about="swap",
         ),
         Misconception(
             "steps-in-t",
             _multistep(lambda before, now, next: (next.t - now.t) / (now.t - before.t) / 2),
             "You measured the steps in t. The formula holds in λ = log(α/σ), in which the same steps are of "
             "quite different length.",
+            about="input",
         ),
         Misconception(
             "turned-back",
             _multistep(lambda before, now, next: -_half_ratio(before, now, next)),
             "You went from x̂₀ back towards the one before. It is an extrapolation: on in the direction in "
             "which x̂₀ has been changing, x̂₀ + (x̂₀ − before)/(2r).",
+            about="sign",
         ),
         Misconception(
             "noise-extrapolated",
             _noise_multistep,
             "You extrapolated ε̂. That is DPM-Solver, which came before. The ++ stands for the same with x̂₀, "
             "which changes less from step to step, and can be clipped.",
+            about="input",
         ),
         Misconception(
             "remembers-the-mixture",
             _multistep(_half_ratio, remember_mixed=True),
             "You kept the extrapolated x̂₀ for the next step. Keep the one that the denoiser gave: what is "
             "compared are two real estimates.",
+            about="input",
         ),
         Misconception(
             "infinite-at-0",
             _multistep(_half_ratio, lower_at_the_end=False),
             "Right until the last step. At t = 0, λ is infinite, and so is its step: NaN. A step that ends "
             "at σ = 0 uses its own x̂₀ alone.",
+            about="boundary",
+        ),
+        Misconception(
+            "log-snr-halved-in-one",
+            _multistep(lambda before, now, next: _half_ratio(before, now, next) / 2),
+            "You extrapolated a quarter of the way. With r = (λ − λ before)/(λ' − λ) the weight is 1/(2r): "
+            "half of (this step)/(step before).",
+            about="factor",
+        ),
+        Misconception(
+            "always-a-half",
+            _multistep(lambda before, now, next: torch.full((), 0.5)),
+            "You extrapolated by ½, as if this step were as long as the one before. In λ the steps are of "
+            "different length: the weight is 1/(2r).",
+            about="factor",
+        ),
+        Misconception(
+            "steps-in-sigma",
+            _multistep(lambda before, now, next: (next.sigma - now.sigma) / (now.sigma - before.sigma) / 2),
+            "You measured the steps in σ. The formula holds in λ = log(α/σ), in which the same steps are of "
+            "quite different length.",
+            about="input",
+        ),
+        Misconception(
+            "mean-of-the-two",
+            _multistep(lambda before, now, next: torch.full((), -0.5)),
+            "You took the mean of the two x̂₀. That looks back to the middle of the step *before*; "
+            "extrapolate on, to the middle of this one.",
+            about="sign",
+        ),
+        Misconception(
+            "memory-never-renewed",
+            _first_remembered,
+            "You compare each x̂₀ with the very first one. What is remembered is the x̂₀ of the step before: "
+            "renew it in every step.",
+            about="input",
+        ),
+        Misconception(
+            "last-step-second-order-skipped-early",
+            _lower_order_at_the_last,
+            "Your last step is always of first order. Only a step that ends at σ = 0 has to be; one that "
+            "ends above extrapolates like the others.",
+            about="count",
         ),
     ],
     alternatives=[_multistep(_half_ratio), _by_exponentials],

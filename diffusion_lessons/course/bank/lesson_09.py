@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.bank.inputs import cosine, data, linear, normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.guidance import ClassifierGuidance, class_gradient
 from diffusion_lessons.losses import classifier_loss
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level
-from diffusion_lessons.schedules import cosine_betas, linear_betas
+from diffusion_lessons.schedules import cosine_betas
 from diffusion_lessons.targets import Estimate
 
 Make = Callable[[torch.Generator], dict[str, Any]]
@@ -48,6 +48,15 @@ def _chosen(rows: Tensor, y: Tensor) -> Tensor:
     return rows.gather(1, y[:, None])
 
 
+def _unit_gradient(classify: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    gradient = _class_gradient(classify, x, y)
+    return gradient / gradient.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
+
+
+def _gradient_signs(classify: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    return _class_gradient(classify, x, y).sign()
+
+
 def _by_backward(classify: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     with torch.enable_grad():
         point = x.clone().requires_grad_(True)
@@ -76,13 +85,36 @@ def _under_no_grad(answer: Callable[..., Any], x: Tensor, y: Tensor, inner: Tens
         return answer(classify, x, y)
 
 
-def _classified(labels: list[int], classes: int, *shape: int, sure: float = 2.0) -> Make:
+def _classified(labels: Callable[[torch.Generator], list[int]], classes: int, *shape: int) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
-        x = normal(g, len(labels), *shape)
+        y = torch.tensor(labels(g))
+        x = normal(g, len(y), *shape)
         inner = normal(g, x[0].numel(), 6) / x[0].numel() ** 0.5
-        return {"x": x, "y": torch.tensor(labels), "inner": inner, "outer": sure * normal(g, 6, classes)}
+        return {"x": x, "y": y, "inner": inner, "outer": 2 * normal(g, 6, classes)}
 
     return make
+
+
+def _very_sure(g: torch.Generator) -> dict[str, Any]:
+    """Logits of over a thousand, in float64: in float32 right answers would differ by their rounding."""
+    made = {
+        name: value.double() for name, value in _classified(_labels(6, 6), 6, 3)(g).items() if name != "y"
+    }
+    return made | {"outer": 500 * made["outer"], "y": torch.tensor(_labels(6, 6)(g))}
+
+
+def _labels(n: int, classes: int) -> Callable[[torch.Generator], list[int]]:
+    """n labels, all of the classes among them where there is room, in no order."""
+
+    def draw(g: torch.Generator) -> list[int]:
+        order = several(g, classes, 0, classes - 1)
+        return [order[i % classes] for i in several(g, n, 0, n - 1)]
+
+    return draw
+
+
+def _of_one_class(g: torch.Generator) -> list[int]:
+    return [whole(g, 0, 2)] * 2
 
 
 def _quiver_figure(reference: Callable[..., Tensor]) -> Any:
@@ -116,13 +148,10 @@ CLASS_GRADIENT = Exercise(
     minutes=12,
     reference=_class_gradient,
     cases=[
-        Case("five points in the plane, three classes", _classified([0, 2, 1, 1, 0], 3, 2)),
-        Case("three pictures, four classes", _classified([3, 0, 2], 4, 1, 6, 5)),
-        Case("two colour pictures of the same class", _classified([1, 1], 3, 3, 4, 4)),
-        Case(
-            "a classifier that is very sure, and mostly of another class",
-            _classified([0, 1, 2, 3, 4, 5], 6, 3, sure=300.0),
-        ),
+        Case("five points in the plane, three classes", _classified(_labels(5, 3), 3, 2)),
+        Case("three pictures, four classes", _classified(_labels(3, 4), 4, 1, 6, 5)),
+        Case("two colour pictures of the same class", _classified(_of_one_class, 3, 3, 4, 5)),
+        Case("a classifier that is very sure, and mostly of another class", _very_sure),
     ],
     misconceptions=[
         Misconception(
@@ -131,6 +160,7 @@ CLASS_GRADIENT = Exercise(
             "Autograd has recorded nothing, so there is no gradient to ask for. A sampler runs under "
             "torch.no_grad(), and so do your lines: open `with torch.enable_grad():` around them, and let a "
             "detached x require its gradient in there.",
+            about="gradient",
         ),
         Misconception(
             "gradient-of-the-logit",
@@ -138,12 +168,14 @@ CLASS_GRADIENT = Exercise(
             "You took the gradient of the logit of class y. A logit can rise for all classes together, and "
             "then no class becomes more likely: log p(y|x) is the logit *minus* the logsumexp of them all, "
             "log_softmax.",
+            about="missing",
         ),
         Misconception(
             "gradient-of-p",
             _gradient_of(lambda logits, y: _chosen(logits.softmax(1), y).sum()),
             "You took the gradient of p, not of log p. It is p times as long: where the class is far off and "
             "help is needed most, p is nearly 0 and so is your push.",
+            about="formula",
         ),
         Misconception(
             "mean-over-the-batch",
@@ -151,48 +183,95 @@ CLASS_GRADIENT = Exercise(
             "You differentiated the mean over the batch, so each gradient is divided by B: how hard a sample "
             "is pushed would depend on how many are drawn beside it. With the sum, each sample gets the "
             "gradient of its own term.",
+            about="mean",
         ),
         Misconception(
             "uphill-for-the-loss",
             _gradient_of(lambda logits, y: F.cross_entropy(logits, y, reduction="sum")),
             "The sign is wrong: you have the gradient of the cross-entropy, −log p. It points away from the "
             "class. A loss is walked down; here we walk up.",
+            about="sign",
         ),
         Misconception(
             "mean-of-the-loss",
             _gradient_of(lambda logits, y: F.cross_entropy(logits, y)),
             "You took the gradient of cross_entropy as training uses it. That is −log p, so the sign is "
             "wrong, and it is a mean over the batch, so it is divided by B.",
+            about="sign",
         ),
         Misconception(
             "all-classes",
             _gradient_of(lambda logits, y: logits.log_softmax(1).sum()),
             "You added up the log-probabilities of all classes. That pushes towards a picture that could be "
             "anything: take only the wanted class of each sample, with gather(1, y[:, None]).",
+            about="input",
         ),
         Misconception(
             "labels-of-the-others",
             _gradient_of(lambda logits, y: logits.log_softmax(1)[:, y].sum()),
             "log_p[:, y] takes the columns y in *every* row, so that each sample is pushed towards the "
             "labels of all the others too. One entry a row: log_p[range(len(y)), y], or gather.",
+            about="batch",
         ),
         Misconception(
             "most-likely-class",
             _gradient_of(lambda logits, y: logits.log_softmax(1).amax(1).sum()),
             "You followed the class that the classifier already thinks most likely, and did not use y. The "
             "push must go to the wanted class, however unlikely it is now.",
+            about="input",
         ),
         Misconception(
             "softmax-over-the-batch",
             _gradient_of(lambda logits, y: _chosen(logits.log_softmax(0), y).sum()),
             "Your softmax runs over the batch (dimension 0). The probabilities of one picture are over its "
             "classes: dimension 1.",
+            about="axis",
         ),
         Misconception(
             "log-of-softmax",
             _gradient_of(lambda logits, y: _chosen(logits.softmax(1), y).log().sum()),
             "softmax, then log: where the classifier is sure of another class, p(y|x) rounds to 0, and the "
             "gradient of log 0 is not a number. log_softmax does both at once and stays finite.",
+            about="order",
+        ),
+        Misconception(
+            "gradient-of-all-logits",
+            _gradient_of(lambda logits, y: logits.sum()),
+            "You added up all logits, and y has no say. Take log_softmax, and of each sample the entry of "
+            "its own class.",
+            about="input",
+        ),
+        Misconception(
+            "first-class-for-all",
+            _gradient_of(lambda logits, y: logits.log_softmax(1)[:, int(y[0])].sum()),
+            "You took the class of the first sample for all of them. Each has its own: gather(1, y[:, "
+            "None]).",
+            about="batch",
+        ),
+        Misconception(
+            "unit-length",
+            _unit_gradient,
+            "You brought each gradient to length 1. Its length says how much there is to gain: it is used "
+            "as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "sign-of-the-gradient",
+            _gradient_signs,
+            "You took the sign of every entry. The gradient itself is asked for, with its lengths.",
+            about="extra",
+        ),
+        Misconception(
+            "step-taken",
+            lambda classify, x, y: x + _class_gradient(classify, x, y),
+            "You took the step: x plus the gradient. Asked is the gradient alone.",
+            about="extra",
+        ),
+        Misconception(
+            "log-p-returned",
+            lambda classify, x, y: _chosen(classify(x).log_softmax(1), y)[:, 0],
+            "You returned log p(y|x). Asked is its gradient in x, with the shape of x: torch.autograd.grad.",
+            about="reading",
         ),
     ],
     alternatives=[_by_backward, _one_by_one],
@@ -253,12 +332,13 @@ def _unit_length(eps: Tensor, gradient: Tensor, alpha_bar: Tensor, scale: float)
     return eps - scale * _sigma(alpha_bar) * gradient / length
 
 
-def _push(alpha_bar: float, scale: float, *shape: int) -> Make:
+def _push(alpha_bar: tuple[float, float], scale: tuple[float, float], *shape: int) -> Make:
+    """Each between two bounds."""
     return lambda g: {
         "eps": normal(g, *shape),
         "gradient": 2 * normal(g, *shape),
-        "alpha_bar": torch.tensor(alpha_bar),
-        "scale": scale,
+        "alpha_bar": torch.tensor(number(g, *alpha_bar)),
+        "scale": number(g, *scale),
     }
 
 
@@ -289,10 +369,10 @@ GUIDED_EPS = Exercise(
     minutes=8,
     reference=guided_eps,
     cases=[
-        Case("two pictures at ᾱ = 0.64, scale 2.5", _push(0.64, 2.5, 2, 1, 6, 5)),
-        Case("five points, little noise, scale 1", _push(0.95, 1.0, 5, 2)),
-        Case("three colour pictures, mostly noise, scale 6", _push(0.1, 6.0, 3, 3, 4, 4)),
-        Case("scale 0: the guess stays as it is", _push(0.5, 0.0, 2, 1, 4, 4)),
+        Case("two pictures, some noise, scale above 1", _push((0.55, 0.75), (2.0, 3.0), 2, 1, 6, 5)),
+        Case("five points, little noise, scale 1", _push((0.9, 0.98), (1.0, 1.0), 5, 2)),
+        Case("two colour pictures, mostly noise, a large scale", _push((0.05, 0.2), (5.0, 8.0), 2, 3, 4, 6)),
+        Case("scale 0: the guess stays as it is", _push((0.4, 0.6), (0.0, 0.0), 2, 1, 5, 4)),
     ],
     misconceptions=[
         Misconception(
@@ -300,72 +380,122 @@ GUIDED_EPS = Exercise(
             _pushed(lambda alpha_bar, scale: -scale * _sigma(alpha_bar)),
             "The sign is wrong: you added. The score is −ε/σ, so what is added to the score is subtracted "
             "from the noise. As it is, samples are driven *away* from the class.",
+            about="sign",
         ),
         Misconception(
             "sigma-forgotten",
             _pushed(lambda alpha_bar, scale: scale),
             "σ = √(1 − ᾱ) is missing. ε is −σ times the score, so the classifier's part of the score is "
             "multiplied by σ too. Without it the push is too strong wherever there is little noise.",
+            about="missing",
         ),
         Misconception(
             "variance-for-sigma",
             _pushed(lambda alpha_bar, scale: scale * (1 - alpha_bar)),
             "You multiplied by 1 − ᾱ. That is the variance σ²; ε is −σ times the score, so the factor is its "
             "root. (σ² belongs to the shift of x̂₀ and of the posterior's mean.)",
+            about="root",
         ),
         Misconception(
             "alpha-for-sigma",
             _pushed(lambda alpha_bar, scale: scale * alpha_bar.sqrt()),
             "You multiplied by √ᾱ, the factor of the picture. What turns a score into noise is the factor of "
             "the noise, σ = √(1 − ᾱ).",
+            about="input",
         ),
         Misconception(
             "divided-by-sigma",
             _pushed(lambda alpha_bar, scale: scale / _sigma(alpha_bar)),
             "You divided by σ. That is the way from ε to the score; here the gradient is a score, and "
             "becomes a noise by multiplying.",
+            about="direction",
         ),
         Misconception(
             "scale-forgotten",
             _pushed(lambda alpha_bar, scale: _sigma(alpha_bar)),
             "The scale has no say in your result: you pushed with 1 whatever it is. It multiplies the "
             "classifier's part, so that 0 leaves the model alone.",
+            about="missing",
         ),
         Misconception(
             "scale-minus-one",
             _pushed(lambda alpha_bar, scale: (scale - 1) * _sigma(alpha_bar)),
             "You pushed with scale − 1. Some papers count so, from the conditional model. Here ε knows "
             "nothing of y: scale 0 leaves it as it is, and scale 1 is Bayes' rule.",
+            about="factor",
         ),
         Misconception(
             "scale-plus-one",
             _pushed(lambda alpha_bar, scale: (scale + 1) * _sigma(alpha_bar)),
             "You pushed with scale + 1. At scale 0 nothing must be left of the push, and yours still has a "
             "whole one.",
+            about="factor",
         ),
         Misconception(
             "scale-squared",
             _pushed(lambda alpha_bar, scale: scale**2 * _sigma(alpha_bar)),
             "The scale comes in twice. The logarithm of p(y|x)^s is s·log p(y|x): its gradient is s times as "
             "long, no more.",
+            about="factor",
         ),
         Misconception(
             "push-alone",
             _pushed(lambda alpha_bar, scale: scale * _sigma(alpha_bar), keep=0.0),
             "You returned the push alone and lost ε, which is the part that knows what pictures look like. "
             "The classifier's term is added to the model's; it does not replace it.",
+            about="missing",
         ),
         Misconception(
             "a-mixture",
             lambda eps, gradient, alpha_bar, scale: torch.lerp(eps, -_sigma(alpha_bar) * gradient, scale),
             "You mixed the two with weights 1 − scale and scale, so that at scale 1 nothing of the model is "
             "left. Bayes' rule *adds*: ε keeps its weight 1 at every scale.",
+            about="formula",
         ),
         Misconception(
             "unit-length",
             _unit_length,
             "You brought each gradient to length 1. Its length says how unsure the classifier still is: "
             "where the class is plain to see it is 0, and the model must be left alone.",
+            about="extra",
+        ),
+        Misconception(
+            "variance-of-the-picture",
+            _pushed(lambda alpha_bar, scale: scale * alpha_bar),
+            "You multiplied by ᾱ, the picture's share of the variance. What turns a score into noise is σ = "
+            "√(1 − ᾱ), the factor of the noise.",
+            about="input",
+        ),
+        Misconception(
+            "one-minus-the-root",
+            _pushed(lambda alpha_bar, scale: scale * (1 - alpha_bar.sqrt())),
+            "You multiplied by 1 − √ᾱ. It is √(1 − ᾱ), the root of the whole difference.",
+            about="root",
+        ),
+        Misconception(
+            "score-returned",
+            lambda eps, gradient, alpha_bar, scale: -eps / _sigma(alpha_bar) + scale * gradient,
+            "You returned the guided score. It is right; asked is the noise, ε = −σ·score.",
+            about="reading",
+        ),
+        Misconception(
+            "everything-scaled",
+            lambda eps, gradient, alpha_bar, scale: scale * (eps - _sigma(alpha_bar) * gradient),
+            "The scale multiplies ε as well. It belongs to the classifier's part alone: at scale 0 the "
+            "model is left as it is.",
+            about="factor",
+        ),
+        Misconception(
+            "mean-shifted",
+            _pushed(lambda alpha_bar, scale: scale * (1 - alpha_bar) / alpha_bar.sqrt()),
+            "You multiplied by σ²/α. That is how x̂₀ is shifted (upwards); the noise is shifted by σ.",
+            about="formula",
+        ),
+        Misconception(
+            "scale-added",
+            _pushed(lambda alpha_bar, scale: scale + _sigma(alpha_bar)),
+            "You added scale and σ. They multiply: scale·σ·gradient.",
+            about="formula",
         ),
     ],
     alternatives=[_pushed(lambda alpha_bar, scale: scale * _sigma(alpha_bar)), _through_the_score],
@@ -386,7 +516,18 @@ GUIDED_EPS = Exercise(
 
 
 def guided(denoiser: Any, classifier: Any, path: Any, x: Tensor, t: Tensor, y: Tensor, scale: float) -> Any:
-    """The package's guidance at time t, as a pair (x₀, ε), of a denoiser that takes no condition."""
+    """ε pushed at the level of time t, and the x₀ that belongs to it."""
+    level = path(t)
+    gradient = _class_gradient(lambda z: classifier(z, level), x, y)
+    eps = guided_eps(denoiser(x, level)[1], gradient, level.alpha**2, scale)
+    alpha, sigma = level.like(x)
+    return (x - sigma * eps) / alpha, eps
+
+
+def _package_guided(
+    denoiser: Any, classifier: Any, path: Any, x: Tensor, t: Tensor, y: Tensor, scale: float
+) -> Any:
+    """The package's guidance of a denoiser that takes no condition."""
 
     def alone(x: Tensor, level: Level, condition: Any = None) -> Estimate:
         return Estimate(*denoiser(x, level))
@@ -441,6 +582,18 @@ def _before(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: 
     return class_gradient(lambda z: classifier(z, path(level.t - 1)), x, y)
 
 
+def _after(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, path(level.t + 1)), x, y)
+
+
+def _at_the_data(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, path(0)), x, y)
+
+
+def _at_T(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
+    return class_gradient(lambda z: classifier(z, path(path.T)), x, y)
+
+
 def _brightened(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
     return class_gradient(lambda z: classifier(z, path(1)), x / level.alpha.to(x.dtype), y)
 
@@ -468,16 +621,20 @@ def _with_mixture(
         return {"x0": x0, "eps": eps}
 
 
-def _noisy_points(t: float, scale: float, n: int, classes: int, dims: int) -> Make:
+def _noisy_points(
+    t: tuple[float, float], scale: tuple[float, float], n: int, classes: int, dims: int
+) -> Make:
+    """Time and scale between two bounds."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
         means = normal(g, classes, dims).double()
         return {
             "means": means,
             "stds": 0.2 + 0.2 * torch.rand(classes, generator=g, dtype=torch.float64),
             "x": normal(g, n, dims).double(),
-            "t": torch.tensor(t, dtype=torch.float64),
-            "y": torch.arange(n) % classes,
-            "scale": scale,
+            "t": torch.tensor(number(g, *t), dtype=torch.float64),
+            "y": torch.tensor(_labels(n, classes)(g)),
+            "scale": number(g, *scale),
         }
 
     return make
@@ -511,10 +668,13 @@ GUIDED = Exercise(
     difficulty=2,
     minutes=12,
     reference=guided,
+    builds_on=[CLASS_GRADIENT, GUIDED_EPS],
     cases=[
-        Case("four points half-way, scale 1", _noisy_points(500, 1.0, 4, 3, 2)),
-        Case("five points near the end, scale 3", _noisy_points(150, 3.0, 5, 2, 3)),
-        Case("six points that are mostly noise, scale 2", _noisy_points(850, 2.0, 6, 4, 2)),
+        Case("four points half-way, scale 1", _noisy_points((450, 550), (1.0, 1.0), 4, 3, 2)),
+        Case("five points near the end, a large scale", _noisy_points((120, 200), (2.5, 4.0), 5, 2, 3)),
+        Case(
+            "six points that are mostly noise, scale above 1", _noisy_points((800, 880), (1.5, 2.5), 6, 4, 2)
+        ),
     ],
     planted="asked-as-if-clean",
     misconceptions=[
@@ -523,6 +683,7 @@ GUIDED = Exercise(
             _guided_by(_as_if_clean),
             "The classifier is asked as if x were a clean picture, at the level of t = 1, although x is at "
             "t.",
+            about="level",
         ),
         Misconception(
             "gradient-at-the-guess",
@@ -530,12 +691,14 @@ GUIDED = Exercise(
             "You showed the clean classifier the guess x̂₀, and took the gradient *there*. Sampling moves "
             "x_t, so the gradient of log p(y|x_t) is needed at x_t itself. The classifier can do that: tell "
             "it the level of x.",
+            about="input",
         ),
         Misconception(
             "guess-at-a-noisy-level",
             _guided_by(_of_the_guess_at_level),
             "The classifier is told the level of x now: half of the cause. But you give it x̂₀, which is no "
             "sample of that level. Give it x_t, and take the gradient there.",
+            about="input",
         ),
         Misconception(
             "gradient-at-the-mean",
@@ -543,12 +706,14 @@ GUIDED = Exercise(
             "You took the gradient at α·x̂₀, the mean of x_t, where the noise is gone. In this form it "
             "belongs at x_t itself: Bayes' rule holds for the score at the very x that the denoiser was "
             "asked about.",
+            about="input",
         ),
         Misconception(
             "brightened",
             _guided_by(_brightened),
             "You divided x by α so that the picture in it has its full strength. The noise has grown with "
             "it: for a classifier of clean pictures it is as foreign as before. Ask it at the level of x.",
+            about="extra",
         ),
         Misconception(
             "through-the-denoiser",
@@ -557,12 +722,14 @@ GUIDED = Exercise(
             "known way round (universal guidance), but an approximation: p(y|x_t) is the mean of p(y|x₀) "
             "over all x₀ that x_t may hold, not p at their mean. This classifier knows the levels, so ask "
             "it at level t.",
+            about="formula",
         ),
         Misconception(
             "only-turned-down",
             _guided_by(_as_if_clean, strength=lambda level: level.alpha),
             "You turned the push down where there is much noise. It still has the wrong direction there: the "
             "classifier takes x for a clean picture. Tell it the level of x.",
+            about="level",
         ),
         Misconception(
             "one-time-too-early",
@@ -570,21 +737,68 @@ GUIDED = Exercise(
             "You asked the classifier at t − 1, where the step leads. (The ancestral form of guidance takes "
             "the slope at the mean of the step, and there that is right.) Here x is at t, and so is the "
             "classifier.",
+            about="level",
         ),
         Misconception(
             "stale-guess",
             _guided_by(_at_level, stale=True),
             "The classifier is asked at the right level now, and ε is right. But x̂₀ is still the one of "
             "before the push, so that the two no longer make up x. Work it out anew from the guided ε.",
+            about="missing",
         ),
         Misconception(
             "not-guided",
             lambda denoiser, classifier, path, x, t, y, scale: tuple(denoiser(x, path(t))),
             "You left the guidance out: that is the plain estimate, and y has no say in it. Keep the push, "
             "and ask the classifier at the level of x.",
+            about="missing",
+        ),
+        Misconception(
+            "one-time-too-late",
+            _guided_by(_after),
+            "You asked the classifier at t + 1. x is at t, and so is the classifier.",
+            about="level",
+        ),
+        Misconception(
+            "told-no-noise",
+            _guided_by(_at_the_data),
+            "You asked the classifier at t = 0, cleaner still. x is a sample of time t: tell it that "
+            "`level`.",
+            about="level",
+        ),
+        Misconception(
+            "told-most-noise",
+            _guided_by(_at_T),
+            "You asked the classifier at T, where it can tell nothing. x is a sample of time t: tell it that "
+            "`level`.",
+            about="level",
+        ),
+        Misconception(
+            "scale-forgotten",
+            lambda denoiser, classifier, path, x, t, y, scale: _guided_by(_at_level)(
+                denoiser, classifier, path, x, t, y, 1.0
+            ),
+            "The classifier is asked at the right level now. But the scale has no say: it multiplies the "
+            "push.",
+            about="missing",
+        ),
+        Misconception(
+            "pushed-away",
+            _guided_by(_at_level, strength=lambda level: -1.0),
+            "The classifier is asked at the right level now. But the sign is turned, and samples are driven "
+            "away from their class: ε − scale·σ·gradient.",
+            about="sign",
+        ),
+        Misconception(
+            "sigma-forgotten",
+            _guided_by(_at_level, strength=lambda level: 1 / level.sigma),
+            "The classifier is asked at the right level now. But σ is gone from the push: ε − "
+            "scale·σ·gradient.",
+            about="missing",
         ),
     ],
     alternatives=[
+        _package_guided,
         _guided_by(_at_level),
         lambda denoiser, classifier, path, x, t, y, scale: tuple(
             _guided_by(
@@ -619,14 +833,15 @@ def _log_p(log_joint: Tensor) -> Tensor:
     return log_joint.logsumexp(1)
 
 
-def _on_a_grid(y: int, scale: float, means: list[float], weights: list[float], std: float = 0.5) -> Make:
-    """log p(x, k) at 40 places, moved a little by chance."""
+def _on_a_grid(y: int, scale: tuple[float, float], means: list[float], weights: list[float]) -> Make:
+    """log p(x, k) at 40 places, means and spread moved a little by chance, the scale between two bounds."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
-        mixture = GaussianMixture(torch.tensor(means)[:, None], std, weights)
+        centres = torch.tensor(means)[:, None] + 0.1 * normal(g, len(means), 1)
+        mixture = GaussianMixture(centres, number(g, 0.4, 0.7), weights)
         x = torch.linspace(-2, 2, 40)[:, None] + 0.1 * normal(g, 1)
         level = Level(torch.zeros(()), torch.ones(()), torch.zeros(()))
-        return {"log_joint": mixture.log_joint(x, level), "y": y, "scale": scale}
+        return {"log_joint": mixture.log_joint(x, level), "y": y, "scale": number(g, *scale)}
 
     return make
 
@@ -657,10 +872,13 @@ SHARPENED = Exercise(
     minutes=12,
     reference=sharpened,
     cases=[
-        Case("the right one of two bumps, scale 3", _on_a_grid(1, 3.0, [-1.0, 1.0], [0.5, 0.5])),
-        Case("the middle one of three, scale 2", _on_a_grid(1, 2.0, [-1.2, 0.1, 1.0], [0.5, 0.2, 0.3])),
-        Case("a rare bump, scale 10", _on_a_grid(0, 10.0, [-0.8, 0.7], [0.1, 0.9], 0.7)),
-        Case("scale 1: one bump alone", _on_a_grid(2, 1.0, [-1.0, 0.0, 1.0], [0.2, 0.3, 0.5], 0.3)),
+        Case("the right one of two bumps, scale above 1", _on_a_grid(1, (2.5, 3.5), [-1.0, 1.0], [0.5, 0.5])),
+        Case(
+            "the middle one of three, scale between 0 and 1",
+            _on_a_grid(1, (0.3, 0.7), [-1.2, 0.1, 1.0], [0.5, 0.2, 0.3]),
+        ),
+        Case("a rare bump, a large scale", _on_a_grid(0, (8.0, 12.0), [-0.8, 0.7], [0.1, 0.9])),
+        Case("scale 1: one bump alone", _on_a_grid(2, (1.0, 1.0), [-1.0, 0.0, 1.0], [0.2, 0.3, 0.5])),
     ],
     misconceptions=[
         Misconception(
@@ -668,60 +886,108 @@ SHARPENED = Exercise(
             lambda log_joint, y, scale: scale * log_joint[:, y],
             "You took p(x, y) to the power. That is p(x) to the power too, which squeezes the cluster "
             "towards its own centre. Only p(y|x) is sharpened; p(x) stays as it is.",
+            about="input",
         ),
         Misconception(
             "joint-for-the-posterior",
             lambda log_joint, y, scale: _log_p(log_joint) + scale * log_joint[:, y],
             "You used p(x, y) where p(y|x) belongs. They differ by p(x): divide by it, that is, subtract the "
             "logsumexp over the classes.",
+            about="input",
         ),
         Misconception(
             "posterior-alone",
             lambda log_joint, y, scale: scale * log_joint.log_softmax(1)[:, y],
             "p(x) is missing. p(y|x)^scale alone is large wherever the classifier is sure, far out where "
             "there is no data too; p(x) is what holds samples to the data.",
+            about="missing",
         ),
         Misconception(
             "power-not-in-the-log",
             lambda log_joint, y, scale: _log_p(log_joint) + log_joint.softmax(1)[:, y] ** scale,
             "You added p(y|x)^scale itself to a logarithm. The logarithm of a product is the sum of "
             "logarithms: log p(x) + scale·log p(y|x).",
+            about="formula",
         ),
         Misconception(
             "likelihood-for-the-posterior",
             lambda log_joint, y, scale: _log_p(log_joint) + scale * log_joint.log_softmax(0)[:, y],
             "Your softmax runs over the places x. p(y|x) says, at *one* place, which class it is: the "
             "softmax is over the classes, dimension 1.",
+            about="axis",
         ),
         Misconception(
             "one-too-many",
             lambda log_joint, y, scale: log_joint[:, y] + scale * log_joint.log_softmax(1)[:, y],
             "You began with p(x, y), which holds p(y|x) once already, so your power is scale + 1. Begin with "
             "p(x).",
+            about="factor",
         ),
         Misconception(
             "scale-forgotten",
             lambda log_joint, y, scale: log_joint[:, y],
             "That is p(x)·p(y|x), scale 1, whatever the scale is. The logarithm of a power is a factor in "
             "front: scale·log p(y|x).",
+            about="missing",
         ),
         Misconception(
             "pushed-away",
             lambda log_joint, y, scale: _log_p(log_joint) - scale * log_joint.log_softmax(1)[:, y],
             "You divided by p(y|x)^scale, so that places are likelier the less they look like class y. The "
             "logarithm of a product is a sum.",
+            about="sign",
         ),
         Misconception(
             "normalised",
             lambda log_joint, y, scale: sharpened(log_joint, y, scale).log_softmax(0),
             "You brought the sum over all places to 1. That is right for a density on this grid, but it "
             "adds a constant that depends on the grid; asked for is the logarithm as it is, not normalised.",
+            about="extra",
         ),
         Misconception(
             "exponential-returned",
             lambda log_joint, y, scale: sharpened(log_joint, y, scale).exp(),
             "You returned the density. It is right; asked for is its logarithm, which does not round to 0 "
             "far from the data.",
+            about="reading",
+        ),
+        Misconception(
+            "p-of-x-alone",
+            lambda log_joint, y, scale: _log_p(log_joint),
+            "That is log p(x) alone, whatever y and the scale are. scale·log p(y|x) is to be added.",
+            about="missing",
+        ),
+        Misconception(
+            "scale-minus-one",
+            lambda log_joint, y, scale: _log_p(log_joint) + (scale - 1) * log_joint.log_softmax(1)[:, y],
+            "Your power is scale − 1. Here scale 1 asks for p(x)·p(y|x), and 0 for p(x) alone.",
+            about="factor",
+        ),
+        Misconception(
+            "all-to-the-power",
+            lambda log_joint, y, scale: scale * (_log_p(log_joint) + log_joint.log_softmax(1)[:, y] * scale),
+            "The scale multiplies log p(x) as well. Only p(y|x) is sharpened; p(x) stays as it is.",
+            about="factor",
+        ),
+        Misconception(
+            "sum-for-the-logsumexp",
+            lambda log_joint, y, scale: log_joint.sum(1) + scale * (log_joint[:, y] - log_joint.sum(1)),
+            "You added up logarithms to get log p(x). It is the probabilities that are added up: logsumexp "
+            "over the classes.",
+            about="formula",
+        ),
+        Misconception(
+            "largest-for-the-sum",
+            lambda log_joint, y, scale: log_joint.amax(1) + scale * (log_joint[:, y] - log_joint.amax(1)),
+            "You took the largest class for log p(x). All classes add up to p(x): logsumexp.",
+            about="formula",
+        ),
+        Misconception(
+            "prior-forgotten",
+            lambda log_joint, y, scale: _log_p(log_joint) + scale * (log_joint[:, y] - log_joint.mean(1)),
+            "You took the mean of the classes off. p(y|x) = p(x, y)/p(x): subtract the logsumexp over the "
+            "classes.",
+            about="formula",
         ),
     ],
     alternatives=[
@@ -773,6 +1039,11 @@ def _seen_without_roots(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Te
     return kept * x0 + (1 - kept) * noise
 
 
+def _seen_no_root_on_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return kept.sqrt() * x0 + (1 - kept) * noise
+
+
 def _classifier_loss(
     see: Callable[..., Tensor] = _seen,
     told: Callable[[Tensor], Tensor] = lambda t: t,
@@ -807,18 +1078,21 @@ def _with_weights(answer: Callable[..., Any], weights: Tensor, **inputs: Tensor)
     return answer(classifier, **inputs)
 
 
-def _labelled(betas: Tensor, times: list[int], labels: list[int], classes: int, *shape: int) -> Make:
-    alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
+def _labelled(
+    betas: Callable[[torch.Generator], Tensor], classes: int, *size: int, ends: bool = False
+) -> Make:
+    """Samples at times of their own, with `ends` at 1 and T too."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
-        size = (len(times), *shape)
-        x0 = blobs(g, *size)
+        alphas_cumprod = DiscreteVP(betas(g)).alphas_cumprod.float()
+        x0, n, T = data(g, *size), size[0], len(alphas_cumprod) - 1
+        times = [*several(g, n - 2, 2, T - 1), 1, T] if ends else several(g, n, max(T // 20, 1), T)
         return {
             "x0": x0,
             "noise": normal(g, *size),
             "t": torch.tensor(times),
-            "y": torch.tensor(labels),
-            "alphas_cumprod": alphas_cumprod.clone(),
+            "y": torch.tensor(_labels(n, classes)(g)),
+            "alphas_cumprod": alphas_cumprod,
             "weights": 2 * normal(g, x0[0].numel(), classes) / x0[0].numel() ** 0.5,
         }
 
@@ -856,18 +1130,13 @@ NOISY_LOSS = Exercise(
     difficulty=2,
     minutes=10,
     reference=noisy_loss,
+    trains=("weights",),
     cases=[
+        Case("four pictures, each at a time of its own", _labelled(cosine, 3, 4, 1, 6, 5)),
+        Case("five points in the plane, at t = 1 and T too", _labelled(linear, 2, 5, 2, ends=True)),
         Case(
-            "four pictures, each at a time of its own",
-            _labelled(cosine_betas(), [100, 400, 900, 650], [2, 0, 1, 1], 3, 1, 6, 5),
-        ),
-        Case(
-            "five points in the plane",
-            _labelled(linear_betas(), [1, 200, 500, 30, 990], [1, 0, 1, 1, 0], 2, 2),
-        ),
-        Case(
-            "three colour pictures on a short chain",
-            _labelled(linear_betas(10, 0.1, 0.5), [2, 7, 10], [3, 1, 0], 4, 3, 4, 4),
+            "two colour pictures on a short chain",
+            _labelled(lambda g: linear(g, whole(g, 8, 12)), 4, 2, 3, 4, 6),
         ),
     ],
     misconceptions=[
@@ -876,24 +1145,28 @@ NOISY_LOSS = Exercise(
             _classifier_loss(see=lambda x0, noise, t, alphas_cumprod: x0),
             "You showed the classifier the clean x0. In sampling it will be asked about x_t, which it then "
             "has never seen, and its gradient there is arbitrary: noise the pictures first.",
+            about="input",
         ),
         Misconception(
             "time-not-told",
             _classifier_loss(told=torch.zeros_like),
             "You told the classifier t = 0 for every picture. Give it t: how sure it may be depends on how "
             "much noise there is.",
+            about="level",
         ),
         Misconception(
             "one-level-for-all",
             _classifier_loss(see=_one_level),
             "All pictures got the noise level of the first. Each has a time of its own: alphas_cumprod[t] "
             "has shape (B,), and becomes (B, 1, 1, 1) before it meets the pictures.",
+            about="batch",
         ),
         Misconception(
             "no-roots",
             _classifier_loss(see=_seen_without_roots),
             "You noised the pictures with ᾱ and 1 − ᾱ. Those are shares of the variance; the factors are "
             "their roots (lesson 2).",
+            about="root",
         ),
         Misconception(
             "index-off-by-one",
@@ -902,35 +1175,41 @@ NOISY_LOSS = Exercise(
             ),
             "You looked up ᾱ one place too early. The list starts with ᾱ₀ = 1, so the entry for time t is "
             "alphas_cumprod[t].",
+            about="index",
         ),
         Misconception(
             "softmax-twice",
             _classifier_loss(loss=lambda logits, y: F.cross_entropy(logits.softmax(1), y, reduction="none")),
             "You gave cross_entropy probabilities, and it takes a softmax of its own: with both, the loss "
             "cannot get near 0 however sure the classifier is. It wants the logits.",
+            about="extra",
         ),
         Misconception(
             "no-softmax",
             _classifier_loss(loss=lambda logits, y: F.nll_loss(logits, y, reduction="none")),
             "nll_loss takes log-probabilities, and you gave it logits: the loss can be made as low as you "
             "like by making all logits large. cross_entropy takes the logits as they are.",
+            about="missing",
         ),
         Misconception(
             "mean-over-the-batch",
             _classifier_loss(loss=F.cross_entropy),
             "You averaged over the batch. Return one loss for each picture, shape (B,), so that one can see "
             'at which times it is high: reduction="none".',
+            about="mean",
         ),
         Misconception(
             "probability-for-the-loss",
             _classifier_loss(loss=lambda logits, y: 1 - (-_picked(logits, y)).exp()),
             "You took 1 − p(y|x) as the loss. Its gradient dies where the classifier is surely wrong; the "
             "cross-entropy is −log p(y|x), and only its minimum is the true posterior.",
+            about="formula",
         ),
         Misconception(
             "sign",
             _classifier_loss(loss=lambda logits, y: -_picked(logits, y)),
             "The sign is wrong: you returned log p(y|x). A loss is made small in training, so it is −log p.",
+            about="sign",
         ),
         Misconception(
             "time-as-a-fraction",
@@ -941,6 +1220,69 @@ NOISY_LOSS = Exercise(
             ),
             "You told the classifier t/T. Give it t as it comes: in sampling it will be told whole times, "
             "and a classifier that was trained on fractions would not know them.",
+            about="level",
+        ),
+        Misconception(
+            "sum-over-the-batch",
+            _classifier_loss(loss=lambda logits, y: F.cross_entropy(logits, y, reduction="sum")),
+            "You added the losses of the batch up. Return one for each picture, shape (B,), so that one can "
+            "see "
+            'at which times it is high: reduction="none".',
+            about="mean",
+        ),
+        Misconception(
+            "time-one-early",
+            _classifier_loss(told=lambda t: t - 1),
+            "You told the classifier t − 1. It is told the time that the picture was noised to, t itself.",
+            about="level",
+        ),
+        Misconception(
+            "noise-factor-without-root",
+            _classifier_loss(see=_seen_no_root_on_noise),
+            "You noised the pictures with 1 − ᾱ on the noise. That is its variance; the factor is the root.",
+            about="root",
+        ),
+        Misconception(
+            "factors-swapped",
+            _classifier_loss(see=lambda x0, noise, t, alphas_cumprod: _seen(noise, x0, t, alphas_cumprod)),
+            "The two factors are swapped when you noise the pictures: √ᾱ belongs to x0 and √(1 − ᾱ) to the "
+            "noise.",
+            about="swap",
+        ),
+        Misconception(
+            "shown-the-noise",
+            _classifier_loss(see=lambda x0, noise, t, alphas_cumprod: noise),
+            "You showed the classifier the noise alone. It is to see x_t = √ᾱ·x0 + √(1 − ᾱ)·noise.",
+            about="input",
+        ),
+        Misconception(
+            "softmax-over-the-batch",
+            _classifier_loss(loss=lambda logits, y: -logits.log_softmax(0)[torch.arange(len(y)), y]),
+            "Your softmax runs over the batch (dimension 0). The probabilities of one picture are over its "
+            "classes: dimension 1.",
+            about="axis",
+        ),
+        Misconception(
+            "wrong-guesses-counted",
+            _classifier_loss(loss=lambda logits, y: (logits.argmax(1) != y).to(logits.dtype)),
+            "You counted wrong guesses. That has no gradient to learn from: the loss is −log p(y|x_t, t).",
+            about="formula",
+        ),
+        Misconception(
+            "squared-error",
+            _classifier_loss(
+                loss=lambda logits, y: (logits.softmax(1) - F.one_hot(y, logits.shape[1])).square().sum(1)
+            ),
+            "You took the squared error of the probabilities. The loss of a classifier is the cross-entropy, "
+            "−log p(y|x_t, t).",
+            about="formula",
+        ),
+        Misconception(
+            "answer-detached",
+            _classifier_loss(loss=lambda logits, y: F.cross_entropy(logits.detach(), y, reduction="none")),
+            "The numbers are right, but you detached the classifier's answer, so that no gradient gets back "
+            "to its weights: nothing would be learnt.",
+            about="gradient",
         ),
     ],
     alternatives=[

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusion_lessons.conditions import dropped
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, normal
+from diffusion_lessons.course.bank.inputs import blobs, data, normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Rescale, guidance_interval
@@ -34,6 +34,11 @@ def _dropped_in_place(labels: Tensor, rate: float, num_classes: int, chance: Ten
     return labels
 
 
+def _first_ones_dropped(labels: Tensor, rate: float, num_classes: int, chance: Tensor) -> Tensor:
+    first = torch.arange(len(labels)) < round(rate * len(labels))
+    return labels.masked_fill(first, num_classes)
+
+
 def _dropped_by_list(labels: Tensor, rate: float, num_classes: int, chance: Tensor) -> Tensor:
     pairs = zip(labels.tolist(), chance.tolist(), strict=True)
     return torch.tensor([num_classes if c < rate else label for label, c in pairs])
@@ -43,13 +48,19 @@ def _dropped_on_a_copy(labels: Tensor, rate: float, num_classes: int, chance: Te
     return _dropped_in_place(labels.clone(), rate, num_classes, chance)
 
 
-def _batch(n: int, rate: float, num_classes: int) -> Make:
-    return lambda g: {
-        "labels": torch.randint(num_classes, (n,), generator=g),
-        "rate": rate,
-        "num_classes": num_classes,
-        "chance": torch.rand(n, generator=g),
-    }
+def _batch(n: tuple[int, int], rate: tuple[int, int], classes: tuple[int, int]) -> Make:
+    """Each between two bounds, the rate in 64ths: one chance is the rate itself, two are next to it."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        count, num_classes, share = whole(g, *n), whole(g, *classes), whole(g, *rate) / 64
+        chance = torch.rand(count, generator=g)
+        on, below, above = several(g, 3, 0, count - 1)
+        chance[on] = min(share, 0.75)
+        chance[below], chance[above] = max(share - 1 / 64, 0), min(share + 1 / 64, 0.75)
+        labels = torch.randint(num_classes, (count,), generator=g)
+        return {"labels": labels, "rate": share, "num_classes": num_classes, "chance": chance}
+
+    return make
 
 
 def _drop_figure(reference: Callable[..., Tensor]) -> Any:
@@ -67,10 +78,16 @@ DROP = Exercise(
     minutes=8,
     reference=drop_labels,
     cases=[
-        Case("24 labels of ten classes, three in ten dropped", _batch(24, 0.3, 10)),
-        Case("15 labels of four classes, half of them dropped", _batch(15, 0.5, 4)),
-        Case("rate 0: every label stays", _batch(8, 0.0, 10)),
-        Case("rate 1: no label stays", _batch(9, 1.0, 3)),
+        Case(
+            "labels of some ten classes, a few dropped, one chance is the rate",
+            _batch((20, 26), (13, 26), (9, 12)),
+        ),
+        Case(
+            "labels of a few classes, about half dropped, one chance is the rate",
+            _batch((13, 17), (27, 40), (3, 6)),
+        ),
+        Case("rate 0, and one chance of 0: every label stays", _batch((7, 10), (0, 0), (8, 12))),
+        Case("rate 1: no label stays", _batch((7, 10), (64, 64), (3, 6))),
     ],
     misconceptions=[
         Misconception(
@@ -78,48 +95,96 @@ DROP = Exercise(
             _dropped_in_place,
             "The result is right, but you wrote it into the caller's own labels. Next epoch they come "
             "without those labels, and are dropped again: after a while none is left. Make a new tensor.",
+            about="extra",
         ),
         Misconception(
             "last-class-for-none",
             lambda labels, rate, num_classes, chance: labels.masked_fill(chance < rate, num_classes - 1),
             "You put num_classes − 1 in the place of dropped labels. That is the last real class: the "
             "network would learn that any picture may be one of those. The first free id is num_classes.",
+            about="index",
         ),
         Misconception(
             "class-0-for-none",
             lambda labels, rate, num_classes, chance: labels * (chance >= rate),
             "Dropped labels became 0, which is a real class: the network would learn that any picture may be "
             "a 0. The first id that is free is num_classes.",
+            about="input",
         ),
         Misconception(
             "minus-1-for-none",
             lambda labels, rate, num_classes, chance: labels.masked_fill(chance < rate, -1),
             "Dropped labels became −1. A table of vectors has no row −1 (indexing would take the last one in "
             'silence). This network\'s row for "no label" is number num_classes.',
+            about="input",
         ),
         Misconception(
             "rate-inverted",
             lambda labels, rate, num_classes, chance: labels.masked_fill(chance >= rate, num_classes),
             "You dropped the labels that should stay: with rate 0.1 nine in ten would be gone. `rate` is the "
             "share that is dropped, and chance < rate is true for that share.",
+            about="direction",
         ),
         Misconception(
             "whole-batch-or-nothing",
             lambda labels, rate, num_classes, chance: labels.masked_fill(chance[:1] < rate, num_classes),
             "You decided once for the whole batch. Each label has a chance of its own: compare all of "
             "chance, entry by entry.",
+            about="batch",
         ),
         Misconception(
             "rows-left-out",
             lambda labels, rate, num_classes, chance: labels[chance >= rate],
             "You took the dropped labels out, so that fewer labels than pictures are left. The picture stays "
             "in the batch and is trained on without its label: put num_classes there.",
+            about="shape",
         ),
         Misconception(
             "labels-as-floats",
             lambda labels, rate, num_classes, chance: labels.float().masked_fill(chance < rate, num_classes),
             "The numbers are right, but they are floats now. Labels are indices: keep them int64, as they "
             "came.",
+            about="reading",
+        ),
+        Misconception(
+            "chance-of-the-rate-itself",
+            lambda labels, rate, num_classes, chance: labels.masked_fill(chance <= rate, num_classes),
+            "You drop where the chance *is* the rate, too. Chance runs over [0, 1), 0 included: with ≤, "
+            "rate 0 would drop a label now and then.",
+            about="boundary",
+        ),
+        Misconception(
+            "one-minus-the-rate",
+            lambda labels, rate, num_classes, chance: labels.masked_fill(chance < 1 - rate, num_classes),
+            "You drop the share 1 − rate. `rate` itself is the share that is dropped: chance < rate.",
+            about="direction",
+        ),
+        Misconception(
+            "above-one-minus-the-rate",
+            lambda labels, rate, num_classes, chance: labels.masked_fill(chance > 1 - rate, num_classes),
+            "You drop where chance > 1 − rate. That is as many on average, but not the ones that are asked "
+            "for: a label is dropped where its chance is below rate.",
+            about="direction",
+        ),
+        Misconception(
+            "one-past-the-free-id",
+            lambda labels, rate, num_classes, chance: labels.masked_fill(chance < rate, num_classes + 1),
+            "You put num_classes + 1 in the place of dropped labels. Classes are counted from 0, so the "
+            "first free id is num_classes itself.",
+            about="index",
+        ),
+        Misconception(
+            "first-ones-dropped",
+            _first_ones_dropped,
+            "You drop the first labels of the batch, that share of them. Each label is dropped by its own "
+            "chance.",
+            about="input",
+        ),
+        Misconception(
+            "mask-returned",
+            lambda labels, rate, num_classes, chance: chance < rate,
+            "You returned which labels are dropped. Asked are the new labels.",
+            about="reading",
         ),
     ],
     alternatives=[
@@ -157,12 +222,9 @@ def _mixed_by_w(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     return (1 + w) * cond - w * uncond
 
 
-def _two(scale: float, *shape: int) -> Make:
-    def make(g: torch.Generator) -> dict[str, Any]:
-        pictures = blobs if len(shape) > 2 else normal
-        return {"cond": pictures(g, *shape), "uncond": 0.3 * normal(g, *shape), "scale": scale}
-
-    return make
+def _two(scale: tuple[float, float], *shape: int) -> Make:
+    """The scale between two bounds."""
+    return lambda g: {"cond": data(g, *shape), "uncond": 0.3 * normal(g, *shape), "scale": number(g, *scale)}
 
 
 def _mix_figure(reference: Callable[..., Tensor]) -> Any:
@@ -180,52 +242,100 @@ MIX = Exercise(
     minutes=6,
     reference=mix,
     cases=[
-        Case("two grey pictures at scale 3", _two(3.0, 2, 1, 8, 8)),
-        Case("latents of four channels at scale 7.5", _two(7.5, 3, 4, 6, 6)),
-        Case("scale 1 is the answer with the label", _two(1.0, 2, 1, 6, 5)),
-        Case("scale 0 is the answer without", _two(0.0, 2, 3, 5, 6)),
-        Case("twelve points in the plane at scale 1.5", _two(1.5, 12, 2)),
+        Case("two grey pictures, scale above 1", _two((2.0, 4.0), 2, 1, 8, 6)),
+        Case("latents of four channels, a large scale", _two((6.0, 9.0), 3, 4, 6, 5)),
+        Case("scale 1 is the answer with the label", _two((1.0, 1.0), 2, 1, 6, 5)),
+        Case("scale 0 is the answer without", _two((0.0, 0.0), 2, 3, 5, 6)),
+        Case("twelve points in the plane, scale between 0 and 1", _two((0.3, 0.7), 12, 2)),
     ],
     misconceptions=[
         Misconception(
             "the-papers-w",
             lambda cond, uncond, scale: cond + scale * (cond - uncond),
-            "You started from the answer with the label. That is the paper's w, which is one less than our "
-            "scale. Here 0 is the answer without the label and 1 the one with it: start from uncond.",
+            "You count the scale as the paper counts its w, which is one less than ours: your 0 is the "
+            "answer with the label. Here 0 is the answer without it and 1 the one with it.",
+            about="factor",
         ),
         Misconception(
             "one-taken-off",
             lambda cond, uncond, scale: uncond + (scale - 1) * (cond - uncond),
-            "You took 1 off the scale and started from uncond. The 1 comes off (w = scale − 1) only in the "
-            "paper's form, which starts from cond. From uncond, all of the scale counts.",
+            "Your scale counts for one less than it should: 1 gives the answer without the label. The 1 "
+            "comes off (w = scale − 1) only in the paper's form, which starts from cond; from uncond, all "
+            "of it counts.",
+            about="factor",
         ),
         Misconception(
             "sign-swapped",
             lambda cond, uncond, scale: uncond + scale * (uncond - cond),
             "You went the wrong way: away from the answer with the label. The direction is cond − uncond.",
+            about="sign",
         ),
         Misconception(
             "roles-swapped",
             lambda cond, uncond, scale: cond + scale * (uncond - cond),
             "The two answers have changed places: your scale 0 gives the answer with the label and 1 the one "
             "without. Start from uncond, and go towards cond.",
+            about="swap",
         ),
         Misconception(
             "start-forgotten",
             lambda cond, uncond, scale: scale * (cond - uncond),
             "You returned the direction alone. It has to be added to where it starts: uncond.",
+            about="missing",
         ),
         Misconception(
             "second-weight-negative",
             lambda cond, uncond, scale: scale * cond - (1 - scale) * uncond,
             "One sign is wrong: written as two weights, they are scale and 1 − scale, and both are added. "
             "They sum to 1.",
+            about="sign",
         ),
         Misconception(
             "three-channels-only",
             _three_channels,
             "You guided the first three channels and left the others. Published code has done that, made for "
             "colour pictures and used on latents of four channels. Mix all of the tensor.",
+            about="missing",
+        ),
+        Misconception(
+            "scaled-and-added",
+            lambda cond, uncond, scale: uncond + scale * cond,
+            "You added all of cond. It is the *difference* of the two that the scale multiplies: "
+            "scale·(cond − uncond).",
+            about="missing",
+        ),
+        Misconception(
+            "brackets-missing",
+            lambda cond, uncond, scale: uncond + scale * cond - uncond,
+            "The scale multiplies cond alone: the brackets around cond − uncond are missing.",
+            about="order",
+        ),
+        Misconception(
+            "no-less-than-one",
+            lambda cond, uncond, scale: torch.lerp(uncond, cond, max(scale, 1.0)),
+            "You use no scale below 1. The scale counts as it is: at 0 the answer is uncond, and between 0 "
+            "and 1 it is a mixture.",
+            about="boundary",
+        ),
+        Misconception(
+            "no-more-than-one",
+            lambda cond, uncond, scale: torch.lerp(uncond, cond, min(scale, 1.0)),
+            "You stop at scale 1. Guidance goes on beyond the answer with the label: that is what it is for.",
+            about="boundary",
+        ),
+        Misconception(
+            "clipped",
+            lambda cond, uncond, scale: mix(cond, uncond, scale).clamp(-1, 1),
+            "You cut the result to [−1, 1]. The answers may be noises or latents, which have no such range: "
+            "return the mix as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "divided-by-the-scale",
+            lambda cond, uncond, scale: (uncond + scale * cond) / (1 + scale),
+            "You took a weighted mean of the two, which never leaves the line between them. Go *beyond* "
+            "cond: uncond + scale·(cond − uncond).",
+            about="formula",
         ),
     ],
     alternatives=[
@@ -249,6 +359,15 @@ MIX = Exercise(
 
 
 def guided(
+    denoiser: Denoiser, x: Tensor, level: Level, labels: Tensor, away: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Both questions in one batch, and the mix of their answers."""
+    x0, eps = denoiser(torch.cat([x, x]), level, torch.cat([labels, away]))
+    (x0_to, x0_from), (eps_to, eps_from) = x0.chunk(2), eps.chunk(2)
+    return mix(x0_to, x0_from, scale), mix(eps_to, eps_from, scale)
+
+
+def _package_guided(
     denoiser: Denoiser, x: Tensor, level: Level, labels: Tensor, away: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """`ClassifierFreeGuidance` with the labels to move away from given."""
@@ -298,6 +417,13 @@ def _stale_eps(
     return torch.lerp(other.x0, plain.x0, scale), plain.eps
 
 
+def _plain_x0(
+    denoiser: Denoiser, x: Tensor, level: Level, labels: Tensor, away: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    plain, other = denoiser(x, level, labels), denoiser(x, level, away)
+    return plain.x0, torch.lerp(other.eps, plain.eps, scale)
+
+
 def _two_passes(
     denoiser: Denoiser, x: Tensor, level: Level, labels: Tensor, away: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -307,24 +433,26 @@ def _two_passes(
     return x0, (x - alpha * x0) / sigma
 
 
-def _templates(t: float, scale: float, batch: int, channels: int = 1) -> Make:
+def _templates(t: tuple[int, int], scale: tuple[float, float], batch: int, channels: int = 1) -> Make:
+    """Time and scale between two bounds."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
-        labels = torch.randint(4, (batch,), generator=g)
         return {
-            "x": normal(g, batch, channels, 8, 8),
-            "t": t,
-            "labels": labels,
+            "x": normal(g, batch, channels, 8, 6),
+            "t": float(whole(g, *t)),
+            "labels": torch.tensor(several(g, batch, 0, 3)),
             "away": torch.full((batch,), 4),
-            "scale": scale,
-            "templates": 2 * blobs(g, 5, channels, 8, 8),
+            "scale": number(g, *scale),
+            "templates": 2 * blobs(g, 5, channels, 8, 6),
         }
 
     return make
 
 
 def _away_from_classes(g: torch.Generator) -> dict[str, Any]:
-    away = torch.tensor([1, 2, 3, 0, 2])
-    return _templates(600.0, 2.0, 5)(g) | {"labels": torch.tensor([0, 1, 0, 3, 3]), "away": away}
+    """Four pictures, away from another class than their own."""
+    made = _templates((550, 650), (1.5, 2.5), 4)(g)
+    return made | {"away": (made["labels"] + whole(g, 1, 3)) % 4}
 
 
 def _guided_figure(reference: Callable[..., Any]) -> Any:
@@ -347,11 +475,12 @@ GUIDED = Exercise(
     difficulty=2,
     minutes=10,
     reference=guided,
+    builds_on=[MIX],
     cases=[
-        Case("three pictures at scale 3", _templates(500.0, 3.0, 3)),
-        Case("four colour pictures at scale 1.5, much noise", _templates(900.0, 1.5, 4, 3)),
-        Case("away from another class, at scale 2", _away_from_classes),
-        Case("scale 0: away alone counts", _templates(300.0, 0.0, 2)),
+        Case("three pictures, a large scale", _templates((450, 550), (2.5, 4.0), 3)),
+        Case("two colour pictures, a small scale, much noise", _templates((850, 950), (1.3, 1.8), 2, 3)),
+        Case("four pictures, away from another class", _away_from_classes),
+        Case("scale 0: away alone counts", _templates((250, 350), (0.0, 0.0), 2)),
     ],
     planted="both-passes-given-the-label",
     misconceptions=[
@@ -360,42 +489,49 @@ GUIDED = Exercise(
             _halves(lambda labels, away: torch.cat([labels, labels])),
             "Both halves of the batch are given the label, so their answers are equal and any mix of the two "
             "is that answer.",
+            about="input",
         ),
         Misconception(
             "both-passes-without",
             _halves(lambda labels, away: torch.cat([away, away])),
             "Now both halves are asked with `away`: the difference is still zero, and the label is gone "
             "altogether. The first half needs labels, the second away.",
+            about="input",
         ),
         Misconception(
             "class-0-for-away",
             _halves(lambda labels, away: torch.cat([labels, torch.zeros_like(away)])),
             "The second half is asked with zeros now. 0 is a class like any other, and the walk would move "
             "away from it. What to move away from is handed over: `away`.",
+            about="input",
         ),
         Misconception(
             "halves-in-the-wrong-order",
             _halves(lambda labels, away: torch.cat([away, labels])),
             "The two passes differ now: the cause is found. But the halves are the other way round from how "
             "they are taken apart below, so your scale s works as 1 − s.",
+            about="order",
         ),
         Misconception(
             "labels-interleaved",
             _halves(lambda labels, away: torch.stack([labels, away], 1).flatten()),
             "You put label and away next to each other for each picture, but the batch is all pictures, then "
             "all pictures again: cat([x, x]). So most pictures are asked with a neighbour's label.",
+            about="order",
         ),
         Misconception(
             "symptom-hidden",
             _halves(lambda labels, away: torch.cat([labels, labels]), lambda no, yes, scale: scale * yes),
             "You made the scale do something, by multiplying with it. The mix was right: what is wrong is "
             "that both of its inputs are the same answer.",
+            about="formula",
         ),
         Misconception(
             "eps-left-behind",
             _stale_eps,
             "x̂₀ is guided now, but ε̂ is still that of the plain answer, and a step that mixes both walks "
             "astray. The two must keep x = α·x̂₀ + σ·ε̂: mix both.",
+            about="missing",
         ),
         Misconception(
             "the-papers-w",
@@ -403,11 +539,54 @@ GUIDED = Exercise(
                 lambda labels, away: torch.cat([labels, away]),
                 lambda no, yes, scale: yes + scale * (yes - no),
             ),
-            "The two passes differ now: the cause is found. But your mix starts from the answer with the "
-            "label, which is the paper's w; our scale starts from the other one.",
+            "The two passes differ now: the cause is found. But your scale counts as the paper's w, which "
+            "is one less than ours: your 0 is the answer with the label.",
+            about="factor",
+        ),
+        Misconception(
+            "no-label-as-last-class",
+            _halves(lambda labels, away: torch.cat([labels, torch.full_like(away, 3)])),
+            "The second half is asked with a number of your own now. What to move away from is handed over: "
+            "`away`.",
+            about="input",
+        ),
+        Misconception(
+            "away-shifted",
+            _halves(lambda labels, away: torch.cat([labels, away.roll(1)])),
+            "The second half is asked with `away`, but in another order. Each picture has its own label to "
+            "move away from.",
+            about="order",
+        ),
+        Misconception(
+            "one-away-for-all",
+            _halves(lambda labels, away: torch.cat([labels, away[:1].expand_as(away)])),
+            "The second half is asked with the first of `away` for all pictures. Each has its own.",
+            about="batch",
+        ),
+        Misconception(
+            "one-label-for-all",
+            _halves(lambda labels, away: torch.cat([labels[:1].expand_as(labels), away])),
+            "The first half is asked with the first label for all pictures. Each has its own.",
+            about="batch",
+        ),
+        Misconception(
+            "plain-x0",
+            _plain_x0,
+            "ε̂ is guided now, but x̂₀ is still that of the plain answer, and a step that mixes both walks "
+            "astray. The two must keep x = α·x̂₀ + σ·ε̂: mix both.",
+            about="missing",
+        ),
+        Misconception(
+            "signs-of-the-mix",
+            _halves(
+                lambda labels, away: torch.cat([labels, away]), lambda no, yes, scale: no - scale * (yes - no)
+            ),
+            "The two passes differ now: the cause is found. But your mix goes the wrong way, away from the "
+            "label.",
+            about="sign",
         ),
     ],
-    alternatives=[_two_passes, _halves(lambda labels, away: torch.cat([labels, away]))],
+    alternatives=[_package_guided, _two_passes, _halves(lambda labels, away: torch.cat([labels, away]))],
     hints=(
         "If the scale makes no difference, then the difference that it multiplies is zero. Which two answers "
         "are subtracted, and what was each of them asked with?",
@@ -452,8 +631,35 @@ def _by_snr(level: Level, scale: float, low: float, high: float) -> float:
     return scale if high**-2 <= snr < (low**-2 if low else math.inf) else 1.0
 
 
-def _walk_of(path: str, times: Sequence[float], scale: float, low: float, high: float) -> Make:
-    return lambda g: {"path": path, "times": list(times), "scale": scale, "low": low, "high": high}
+Bounds = tuple[float, float]
+
+
+def _walk_of(
+    path: str, times: Sequence[float], moved: float, scale: Bounds, low: Bounds, high: Bounds
+) -> Make:
+    """Times, all moved by a little; scale, low and high each between two bounds."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        by = number(g, -moved, moved)
+        return {
+            "path": path,
+            "times": [t + by for t in times],
+            "scale": number(g, *scale),
+            "low": number(g, *low),
+            "high": number(g, *high),
+        }
+
+    return make
+
+
+def _on_a_bound(low: Bounds, high: Bounds) -> Make:
+    """Half-way along the straight path σ/α is 1 with no rounding, and so is one of the bounds."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        made = _walk_of("straight", [0.1 * k for k in range(1, 10)], 0.04, (2.5, 4.0), low, high)(g)
+        return made | {"times": sorted([*made["times"], 0.5])}
+
+    return make
 
 
 def _interval_figure(reference: Callable[..., float]) -> Any:
@@ -478,14 +684,21 @@ INTERVAL = Exercise(
     minutes=8,
     reference=interval_scale,
     cases=[
-        Case("the cosine path, σ/α from 0.2 to 1.5", _walk_of("cosine", range(50, 1000, 50), 4.0, 0.2, 1.5)),
         Case(
-            "the straight path, where α + σ = 1, σ/α from 0.4 to 0.9",
-            _walk_of("straight", [0.05 * k for k in range(1, 21)], 3.0, 0.4, 0.9),
+            "the cosine path, a wide interval",
+            _walk_of("cosine", range(60, 1000, 90), 40, (3.0, 5.0), (0.15, 0.25), (1.2, 1.8)),
         ),
         Case(
-            "the linear path, everything below σ/α = 0.6",
-            _walk_of("linear", range(25, 1000, 75), 2.5, 0.0, 0.6),
+            "the straight path, where α + σ = 1, up to σ/α = 1, which one level has exactly",
+            _on_a_bound((0.3, 0.5), (1.0, 1.0)),
+        ),
+        Case(
+            "the straight path, from σ/α = 1 up, which one level has exactly",
+            _on_a_bound((1.0, 1.0), (2.0, 4.0)),
+        ),
+        Case(
+            "the linear path, everything below a bound",
+            _walk_of("linear", range(45, 1000, 100), 40, (2.0, 3.0), (0.0, 0.0), (0.5, 0.8)),
         ),
     ],
     misconceptions=[
@@ -494,56 +707,115 @@ INTERVAL = Exercise(
             _where(lambda level, low, high: low < level.t <= high),
             "You compared t with the bounds. t depends on the schedule and on T; the bounds are noise "
             "levels: σ/α.",
+            about="input",
         ),
         Misconception(
             "bounds-on-a-share-of-the-walk",
             _where(lambda level, low, high: low < level.t / 1000 <= high),
             "You compared t/1000, the share of the walk that is left. Some libraries do count their interval "
             "in steps; then it means other noise levels on each schedule. The bounds here are on σ/α.",
+            about="input",
         ),
         Misconception(
             "bounds-on-sigma",
             _where(lambda level, low, high: low < level.sigma <= high),
             "You compared σ. The paper's σ is the noise on a picture at full strength. Ours is turned down "
             "by α, so theirs is σ/α.",
+            about="input",
         ),
         Misconception(
             "bounds-on-snr",
             _where(lambda level, low, high: low < level.snr <= high),
             "You compared the SNR. It is (α/σ)², which falls as the noise grows; the bounds are on σ/α, "
             "which grows.",
+            about="input",
         ),
         Misconception(
             "ratio-upside-down",
             _where(lambda level, low, high: low < level.alpha / level.sigma <= high),
             "The ratio is upside down: α/σ falls as the noise grows. The noise level is σ/α.",
+            about="swap",
         ),
         Misconception(
             "ratio-of-variances",
             _where(lambda level, low, high: low < _noise(level) ** 2 <= high),
             "You squared the ratio. The bounds are on σ/α, a ratio of factors, not of variances.",
+            about="root",
         ),
         Misconception(
             "guided-outside",
             _where(lambda level, low, high: not low < _noise(level) <= high),
             "The mask is inverted: you guide outside the interval, and not within.",
+            about="direction",
         ),
         Misconception(
             "zero-outside",
             _where(lambda level, low, high: low < _noise(level) <= high, 0.0),
             "Outside the interval you returned 0. That is the unconditional model, which would forget the "
             "label there. No guidance is scale 1: the plain conditional model.",
+            about="reading",
         ),
         Misconception(
             "upper-bound-alone",
             _where(lambda level, low, high: _noise(level) <= high),
             "Only the upper bound counts in your answer. Below `low` there is to be no guidance either.",
+            about="missing",
         ),
         Misconception(
             "lower-bound-alone",
             _where(lambda level, low, high: low < _noise(level)),
             "Only the lower bound counts in your answer. Above `high`, at the start of the walk, there is to "
             "be no guidance either: that is where it does harm.",
+            about="missing",
+        ),
+        Misconception(
+            "low-belongs-to-it",
+            _where(lambda level, low, high: low <= _noise(level) <= high),
+            "You take the lower bound in. Of the two only `high` belongs to the interval: low < σ/α.",
+            about="boundary",
+        ),
+        Misconception(
+            "high-left-out",
+            _where(lambda level, low, high: low < _noise(level) < high),
+            "You leave the upper bound out. Of the two `high` belongs to the interval: σ/α ≤ high.",
+            about="boundary",
+        ),
+        Misconception(
+            "bounds-the-other-way",
+            _where(lambda level, low, high: low <= _noise(level) < high),
+            "You take the lower bound in and leave the upper one out. It is the other way round: low < σ/α "
+            "≤ high.",
+            about="boundary",
+        ),
+        Misconception(
+            "bounds-swapped",
+            _where(lambda level, low, high: high < _noise(level) <= low),
+            "The two bounds have changed places, and no level lies between them: low < σ/α ≤ high.",
+            about="swap",
+        ),
+        Misconception(
+            "always-guided",
+            _where(lambda level, low, high: True),
+            "You return the scale at every level. Outside the interval there is no guidance: 1.",
+            about="missing",
+        ),
+        Misconception(
+            "minus-one-outside",
+            _where(lambda level, low, high: low < _noise(level) <= high, otherwise=-1.0),
+            "Outside the interval you returned −1. No guidance is scale 1: the plain conditional model.",
+            about="reading",
+        ),
+        Misconception(
+            "bounds-on-alpha",
+            _where(lambda level, low, high: low < level.alpha <= high),
+            "You compared α, the factor of the picture. The bounds are on the noise level, σ/α.",
+            about="input",
+        ),
+        Misconception(
+            "bounds-on-the-variance",
+            _where(lambda level, low, high: low < level.sigma**2 <= high),
+            "You compared σ², the share of the noise. The bounds are on σ/α, a ratio of factors.",
+            about="root",
         ),
     ],
     alternatives=[
@@ -596,12 +868,14 @@ def _rescaled_one_by_one(x0: Tensor, x0_plain: Tensor, phi: float) -> Tensor:
     return torch.stack(rows)
 
 
-def _over_exposed(phi: float, *shape: int) -> Make:
+def _over_exposed(phi: Bounds, *shape: int) -> Make:
+    """φ between two bounds."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
         plain = blobs(g, *shape)
         strength = 1.3 + 2 * torch.rand(shape[0], 1, 1, 1, generator=g)
         shade = 0.2 * normal(g, *shape[:2], 1, 1) + 0.1 * normal(g, *shape)
-        return {"x0": strength * plain + shade, "x0_plain": plain, "phi": phi}
+        return {"x0": strength * plain + shade, "x0_plain": plain, "phi": number(g, *phi)}
 
     return make
 
@@ -623,10 +897,10 @@ RESCALE = Exercise(
     minutes=12,
     reference=rescale_x0,
     cases=[
-        Case("three colour pictures, φ = 0.7", _over_exposed(0.7, 3, 3, 8, 8)),
-        Case("four grey pictures, φ = 1", _over_exposed(1.0, 4, 1, 8, 6)),
-        Case("two pictures of four channels, φ = 0.3", _over_exposed(0.3, 2, 4, 6, 6)),
-        Case("φ = 0: nothing changes", _over_exposed(0.0, 2, 1, 5, 5)),
+        Case("two colour pictures, φ above a half", _over_exposed((0.6, 0.8), 2, 3, 8, 6)),
+        Case("four grey pictures, φ = 1", _over_exposed((1.0, 1.0), 4, 1, 8, 6)),
+        Case("three pictures of four channels, φ below a half", _over_exposed((0.2, 0.4), 3, 4, 6, 5)),
+        Case("φ = 0: nothing changes", _over_exposed((0.0, 0.0), 2, 1, 5, 4)),
     ],
     misconceptions=[
         Misconception(
@@ -634,42 +908,49 @@ RESCALE = Exercise(
             _rescaled(lambda x0, plain: plain.std() / x0.std()),
             "You took one spread for the whole batch. Each picture is brought back to its own plain one, "
             "whatever else is in the batch: a standard deviation for each sample.",
+            about="batch",
         ),
         Misconception(
             "spread-of-each-channel",
             _rescaled(lambda x0, plain: plain.std((2, 3), keepdim=True) / x0.std((2, 3), keepdim=True)),
             "You took a spread for each channel, which changes the colours against each other. It is one "
             "number for a picture: over channels, rows and columns.",
+            about="axis",
         ),
         Misconception(
             "ratio-upside-down",
             _rescaled(lambda x0, plain: _spread(x0) / _spread(plain)),
             "The ratio is upside down: the guided picture, whose spread is too large, became larger still. "
             "Divide by the guided spread.",
+            about="swap",
         ),
         Misconception(
             "phi-the-other-way",
             lambda x0, x0_plain, phi: ((1 - phi) * _spread(x0_plain) / _spread(x0) + phi) * x0,
             "φ stands at the wrong one of the two: φ is the share of the rescaled picture, 1 − φ that of the "
             "guided one.",
+            about="swap",
         ),
         Misconception(
             "phi-forgotten",
             lambda x0, x0_plain, phi: _spread(x0_plain) / _spread(x0) * x0,
             "You returned the fully rescaled picture. φ mixes it with the guided one: that share of the one, "
             "1 − φ of the other.",
+            about="missing",
         ),
         Misconception(
             "pulled-to-the-plain-picture",
             lambda x0, x0_plain, phi: torch.lerp(x0, x0_plain, phi),
             "You mixed in the plain picture itself. That is only a lower guidance scale. What is taken from "
             "the plain picture is its spread, one number.",
+            about="input",
         ),
         Misconception(
             "variance-for-spread",
             _rescaled(lambda x0, plain: (_spread(plain) / _spread(x0)) ** 2),
             "You took the ratio of variances. A factor c changes the standard deviation by c, so it is the "
             "ratio of standard deviations.",
+            about="root",
         ),
         Misconception(
             "length-for-spread",
@@ -678,12 +959,71 @@ RESCALE = Exercise(
             ),
             "You compared the lengths of the two pictures as vectors. That counts their mean, too; the "
             "standard deviation is around the mean.",
+            about="formula",
         ),
         Misconception(
             "only-around-the-mean",
             _around_the_mean,
             "You kept the mean of the picture and pulled only what is around it. The paper multiplies the "
             "whole picture by one factor.",
+            about="formula",
+        ),
+        Misconception(
+            "spread-of-the-first",
+            _rescaled(lambda x0, plain: _spread(plain)[:1] / _spread(x0)[:1]),
+            "You took the factor of the first picture for all of them. Each has its own, shape (B, 1, 1, 1).",
+            about="batch",
+        ),
+        Misconception(
+            "spread-of-rows",
+            _rescaled(lambda x0, plain: plain.std((1, 2), keepdim=True) / x0.std((1, 2), keepdim=True)),
+            "You left the columns out, so that each column has a factor of its own. It is one number for a "
+            "picture: over dimensions 1, 2 and 3.",
+            about="axis",
+        ),
+        Misconception(
+            "plain-rescaled",
+            lambda x0, x0_plain, phi: phi * _spread(x0_plain) / _spread(x0) * x0_plain + (1 - phi) * x0,
+            "You rescaled the plain picture. It is the guided one that is brought back: its factor is "
+            "std(x0_plain)/std(x0).",
+            about="input",
+        ),
+        Misconception(
+            "mixed-with-the-plain-picture",
+            lambda x0, x0_plain, phi: phi * _spread(x0_plain) / _spread(x0) * x0 + (1 - phi) * x0_plain,
+            "You mixed the rescaled picture with the plain one. The other share, 1 − φ, is that of the "
+            "guided picture as it was.",
+            about="input",
+        ),
+        Misconception(
+            "factor-of-phi",
+            lambda x0, x0_plain, phi: phi * _spread(x0_plain) / _spread(x0) * x0,
+            "You left the other part out: φ of the rescaled picture, and 1 − φ of the guided one.",
+            about="missing",
+        ),
+        Misconception(
+            "both-in-full",
+            lambda x0, x0_plain, phi: phi * _spread(x0_plain) / _spread(x0) * x0 + x0,
+            "You added all of the guided picture. Its share is 1 − φ: the two shares add up to 1.",
+            about="factor",
+        ),
+        Misconception(
+            "range-for-spread",
+            _rescaled(
+                lambda x0, plain: (
+                    plain.flatten(1).abs().amax(1).view(-1, 1, 1, 1)
+                    / x0.flatten(1).abs().amax(1).view(-1, 1, 1, 1)
+                )
+            ),
+            "You compared the largest values. What is brought back is the spread: the standard deviation of "
+            "all numbers of a picture.",
+            about="formula",
+        ),
+        Misconception(
+            "spread-of-one",
+            _rescaled(lambda x0, plain: 1 / _spread(x0)),
+            "You brought the spread to 1. It is to become that of the plain picture: std(x0_plain)/std(x0).",
+            about="missing",
         ),
     ],
     alternatives=[_rescaled(lambda x0, plain: _spread(plain) / _spread(x0)), _rescaled_one_by_one],

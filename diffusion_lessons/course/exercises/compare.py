@@ -1,6 +1,7 @@
 """Where two plain values differ, and by how much."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ KINDS = {int: "a whole number", float: "a number", complex: "a complex number", 
 class Difference:
     """The first way in which a given value is not the expected one: in words, and the parts that differ."""
 
-    kind: str  # "none", "type", "keys", "length", "shape", "nonfinite", "value", "dtype" or "device"
+    kind: str  # "none", "type", "keys", "length", "shape", "nonfinite", "value", "dtype", "device" or "graph"
     sentence: str
     expected: Plain
     given: Plain
@@ -41,12 +42,15 @@ def close(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> np.
 
 
 def as_array(value: Plain) -> np.ndarray | None:
-    """The numbers of a tensor, array or number in double precision, None for anything else."""
+    """The numbers of a tensor, array, number or list in double precision, None for anything else."""
     if isinstance(value, Array):
         data = value.data
         if data is None:
             return None
         return data.astype(np.complex128 if data.dtype.kind == "c" else np.float64)
+    if isinstance(value, (list, tuple)) and len(value) > 1:
+        numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in value)
+        return np.asarray(value, dtype=np.float64) if numbers else None
     if isinstance(value, complex):
         return np.asarray(value)
     return np.asarray(value, dtype=np.float64) if isinstance(value, (float, int)) else None
@@ -93,6 +97,8 @@ class _Comparison:
         if len(given) != len(expected):
             sentence = f"{len(expected)} results were expected, and you gave {len(given)}"
             return Difference("length", sentence, expected, given)
+        if as_array(expected) is not None and as_array(given) is not None:
+            return self._values(expected, given)
         return self._members(dict(enumerate(expected)), dict(enumerate(given)))
 
     def _members(self, expected: dict, given: dict, name: str = "[{!r}]") -> Difference | None:
@@ -118,11 +124,20 @@ class _Comparison:
         shape = given.shape if isinstance(given, Array) else ()
         if theirs is not None and theirs.size == 1 and not isinstance(expected, Array):
             theirs, shape = theirs.reshape(()), ()
-        if mine is None:
-            return _other_type(expected, given)
-        if theirs is None or shape != mine.shape:
-            sentence = f"your result has shape {shape}, expected was {mine.shape}"
+        wanted = expected.shape if isinstance(expected, Array) else ()
+        if shape != wanted:
+            sentence = f"your result has shape {shape}, expected was {wanted}"
             return Difference("shape", sentence, expected, given)
+        if mine is None or theirs is None:  # too large to be kept: the shapes are all there is to compare
+            same = mine is None and theirs is None
+            return None if same else Difference("type", "your result holds no numbers", expected, given)
+        return self._values(expected, given)
+
+    def _values(self, expected: Plain, given: Plain) -> Difference | None:
+        """Where the shapes are the same."""
+        mine, theirs = as_array(expected), as_array(given)
+        assert mine is not None and theirs is not None
+        theirs = theirs.reshape(mine.shape)
         lost = ~np.isfinite(theirs) & np.isfinite(mine)
         if lost.any():
             at = _index(lost)
@@ -130,7 +145,10 @@ class _Comparison:
             where = f" in {int(lost.sum())} of {lost.size} entries, the first at {list(at)}"
             sentence = f"your result is {what}{where if lost.size > 1 else ''}"
             return Difference("nonfinite", sentence, expected, given, at)
-        exact = isinstance(expected, int) or (isinstance(expected, Array) and "int" in expected.dtype)
+        kinds = (
+            [expected.dtype] if isinstance(expected, Array) else [type(x).__name__ for x in row_of(expected)]
+        )
+        exact = all("int" in kind for kind in kinds)
         wrong = ~close(mine, theirs, *((0, 1e-9) if exact else (self.rtol, self.atol)))
         if not wrong.any():
             return None
@@ -140,14 +158,24 @@ class _Comparison:
         sentence, side = f"expected {number(mine[at])}, yours {number(theirs[at])}", ""
         if mine.size > 1:
             many = f"{int(wrong.sum())} of {wrong.size} numbers differ"
-            sentence = f"{many}, most at index {list(at)}: {sentence}"
+            if isinstance(expected, (list, tuple)):
+                at = _index(wrong)
+                one = f"expected {number(mine[at])}, yours {number(theirs[at])}"
+                sentence = f"{many}, the first at index {at[0]}: {one}"
+            else:
+                sentence = f"{many}, most at index {list(at)}: {sentence}"
         elif not np.iscomplexobj(mine - theirs):
             side = "large" if theirs[at] > mine[at] else "small"
         return Difference("value", sentence, expected, given, at, side)
 
     def _dtype_and_device(self, expected: Plain, given: Plain) -> Difference | None:
         """Where the numbers are right."""
-        if not self.strict or not isinstance(expected, Array) or not isinstance(given, Array):
+        if not self.strict or not isinstance(given, Array):
+            return None
+        if given.graph and not getattr(expected, "graph", False):
+            sentence = "the numbers are right, but the result still holds the graph of how they were computed"
+            return Difference("graph", sentence, expected, given)
+        if not isinstance(expected, Array):
             return None
         for kind in ("dtype", "device"):
             mine, theirs = getattr(expected, kind), getattr(given, kind)
@@ -155,6 +183,11 @@ class _Comparison:
                 sentence = f"the numbers are right, but their {kind} is {theirs}, expected was {mine}"
                 return Difference(kind, sentence, expected, given)
         return None
+
+
+def row_of(value: Plain) -> list[Any]:
+    """The entries of a list, or the one value that there is."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _index(mask: np.ndarray) -> tuple[int, ...]:

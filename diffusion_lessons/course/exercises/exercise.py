@@ -15,6 +15,29 @@ import torch
 from diffusion_lessons.support.errors import unknown
 
 KINDS = ("reproduce", "implement", "debug", "predict", "stretch")
+ABOUT = {
+    "swap": ("two things that have changed places", "swapped|interleaved"),
+    "root": ("a square or a root", "roots?|squares?|squared|stds?|variances|variance-for|for-variance"),
+    "sign": ("a sign", "signs?|subtracted"),
+    "direction": ("the direction: from which end to which", "inverted"),
+    "index": ("an index: one place too early or too late in a list", "index|off-by-one"),
+    "count": ("a count: one too many or too few", "too-many|too-few|skipped|left-out|step-missing"),
+    "level": ("a level or a time: which one belongs where", "(next|this|old|first|noisy)-level"),
+    "boundary": ("a boundary: whether it belongs in", "strictly|bound-alone"),
+    "rounding": ("how something is rounded", ""),
+    "shape": ("a shape: which numbers meet where", "shape|broadcast"),
+    "axis": ("a dimension: along which one something is done", "channels|softmax-over|across"),
+    "mean": ("a mean or a sum: which of the two, and over what", "(mean|sum)-over|summed"),
+    "batch": ("the batch: each sample has numbers of its own", "for-all|of-the-batch"),
+    "missing": ("a part that is left out", "forgotten|ignored|missing|not-clipped"),
+    "extra": ("a part that was not asked for", "clipped|clamped|once-more"),
+    "factor": ("a factor, a weight or a power", "upside-down"),
+    "order": ("the order of the steps: what comes before what", ""),
+    "input": ("an input: which one belongs where", ""),
+    "formula": ("the formula: another one is asked for", ""),
+    "gradient": ("gradients: what they flow through, and what they do not", "gradients|detached"),
+    "reading": ("the task: what it asks for", ""),
+}  # the kinds of slips in words that give no answer away, and what names of misconceptions say of them
 
 
 @dataclass(frozen=True)
@@ -32,6 +55,18 @@ class Misconception:
     name: str  # short, with hyphens: "variance-for-std"
     function: Callable[..., Any]  # gives that wrong answer; takes what the reference takes, and may raise
     sentence: str  # to the student: what was done, and what is meant instead
+    about: str = ""  # the kind of slip, one of ABOUT; default what the name says
+
+    def __post_init__(self) -> None:
+        if self.about and self.about not in ABOUT:
+            raise unknown("kind of slip", self.about, list(ABOUT))
+        if not self.about:
+            fits = (kind for kind, (_, words) in ABOUT.items() if words and _says(self.name, words))
+            object.__setattr__(self, "about", next(fits, ""))
+
+
+def _says(name: str, words: str) -> bool:
+    return re.search(rf"(^|-)({words})(-|$)", name) is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +75,9 @@ class Exercise:
 
     An answer is right where |given − expected| ≤ atol + rtol·|expected|. `call` (answer, **inputs) -> result
     is for where calling the answer with the inputs is not the test: for a class, for a function with an
-    effect, to look at gradients.
+    effect, to look at gradients. `trains` names the inputs (tensors, or functions that stand for a network)
+    that the lesson trains through the result: gradients must reach them. `builds_on` are exercises whose
+    function the reference calls by its name: their misconceptions are known here, too.
     """
 
     id: str  # "02.1", the lesson's two digits and the number in it
@@ -58,6 +95,8 @@ class Exercise:
     figure: Callable[[Callable[..., Any]], Any] | None = None  # (reference) -> matplotlib Figure to expect
     figure_alt: str = ""  # what the figure shows, in words
     call: Callable[..., Any] | None = None
+    trains: Sequence[str] = ()
+    builds_on: Sequence["Exercise"] = ()
     choices: Sequence[str] = ()  # (predict) the texts to choose from
     rtol: float = 1e-4
     atol: float = 1e-5

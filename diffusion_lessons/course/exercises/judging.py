@@ -11,10 +11,12 @@ from diffusion_lessons.course.exercises.compare import Difference, difference
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.course.exercises.outputs import Failure, Outputs, Ran
 from diffusion_lessons.course.exercises.running import Runner
-from diffusion_lessons.course.exercises.slips import combination, slip
+from diffusion_lessons.course.exercises.slips import changing_factor, combination, parts_of, slip
+from diffusion_lessons.course.exercises.supposing import SUPPOSED, Supposed, supposed
 from diffusion_lessons.course.exercises.thumbnails import thumbnails
 from diffusion_lessons.course.exercises.values import Plain, describe, plain
 from diffusion_lessons.course.exercises.verdict import Verdict
+from diffusion_lessons.course.exercises.watching import SEED
 
 Problem = Failure | Difference
 SLIPS = ("value", "shape", "length", "type")  # the differences that a simple slip may explain
@@ -67,31 +69,65 @@ class _Judge:
         return kept[key]
 
     def compared(self) -> Verdict:
-        expected = self.answers(self.exercise.reference)
-        pairs = zip(expected, self.given, strict=True)
+        expected = self.expected
+        pairs = list(zip(expected, self.given, strict=True))
         problems = [theirs.failure or self.difference(mine, theirs) for mine, theirs in pairs]
+        effects = [self.effect(*pair) for pair in pairs]
         wrong = [i for i, problem in enumerate(problems) if problem is not None]
-        wrong += [i for i, each in enumerate(self.given) if each.mutated]
+        wrong += [i for i, effect in enumerate(effects) if effect is not None]
         random = any(each.repeats is False for each in self.given)
         if not wrong and not random:
             message = messages.passed(len(self.cases))
             return Verdict(self.exercise.id, "passed", "passed", message, printed=self.given[0].printed)
         first = wrong[0] if wrong else 0
-        problem = problems[first]
-        found = next((each for each in self.exercise.misconceptions if self.explains(each)), None)
+        problem, effect = problems[first], effects[first]
+        fitting = [each for each in self.exercise.misconceptions if self.explains(each)]
+        found = max(fitting, key=self.same_effects, default=None)
+        inputs = self.arguments(first) if found is None else None  # a tip may be one for another mistake
+        differs, about = messages.problem(self.exercise, problem, inputs), ""
         if found is not None:
-            kind, message = "misconception", found.sentence
+            kind, message, about = "misconception", found.sentence, found.about
         elif random and not isinstance(problem, Failure):
             kind, message = "random", messages.RANDOM
-        elif isinstance(problem, Failure):
-            kind, message = problem.kind, messages.failed(self.exercise, problem)
-        elif problem is None:
-            kind, message = "mutated", messages.mutated(self.given[first])
+        elif problem is not None:
+            where, said, about = self.slip(problem)
+            kind, message = problem.kind, " ".join(filter(None, (where, said, differs)))
+            differs = f"{where} {differs}".strip()
         else:
-            kind = problem.kind
-            message = self.slip(problem, expected) + messages.differs(self.exercise, problem)
+            assert effect is not None
+            kind, message = effect
         verdict = Verdict(self.exercise.id, "wrong", kind, message, found.name if found else None)
+        seen = differs or (effect[1] if effect is not None else "")
+        if message != seen and kind != "random":
+            verdict = replace(verdict, first=messages.first(seen, about))
         return self.detailed(verdict, first, problem)
+
+    @property
+    def expected(self) -> tuple[Ran, ...]:
+        return self.answers(self.exercise.reference)
+
+    def effect(self, expected: Ran, given: Ran) -> tuple[str, str] | None:
+        """What is wrong with a call beside its value, as the kind of a verdict and its sentence."""
+        changed = [name for name in given.mutated if name not in expected.mutated]
+        if changed:
+            return (
+                ("seeded", messages.SEEDED) if changed == [SEED] else ("mutated", messages.mutated(changed))
+            )
+        if self.exercise.trains and given.failure is None:
+            sentence = messages.gradient(expected.gradients, given.gradients)
+            return ("gradient", sentence) if sentence else None
+        return None
+
+    def arguments(self, place: int) -> dict[str, Plain]:
+        """What the answer is called with on a case; of several calls, what is the same in all."""
+        calls = self.expected[place].calls
+        if not calls:
+            return {}
+        return {
+            name: value
+            for name, value in calls[0].items()
+            if all(name in call and difference(value, call[name], 0, 0) is None for call in calls[1:])
+        }
 
     def difference(self, expected: Ran, given: Ran, strict: bool = True) -> Difference | None:
         return difference(expected.value, given.value, self.exercise.rtol, self.exercise.atol, strict)
@@ -99,33 +135,92 @@ class _Judge:
     def explains(self, misconception: Misconception) -> bool:
         """Does a wrong answer of the bank give just what was given, on every case?
 
-        Dtype and device are left aside, unless they are all that is wrong with the misconception.
+        Dtype, device and gradients are left aside, unless they are all that is wrong with the misconception.
         """
         theirs = self.answers(misconception.function)
-        expected = self.answers(self.exercise.reference)
-        strict = all(self.same(*pair, strict=False) for pair in zip(expected, theirs, strict=True))
+        strict = all(self.same(*pair, strict=False) for pair in zip(self.expected, theirs, strict=True))
         return all(self.same(*pair, strict) for pair in zip(theirs, self.given, strict=True))
+
+    def same_effects(self, misconception: Misconception) -> bool:
+        """Does it change the same arguments, too? That tells apart two which give the same."""
+        theirs = self.answers(misconception.function)
+        return all(set(a.mutated) == set(b.mutated) for a, b in zip(theirs, self.given, strict=True))
 
     def same(self, one: Ran, other: Ran, strict: bool) -> bool:
         if one.failure is not None and other.failure is not None:
             return _cause(one.failure) == _cause(other.failure)
         if one.failure is not None or other.failure is not None or not set(one.mutated) <= set(other.mutated):
             return False
+        if strict and messages.gradient(one.gradients, other.gradients):
+            return False
         return self.difference(one, other, strict) is None
 
-    def slip(self, problem: Difference, expected: tuple[Ran, ...]) -> str:
-        """The sentence of a simple slip that explains every case, or nothing."""
+    def slip(self, problem: Problem) -> tuple[str, str, str]:
+        """Which part is wrong, the sentence of a slip that explains every case, and its kind; or nothing."""
         if problem.kind not in SLIPS or self.exercise.kind == "predict" or any(g.failure for g in self.given):
-            return ""
-        pairs = [(mine.value, theirs.value) for mine, theirs in zip(expected, self.given, strict=True)]
-        inputs = [plain(self.exercise.inputs(case, self.seed)) for case in self.cases]
-        found = slip(pairs, inputs, self.exercise.rtol, self.exercise.atol)
-        return f"{found} " if found else ""
+            return "", "", ""
+        pairs = [(mine.value, theirs.value) for mine, theirs in zip(self.expected, self.given, strict=True)]
+        where, part = "", self.wrong_part(pairs)
+        if part is not None:
+            where = messages.one_part(pairs[0][0], part)
+            pairs = [(parts_of(mine)[part], parts_of(theirs)[part]) for mine, theirs in pairs]
+        arguments = [self.arguments(place) for place in range(len(self.cases))]
+        rtol, atol = self.exercise.rtol, self.exercise.atol
+        found = slip(pairs, arguments, rtol, atol) or self.supposition(part)
+        return where, *(found or changing_factor(pairs, rtol, atol) or ("", ""))
+
+    def wrong_part(self, pairs: Sequence[tuple[Plain, Plain]]) -> Any:
+        """The one part of several that is wrong in every case where anything is; None for other results."""
+        parts = [(parts_of(mine), parts_of(theirs)) for mine, theirs in pairs]
+        keys = list(parts[0][0])
+        if not 2 <= len(keys) <= 4 or any(list(each) != keys for pair in parts for each in pair):
+            return None
+        rtol, atol = self.exercise.rtol, self.exercise.atol
+        wrong = [
+            key
+            for key in keys
+            if any(difference(mine[key], theirs[key], rtol, atol, strict=False) for mine, theirs in parts)
+        ]
+        return wrong[0] if len(wrong) == 1 else None
+
+    def supposition(self, part: Any) -> tuple[str, str] | None:
+        """The reference with another argument that gives just what was given, where one does.
+
+        Where several do, the cases do not tell which it was: then two are said, and more are not.
+        """
+        calls = self.expected[0].calls
+        tried = supposed(self.exercise, calls[0] if calls else {})
+        fits = list({each.sentence: each for each in tried if self.gives(each, part)}.values())
+        arguments = [each.argument for each in fits if each.argument]
+        if not 1 <= len(fits) <= 2 or len(set(arguments)) < len(arguments):
+            return None
+        same = fits[1].sentence.removeprefix(SUPPOSED).split(":")[0].rstrip(".") if len(fits) == 2 else ""
+        return fits[0].sentence + (f" The same comes out{same}." if same else ""), fits[0].about
+
+    def gives(self, wrong: Supposed, part: Any) -> bool:
+        """Does it give what was given on every case, and not what is expected on two or more?"""
+        runner = Runner(self.exercise, wrong.function, self.seed, self.device, watched=False)
+        places, telling = range(len(self.cases)), 0
+        quick = [self.expected[i].seconds for i in places]
+        right = [not self.tells(self.expected[i], self.given[i], part) for i in places]
+        for place in sorted(places, key=lambda i: (right[i], quick[i])):
+            ran = runner.run([self.cases[place]])[0]
+            if ran.failure is not None or self.tells(ran, self.given[place], part):
+                return False
+            telling += not right[place]
+        return telling >= 2
+
+    def tells(self, one: Ran, other: Ran, part: Any) -> bool:
+        """Do two results differ, or, of results in parts, that one part?"""
+        mine, theirs = (
+            each.value if part is None else parts_of(each.value).get(part) for each in (one, other)
+        )
+        return difference(mine, theirs, self.exercise.rtol, self.exercise.atol, strict=False) is not None
 
     def detailed(self, verdict: Verdict, place: int, problem: Problem | None) -> Verdict:
         """The first case that differs: its inputs, what was expected and given, and pictures of both."""
         case, given, predicted = self.cases[place], self.given[place], self.exercise.kind == "predict"
-        inputs: dict[str, Plain] = plain(self.exercise.inputs(case, self.seed))
+        inputs = self.arguments(place) or plain(self.exercise.inputs(case, self.seed))
         words = tuple((name, describe(value)) for name, value in inputs.items())
         name = "" if predicted else case.name  # a prediction has one case, and it is no news
         verdict = replace(verdict, case=name, inputs=words, printed=given.printed)
@@ -137,13 +232,14 @@ class _Judge:
         said = [problem.sentence + "."] if verdict.kind == "misconception" else []  # else the message says it
         return replace(
             verdict,
-            expected=describe(problem.expected),
-            given=describe(problem.given),
+            expected=describe(problem.expected, problem.at),
+            given=describe(problem.given, problem.at),
             where=" ".join(said + ([weighed] if weighed else [])),
             thumbnails=thumbnails(problem.expected, problem.given, problem.at) if problem.at else (),
         )
 
 
-def _cause(failure: Failure) -> tuple[str, str, str]:
-    """What tells one failure from another: the words of its message, whatever the sizes in it."""
-    return failure.kind, failure.type, re.sub(r"\d+", "#", failure.message)
+def _cause(failure: Failure) -> tuple[Any, ...]:
+    """What tells one failure from another: its words, and the sizes in it in any order."""
+    words = re.sub(r"\d+", "#", failure.message)
+    return failure.kind, failure.type, words, sorted(re.findall(r"\d+", failure.message))

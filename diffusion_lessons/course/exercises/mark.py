@@ -7,6 +7,7 @@ is asked as text (`ids_in`).
 
 import ast
 import re
+from collections.abc import Iterator
 
 KEY = "diffusion_lessons"  # of our metadata in a notebook
 STUB = "raise NotImplementedError  # your code here"
@@ -41,6 +42,18 @@ def decorated(tree: ast.Module) -> list[tuple[Definition, str]]:
         for id in map(exercise_id, node.decorator_list)
         if id is not None
     ]
+
+
+def same_level(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """A statement, then those in it that bind names where it stands itself: in `if`, `try`, `with`, loops."""
+    waiting: list[ast.AST] = [statement]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.stmt):
+            yield node
+        if not isinstance(node, DEFINITIONS):
+            inner = ast.iter_child_nodes(node)
+            waiting += reversed([each for each in inner if not isinstance(each, ast.expr)])
 
 
 def undecorated(node: ast.stmt) -> ast.stmt:

@@ -1,14 +1,27 @@
 """The sentences of verdicts that no misconception explains: what was seen, and what to do."""
 
-from diffusion_lessons.course.exercises.compare import Difference
-from diffusion_lessons.course.exercises.exercise import Exercise
-from diffusion_lessons.course.exercises.outputs import Failure, Ran
-from diffusion_lessons.course.exercises.values import Array, Opaque
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from diffusion_lessons.course.exercises.compare import Difference, as_array, close
+from diffusion_lessons.course.exercises.exercise import ABOUT, Exercise
+from diffusion_lessons.course.exercises.outputs import Failure
+from diffusion_lessons.course.exercises.slips import parts_of
+from diffusion_lessons.course.exercises.tips import tip
+from diffusion_lessons.course.exercises.values import Array, Fields, Opaque, Plain
 
 PLANTED = "The planted bug is still there: this code gives just what it gave before."
 RANDOM = (
     "Called twice with the same inputs, your function gave two different results. Draw no random "
     "numbers in it, use the ones that come in as an argument, and keep nothing from one call to the next."
+)
+SEEDED = (
+    "The result is right, but your function sets the seed of the global generator (torch.manual_seed, "
+    "np.random.seed or random.seed): all that the caller draws after it is the same each time. Leave it out, "
+    "or draw from a torch.Generator of your own."
 )
 UNTOUCHED = "Write your answer in the cell above and run it."
 STILL_RUNNING = (
@@ -29,8 +42,8 @@ def not_attempted(failure: Failure) -> str:
     return UNTOUCHED
 
 
-def failed(exercise: Exercise, failure: Failure) -> str:
-    """Why a case gave no value."""
+def failed(exercise: Exercise, failure: Failure, inputs: dict[str, Plain] | None = None) -> str:
+    """Why a case gave no value, and with `inputs`, the arguments of the answer, what to do about it."""
     if failure.kind == "not callable":
         wanted = f"a {failure.message} named `{exercise.name}`"
         return f"Exercise {exercise.id} asks for {wanted}; what you gave is of type {failure.type}."
@@ -45,46 +58,108 @@ def failed(exercise: Exercise, failure: Failure) -> str:
         return f"{stopped}: is there a loop that never ends?{STILL_RUNNING if failure.running else ''}"
     said = f": {failure.message}" if failure.message else ""
     stop = "" if said.endswith((".", "!", "?")) else "."
-    return f"Your code raised {failure.type}{said}{stop}{_tip(failure)}"
+    tips = "" if inputs is None else tip(failure, inputs)
+    return f"Your code raised {failure.type}{said}{stop} {tips}".rstrip()
 
 
-TIPS = (
-    ("must match the size of tensor", " The shapes in that line do not broadcast. One factor for each sample,"
-     " shape (B,), becomes (B, 1, 1, 1) before it multiplies (B, C, H, W)."),
-    ("mat1 and mat2 shapes", " A matrix product needs (n, k) times (k, m)."),
-    ("same device", " A tensor made in your function must be made on the device of its inputs: "
-     "torch.zeros(..., device=x.device), or torch.zeros_like(x)."),
-    ("same dtype", " Cast one of them to the dtype of the other: a.to(b.dtype)."),
-    ("can't convert cuda", " Stay with torch functions: numpy needs the numbers on the CPU."),
-    ("Boolean value of Tensor", " `if` needs one True or False: use torch.where, .any() or .all()."),
-    ("leaf Variable that requires grad", " Make a new tensor in place of changing this one."),
-    ("maximum recursion depth", " The function calls itself without end."),
-)  # fmt: skip
+# Beside the value ----------------------------------------------------------------------------------
+
+IN_PLACE = (
+    "Operations that end in _ (mul_, add_) and `x += …`, `x *= …`, `x[…] = …` work in place, and so do "
+    ".reverse(), .pop() and .append() of lists: write x = x * …, or start from x.clone() or list(x)."
+)
+CHANGES = {
+    "": ("your function changes its argument {}, which the caller still needs", IN_PLACE),
+    "graph": ("your function calls requires_grad_ on its argument {}, and so on the caller's own tensor",
+              "Call it on a copy: x.detach().requires_grad_()."),
+    "grad": ("your function leaves a .grad on its argument {}, which the caller's next backward() adds to",
+             "torch.autograd.grad(…, x) gives a gradient and leaves nothing behind."),
+    "mode": ("your function leaves its argument {} in another mode, train() or eval(), than it came in",
+             "Put it back to what `.training` was."),
+}  # fmt: skip
 
 
-def _tip(failure: Failure) -> str:
-    if failure.type == "NameError":
-        return " Is it spelt right, and was the cell that makes it run?"
-    if failure.type == "SystemExit":
-        return " Leave exit() out: it would end the notebook."
-    return next((tip for text, tip in TIPS if text.lower() in failure.message.lower()), "")
+def mutated(names: Sequence[str]) -> str:
+    """Right numbers, and arguments that are not what they were; the names are those of `watching`."""
+    aspect = names[0].partition("/")[2]
+    words = " and ".join(f"`{name.partition('/')[0]}`" for name in names if name.partition("/")[2] == aspect)
+    said, advice = CHANGES.get(aspect, CHANGES[""])
+    return f"The result is right, but {said.format(words)}. {advice}"
 
 
-def mutated(ran: Ran) -> str:
-    """Right numbers, and an input that is not what it was."""
-    names = " and ".join(f"`{name}`" for name in ran.mutated)
+def gradient(expected: Plain, given: Plain) -> str:
+    """The result is right, but what the lesson trains does not get its gradient; nothing where it does."""
+    if not isinstance(expected, dict):
+        return ""
+    if isinstance(given, str):
+        return f"The result is right, but in training, where gradients are kept, your code raises {given}."
+    for name, ours in expected.items():
+        theirs = given.get(name) if isinstance(given, dict) else None
+        mine, other = as_array(ours), as_array(theirs)
+        if mine is None or not mine.any():
+            continue
+        if other is None or not other.any():
+            return (
+                f"The result is right, but no gradient flows back through it to `{name}`, so nothing can be "
+                "trained with it. .detach(), .data, .item(), torch.no_grad() and torch.tensor(…) cut it off."
+            )
+        if mine.shape != other.shape or not close(mine, other, 1e-2, 1e-2 * np.abs(mine).max()).all():
+            return (
+                f"The result is right, but the gradient that flows back to `{name}` is another one: part of "
+                "it is cut off, by .detach(), .data, .item() or torch.no_grad()."
+            )
+    return ""
+
+
+# Where it differs ----------------------------------------------------------------------------------
+
+
+def problem(exercise: Exercise, found: Failure | Difference | None, inputs: dict[str, Plain] | None) -> str:
+    """Why a case gave no value, or where the value differs; nothing where it is right."""
+    if isinstance(found, Failure):
+        return failed(exercise, found, inputs)
+    return differs(exercise, found) if found is not None else ""
+
+
+def first(sentence: str, about: str) -> str:
+    """That and where it differs, and the kind of slip, for a first attempt."""
+    return f"{sentence} It looks like a slip in {ABOUT[about][0]}." if about else sentence
+
+
+def one_part(expected: Plain, part: Any) -> str:
+    """All parts of a result are right but one."""
+    named = isinstance(expected, (Fields, dict))
+    others = " and ".join(_named(key, named) for key in parts_of(expected) if key != part)
+    return f"Right in your result: {others}. Not right: {_named(part, named)}."
+
+
+def _named(part: Any, named: bool) -> str:
     return (
-        f"The result is right, but your function changes its argument {names}, which the caller still needs. "
-        "Operations that end in _ (mul_, add_) and `x += …`, `x *= …`, `x[…] = …` work in place: "
-        "write x = x * …, or start from x.clone()."
+        f"`{part}`"
+        if named and " " not in str(part)
+        else str(part)
+        if named
+        else f"the {_ordinal(part)} result"
     )
+
+
+def _ordinal(place: int) -> str:
+    words = ("first", "second", "third", "fourth", "fifth", "sixth")
+    return words[place] if place < len(words) else f"{place + 1}th"
+
+
+def _part(path: str) -> str:
+    """The part of a result at a path, in words: "[1].x0" is "`x0` of the second result"."""
+    found = re.findall(r"\[(\d+)\]|\['(.*?)'\]|\.(\w+)", path)
+    words = [_named(int(place) if place else key or name, not place) for place, key, name in found]
+    return " of ".join(reversed(words))
 
 
 def differs(exercise: Exercise, problem: Difference) -> str:
     """The result is not the expected one."""
     if exercise.kind == "predict":
         return _prediction(exercise, problem)
-    part = f"In the part `result{problem.path}`: " if problem.path else ""
+    part = f"In {_part(problem.path)}: " if problem.path else ""
     sentence = part + problem.sentence if part else problem.sentence[:1].upper() + problem.sentence[1:]
     return sentence + "." + _advice(problem)
 
@@ -96,6 +171,8 @@ ADVICE = {
     "nonfinite": " Is there a division by zero, or a logarithm or root of a number that is not positive?",
     "dtype": " A number of another dtype came in on the way: cast it to the dtype of the input, "
     "factor.to(x.dtype), before it meets it.",
+    "graph": " It keeps all that it was computed from in memory for as long as it lives: return x.detach(), "
+    "or a number with .item().",
     "device": " Make new tensors on the device of the input: device=x.device, or torch.zeros_like(x).",
 }  # by the kind of a difference, or by what was given in place of data
 
@@ -121,6 +198,6 @@ def _prediction(exercise: Exercise, problem: Difference) -> str:
             choices = ", ".join(map(repr, exercise.choices))
             return f"{given!r} is none of the choices: return one of {choices}."
     if problem.kind == "value":
-        part = f", part {problem.path}," if problem.path else ""
+        part = f" in {_part(problem.path)}" if problem.path else ""
         return f"Your answer{part} is {f'too {problem.side}' if problem.side else 'not the right one'}."
     return problem.sentence[:1].upper() + problem.sentence[1:] + "."

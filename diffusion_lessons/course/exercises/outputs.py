@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion_lessons.course.exercises.values import Plain, from_json, to_json
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Frame(NamedTuple):
@@ -38,10 +38,14 @@ class Ran:
     case: str
     value: Plain = None
     failure: Failure | None = None
-    mutated: tuple[str, ...] = ()  # names of the inputs that the answer changed in place
+    mutated: tuple[str, ...] = ()  # what the call changed: see `watching`
     repeats: bool | None = None  # the same inputs gave the same result a second time; None if not tried
     printed: str = ""  # the first of what the answer printed
     seconds: float = 0.0
+    gradients: Plain = (
+        None  # (exercises that train something) by input, None where none reaches it; or an error
+    )
+    calls: tuple[dict[str, Plain], ...] = ()  # the arguments of each call; never stored
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ class Outputs:
 
 def _stored(ran: Ran, arrays: list[np.ndarray]) -> dict[str, Any]:
     failure = None if ran.failure is None else asdict(ran.failure)
-    return vars(ran) | {"value": to_json(ran.value, arrays), "failure": failure}
+    data = {name: to_json(getattr(ran, name), arrays) for name in ("value", "gradients")}
+    return vars(ran) | data | {"failure": failure, "calls": []}
 
 
 def _case(stored: dict[str, Any], arrays: list[np.ndarray]) -> Ran:
@@ -99,6 +104,7 @@ def _case(stored: dict[str, Any], arrays: list[np.ndarray]) -> Ran:
         repeats=None if repeats is None else bool(repeats),
         printed=str(stored["printed"]),
         seconds=float(stored["seconds"]),
+        gradients=from_json(stored["gradients"], arrays),
     )
 
 

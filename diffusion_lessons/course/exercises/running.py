@@ -24,6 +24,7 @@ from diffusion_lessons.course.exercises.compare import difference
 from diffusion_lessons.course.exercises.exercise import Case, Exercise
 from diffusion_lessons.course.exercises.outputs import Failure, Frame, Outputs, Ran
 from diffusion_lessons.course.exercises.values import Plain, plain
+from diffusion_lessons.course.exercises.watching import SEED, Watched, generators, learning, reached, stir
 
 PACKAGE = str(Path(__file__).parents[2])
 REPEAT_WITHIN = 1.0  # seconds: a case that took longer is not run a second time
@@ -55,13 +56,17 @@ def run(
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs a function on cases; `limit` in seconds for one of them, None for no limit."""
+    """Runs a function on cases; `limit` in seconds for one of them, None for no limit.
+
+    `watched`: what the answer is called with is noted, and what it does to that.
+    """
 
     exercise: Exercise
     function: Callable[..., Any]
     seed: int
     device: str
     limit: float | None = None
+    watched: bool = True
 
     def run(self, cases: Sequence[Case], repeat: bool = False) -> tuple[Ran, ...]:
         """Each case in turn, until one is over its time: the others would only take as long.
@@ -77,29 +82,63 @@ class Runner:
         return tuple(ran)
 
     def case(self, case: Case, repeat: bool) -> Ran:
-        called, value, mutated = self.once(case)
-        failure = _failure(called, self.limit)
+        stir(1)
+        called, value, watched = self.once(case)
+        failure, changed, ended = _failure(called, self.limit), dict(watched.changed), generators()
         called.error = None  # its frames hold all that the answer had in memory
         repeats = None
         if repeat and failure is None and called.seconds < REPEAT_WITHIN:
+            stir(2)
             again, second, _ = self.once(case)
-            same = difference(value, second, self.exercise.rtol, self.exercise.atol) is None
+            same = difference(value, second, self.exercise.rtol, self.exercise.atol, strict=False) is None
             repeats = same and again.error is None and not again.stopped
-        return Ran(case.name, value, failure, mutated, repeats, called.printed, called.seconds)
+            alike = any(one == other for one, other in zip(ended, generators(), strict=True))
+            changed |= {SEED: None} if alike and self.exercise.kind != "predict" else {}
+        probed = self.exercise.trains and self.watched and failure is None
+        gradients = self.gradients(case) if probed else None
+        calls = tuple(watched.calls)
+        return Ran(
+            case.name,
+            value,
+            failure,
+            tuple(changed),
+            repeats,
+            called.printed,
+            called.seconds,
+            gradients,
+            calls,
+        )
 
-    def once(self, case: Case) -> tuple[limits.Called, Plain, tuple[str, ...]]:
-        """The call, its value, and the names of the inputs that it changed."""
+    def once(self, case: Case) -> tuple[limits.Called, Plain, Watched]:
+        """The call, its value, and what it did to the arguments of the answer."""
         exercise, inputs = self.exercise, moved(self.exercise.inputs(case, self.seed), self.device)
-        before = plain(inputs)
-        call = functools.partial(exercise.call, self.function) if exercise.call else self.function
-        given = dict(inputs)  # the answer may rebind nothing of ours
-        called = limits.call(lambda: call(**given), self.limit)
+        plain_call = exercise.call is None or inspect.isclass(self.function)
+        watched = Watched(self.whole if plain_call else self.function, signature(exercise.reference))
+        if plain_call:
+            watched.names = None
+        if plain_call or not self.watched:
+            call = watched if self.watched else self.whole
+            called = limits.call(lambda: call(**inputs), self.limit)
+        else:
+            called = limits.call(lambda: exercise.call(watched, **inputs), self.limit)  # type: ignore[misc]
         if inspect.iscoroutine(called.value):
             called.value.close()  # else Python complains of it later, in another cell
-        value = plain(called.value)
-        after = plain(inputs) if not called.running else before
-        changed = tuple(key for key in before if difference(before[key], after[key], 0, 0) is not None)
-        return called, value, changed
+        return called, plain(called.value), watched
+
+    def whole(self, **inputs: Any) -> Any:
+        """The answer called as its exercise says."""
+        call = self.exercise.call
+        return call(self.function, **inputs) if call else self.function(**inputs)
+
+    def gradients(self, case: Case) -> Plain:
+        """The gradients that reach what is trained, or why the call fails where there are gradients."""
+        inputs, leaves = moved(self.exercise.inputs(case, self.seed), self.device), {}
+        for name in self.exercise.trains:
+            inputs[name], leaves[name] = learning(inputs[name])
+        called = limits.call(lambda: reached(self.whole(**inputs), leaves), self.limit)
+        if called.error is not None:
+            return f"{type(called.error).__name__}: {_text(called.error)}"
+        return None if called.stopped else called.value
 
 
 def moved(inputs: Any, device: str) -> Any:

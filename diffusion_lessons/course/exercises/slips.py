@@ -4,34 +4,38 @@ A slip is named only where it explains every number of every case.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
-from diffusion_lessons.course.exercises.compare import as_array, close, difference
+from diffusion_lessons.course.exercises.compare import as_array, close, difference, row_of
 from diffusion_lessons.course.exercises.values import Array, Fields, Plain
 
 Inputs = dict[str, Plain]
 Pairs = list[tuple[Plain, Plain]]
 Arrays = list[tuple[np.ndarray, np.ndarray]]
+Slip = tuple[str, str] | None  # a sentence and the kind of slip
 
 
-def slip(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> str | None:
-    """The simple slip that explains every case, in a sentence, or None.
+def slip(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> Slip:
+    """The simple slip that explains every case, in a sentence, and its kind; or None.
 
     `pairs` are (expected, given) of each case, `inputs` those of each case by name.
     """
     if not pairs or any(given is None for _, given in pairs):
         return None
-    found = [(as_array(expected), as_array(given)) for expected, given in pairs]
-    arrays = [(mine, theirs) for mine, theirs in found if mine is not None and theirs is not None]
+    leaves = [leaf for pair in pairs for leaf in _leaves(*pair)]
+    whole = leaves if len(leaves) == len(pairs) else []
     return (
         _swapped(pairs, rtol, atol)
         or _an_input(pairs, inputs, rtol, atol)
-        or (_reshaped(arrays, rtol, atol) if len(arrays) == len(pairs) else None)
-        or _scaled_alike([leaf for pair in pairs for leaf in _leaves(*pair)], rtol, atol)
-        or (_scaled_by_case(arrays, inputs, rtol, atol) if len(arrays) == len(pairs) else None)
+        or _off_by_one(pairs)
+        or _reshaped(whole, rtol, atol)
+        or _changed(leaves, rtol, atol)
+        or _by_an_input(whole, inputs, rtol, atol)
     )
 
 
@@ -78,14 +82,14 @@ def _sum(names: list[str], columns: np.ndarray, y: np.ndarray) -> str:
 # One slip each -------------------------------------------------------------------------------------
 
 
-def _swapped(pairs: Pairs, rtol: float, atol: float) -> str | None:
+def _swapped(pairs: Pairs, rtol: float, atol: float) -> Slip:
     lists = all(isinstance(each, (list, tuple)) and len(each) == 2 for pair in pairs for each in pair)
     if lists and not any(difference(mine[::-1], yours, rtol, atol, strict=False) for mine, yours in pairs):
-        return "The two results are right, but in the other order."
+        return "The two results are right, but in the other order.", "swap"
     return None
 
 
-def _an_input(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> str | None:
+def _an_input(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> Slip:
     for name in inputs[0]:
         if all(
             name in values
@@ -93,11 +97,11 @@ def _an_input(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> s
             and difference(values[name], given, rtol, atol, strict=False) is None
             for (_, given), values in zip(pairs, inputs, strict=True)
         ):
-            return f"Your result is the input `{name}`, unchanged."
+            return f"Your result is the input `{name}`, unchanged.", "missing"
     return None
 
 
-def _reshaped(arrays: Arrays, rtol: float, atol: float) -> str | None:
+def _reshaped(arrays: Arrays, rtol: float, atol: float) -> Slip:
     """The right numbers in a wrong shape or order."""
     sentences = {
         _reshaped_one(mine, theirs, rtol, atol)
@@ -107,107 +111,239 @@ def _reshaped(arrays: Arrays, rtol: float, atol: float) -> str | None:
     return sentences.pop() if len(sentences) == 1 else None
 
 
-def _reshaped_one(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> str | None:
+def _reshaped_one(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> Slip:
     def agree(a: np.ndarray) -> bool:
         return a.shape == theirs.shape and bool(close(a, theirs, rtol, atol).all())
 
     if mine.ndim == theirs.ndim and 2 <= mine.ndim <= 5:
         order = next((p for p in permutations(range(mine.ndim)) if agree(mine.transpose(p))), None)
         if order is not None and mine.ndim == 2:
-            return "Your result is ours transposed: rows and columns are swapped."
+            return "Your result is ours transposed: rows and columns are swapped.", "axis"
         if order is not None:
-            return f"The numbers are right, but the dimensions are in the order {order}."
+            return f"The numbers are right, but the dimensions are in the order {order}.", "axis"
     if mine.shape == theirs.shape:
         return None
     if mine.size == theirs.size and agree(mine.reshape(theirs.shape)):
-        return "The numbers are right, but their shape is not."
+        return "The numbers are right, but their shape is not.", "shape"
     if theirs.size == 1 < mine.size:
         for reduced, name in ((mine.mean(), "mean"), (mine.sum(), "sum")):
             if close(reduced, theirs.ravel()[0], rtol, atol):
                 said = f"Your result is the {name} of ours over everything"
-                return f"{said}: one dimension too many was reduced."
+                return f"{said}: one dimension too many was reduced.", "mean"
     with suppress(ValueError):  # shapes that do not broadcast
         if theirs.size > mine.size and agree(np.broadcast_to(mine, theirs.shape)):
             said = "The numbers are right, but repeated"
-            return f"{said}: broadcasting made a bigger tensor than was asked for."
+            return f"{said}: broadcasting made a bigger tensor than was asked for.", "shape"
     return None
-
-
-def _scaled_alike(leaves: Arrays, rtol: float, atol: float) -> str | None:
-    if not leaves or any(mine.shape != theirs.shape for mine, theirs in leaves):
-        return None
-    mine = np.concatenate([mine.ravel() for mine, _ in leaves])
-    theirs = np.concatenate([theirs.ravel() for _, theirs in leaves])
-    return _scaled(mine, theirs, rtol, atol)
-
-
-def _scaled_by_case(arrays: Arrays, inputs: list[Inputs], rtol: float, atol: float) -> str | None:
-    """A factor that is another one in each case: often the number of entries, a sum for a mean."""
-    if any(mine.shape != theirs.shape for mine, theirs in arrays):
-        return None
-    factors = [_factor(mine.ravel(), theirs.ravel(), rtol, atol) for mine, theirs in arrays]
-    first = next((i for i, factor in enumerate(factors) if factor and abs(factor - 1) > rtol), None)
-    if None in factors or first is None or not _tells(*arrays[first]):
-        return None
-    factor = factors[first] or 0.0
-    sizes = {
-        math.prod(each.shape[start:])
-        for each in inputs[first].values()
-        if isinstance(each, Array)
-        for start in range(len(each.shape))
-    }
-    tail = ""
-    for ratio, guess in ((factor, "sum where a mean"), (1 / factor if factor else 0, "mean where a sum")):
-        if not tail and any(size > 1 and abs(ratio / size - 1) < rtol for size in sizes):
-            tail = f" Is it a {guess} belongs?"
-    return f"Your result is ours times a number that changes from case to case, here {factor:.4g}.{tail}"
 
 
 def _leaves(expected: Plain, given: Plain) -> Arrays:
     mine, theirs = as_array(expected), as_array(given)
     if mine is not None and theirs is not None:
         return [(mine, theirs)]
-    if isinstance(expected, Fields) and isinstance(given, Fields):
-        expected, given = expected.fields, given.fields
-    if isinstance(expected, dict) and isinstance(given, dict) and expected.keys() == given.keys():
-        return [leaf for key in expected for leaf in _leaves(expected[key], given[key])]
-    lists = isinstance(expected, (list, tuple)) and isinstance(given, (list, tuple))
-    if lists and len(expected) == len(given):
-        return [leaf for pair in zip(expected, given, strict=True) for leaf in _leaves(*pair)]
-    return []
+    ours, yours = parts_of(expected), parts_of(given)
+    if not ours or ours.keys() != yours.keys():
+        return []
+    return [leaf for key in ours for leaf in _leaves(ours[key], yours[key])]
 
 
-def _tells(mine: np.ndarray, theirs: np.ndarray) -> bool:
+def parts_of(value: Plain) -> dict[Any, Plain]:
+    """The parts of a result by name or place; empty where it has none."""
+    if isinstance(value, Fields):
+        return value.fields
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    return value if isinstance(value, dict) else {}
+
+
+def _ratios(a: np.ndarray) -> np.ndarray:
+    return np.concatenate([a[:1], a[1:] / a[:-1]])
+
+
+CHANGES: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
+    ("Your result is zero everywhere.", "missing", np.zeros_like),
+    ("Your result has the opposite sign everywhere.", "sign", np.negative),
+    ("Your result is ours without its sign.", "sign", np.abs),
+    ("Your result is 1 minus ours.", "formula", lambda a: 1 - a),
+    ("Your result is the square of ours.", "root", np.square),
+    ("Your result is the square root of ours.", "root", np.sqrt),
+    ("Your result is one divided by ours.", "factor", np.reciprocal),
+    ("Your result is the exponential of ours.", "formula", np.exp),
+    ("Your result is the logarithm of ours.", "formula", np.log),
+    ("Your result is ours cut to [−1, 1].", "extra", lambda a: a.clip(-1, 1)),
+    ("Your numbers are ours, from the other end.", "direction", lambda a: a[::-1]),
+    ("Your numbers are ours without the first.", "count", lambda a: a[1:]),
+    ("Your numbers are ours without the last.", "count", lambda a: a[:-1]),
+    ("Your result is the running product of ours.", "extra", lambda a: a.cumprod(0)),
+    ("Your result is the running sum of ours.", "extra", lambda a: a.cumsum(0)),
+    ("Ours is the running product of yours.", "missing", _ratios),
+    ("Ours is the running sum of yours.", "missing", lambda a: np.diff(a, axis=0, prepend=0)),
+)
+SHIFTS = (  # of rows: ours here and yours there are the same
+    ("Your numbers are ours, and one more at the end.", "count", slice(None), slice(None, -1)),
+    ("Your numbers are ours, and one more at the start.", "count", slice(None), slice(1, None)),
+    ("Each of your numbers is ours of the place after it.", "index", slice(1, None), slice(None, -1)),
+    ("Each of your numbers is ours of the place before it.", "index", slice(None, -1), slice(1, None)),
+)
+
+
+def _changed(leaves: Arrays, rtol: float, atol: float) -> Slip:
+    """One change that turns all of our numbers into theirs."""
+    if not leaves or any(np.iscomplexobj(each) for leaf in leaves for each in leaf):
+        return None
+    if not _tells(np.concatenate([mine.ravel() for mine, _ in leaves])) or not _evidence(leaves, rtol, atol):
+        return None
+
+    def fit(tried: Arrays) -> bool:
+        return all(a.shape == b.shape and close(a, b, rtol, atol).all() for a, b in tried)
+
+    with np.errstate(all="ignore"):
+        for said, about, change in CHANGES:
+            with suppress(IndexError, ValueError):  # of a single number
+                if fit([(change(mine), theirs) for mine, theirs in leaves]):
+                    return said, about
+        rows = all(mine.ndim == 1 and len(theirs.shape) == 1 and len(mine) > 2 for mine, theirs in leaves)
+        for said, about, ours, yours in SHIFTS if rows else ():
+            if fit([(mine[ours], theirs[yours]) for mine, theirs in leaves]):
+                return said, about
+    return _by_a_constant(leaves, rtol, atol)
+
+
+def _by_a_constant(leaves: Arrays, rtol: float, atol: float) -> Slip:
+    if any(mine.shape != theirs.shape for mine, theirs in leaves):
+        return None
+    mine, theirs = (np.concatenate([leaf[side].ravel() for leaf in leaves]) for side in (0, 1))
+    factor, offset = _factor(mine, theirs, rtol, atol), _constant(theirs - mine, mine, rtol, atol)
+    if factor is not None:
+        return f"Your result is {factor:.4g} times ours everywhere.".replace("-", "−"), "factor"
+    if offset is not None:
+        return (
+            f"Your result is ours {'minus' if offset < 0 else 'plus'} {abs(offset):.4g} everywhere.",
+            "formula",
+        )
+    return None
+
+
+def _evidence(arrays: Arrays, rtol: float, atol: float) -> bool:
+    """Is theirs another than ours in two cases, or in many numbers of one?"""
+    other = [b.size if a.shape != b.shape else int((~close(a, b, rtol, atol)).sum()) for a, b in arrays]
+    return sum(many > 0 for many in other) >= 2 or max(other) >= 8
+
+
+def _tells(numbers: np.ndarray) -> bool:
     """Are there enough different finite numbers for a rule through them to mean something?"""
-    finite = bool(np.isfinite(mine).all() and np.isfinite(theirs).all())
-    return finite and len(np.unique(np.round(np.abs(mine), 6))) >= 4
+    return bool(np.isfinite(numbers).all()) and len(np.unique(np.round(np.abs(numbers), 6))) >= 4
 
 
 def _factor(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> float | None:
-    if not (np.isfinite(mine).all() and np.isfinite(theirs).all()) or np.iscomplexobj(mine + theirs):
+    if not (np.isfinite(mine).all() and np.isfinite(theirs).all()):
         return None
     factor = float(mine @ theirs / (mine @ mine)) if mine.any() else 1.0
     return factor if close(factor * mine, theirs, rtol, atol).all() else None
 
 
-def _scaled(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> str | None:
-    """A factor, a sign, an offset or a power that turns all of our numbers into theirs."""
-    if np.iscomplexobj(mine + theirs) or not _tells(mine, theirs) or close(mine, theirs, rtol, atol).all():
+# Numbers that change from case to case -------------------------------------------------------------
+
+
+def _by_an_input(arrays: Arrays, inputs: list[Inputs], rtol: float, atol: float) -> Slip:
+    """Ours times, plus or taken from a number that is another one in each case: an input, or its size."""
+    for mine, theirs in arrays:
+        if (
+            mine.shape != theirs.shape
+            or np.iscomplexobj(mine + theirs)
+            or not np.isfinite(mine + theirs).all()
+        ):
+            return None
+    if not arrays or not _evidence(arrays, rtol, atol):
         return None
-    if (np.abs(theirs) <= atol).all():
-        return "Your result is zero everywhere."
-    factor = _factor(mine, theirs, rtol, atol)
-    if factor is not None:
-        many = f"Your result is {factor:.4g} times ours everywhere.".replace("-", "−")
-        return "Your result has the opposite sign everywhere." if abs(factor + 1) <= rtol else many
-    offset = float((theirs - mine).mean())
-    with np.errstate(all="ignore"):
-        tries = {
-            f"Your result is ours plus {offset:.4g} everywhere.".replace("-", "−"): mine + offset,
-            "Your result is the square of ours.": mine**2,
-            "Your result is the square root of ours.": np.sqrt(mine),
-            "Your result is one divided by ours.": 1 / mine,
-            "Your result is the exponential of ours.": np.exp(mine),
-            "Your result is the logarithm of ours.": np.log(mine),
-        }
-    return next((said for said, changed in tries.items() if close(changed, theirs, rtol, atol).all()), None)
+    factors = [_factor(mine.ravel(), theirs.ravel(), rtol, atol) for mine, theirs in arrays]
+    several = all(_tells(mine) for mine, _ in arrays)
+    quantities = _quantities(inputs)
+    for said, about, constants in (
+        ("ours times {}", "factor", factors),
+        ("ours divided by {}", "factor", [1 / f if f else None for f in factors]),
+        ("ours plus {}", "formula", [_constant(theirs - mine, mine, rtol, atol) for mine, theirs in arrays]),
+        ("ours minus {}", "formula", [_constant(mine - theirs, mine, rtol, atol) for mine, theirs in arrays]),
+        ("{} minus ours", "formula", [_constant(mine + theirs, mine, rtol, atol) for mine, theirs in arrays]),
+    ):
+        if None in constants or not (several or len(set(constants)) >= 3):
+            continue
+        for name, values in quantities.items():
+            if close(np.array(values), np.array(constants, dtype=float), max(rtol, 1e-6), 1e-9).all():
+                tail = _mean_or_sum(said, name)
+                return f"Your result is {said.format(name)}.{tail}", "mean" if tail else about
+    return None
+
+
+def changing_factor(pairs: Pairs, rtol: float, atol: float) -> Slip:
+    """Ours times a number that no input explains."""
+    arrays = [leaf for pair in pairs for leaf in _leaves(*pair)]
+    if len(arrays) < len(pairs) or any(
+        a.shape != b.shape or not _tells(a) or not _tells(b) for a, b in arrays
+    ):
+        return None
+    factors = [_factor(mine.ravel(), theirs.ravel(), rtol, atol) for mine, theirs in arrays]
+    first = next((factor for factor in factors if factor and abs(factor - 1) > rtol), None)
+    if None in factors or first is None:
+        return None
+    said = f"Your result is ours times a number that changes from case to case, here {first:.4g}."
+    return said.replace("-", "−"), "factor"
+
+
+def _constant(gap: np.ndarray, mine: np.ndarray, rtol: float, atol: float) -> float | None:
+    value = float(gap.mean())
+    return value if (np.abs(gap - value) <= atol + rtol * np.abs(mine)).all() else None
+
+
+def _quantities(inputs: list[Inputs]) -> dict[str, list[float]]:
+    """What the inputs offer as a number in each case: themselves, and how many entries they have."""
+    found: dict[str, list[float]] = {}
+    for values in inputs:
+        for name, value in values.items():
+            for said, quantity in _of_input(name, value):
+                found.setdefault(said, []).append(quantity)
+    return {said: each for said, each in found.items() if len(each) == len(inputs)}
+
+
+def _of_input(name: str, value: Plain) -> Iterator[tuple[str, float]]:
+    data = as_array(value)
+    if data is not None and data.size == 1 and not np.iscomplexobj(data):
+        number = float(data.ravel()[0])
+        yield f"`{name}`", number
+        if number > 0:
+            yield f"the square root of `{name}`", math.sqrt(number)
+        yield f"the square of `{name}`", number**2
+        yield f"(1 − `{name}`)", 1 - number
+    elif isinstance(value, Array):
+        yield f"the number of entries of `{name}`", math.prod(value.shape)
+        sample = math.prod(value.shape[1:])
+        yield f"the number of entries of a sample of `{name}`", sample
+        yield f"the square root of the number of entries of a sample of `{name}`", math.sqrt(sample)
+        for place, size in enumerate(value.shape):
+            yield f"the size of `{name}` in dimension {place}", size
+    elif isinstance(value, (list, tuple)):
+        yield f"the length of `{name}`", len(value)
+
+
+def _mean_or_sum(said: str, name: str) -> str:
+    if "root" in name or ("the number of" not in name and "the size of" not in name):
+        return ""
+    return {
+        "ours times {}": " Is it a sum where a mean belongs?",
+        "ours divided by {}": " Is it a mean where a sum belongs?",
+    }.get(said, "")
+
+
+def _off_by_one(pairs: Pairs) -> Slip:
+    """Counts, places or times that are one off, all or some of them, and all to the same side."""
+    leaves = [(row_of(mine), row_of(theirs)) for mine, theirs in pairs]
+    whole = all(isinstance(each, int) for leaf in leaves for row in leaf for each in row)
+    if not whole or any(len(a) != len(b) for a, b in leaves) or len({x for a, _ in leaves for x in a}) < 3:
+        return None
+    gaps = [b - a for mine, theirs in leaves for a, b in zip(mine, theirs, strict=True)]
+    for side, said in ((1, "one more than ours"), (-1, "one less than ours")):
+        if set(gaps) == {side}:
+            return f"Your numbers are {said}, in every case.", "count"
+        if set(gaps) == {0, side} and sum(map(abs, gaps)) >= 2:
+            return f"Some of your numbers are right, the others are {said}.", ""
+    return None

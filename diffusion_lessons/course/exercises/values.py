@@ -5,6 +5,7 @@ passing to another process) works on data alone.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -27,6 +28,7 @@ class Array:
     dtype: str  # as torch or numpy names it, "float32"
     device: str  # "cpu", "cuda:0"; empty for a numpy array
     kind: str  # "tensor" or "array"
+    graph: bool = False  # a gradient can flow back through it
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def _plain(value: Any, left: list[int], depth: int) -> Plain:
     if isinstance(value, (np.ndarray, np.generic)):
         return _array(value)
     if isinstance(value, int):
-        return int(value) if value.bit_length() < 4096 else Opaque("int", "too large to show")
+        return int(value) if value.bit_length() < 1024 else Opaque("int", "too large to show")
     if isinstance(value, (float, complex)):
         return complex(value) if isinstance(value, complex) else float(value)
     if isinstance(value, str):
@@ -103,7 +105,7 @@ def _tensor(value: torch.Tensor) -> Array:
             still = still.to(torch.float32)
         data = still.numpy().copy()
     dtype = str(value.dtype).removeprefix("torch.")
-    return Array(data, tuple(value.shape), dtype, str(value.device), "tensor")
+    return Array(data, tuple(value.shape), dtype, str(value.device), "tensor", value.requires_grad)
 
 
 def _array(value: np.ndarray | np.generic) -> Plain:
@@ -128,7 +130,8 @@ def to_json(value: Plain, arrays: list[np.ndarray]) -> Any:
         if value.data is not None:
             arrays.append(value.data)
         index = None if value.data is None else len(arrays) - 1
-        return {"array": index, "shape": list(value.shape), "about": [value.dtype, value.device, value.kind]}
+        about = [value.dtype, value.device, value.kind, "graph" * value.graph]
+        return {"array": index, "shape": list(value.shape), "about": about}
     if isinstance(value, Fields):
         return {"record": value.type, "fields": {k: to_json(v, arrays) for k, v in value.fields.items()}}
     if isinstance(value, Opaque):
@@ -164,12 +167,12 @@ def from_json(stored: Any, arrays: list[np.ndarray]) -> Plain:
 
 
 def _stored_array(stored: dict[str, Any], arrays: list[np.ndarray]) -> Array:
-    dtype, device, kind = map(str, stored["about"])
+    dtype, device, kind, graph = map(str, stored["about"])
     shape = tuple(map(int, stored["shape"]))
     data = None if stored["array"] is None else arrays[stored["array"]]
     if data is not None and (data.shape != shape or data.dtype.kind not in "biufc"):
         raise ValueError(f"a stored array is {data.dtype} {data.shape} and should have shape {shape}")
-    return Array(data, shape, dtype, device, kind)
+    return Array(data, shape, dtype, device, kind, bool(graph))
 
 
 # In words ------------------------------------------------------------------------------------------
@@ -184,10 +187,13 @@ def number(value: Any, digits: int = 6) -> str:
     return f"{float(value):.{digits}g}".replace("-", "−") if np.isfinite(value) else str(float(value))
 
 
-def describe(value: Plain) -> str:
-    """What a value is, in one line: type, dtype, shape, and its numbers or their range."""
+def describe(value: Plain, at: tuple[int, ...] | None = None) -> str:
+    """What a value is, in one line: type, dtype, shape, and its numbers or their range.
+
+    `at` is the place of a list or row that the line should show.
+    """
     if isinstance(value, Array):
-        return _describe_array(value)
+        return _describe_array(value, at)
     if isinstance(value, Fields):
         inside = ", ".join(f"{k} = {_short(v)}" for k, v in value.fields.items())
         return f"{value.type}({inside})"
@@ -197,16 +203,23 @@ def describe(value: Plain) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {_short(v)}" for k, v in list(value.items())[:6]) + "}"
     if isinstance(value, (list, tuple)):
-        inside = ", ".join(_short(v) for v in value[:6]) + (", …" if len(value) > 6 else "")
+        inside = _around(value, at, _short)
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     return repr(value[:200]) if isinstance(value, str) else number(value)
+
+
+def _around(values: Sequence[Any], at: tuple[int, ...] | None, said: Callable[[Any], str]) -> str:
+    """Six neighbours in words, the place to look at among them."""
+    start = max(0, min(at[0] - 2, len(values) - 6)) if at else 0
+    shown = [said(each) for each in values[start : start + 6]]
+    return ", ".join(["…"] * (start > 0) + shown + ["…"] * (start + 6 < len(values)))
 
 
 def _short(value: Plain) -> str:
     return describe(value) if not isinstance(value, Fields) else f"a {value.type}"
 
 
-def _describe_array(value: Array) -> str:
+def _describe_array(value: Array, at: tuple[int, ...] | None = None) -> str:
     what = "" if value.kind == "tensor" else "numpy "
     where = "" if value.device in ("", "cpu") else f" on {value.device}"
     head = f"{what}{value.dtype} {value.shape}{where}"
@@ -216,6 +229,8 @@ def _describe_array(value: Array) -> str:
     if data.size <= 6:
         numbers = ", ".join(number(x, 4) for x in data.ravel())
         return f"{head}: {numbers}"
+    if at and data.ndim == 1:
+        return f"{head}: {_around(data.tolist(), at, lambda x: number(x, 4))}"
     if data.dtype.kind == "c":
         return head
     finite = data[np.isfinite(data)]

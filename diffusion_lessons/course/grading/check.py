@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from diffusion_lessons.course.grading.endings import LOST
 from diffusion_lessons.course.grading.intake.files import find
 from diffusion_lessons.course.grading.intake.identify import Submission, identify
 from diffusion_lessons.course.grading.marking import mark
@@ -16,7 +17,7 @@ from diffusion_lessons.course.student.class_seed import class_seed
 def check(file: Path, seed: int | None = None, limits: Limits | None = None) -> Submission:
     """Check a notebook as the grader would; what is none of this course is a ValueError.
 
-    `seed` is of the cases, by default the class's, or that of those which the lesson itself shows.
+    OSError where this machine cannot run it, which says nothing of the notebook. `seed` is of the cases, by default the class's, or that of those which the lesson itself shows.
     """
     found = identify(find([file])) if file.is_file() else []
     if len(found) != 1:
@@ -25,7 +26,10 @@ def check(file: Path, seed: int | None = None, limits: Limits | None = None) -> 
         raise ValueError(f"{file}: {found[0].problem}")
     with Worker(limits=limits) as worker:
         seed = class_seed(file.parent) if seed is None else seed
-        return replace(found[0], rows=mark(found[0].notebook, found[0].lesson, worker, seed))
+        rows = mark(found[0].notebook, found[0].lesson, worker, seed)
+    if lost := [row for row in rows if row.kind == "grader"]:
+        raise OSError(f"{lost[0].exercise} of {file}: {LOST}")
+    return replace(found[0], rows=rows)
 
 
 def words(rows: Sequence[Row]) -> str:

@@ -1,8 +1,7 @@
 """`diffusion-lessons grade`: a class's folder in, rows and points out."""
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -11,9 +10,13 @@ from threading import Event
 from tqdm import tqdm
 
 from diffusion_lessons.course import bank
+from diffusion_lessons.course.grading import counting
+from diffusion_lessons.course.grading import roster as who
 from diffusion_lessons.course.grading.intake.files import find
-from diffusion_lessons.course.grading.intake.identify import Submission, identify
+from diffusion_lessons.course.grading.intake.identify import TEACHERS, Merge, Submission, identify, merges
+from diffusion_lessons.course.grading.intake.student import Student
 from diffusion_lessons.course.grading.marking import mark
+from diffusion_lessons.course.grading.marks.overrides import Override
 from diffusion_lessons.course.grading.marks.points import Points
 from diffusion_lessons.course.grading.marks.store import Store
 from diffusion_lessons.course.grading.sandbox import Limits, Protection, Worker
@@ -28,10 +31,31 @@ class Graded:
     points: Points
     seed: int
     protection: Protection | None
+    count: str = "best"  # which of several attempts counts
+    merges: tuple[Merge, ...] = ()
+    roster: tuple[Student, ...] = ()  # in its order; nobody where none was given
 
     def by_student(self) -> list[Submission]:
         """The submissions in the order of students, lessons and paths."""
-        return sorted(self.submissions, key=lambda each: (each.student.casefold(), each.lesson, each.path))
+        return sorted(
+            self.submissions,
+            key=lambda each: (each.student.name.casefold(), each.student.key, each.lesson, each.path),
+        )
+
+    def students(self) -> list[Student]:
+        """Everybody: the roster in its order, then who is not on it, or all by name."""
+        there = {each.student.key: each.student for each in self.by_student() if each.student.key}
+        listed = [there.pop(student.key, student) for student in self.roster]
+        return [*listed, *there.values()]
+
+    def strangers(self) -> list[Student]:
+        """Who handed in and is not on the roster; nobody where none was given."""
+        return self.students()[len(self.roster) :] if self.roster else []
+
+    def missing(self) -> list[Student]:
+        """Who is on the roster and has handed in nothing."""
+        there = {each.student.key for each in self.submissions if each.found is not counting.NOWHERE}
+        return [student for student in self.roster if student.key not in there]
 
 
 def grade(
@@ -45,6 +69,9 @@ def grade(
     again: Collection[str] = (),
     tell: Callable[[str], None] = lambda line: None,
     bar: bool = False,
+    count: str = "best",
+    roster: who.Roster | None = None,
+    overrides: Iterable[Override] = (),
 ) -> Graded:
     """Mark all submissions in some folders, archives or files.
 
@@ -54,22 +81,52 @@ def grade(
         again: "timeouts", students or parts of paths: mark those anew.
         tell: gets lines for the instructor.
         bar: show a progress bar.
+        count: which of several attempts counts, "best" or "last".
+        roster: the class; default whoever handed in.
+        overrides: marks and comments that the instructor gave by hand.
 
     Raises:
-        ValueError: a place, lesson or number that does not exist.
+        ValueError: a place, lesson, rule, student or number that does not exist, or nothing was handed in.
         OSError: submissions can not be run here.
     """
     limits, points = limits or Limits(), points or Points()
     if jobs < 1:
         raise ValueError(f"--jobs is at least 1, got {jobs}")
+    if count not in counting.RULES:
+        raise unknown("rule --count", count, counting.RULES)
     if lesson is not None and lesson not in bank.lessons():
         raise unknown("lesson with exercises", lesson, bank.lessons())
-    run = _Run(identify(find(places, out), lesson), Store(out, seed, limits), limits, seed)
+    places = list(places)
+    submissions = identify(find(places, out), lesson)
+    if all(each.problem == TEACHERS for each in submissions):
+        where = ", ".join(map(str, places))
+        raise ValueError(f"nothing was handed in: no notebook in {where}; the report is left as it was")
+    everybody = list(dict.fromkeys(each.student for each in submissions if each.student.key))
+    on_it = who.matched(roster, everybody) if roster else {}
+    submissions = [replace(each, student=on_it.get(each.student, each.student)) for each in submissions]
+    several = tuple(
+        replace(each, why="One student on the roster.") if each.student in on_it.values() else each
+        for each in merges(submissions)
+    )
+    if roster:
+        submissions += counting.absent(roster, submissions)
+    by_hand = counting.resolved(overrides, roster or who.found(everybody))
+    run = _Run(submissions, Store(out, seed, limits), limits, seed)
     waiting = run.waiting(set(again))
-    if len(waiting) < len(run.submissions):
-        tell(f"{len(run.submissions)} files, {len(waiting)} to run: the others are done or are no notebooks")
+    files = sum(each.found is not counting.NOWHERE for each in submissions)
+    if len(waiting) < files:
+        tell(f"{files} files, {len(waiting)} to run: the others are done or are no notebooks")
     protection = run.all(waiting, jobs, tell, bar) if waiting else None
-    return Graded(tuple(_counted(run.submissions, points)), points, seed, protection)
+    done = counting.overridden(counting.counted(run.submissions, points, count), by_hand)
+    return Graded(
+        tuple(counting.compared(done)),
+        points,
+        seed,
+        protection,
+        count,
+        several,
+        tuple(roster.students) if roster else (),
+    )
 
 
 @dataclass
@@ -106,8 +163,11 @@ class _Run:
                 tell(line)
             for worker in made:
                 workers.put(worker)
-            with tqdm(total=len(waiting), desc="marking", unit="notebook", disable=not bar) as shown:
-                for _ in pool.map(lambda i: self.one(i, workers), waiting):
+            total = sum(not each.problem for each in self.submissions)
+            done = total - len(waiting)
+            with tqdm(total=total, initial=done, desc="marking", unit="notebook", disable=not bar) as shown:
+                for each in as_completed([pool.submit(self.one, i, workers) for i in waiting]):
+                    each.result()
                     shown.update()
         finally:
             self.stop.set()
@@ -138,20 +198,4 @@ class _Run:
 def _is_wanted(each: Submission, again: set[str]) -> bool:
     if "timeouts" in again and any(row.limited for row in each.rows):
         return True
-    return any(word and (word == each.student or word in each.path) for word in again)
-
-
-def _counted(submissions: Iterable[Submission], points: Points) -> list[Submission]:
-    """Of several attempts of a student at a lesson the best counts, the first of equals."""
-    ruled = [replace(each, rows=tuple(map(points.ruled, each.rows))) for each in submissions]
-    attempts: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for i, each in enumerate(ruled):
-        if each.rows:
-            attempts[each.student, each.lesson].append(i)
-    for places in attempts.values():
-        best = max(places, key=lambda i: points.score(*ruled[i].rows).points)
-        note = f"Another attempt counts: {ruled[best].path}."
-        for i in places:
-            if i != best:
-                ruled[i] = replace(ruled[i], notes=(*ruled[i].notes, note), counts=False)
-    return ruled
+    return any(word and (word in (each.student.name, each.student.id) or word in each.path) for word in again)

@@ -4,9 +4,11 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from jinja2 import StrictUndefined, Template
 
+from diffusion_lessons.course.grading.wheel import build
 from diffusion_lessons.course.lessons import LESSONS, repository_address
 from diffusion_lessons.course.student.class_seed import NAME as SEED
 from diffusion_lessons.course.student.lab import START, lessons_folder
@@ -26,7 +28,8 @@ def release(
     Args:
         lessons: two digits each; the start page always comes along.
         seed: of cases that the published lessons do not show; the notebooks and `check` use it.
-        wheel: of this package, for a class that cannot get it from its repository.
+        wheel: of this package, for a class that cannot get it from its repository; where there is no public
+            one, default a wheel that is built here.
 
     A lesson that does not exist, and nowhere to install the package from, are a ValueError.
     """
@@ -35,12 +38,15 @@ def release(
     if wheel is not None and (wheel.suffix != ".whl" or not wheel.is_file()):
         raise ValueError(f"--wheel is a .whl file, as `pip wheel --no-deps .` makes it; got {wheel}")
     notebooks = chosen([START[:2], *lessons])
+    with TemporaryDirectory() as folder:
+        if wheel is None and not repository_address():
+            wheel = build(Path(folder))
+        package = {} if wheel is None else {wheel.name: wheel.read_bytes()}
     files: dict[str, bytes] = {f"notebooks/{file.name}": file.read_bytes() for file in notebooks}
-    files["README.md"] = readme([file.stem for file in notebooks], wheel).encode()
+    files |= package
+    files["README.md"] = readme([file.stem for file in notebooks], next(iter(package), "")).encode()
     if seed is not None:
         files[f"notebooks/{SEED}"] = (json.dumps({"seed": seed}) + "\n").encode()
-    if wheel is not None:
-        files[wheel.name] = wheel.read_bytes()
     write(out, {f"{TOP}/{name}": content for name, content in files.items()})
     return sorted(files)
 
@@ -54,23 +60,17 @@ def chosen(lessons: Iterable[str]) -> list[Path]:
     return [there[number] for number in sorted(set(numbers))]
 
 
-def readme(stems: list[str], wheel: Path | None) -> str:
-    """The page for the class: what is in the archive, how to install, how to check."""
+def readme(stems: list[str], wheel: str) -> str:
+    """The page for the class: what is in the archive, how to install, how to check.
+
+    pip installs the `wheel` in the archive, "" for the public repository.
+    """
     titles = {entry.stem: entry.title for entry in LESSONS}
     lessons = {stem: titles.get(stem, stem) for stem in sorted(stems)}
     example = next((stem for stem in lessons if not START.startswith(stem)), START.removesuffix(".ipynb"))
     page = Template(README.read_text(encoding="utf-8"), trim_blocks=True, undefined=StrictUndefined)
-    return page.render(lessons=lessons, source=source(wheel), start=START, example=example) + "\n"
-
-
-def source(wheel: Path | None) -> str:
-    """What pip installs: the wheel in the archive, or the public repository; a ValueError without either."""
-    if wheel is not None:
-        return f'"./{wheel.name}[lab]"'
-    if address := repository_address():
-        return f'"diffusion-lessons[lab] @ git+{address}"'
-    advice = "make a wheel with `pip wheel --no-deps .` and give it with --wheel"
-    raise ValueError(f"this package has no public repository to install from: {advice}")
+    source = f'"./{wheel}[lab]"' if wheel else f'"diffusion-lessons[lab] @ git+{repository_address()}"'
+    return page.render(lessons=lessons, source=source, start=START, example=example) + "\n"
 
 
 def write(out: Path, files: Mapping[str, bytes]) -> None:

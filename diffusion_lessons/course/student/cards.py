@@ -20,13 +20,21 @@ CELL = "text-align:left;vertical-align:top;padding:2px 16px 2px 0"
 Part = tuple[str, str]  # of a card: the same as text and as HTML
 
 
-def verdict_card(exercise: Exercise, verdict: Verdict, notes: Sequence[str] = ()) -> Card:
+def verdict_card(
+    exercise: Exercise, verdict: Verdict, notes: Sequence[str] = (), *, first: bool = False, hints: int = 0
+) -> Card:
     """The verdict on an answer.
 
     Args:
         notes: sentences below it, such as which function the lesson goes on with.
+        first: at a first attempt what gives the answer away is folded in; a page opens it with a click.
+        hints: how many were asked for; these are listed again, the others are folded in.
     """
-    parts = [_paragraph(verdict.message)] if verdict.message else []
+    message = (first and verdict.first) or verdict.message
+    more = [text for text in (message != verdict.message and verdict.message, verdict.where) if text]
+    parts = [_paragraph(message)] if message else []
+    if first and more:
+        parts.append(_folded("Say more", [*map(_paragraph, more)]))
     if verdict.frames:
         lines = [f"line {line}, in {function}:  {text}" for line, text, function in verdict.frames]
         parts.append(_preformatted("\n".join(lines)))
@@ -35,22 +43,41 @@ def verdict_card(exercise: Exercise, verdict: Verdict, notes: Sequence[str] = ()
     results = ("expected", verdict.expected), ("yours", verdict.given)
     if rows := [*verdict.inputs, *(result for result in results if result[1])]:
         parts.append(_table("the case", rows, margin="    "))
-    if verdict.where:
+    if verdict.where and not first:
         parts.append(_paragraph(verdict.where))
     if verdict.thumbnails:
         parts.append(("", _gallery(verdict.thumbnails)))
     if verdict.printed.strip():
         printed = verdict.printed.rstrip("\n")
         parts += [_paragraph("Your code printed:"), _preformatted(printed, margin="    | ")]
-    title = f"Exercise {exercise.id} · {exercise.title}: {SAID[verdict.status]}"
-    return _card(verdict.status, title, [*parts, *map(_paragraph, notes)])
+    parts += map(_paragraph, notes)
+    if not verdict.passed:
+        parts += _hints(exercise, hints)
+    return _card(verdict.status, f"Exercise {exercise.id} · {exercise.title}: {SAID[verdict.status]}", parts)
 
 
 def hint_card(exercise: Exercise, shown: int) -> Card:
-    """Hint number `shown`, counted from 1."""
+    """Hint number `shown`, counted from 1, with those before it."""
     title = f"Exercise {exercise.id} · hint {shown} of {len(exercise.hints)}"
     more = f'`hint("{exercise.id}")` gives the next.' if shown < len(exercise.hints) else "That was the last."
-    return _card("hint", title, [_paragraph(exercise.hints[shown - 1]), _paragraph(more)])
+    return _card("hint", title, [*_hints(exercise, shown), _paragraph(more)])
+
+
+def _hints(exercise: Exercise, taken: int) -> list[Part]:
+    """Those that were taken, open; each of the others is folded into the one before it."""
+    total = len(exercise.hints)
+    named = [(f"Hint {place} of {total}", hint) for place, hint in enumerate(exercise.hints, 1)]
+    rest: list[Part] = []
+    for name, hint in reversed(named[taken:]):
+        rest = [_folded(name, [_paragraph(hint), *rest])]
+    return [*(_paragraph(f"{name}: {hint}") for name, hint in named[:taken]), *rest]
+
+
+def _folded(name: str, parts: Sequence[Part]) -> Part:
+    """What a click opens, with no script and no kernel, in every notebook and exported page; not in text."""
+    inside = "".join(html for _, html in parts)
+    style = 'style="cursor:pointer"'
+    return "", f'<details style="margin:6px 0"><summary {style}>{escape(name)}</summary>{inside}</details>'
 
 
 def progress_card(

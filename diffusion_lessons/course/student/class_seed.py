@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from diffusion_lessons.course.student.place import beside
+from diffusion_lessons.support.files import read_text
+
 NAME = "class.json"
 
 
@@ -10,10 +13,11 @@ def class_seed(folder: Path | None = None) -> int:
     """The seed in a folder's class.json, 0 where there is none.
 
     Args:
-        folder: default the one that the notebook runs in.
+        folder: default the one of the notebook that runs.
     """
+    file = beside(NAME) if folder is None else folder / NAME
     try:
-        seed = json.loads(((folder or Path.cwd()) / NAME).read_text(encoding="utf-8"))["seed"]
+        seed = json.loads(read_text(file))["seed"]
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-    return seed if isinstance(seed, int) else 0
+    return seed if type(seed) is int else 0

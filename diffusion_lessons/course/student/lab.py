@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,12 +11,15 @@ from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import diffusion_lessons
+from diffusion_lessons.support.files import expanded
 
 START = "00_start_here.ipynb"
 RECORD = ".copied.json"  # of what was copied: name -> SHA-256
 CONFIG = ".jupyter"  # JupyterLab's settings for this folder alone
+SECONDS_TO_END = 10  # for JupyterLab, when it is told to
 NO_NEWS = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
 
 
@@ -34,15 +38,12 @@ def lab(folder: Path | str = "work", open_browser: bool = True, port: int | None
         raise ValueError("JupyterLab is not installed: run `pip install 'diffusion-lessons[lab]'`")
     if port is not None and not is_free(port):
         raise ValueError(f"port {port} is taken: choose another, or leave it out and a free one is found")
-    folder = Path(folder).expanduser().resolve()
+    folder = Path(expanded(folder)).resolve()
     for line in copy_lessons(lessons_folder(), folder):
         print(line)
     register_kernel()
     print(f"Your lessons are in {folder}. JupyterLab runs until you press Ctrl+C twice.", flush=True)
-    try:
-        return subprocess.call(command(folder, open_browser, port), env=environment(folder), cwd=folder)
-    except KeyboardInterrupt:
-        return 0
+    return run(command(folder, open_browser, port), env=environment(folder), cwd=folder)
 
 
 def lessons_folder() -> Path:
@@ -144,9 +145,40 @@ def command(folder: Path, open_browser: bool = True, port: int | None = None) ->
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """This environment's kernel comes before one in the user's home, and nothing asks about news."""
+    """This environment's kernel and programs come before others, and nothing asks about news."""
     settings = [str(folder / CONFIG), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
-    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_PATH": os.pathsep.join(settings)}
+    programs = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]  # `!diffusion-lessons`
+    paths = {"PATH": os.pathsep.join(programs), "JUPYTER_CONFIG_PATH": os.pathsep.join(settings)}
+    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1", **paths}
+
+
+def run(command: list[str], **options: Any) -> int:
+    """Run a program to its end, and give its exit status; what ends this process ends it too.
+
+    Ctrl+C in a terminal reaches the program itself, which may ask back; all other signals only this process.
+    """
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    child = subprocess.Popen(command, **options)
+    try:
+        while True:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:
+                if sys.stdin is None or not sys.stdin.isatty():
+                    return 130
+    finally:
+        child.terminate()  # JupyterLab then ends its kernels; nothing happens where it has ended
+        try:
+            child.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def register_kernel() -> None:

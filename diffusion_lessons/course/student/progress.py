@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diffusion_lessons.support.files import atomic_write
+from diffusion_lessons.course.student.place import beside, unknown
+from diffusion_lessons.support.files import atomic_write, expanded, read_text
 
 VARIABLE = "DIFFUSION_LESSONS_PROGRESS"
 NAME = "progress.json"
@@ -24,11 +25,12 @@ class Progress:
 
     Args:
         file: where it is kept, None for memory only.
+        news: what the student is told first.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, news: str = "") -> None:
         self.file = file
-        self._news = ""
+        self._news = news
         self._entries = self._read()
 
     def __getitem__(self, id: str) -> dict[str, Any]:
@@ -44,7 +46,7 @@ class Progress:
             self._write(self.file)
 
     def news(self) -> list[str]:
-        """A sentence where the file could not be read or written, said once."""
+        """A sentence where the file is not where one expects it, or could not be used; said once."""
         news, self._news = self._news, ""
         return [news] if news else []
 
@@ -52,7 +54,7 @@ class Progress:
         if self.file is None or not self.file.is_file():
             return {}
         try:
-            stored = json.loads(self.file.read_text(encoding="utf-8"))["exercises"]
+            stored = json.loads(read_text(self.file))["exercises"]
             return {str(id): _entry(entry) for id, entry in stored.items()}
         except OSError as error:
             self._news = f"{self.file} can not be read ({error.strerror}): progress is lost when you restart."
@@ -94,14 +96,14 @@ def default_file() -> Path | None:
     given = os.environ.get(VARIABLE, "").strip()
     if given.lower() == "off":
         return None
-    return Path(given).expanduser() if given else Path.cwd() / NAME
+    return Path(expanded(given)) if given else beside(NAME)
 
 
 def kept() -> Progress:
     """The progress of this session."""
     global _session
     if _session is None:
-        _session = Progress(default_file())
+        _session = Progress(default_file(), "" if os.environ.get(VARIABLE) else unknown())
     return _session
 
 

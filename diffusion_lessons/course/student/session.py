@@ -42,22 +42,26 @@ def _checked(the: Exercise, given: Any) -> Any:
         verdict = check_on_the_gpu(the, yours) or verdict if verdict.passed else verdict
     name = getattr(yours, "__name__", the.name)
     verdict = named(the, verdict, name, name)
+    before = kept()[the.id]
     if verdict.status != "not attempted":  # running the lesson again from the top takes nothing back
-        kept().update(the.id, status=verdict.status, checks=kept()[the.id]["checks"] + 1)
+        kept().update(the.id, status=verdict.status, checks=before["checks"] + 1)
     _touched.add(the.lesson)
     used = yours if verdict.passed else stand_in(the, yours)
     if verdict.kind == "name":
         namespace(yours)[the.name] = used  # later cells call it by that name
-    show(verdict_card(the, verdict, _notes(the, yours is not given, verdict)))
+    first = before["checks"] == 0
+    notes = _notes(the, yours is not given, verdict, first)
+    show(verdict_card(the, verdict, notes, first=first, hints=before["hints"]))
     return used
 
 
-def _notes(the: Exercise, twice: bool, verdict: Verdict) -> list[str]:
+def _notes(the: Exercise, twice: bool, verdict: Verdict, first: bool) -> list[str]:
     notes = ["There are two @exercise lines above this function: one is enough."] if twice else []
     if verdict.passed and the.kind != "predict":
         notes.append(f"From here on the lesson runs on your `{the.name}`.")
     elif not verdict.passed:
-        notes.append(f'Using ours until yours passes: the lesson goes on. A hint: `hint("{the.id}")`.')
+        more = "The next attempt says more. " if first and (verdict.first or verdict.where) else ""
+        notes.append(f'Using ours until yours passes: the lesson goes on. {more}A hint: `hint("{the.id}")`.')
     return notes + kept().news()
 
 

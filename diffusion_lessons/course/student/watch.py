@@ -48,7 +48,8 @@ class Watched:
     def tell(self, loss: Any) -> None:
         """The loss of this step, a number or a tensor of one entry; it is read a few times a second."""
         if time.perf_counter() >= self.due:
-            self.told = f", loss {float(getattr(loss, "item", lambda: loss)()):.4g}"
+            value = float(loss.item() if hasattr(loss, "item") else loss)
+            self.told = f", loss {value:.4g}"
 
     def _show(self, line: str) -> None:
         if not sys.modules.get("IPython"):

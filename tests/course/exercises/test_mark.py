@@ -1,6 +1,7 @@
-"""An exercise is known by its mark, and a cell is read as IPython reads it, line by line."""
+"""An exercise is known by its mark, and a cell is read as IPython reads it, with it and without."""
 
 import ast
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from diffusion_lessons.course.exercises.mark import (
     ids_in,
     ids_in_cell_id,
     is_stub,
+    same_level,
     undecorated,
 )
 
@@ -78,24 +80,35 @@ def test_a_stub_is_known_whatever_is_written_behind_it():
         ("%%bash\nls", ""),
         ('"""\n%time\n!ls\n"""\na = 10 %3', '"""\n%time\n!ls\n"""\na = 10 %3'),
         ("\n\n!ls\nx", "\n\npass\nx"),
+        # what looks like a magic, and stands in a comment, a text or an expression
+        ("%%time\nx = 1  # right?", "pass\nx = 1  # right?"),
+        ("x = 1  # is it ?\n%timeit x", "x = 1  # is it ?\npass"),
+        ("print('why?')\n!ls", "print('why?')\npass"),
+        ("x = (a\n!= b)\nx?", "x = (a\n!= b)\npass"),
+        ("x = (a\n%b)\n!ls", "x = (a\n%b)\npass"),
+        ('text = """\n!ls\nwhy?\n"""\nx?', 'text = """\n!ls\nwhy?\n"""\npass'),
+        ("if x:\n    y = 1  # = !no\n    !ls 'it", "if x:\n    y = 1  # = !no\n    pass"),
+        # commands of more than a line, of every kind
+        ("!ls \\\n  -l\nx = 1", "pass\n\nx = 1"),
+        ("%timeit f(x) \\\n + 1\nx = 1", "pass\n\nx = 1"),
+        ("files = !ls \\\n  -l\nx = 1", "files = None\n\nx = 1"),
+        ("a.b = %magic\na[0], c = !ls (", "a.b = None\na[0], c = None"),
+        ("?x.y\nx.y??\nz = x?", "pass\npass\npass"),
+        ("/f x, 1\n,g a b\n;h a b\n/f", 'f(x, 1)\ng("a", "b")\nh("a b")\nf()'),
+        # magics whose code runs in the notebook
+        ("%time x = f(3)\ny = %time f(4)", "x = f(3)\ny = f(4)"),
+        ("%timeit x = 3\n%time\n%time x = = 3", "pass\npass\npass"),
+        ("%%capture out\n%%time\n    x = 1\n    y = 2", "pass\npass\nx = 1\ny = 2"),
+        ("%%time\n%%writefile f.py\nx = 1", ""),
+        # cells with something before every line
+        ("    x = 1\n    if x:\n        y = 2", "x = 1\nif x:\n    y = 2"),
+        ("\tx = 1\n\n\t!ls", "x = 1\n\npass"),
+        ("\n>>> x = 1\n>>> if x:\n...     y = 2\n...", "\nx = 1\nif x:\n    y = 2\n"),
+        ("In [3]: x = 1", "x = 1"),
+        ("In [12]: if x:\n    ...:     y = 2\n    ...: ", "if x:\n    y = 2\n"),
     ],
 )
 def test_magics_become_python_and_lines_keep_their_numbers(reader, source, expected):
-    assert parsed(source)[0] == expected
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("!ls \\\n  -l\nx = 1", "pass\n\nx = 1"),
-        ('text = """\n%time\n"""\n!ls', 'text = """\n%time\n"""\npass'),
-        ("a.b = %magic", "a.b = None"),
-        (",print a b", 'print("a", "b")'),
-        ("\n>>> x = 1\n... y = 2", "\nx = 1\ny = 2"),
-    ],
-)
-def test_what_only_ipython_knows(source, expected):
-    pytest.importorskip("IPython")
     assert parsed(source)[0] == expected
 
 
@@ -104,6 +117,39 @@ def test_what_only_ipython_knows(source, expected):
 )
 def test_what_is_no_python_keeps_its_lines_too(reader, source):
     assert without_magics(source).count("\n") == source.count("\n")
+
+
+LONG = [
+    "!ls\n",
+    "x?\n",
+    "%time x = 1\n",
+    "x = !ls\n",
+    "(",
+    "!\n(",
+    "\n",
+    " ",
+    "?",
+    "'",
+    "\\\n",
+    '"""?\n',
+    ">>> x\n",
+]
+
+
+@pytest.mark.parametrize("source", LONG)
+def test_a_long_cell_takes_no_more_time_than_its_length(reader, source):
+    begin = time.process_time()
+    text = "!ls\n" + source * (60_000 // len(source))
+    assert without_magics(text).count("\n") == text.count("\n")
+    assert ids_in("exercise(" * 20_000 + "exercise(" + " " * 10**6) == []
+    assert time.process_time() - begin < 5
+
+
+def test_statements_on_the_same_level():
+    inner = "try:\n    a = 1\nexcept E:\n    for i in b:\n        def f():\n            c = 2\n"
+    source = inner + "else:\n    with d: e = 3"
+    lines = [each.lineno for each in same_level(ast.parse(source).body[0])]
+    assert lines == [1, 2, 4, 5, 8, 8]
 
 
 def test_an_error_names_the_line_of_the_cell(reader):

@@ -1,6 +1,7 @@
 """Notebooks in disorder: cells gone, doubled, moved, merged and renamed, and what an answer needs."""
 
 import ast
+import json
 
 import pytest
 
@@ -10,8 +11,23 @@ from diffusion_lessons.course.exercises.magics import parsed
 from diffusion_lessons.course.grading.code.plan import plan
 from diffusion_lessons.course.grading.code.slicing import training
 from diffusion_lessons.course.grading.code.statements import read
+from diffusion_lessons.course.grading.intake import notebook as notebooks
+from diffusion_lessons.course.grading.marking import mark
 from diffusion_lessons.course.grading.sandbox import Worker
-from tests.course.grading.made import EQUAL, HEAD, RIGHT, SETUP, STUB, WRONG, body, kinds, marked
+from tests.course.grading.made import (
+    EQUAL,
+    HEAD,
+    RIGHT,
+    SETUP,
+    STUB,
+    WRONG,
+    body,
+    cells,
+    content,
+    kinds,
+    marked,
+    notebook,
+)
 
 PASSED = ("passed", "passed")
 PLAIN = HEAD.replace('@exercise("02.1")\n', "")
@@ -29,6 +45,11 @@ def with_power(power: str) -> str:
 def powered(power: str) -> str:
     """The cell of exercise 02.1 with ½ under another name."""
     return body(f"return {with_power(power)}")
+
+
+def indented(text: str, by: str = "    ") -> str:
+    """Every line of a cell with something before it."""
+    return "\n".join(by + line for line in text.split("\n"))
 
 
 # name -> (cells, status, kind)
@@ -91,6 +112,59 @@ ARRANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "parentheses without end": ((SETUP, "x = " + "(" * 10**4 + ")" * 10**4, HEAD + RIGHT), *PASSED),
     "signs without end": ((SETUP, "x = " + "-" * 10**5 + "1", HEAD + RIGHT), *PASSED),
+    "all lines indented": ((SETUP, indented(HEAD + RIGHT)), *PASSED),
+    "all lines indented by a tab": ((SETUP, indented(HEAD + RIGHT, "\t")), *PASSED),
+    "pasted with prompts": ((SETUP, indented(HEAD + RIGHT, ">>> ")), *PASSED),
+    "under if": ((SETUP, f"if torch.ones(1) > 0:\n{indented(HEAD + RIGHT)}"), *PASSED),
+    "under else": ((SETUP, "LATE = False", f"if LATE:\n    pass\nelse:\n{indented(HEAD + RIGHT)}"), *PASSED),
+    "under try": ((SETUP, f"try:\n{indented(HEAD + RIGHT)}\nfinally:\n    pass"), *PASSED),
+    "under with, without decorator": (
+        (SETUP, "from contextlib import nullcontext", f"with nullcontext():\n{indented(PLAIN + RIGHT)}"),
+        *PASSED,
+    ),
+    "under for": ((SETUP, f"for i in range(2):\n{indented(HEAD + RIGHT)}"), *PASSED),
+    "under if and try, with one that trains": (
+        (SETUP, f"if True:\n    try:\n{indented(HEAD + RIGHT, ' ' * 8)}\n    finally:\n        pass\n"
+         "    def fit(loss):\n        loss.backward()"),
+        *PASSED,
+    ),
+    "under a condition that does not hold": (
+        (SETUP, f"if torch.ones(1) < 0:\n{indented(HEAD + RIGHT)}"), "not attempted", "missing"
+    ),
+    "one of them under a condition that does not hold": (
+        (SETUP, HEAD + RIGHT, f"if not torch:\n{indented(HEAD + WRONG)}"), *PASSED
+    ),
+    "annotations that nobody evaluates": (
+        (SETUP, "from __future__ import annotations",
+         "def keep(beta: Tensor) -> Root:\n    return (1 - beta) ** 0.5",
+         '@exercise("02.1")\n' + BETA.replace("x,", "x: Array,")),
+        *PASSED,
+    ),
+    "a package that is not there": (
+        (SETUP, "import some_package as some", KEEP + " * some.one", '@exercise("02.1")\n' + BETA),
+        "wrong", "environment",
+    ),
+    "a package that is not there, in the answer": (
+        (SETUP, body("from some_package.inner import one", RIGHT.strip())), "wrong", "environment"
+    ),
+    "a file that is not there": (
+        (SETUP, "with open('betas.txt') as file:\n    half = float(file.read())", powered("half")),
+        "wrong", "environment",
+    ),
+    "a part of a package that is not there": (
+        (SETUP, body("import torch.some_package", RIGHT.strip())), "wrong", "exception"
+    ),
+    "a package that is not there, and not asked for": (
+        (SETUP, "import some_package", "exec('half = 0.5')", powered("half")), *PASSED
+    ),
+    "no Python, as compiling tells": ((SETUP, body("break")), "wrong", "syntax"),
+    "no Python, as its names tell": ((SETUP, body("x = 1", "global x")), "wrong", "syntax"),
+    "no Python below": ((SETUP, f"{HEAD}{RIGHT}\n\ndef f(a, a): pass"), *PASSED),
+    "no Python above in its cell": ((SETUP, f"def f(a, a): pass\n\n{HEAD}{RIGHT}"), "wrong", "syntax"),
+    "texts that cannot be written back": (
+        (SETUP, body("text = f\"{dict(a=1)['a']}\\xa0{'\xa0'}\"", f"large = 0x{'f' * 5000}", RIGHT.strip())),
+        *PASSED,
+    ),
 }  # fmt: skip
 
 
@@ -118,6 +192,98 @@ def test_what_the_rows_say_of_disorder(worker: Worker) -> None:
     assert row.notes == ("line 1 of cell 1 raised ModuleNotFoundError: No module named 'nowhere'",)
 
 
+# Cells that Python does not read, each in its own way
+UNREADABLE = (
+    "def f(a, a): pass",
+    "def f():\n    x = 1\n    global x",
+    "def f():\n    from math import *",
+    "def f():\n    nonlocal x",
+    "return 3",
+    "break",
+    "def f():\n    await x",
+    "class A:\n    return",
+    "f'{x!z}'",
+    "f'{x\xa0}'",
+    "x = “text”",
+    "x = 'text\0",
+    "x = " + "9" * 5000,
+    "x = 1\n  y = 2",
+    "'text",
+    "from __future__ import braces",
+    "f(a=1, a=1)",
+    "x is 1 = 2",
+    "match x:\n    case a: 1\n    case b: 2",
+    "x" + "[0]" * 10**4,
+    "f" + "()" * 10**4,
+    "1" + "+1" * 10**4,
+    "if x: pass\n" + "elif x: pass\n" * 5000,
+    "lambda: " * 5000 + "1",
+    "(" * 150 + "1",
+    "x = " + "not " * 10**5 + "1",
+    "%%time\ndef f(a, a): pass",
+    "!ls\nreturn 3",
+)
+
+
+@pytest.mark.parametrize("cell", range(len(UNREADABLE)), ids=lambda i: UNREADABLE[i][:16])
+def test_a_cell_that_python_does_not_read_costs_itself_alone(cell: int) -> None:
+    sources = (UNREADABLE[cell], HEAD + RIGHT, UNREADABLE[cell])
+    code = read(dict(enumerate(sources)))
+    assert [each.cell for each in code.broken] == [0, 2]
+    found = plan({i: ("", source) for i, source in enumerate(sources)}, bank.exercises("02"))["02.1"]
+    assert [each["place"][0] for each in found["answers"]] == [1]
+    assert found["broken"] == []
+    json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "id", "said"),
+    [
+        ("markdown", HEAD + RIGHT, "", "Cell 2 holds this exercise and is Markdown now: turn it"),
+        ("markdown", f"```python\n{HEAD}{RIGHT}\n```", "", "Markdown now"),
+        ("raw", "def one_step(", "exercise-02-1", "Raw now"),
+        ("markdown", '`@exercise("02.1")` marks an answer.', "", "No cell of this exercise"),
+        ("markdown", "", "exercise-02-1", "No cell of this exercise"),
+        ("code", "", "exercise-02-1", "No cell of this exercise"),
+    ],
+)
+def test_an_answers_cell_that_is_no_code_says_so(
+    kind: str, source: str, id: str, said: str, worker: Worker
+) -> None:
+    raw = cells(SETUP, source, ids=("setup", id))
+    raw["cells"][1]["cell_type"] = kind
+    row = mark(notebooks.read(content(raw)), "02", worker)[0]
+    assert kinds(row) == ("not attempted", "missing")
+    assert said in row.message
+    assert row.cell == (1 if "holds" in row.message else None)
+
+
+CHAIN = (
+    '@exercise("02.4")\ndef run_chain(x0, noises, betas):\n'
+    "    for noise, beta in zip(noises, betas):\n        x0 = one_step(x0, noise, beta)\n    return x0"
+)
+
+
+def test_a_later_exercise_is_not_there_yet(worker: Worker) -> None:
+    """Neither ours nor the student's own, as in the notebook; nor its stub."""
+    calls = body("return run_chain(x, noise[None], beta.view(1))")
+    own = CHAIN.replace("one_step(x0, noise, beta)", "(1 - beta).sqrt() * x0 + beta.sqrt() * noise")
+    stub = CHAIN.split("    for")[0] + STUB
+    for later in (stub, own, own.split("\n", 1)[1], f"if True:\n{indented(own)}", "x = 1"):
+        row = marked(worker, SETUP, calls, later)["02.1"]
+        assert kinds(row) == ("wrong", "exception"), later
+        assert "NameError" in row.message
+
+
+@pytest.mark.parametrize(
+    "first", ["", "x = = 3", HEAD + "    return x +", "def one_step(x, x): pass", HEAD + STUB]
+)
+def test_an_earlier_exercise_is_ours_where_there_is_none(first: str, worker: Worker) -> None:
+    row = marked(worker, SETUP, first, CHAIN)["02.4"]
+    assert kinds(row) == PASSED, row.message
+    assert row.flags == ()
+
+
 def test_each_exercise_is_judged_on_its_own(worker: Worker) -> None:
     rows = marked(worker, SETUP, body("import os; os._exit(1)"), "def (", EQUAL)
     assert [kinds(row) for row in rows.values()] == [
@@ -130,11 +296,7 @@ def test_each_exercise_is_judged_on_its_own(worker: Worker) -> None:
 
 @pytest.mark.parametrize("lines", [RIGHT, WRONG, STUB])
 def test_an_answer_that_builds_on_another_gets_ours_until_that_passes(lines: str, worker: Worker) -> None:
-    chain = (
-        '@exercise("02.4")\ndef run_chain(x0, noises, betas):\n'
-        "    for noise, beta in zip(noises, betas):\n        x0 = one_step(x0, noise, beta)\n    return x0"
-    )
-    rows = marked(worker, SETUP, HEAD + lines, chain)
+    rows = marked(worker, SETUP, HEAD + lines, CHAIN)
     assert kinds(rows["02.4"]) == PASSED, rows["02.4"].message
     assert rows["02.4"].flags == ()
 
@@ -146,9 +308,6 @@ def test_each_misconception_is_told_its_sentence(exercise: Exercise, worker: Wor
     """Through all of the grader, in cells that fetch the wrong answer from a copy of the bank."""
     import importlib
 
-    from diffusion_lessons.course.grading.marking import mark
-    from tests.course.grading.made import notebook
-
     file = importlib.import_module(f"diffusion_lessons.course.bank.lesson_{exercise.lesson}").__file__
     fetch = (
         "import importlib.util as util\n"
@@ -159,8 +318,8 @@ def test_each_misconception_is_told_its_sentence(exercise: Exercise, worker: Wor
     for each in exercise.misconceptions:
         head = f"@exercise({exercise.id!r})\ndef {exercise.name}(*args, **named):\n"
         answer = f"{head}    return wrong(*args, **named)"
-        cells = notebook(fetch, f"wrong = the.misconception({each.name!r}).function", answer)
-        row = next(row for row in mark(cells, exercise.lesson, worker, 7) if row.exercise == exercise.id)
+        made = notebook(fetch, f"wrong = the.misconception({each.name!r}).function", answer)
+        row = next(row for row in mark(made, exercise.lesson, worker, 7) if row.exercise == exercise.id)
         if each.name == exercise.planted:
             assert kinds(row) == ("not attempted", "planted")
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diffusion_lessons.course.grading.intake import files
+from diffusion_lessons.course.grading.intake import archives
 from diffusion_lessons.course.grading.intake.files import MAX_BYTES, find
 from diffusion_lessons.course.grading.intake.identify import FOREIGN, Submission, identify
 from diffusion_lessons.course.grading.intake.lesson import lesson_of
@@ -25,7 +25,7 @@ def known(*places: Path, lesson: str | None = None) -> dict[str, Submission]:
 
 
 def students(*places: Path) -> dict[str, str]:
-    return {path: each.student for path, each in known(*places).items()}
+    return {path: each.student.name for path, each in known(*places).items()}
 
 
 # Layouts --------------------------------------------------------------------------------------------
@@ -108,12 +108,12 @@ def test_an_archive_for_each_student_and_archives_in_archives(tmp_path: Path) ->
         archive.writestr("inner.zip", inner.getvalue())
     (tmp_path / "cy.zip").write_bytes(inner.getvalue()[:50])
     found = known(tmp_path)
-    assert {each.student for each in found.values()} == {"ann", "bo", "cy"}
+    assert {each.student.name for each in found.values()} == {"ann", "bo", "cy"}
     assert "can not be opened" in found["cy.zip"].problem
 
 
 def test_an_archive_can_neither_climb_nor_explode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "class.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../up.ipynb", content(cells(ANSWER)))
         archive.writestr("/etc/root.ipynb", content(cells(ANSWER)))
@@ -166,7 +166,7 @@ def test_what_is_no_notebook_is_said(name: str, tmp_path: Path) -> None:
     (tmp_path / "ann.ipynb").write_bytes(data)
     marked = known(tmp_path)["ann.ipynb"]
     assert message in marked.problem
-    assert (marked.student, marked.lesson) == ("ann", "")
+    assert (marked.student.name, marked.lesson) == ("ann", "")
 
 
 def test_a_student_who_handed_in_something_else_has_a_row(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_student_who_handed_in_something_else_has_a_row(tmp_path: Path) -> Non
     (tmp_path / "bo.docx").write_bytes(b"PK\x03\x04")
     write(tmp_path / "cy.ipynb", ANSWER)
     found = known(tmp_path)
-    assert {path: each.student for path, each in found.items()} == {
+    assert {path: each.student.name for path, each in found.items()} == {
         "ann/report.pdf": "ann",
         "bo.docx": "bo",
         "cy.ipynb": "cy",
@@ -228,7 +228,7 @@ def test_a_notebook_made_from_anothers_is_named_by_its_path(tmp_path: Path) -> N
     for name in ("ann", "bo"):
         write(tmp_path / name / "nb.ipynb", ANSWER, authors=[{"name": "Ann"}])
     found = known(tmp_path)
-    assert [each.student for each in found.values()] == ["ann", "bo"]
+    assert [each.student.name for each in found.values()] == ["ann", "bo"]
     assert all("2 notebooks say that they are by Ann" in each.notes[0] for each in found.values())
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import pytest
 
 from diffusion_lessons.__main__ import main
+from diffusion_lessons.course import bank
+from diffusion_lessons.course.exercises.verdict import Verdict
 from diffusion_lessons.course.grading import grade as grading
 from diffusion_lessons.course.grading import marking
 from diffusion_lessons.course.grading.grade import Graded, grade
 from diffusion_lessons.course.grading.marks import points
-from diffusion_lessons.course.grading.marks.rows import steady
+from diffusion_lessons.course.grading.marks.rows import row, steady
 from diffusion_lessons.course.grading.results import report
+from diffusion_lessons.course.grading.sandbox import Ending
 from tests.course.grading.made import (
     EQUAL,
     HEAD,
@@ -28,6 +32,7 @@ from tests.course.grading.made import (
     body,
     cells,
     content,
+    notebook,
     write,
 )
 
@@ -247,6 +252,18 @@ def test_a_timeout_is_run_again_alone_or_with_another_limit(
         assert done.submissions[1].rows[0].kind == "timeout"
 
 
+@pytest.mark.parametrize("how", ["timeout", "memory"])
+def test_a_limit_that_ends_the_reading_is_found_by_again_timeouts(how: str) -> None:
+    class Slow:
+        limits = LIMITS
+
+        def ask(self, request: Any) -> tuple[Ending, bytes]:
+            return Ending(how), b""
+
+    made = marking.mark(notebook(SETUP, HEAD + RIGHT), "02", Slow())  # type: ignore[arg-type]
+    assert {(each.status, each.kind, each.limited) for each in made} == {("wrong", how, True)}
+
+
 def test_nothing_that_goes_wrong_with_one_stops_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +281,38 @@ def test_nothing_that_goes_wrong_with_one_stops_the_others(
     assert [each.passed for each in done.submissions] == [1, 0, 1]
     problem = done.submissions[1].problem
     assert problem == "The grader could not mark this notebook (RuntimeError: a bug of ours)."
+
+
+def test_the_bar_counts_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow first one holds up nobody's count; what is kept from before is done already."""
+    for name in ("ann", "bo", "cy"):
+        write(tmp_path / "class" / f"{name}.ipynb", SETUP, HEAD + RIGHT, f"# {name}")
+    counted, went_on, said = threading.Event(), [], []
+
+    class Bar:
+        def __init__(self, total: int, initial: int, **_: Any) -> None:
+            said.append((initial, total))
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self) -> None:
+            counted.set()
+
+    def slow(notebook: Any, *_: Any) -> Any:
+        if notebook.code[2].source == "# ann":
+            went_on.append(counted.wait(20))
+        return (row(bank.get("02.1"), Verdict("02.1", "passed", "passed", "right")),)
+
+    monkeypatch.setattr(grading, "tqdm", Bar)
+    monkeypatch.setattr(grading, "mark", slow)
+    grade([tmp_path / "class"], tmp_path / "out", jobs=2, limits=LIMITS)
+    grade([tmp_path / "class"], tmp_path / "out", jobs=2, limits=LIMITS, again={"ann"})
+    assert went_on[0]
+    assert said == [(0, 3), (2, 3)]
 
 
 def test_a_class_of_twelve(tmp_path: Path) -> None:
@@ -402,6 +451,7 @@ def test_grade_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert "0 students" not in error
     assert sorted(file.name for file in out.iterdir() if not file.name.startswith(".")) == [
         "feedback",
+        "gradebook.csv",
         "grades.csv",
         "grades.json",
         "report.html",
@@ -409,3 +459,39 @@ def test_grade_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     code, said, _ = run(capsys, "grade", tmp_path / "class", "--out", out, "--json")
     facts = json.loads(said)
     assert (facts["submissions"], facts["passed"], facts["not marked"]) == (2, 1, 1)
+
+
+def test_grade_with_a_roster_and_marks_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unit = '@exercise("00.1")\ndef to_unit(x):\n    return '
+    for folder, answer in (
+        ("Ann Lee_11_assignsubmission_file/v1", "(x + 1) / 2"),
+        ("Ann Lee_11_assignsubmission_file/v2", "x / 2"),
+        ("Kim Lee_12_assignsubmission_file", "(x + 1) / 2"),
+    ):
+        write(tmp_path / "class" / folder / "00_start_here.ipynb", unit + answer)
+    (tmp_path / "roster.csv").write_text("Name;ID;Group\nLee, Kim;12;B\nLee, Ann;11;A\nRay, Bo;13;A\n")
+    out, listed = tmp_path / "report", tmp_path / "roster.csv"
+    call = ("grade", tmp_path / "class", "--out", out, "--roster", listed, "--count", "last")
+
+    def book() -> list[tuple[str, str]]:
+        return [(each["id"], each["total"]) for each in rows((out / "gradebook.csv").read_text("utf-8"))]
+
+    code, said, error = run(capsys, *call)
+    assert (code, book()) == (0, [("12", "1"), ("11", "0"), ("13", "")]), error
+    assert "2 students: 3 submissions" in said
+    assert re.search(r"(?m)^one student: Lee, Ann \(11\): .*/v1/.*/v2/.* One student on the roster\.$", said)
+    assert "not handed in: 1 (Ray, Bo (13))" in said
+    by_hand = "student,exercise,points,comment\nBo Ray,0.1,0.5,By mail.\n11,00.1,,See me.\n"
+    (out / "overrides.csv").write_text(by_hand)
+    for _ in range(2):
+        assert run(capsys, *call)[0] == 0
+        assert book() == [("12", "1"), ("11", "0"), ("13", "0.5")]
+        assert (out / "overrides.csv").read_text() == by_hand
+        assert [each["comment"] for each in table(out) if each["comment"]] == ["See me.", "By mail."]
+    (out / "overrides.csv").write_text(by_hand + "Nobody,00.1,1,\n")
+    code, _, error = run(capsys, *call)
+    assert (code, error) == (
+        2,
+        "error: overrides.csv, line 4: no student 'Nobody' among the 3 of this class\n",
+    )
+    assert book()[2] == ("13", "0.5")

@@ -236,6 +236,61 @@ def test_signals_do_not_reach_the_grader(worker: Worker) -> None:
         assert row.kind in ("exception", "passed")
 
 
+# What is done to a process by its number, in Python or by a call of the library's
+TOUCHES = {
+    "limits": "resource.prlimit({}, resource.RLIMIT_NOFILE, (10, 10))",
+    "priority": "os.setpriority(os.PRIO_PROCESS, {}, 19)",
+    "affinity": "os.sched_setaffinity({}, {{0}})",
+    "scheduler": "os.sched_setscheduler({}, os.SCHED_IDLE, os.sched_param(0))",
+    "parameters": "os.sched_setparam({}, os.sched_param(0))",
+    "a signal": "os.kill({}, 0)",
+    "a handle": "os.pidfd_open({})",
+    "a file's owner": "fcntl.fcntl(open('file', 'w'), 8, {})",
+    "a thread's signal": "ok(library.tgkill({0}, {0}, 0))",
+    "a queued signal": "ok(library.sigqueue({}, 0, 0))",
+    "its memory": "ok(library.process_vm_readv({}, None, 0, None, 0, 0))",
+    "tracing": "ok(library.ptrace(16, {}, 0, 0))",
+}
+TOUCH = (
+    "import ctypes, fcntl, os, resource",
+    "library = ctypes.CDLL(None, use_errno=True)",
+    "def ok(result):",
+    "    if result < 0: raise PermissionError(ctypes.get_errno())",
+)
+
+
+@pytest.fixture(scope="module")
+def in_sight() -> Iterator[Worker]:
+    """Without namespaces or Landlock: other processes have numbers, and system calls are all that is left."""
+    with Worker(LIMITS, without=("namespaces", "files", "user")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", TOUCHES)
+def test_no_other_process_is_touched(name: str, in_sight: Worker) -> None:
+    if not in_sight.protection().calls:
+        pytest.skip("this system has no seccomp")
+    for number in (os.getpid(), "os.getppid()", 1):
+        row = marked(in_sight, SETUP, body(*TOUCH, TOUCHES[name].format(number), RIGHT.strip()))["02.1"]
+        assert kinds(row) == ("wrong", "exception"), number
+        assert "PermissionError" in row.message
+
+
+def test_a_process_may_do_to_itself_what_threads_need(in_sight: Worker) -> None:
+    lines = (
+        "import threading",
+        "os.kill(os.getpid(), 0)",
+        "os.sched_setaffinity(0, os.sched_getaffinity(0))",
+        "resource.prlimit(0, resource.RLIMIT_NOFILE, (100, 100))",
+        "signal.pthread_kill(threading.get_ident(), 0)",
+        "thread = threading.Thread(target=print)",
+        "thread.start(); thread.join()",
+    )
+    row = marked(in_sight, SETUP, body(*TOUCH, "import signal", *lines, RIGHT.strip()))["02.1"]
+    assert kinds(row) == PASSED, row.message
+    assert kinds(marked(in_sight, SETUP, body("import os; os.abort()"))["02.1"]) == ("wrong", "crashed")
+
+
 def test_nothing_is_left_behind(worker: Worker) -> None:
     marked(
         worker,

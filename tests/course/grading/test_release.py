@@ -15,12 +15,15 @@ from diffusion_lessons.course import bank
 from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.grading import nbgrader as export
 from diffusion_lessons.course.grading import release as releasing
+from diffusion_lessons.course.grading import wheel as wheels
 from diffusion_lessons.course.grading.marks.points import Points
 from diffusion_lessons.course.grading.nbgrader import must_pass
 from diffusion_lessons.course.grading.release import release
 from diffusion_lessons.course.student.class_seed import class_seed
 from tests.course.grading.made import HEAD, STUB, cells
 from tests.course.grading.test_grade import run
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -53,9 +56,39 @@ def test_a_release_installs_from_the_repository_where_there_is_one(
     assert release(["00"], tmp_path / "course.zip") == ["README.md", "notebooks/00_start_here.ipynb"]
     with zipfile.ZipFile(tmp_path / "course.zip") as archive:
         assert "git+https://github.com/a/b" in archive.read("course/README.md").decode()
+
+
+def test_a_release_without_a_repository_makes_its_own_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(releasing, "repository_address", lambda: "")
-    with pytest.raises(ValueError, match="make a wheel with `pip wheel"):
-        release(["00"], tmp_path / "course.zip")
+    before = {file for file in ROOT.iterdir() if file.name != ".pytest_cache"}
+    names = release(["00"], tmp_path / "course.zip")
+    name = next(name for name in names if name.endswith(".whl"))
+    assert {
+        file for file in ROOT.iterdir() if file.name != ".pytest_cache"
+    } == before  # no build/, no egg-info
+    with zipfile.ZipFile(tmp_path / "course.zip") as archive:
+        assert f'pip install "./{name}[lab]"' in archive.read("course/README.md").decode()
+        wheel = zipfile.ZipFile(io.BytesIO(archive.read(f"course/{name}")))
+    inside = wheel.namelist()
+    assert "diffusion_lessons/course/grading/results/report.html.jinja" in inside
+    assert any(each.endswith("notebooks/00_start_here.ipynb") for each in inside)
+    assert not [each for each in inside if "__pycache__" in each or each.startswith(("tests", "solutions"))]
+
+
+def test_without_a_source_tree_or_where_pip_fails_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"its source is not here: run `pip wheel --no-deps \.` in a copy of"
+    ):
+        wheels.build(tmp_path, tmp_path / "site-packages")
+    (tmp_path / "bad").mkdir()
+    for part in wheels.PARTS:
+        (tmp_path / "bad" / part).write_text("no TOML [")
+    with pytest.raises(ValueError, match=r"pip could not make a wheel of this package \(.+\): run"):
+        wheels.build(tmp_path, tmp_path / "bad")
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from diffusion_lessons.course.student import lab as labs
@@ -128,9 +131,7 @@ def calls(lessons, monkeypatch):
     """Starts no JupyterLab; returns what would have been started."""
     made = []
     monkeypatch.setattr(labs, "lessons_folder", lambda: lessons)
-    monkeypatch.setattr(
-        labs.subprocess, "call", lambda command, **options: made.append((command, options)) or 0
-    )
+    monkeypatch.setattr(labs, "run", lambda command, **options: made.append((command, options)) or 0)
     return made
 
 
@@ -196,9 +197,55 @@ def test_the_kernel_of_the_lessons_is_this_python(tmp_path, monkeypatch):
     assert (tmp_path / "share").stat().st_mtime_ns == before
 
 
+HOST = """
+import sys
+from pathlib import Path
+from diffusion_lessons.course.student import lab
+lab.SECONDS_TO_END = 2
+child = f"import os, signal, time; {sys.argv[2]}; open({sys.argv[1]!r}, 'w').write(str(os.getpid()))"
+child += "; time.sleep(60)"
+sys.exit(lab.run([sys.executable, "-c", child]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are for POSIX systems")
+@pytest.mark.parametrize(
+    ("number", "stubborn", "status"),
+    [
+        (signal.SIGTERM, False, 128 + signal.SIGTERM),
+        (signal.SIGHUP, False, 128 + signal.SIGHUP),
+        (signal.SIGINT, False, 130),
+        (signal.SIGTERM, True, 128 + signal.SIGTERM),
+    ],
+)
+def test_what_ends_the_command_ends_jupyterlab(tmp_path, number, stubborn, status):
+    """With a child that only sleeps, or that will not hear of SIGTERM either."""
+    told = tmp_path / "child"
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if stubborn else "pass"
+    host = subprocess.Popen([sys.executable, "-c", HOST, str(told), deaf], stdin=subprocess.DEVNULL)
+    until(lambda: told.exists() and told.read_text())
+    child = int(told.read_text())
+    host.send_signal(number)
+    assert host.wait(20) == status
+    until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_exit_status_is_jupyterlabs():
+    before = signal.getsignal(signal.SIGTERM)
+    assert labs.run([sys.executable, "-c", "raise SystemExit(7)"]) == 7
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def until(holds):
+    """Wait until it does, half a minute at most."""
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_jupyterlab_starts_and_serves_the_start_page(lessons, work):
     """The real thing, without a browser."""
-    import time
     import urllib.request
 
     with socket.socket() as probe:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from diffusion_lessons.course import bank, exercise, hint, progress
 from diffusion_lessons.course.exercises.check import check
-from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.exercise import ABOUT, Case, Exercise, Misconception
 from diffusion_lessons.course.exercises.verdict import Verdict
 from diffusion_lessons.course.student import cards as report
 from diffusion_lessons.course.student import progress as progresses
@@ -68,15 +68,56 @@ def test_a_right_answer_is_what_the_lesson_runs_on(capsys: pytest.CaptureFixture
 
 
 def test_a_wrong_answer_is_explained_and_replaced(capsys: pytest.CaptureFixture[str]) -> None:
-    @exercise("02.1")
+    """First that and where it differs and what kind of slip it is; the whole sentence the next time."""
+
     def one_step(x: Tensor, noise: Tensor, beta: Tensor) -> Tensor:
         return (1 - beta).sqrt() * x + beta * noise
 
+    used = exercise("02.1")(one_step)
+    text = said(capsys)
+    assert re.search(
+        r"not right yet \d+ of \d+ numbers differ, most at index \[1, 0, \d, \d\]: expected", text
+    )
+    assert f"It looks like a slip in {ABOUT['root'][0]}." in text
+    assert "First case that differs: two pictures, a small step x float32 (2, 1, 8, " in text
+    assert "The next attempt says more." in text
+    assert "You multiplied the noise by β" not in text
+    assert "Your result is 0.9" not in text
+    assert torch.allclose(used(X, X, BETA), 1.4 * X)
+    exercise("02.1")(one_step)
     text = said(capsys)
     assert "not right yet You multiplied the noise by β." in text
-    assert "First case that differs: two pictures, a small step x float32 (2, 1, 8, 8)" in text
-    assert "Your result is 0.99·x + 0.02·noise, expected is 0.99·x + 0.141·noise." in text
-    assert torch.allclose(one_step(X, X, BETA), 1.4 * X)
+    assert re.search(r"Your result is 0\.99\d*·x \+ 0\.0\d+·noise, expected is", text)
+    assert "says more" not in text
+
+
+def test_in_a_page_the_whole_sentence_and_each_hint_are_a_click_away() -> None:
+    the = bank.get("02.1")
+    verdict = check(the, lambda x, noise, beta: (1 - beta).sqrt() * x + beta * noise)
+    page = Page(report.verdict_card(the, verdict, first=True).html)
+    assert page.tags.count("details") == 4
+    assert {"script", "button", "input"}.isdisjoint(page.tags)  # it works without a kernel
+    assert page.text.index("Say more") < page.text.index("You multiplied the noise by β.")
+    places = [page.text.index(f"Hint {n} of 3 {hint[:8]}") for n, hint in enumerate(the.hints, 1)]
+    assert places == sorted(places)
+    html = report.verdict_card(the, verdict, first=True).html
+    assert html.count("</details></details></details></div>") == 1  # one hint opens after the other
+
+
+def test_hints_that_were_taken_stay_visible(capsys: pytest.CaptureFixture[str], kept: Progress) -> None:
+    the = bank.get("02.1")
+    hint("02.1"), hint("02.1"), said(capsys)
+    exercise("02.1")(lambda x, noise, beta: x)
+    text = said(capsys)
+    assert "Hint 1 of 3: " in text
+    assert "Hint 2 of 3: " in text
+    assert "Hint 3 of 3" not in text
+    verdict = check(the, lambda x, noise, beta: x)
+    page = Page(report.verdict_card(the, verdict, hints=2).html)
+    assert page.tags.count("details") == 1
+    assert kept["02.1"]["hints"] == 2  # what is opened in the page is not counted
+    exercise("02.1")(the.reference)
+    assert "Hint" not in said(capsys)
 
 
 def test_decorated_twice_it_is_still_the_students_code_that_is_checked(
@@ -389,11 +430,11 @@ def test_a_wrong_answer_as_html() -> None:
     page = Page(shown._repr_html_())
     assert "✗ Exercise 02.1 · One step of the chain: not right yet" in page.text
     assert "You multiplied the noise by β." in page.text
-    assert "yours float32 (2, 1, 8, 8)" in page.text
+    assert "yours float32 (2, 1, 8, " in page.text
     assert str(page.images[0]["alt"]).startswith("Your result as a picture; black is")
     assert len(page.images) == 3
     assert all(str(image["src"]).startswith("data:image/png;base64,") for image in page.images)
-    assert len(shown.html) < 8000
+    assert len(shown.html) < 10_000
     assert repr(shown) == shown.text
 
 

@@ -6,14 +6,16 @@ down, and the process with it.
 
 import ast
 import symtable
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from diffusion_lessons.course.exercises.magics import parsed
+from diffusion_lessons.course.exercises.magics import NO_PYTHON, parsed
 from diffusion_lessons.course.exercises.mark import DEFINITIONS, exercise_id, undecorated
 
+AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
 Place = tuple[int, int]  # cell, and the statement's number in it
 
 
@@ -52,21 +54,14 @@ class Statement:
             return _root(call.func) or ""
         return ""
 
-    @cached_property
-    def exercise(self) -> str | None:
-        """The id in `@exercise("02.1")` above it, or in `answer = exercise("02.1")(function)`."""
-        calls = getattr(self.node, "decorator_list", [])
-        if isinstance(self.node, ast.Assign) and isinstance(self.node.value, ast.Call):
-            calls = [self.node.value.func]
-        return next(filter(None, map(exercise_id, calls)), None)
-
     @property
     def is_definition(self) -> bool:
         return isinstance(self.node, DEFINITIONS)
 
     @property
-    def can_answer(self) -> bool:
-        return self.is_definition or isinstance(self.node, ast.Assign)
+    def changes_the_language(self) -> bool:
+        """`from __future__ import …`, which holds from there on."""
+        return isinstance(self.node, ast.ImportFrom) and self.node.module == "__future__"
 
     @property
     def imports_all(self) -> bool:
@@ -83,30 +78,62 @@ class Code:
 
 
 def read(sources: Mapping[int, str]) -> Code:
-    """The statements of code cells by their place in the notebook."""
+    """The statements of code cells by their place in the notebook.
+
+    As in IPython, a cell that does not parse gives none, and one with a statement that does not compile
+    (`def f(a, a)`, a late `global`) gives those above it.
+    """
     code = Code()
-    for cell, source in sources.items():
-        try:
-            code.cells[cell], tree = parsed(source)
-            new = [Statement((cell, i), node, *_names(node)) for i, node in enumerate(tree.body)]
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            message = getattr(error, "msg", "") or str(error) or type(error).__name__
-            code.broken.append(Broken(cell, getattr(error, "lineno", None) or 1, message))
-        else:
-            code.statements += new
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for cell, source in sources.items():
+            try:
+                code.cells[cell], tree = parsed(source)
+                lines = code.cells[cell].encode().split(b"\n")
+                for i, node in enumerate(tree.body):
+                    compile(ast.Module([node], []), "<cell>", "exec", AWAIT, dont_inherit=True)
+                    code.statements.append(Statement((cell, i), node, *_names(node, lines)))
+            except NO_PYTHON as error:
+                deep = isinstance(error, (RecursionError, MemoryError))
+                message = "nested too deeply" if deep else getattr(error, "msg", "") or str(error)
+                code.broken.append(Broken(cell, getattr(error, "lineno", None) or 1, message))
     return code
 
 
-def _names(node: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
-    """Bound by a statement, and needed from elsewhere."""
-    table = symtable.symtable(ast.unparse(undecorated(node)), "<cell>", "exec")
+def exercise_of(node: ast.stmt) -> str | None:
+    """The id in `@exercise("02.1")` above a statement, or in `answer = exercise("02.1")(function)`."""
+    calls = getattr(node, "decorator_list", [])
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+        calls = [node.value.func]
+    return next(filter(None, map(exercise_id, calls)), None)
+
+
+def bound(node: ast.stmt) -> list[str]:
+    """The names that a definition or an assignment gives to others; none for anything else."""
+    if isinstance(node, DEFINITIONS):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else ()
+    stored = (each for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
+    return [each.id for each in stored if isinstance(each.ctx, ast.Store)]
+
+
+def _names(node: ast.stmt, lines: list[bytes]) -> tuple[frozenset[str], frozenset[str]]:
+    """Bound by a statement, and needed from elsewhere; the mark of its exercise needs nothing."""
+    first, last = node.lineno - 1, node.end_lineno or node.lineno
+    own = lines[first:last]
+    own[-1] = own[-1][: node.end_col_offset]
+    own[0] = own[0][node.col_offset :]
+    table = symtable.symtable(b"\n".join(own).decode(), "<cell>", "exec")
     symbols = table.get_symbols()
     binds = {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}
     needs = {each.get_name() for each in symbols if each.is_referenced()}
     for inner in _below(table):
         needs |= {each.get_name() for each in inner.get_symbols() if each.is_global()}
-    own = binds if isinstance(node, DEFINITIONS) else set()
-    return frozenset(binds), frozenset(needs - own)
+    if isinstance(node, DEFINITIONS):
+        needs -= binds
+        kept = getattr(undecorated(node), "decorator_list", [])
+        needs |= {each.id for one in kept for each in ast.walk(one) if isinstance(each, ast.Name)}
+    return frozenset(binds), frozenset(needs)
 
 
 def _below(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:

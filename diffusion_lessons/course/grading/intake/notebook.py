@@ -1,6 +1,7 @@
 """Notebooks as they come: any nbformat, saved by anything, damaged or no notebook at all."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from diffusion_lessons.course.exercises.mark import KEY
 
 MAX_BYTES = 50 * 2**20
+MAX_CELLS = 20_000
+MAX_PARTS = 2_000_000  # objects and lists in a notebook: each takes more memory than its two bytes
 KINDS = (
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a zip archive"),
@@ -25,6 +28,12 @@ KINDS = (
 
 class NoNotebook(ValueError):
     """What a file is instead of a notebook, and what to do, in a sentence."""
+
+
+def too_large(size: int, most: int = MAX_BYTES) -> str:
+    """The sentence on a file that nobody should open."""
+    sizes = f"The file has {size / 2**20:.0f} MB; at most {most // 2**20} are read."
+    return f"{sizes} Clear all outputs and hand in again."
 
 
 @dataclass(frozen=True)
@@ -58,17 +67,39 @@ class Notebook:
 def word(value: Any) -> str:
     """A text of the metadata in one line; "" for anything else."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
-    return text.encode("utf-8", "replace").decode()[:100]
+    return _whole(text)[:100]
 
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def author(notebook: Notebook) -> str:
+    """The student's name as the notebook holds it, "" where it holds none.
+
+    `metadata.diffusion_lessons.student`, then `metadata.authors`, then the account with which Colab
+    ran most of the cells.
+    """
+    authors = notebook.metadata.get("authors")
+    for each in (notebook.own.get("student"), *(authors if isinstance(authors, list) else ())):
+        if name := word(each.get("name") if isinstance(each, dict) else each):
+            return name
+    ran = Counter(filter(None, map(_colab_user, notebook.cells)))
+    return min(ran, key=lambda each: (-ran[each], each)) if ran else ""
+
+
+def _colab_user(cell: Cell) -> str:
+    info = cell.metadata.get("executionInfo")
+    user = info.get("user") if isinstance(info, dict) else None
+    return word(user.get("displayName")) if isinstance(user, dict) else ""
+
+
 def read(content: bytes) -> Notebook:
     """Read a notebook of nbformat 2 to 4; raises NoNotebook, which says what it is instead."""
     raw = parsed(content)
     entries = [each for cells in cell_lists(raw) for each in cells]
+    if len(entries) > MAX_CELLS:
+        raise NoNotebook(f"The notebook has {len(entries)} cells; at most {MAX_CELLS} are read.")
     cells = tuple(_cell(place, each) for place, each in enumerate(entries) if isinstance(each, dict))
     return Notebook(cells, _dict(raw.get("metadata")))
 
@@ -80,6 +111,10 @@ def parsed(content: bytes) -> dict[str, Any]:
     for start, what in KINDS:
         if content.lstrip()[: len(start)].lower() == start.lower():
             raise NoNotebook(f"The file is {what}, not a notebook: hand in the .ipynb file.")
+    if (parts := content.count(b"{") + content.count(b"[")) > MAX_PARTS:
+        raise NoNotebook(
+            f"The file is made of {parts} parts; at most {MAX_PARTS} are read: clear all outputs."
+        )
     coding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         raw = json.loads(content.decode(coding, "replace"), strict=False)
@@ -106,11 +141,15 @@ def _cell(place: int, raw: dict[str, Any]) -> Cell:
     kind = str(raw.get("cell_type", ""))
     source = raw.get("source", raw.get("input", ""))  # "input" before nbformat 4
     text = "".join(map(str, source)) if isinstance(source, list) else str(source)
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    text = text.encode("utf-8", "replace").decode()  # halves of characters can not be written
+    text = _whole(text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", ""))
     metadata = _dict(raw.get("metadata"))
     id = raw.get("id") or metadata.get("id") or ""  # Colab keeps it in the metadata
-    return Cell(place, kind, text, str(id), metadata)
+    return Cell(place, kind, text, _whole(str(id)[:100]), metadata)
+
+
+def _whole(text: str) -> str:
+    """A text without halves of characters, which can not be written."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def with_notes(content: bytes, notes: dict[int, str], summary: str) -> dict[str, Any]:

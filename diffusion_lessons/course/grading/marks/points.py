@@ -21,6 +21,7 @@ from diffusion_lessons.course import bank
 from diffusion_lessons.course.grading.code.reaching import CALLS_REFERENCE as REFERENCE
 from diffusion_lessons.course.grading.marks.rows import Row
 from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.files import read_text
 
 RULES = ("flag", "fail", "allow")
 KEYS = ("default", "wrong", "reference", "points")
@@ -50,7 +51,9 @@ class Points:
         return self.points.get(row.exercise, self.default)
 
     def of(self, row: Row) -> float:
-        """What a row gets."""
+        """What a row gets: what was given by hand, else what its status is worth."""
+        if row.given is not None:
+            return row.given
         share = {"passed": 1.0, "wrong": self.wrong if row.kind != "reference" else 0.0}
         return round(self.most(row) * share.get(row.status, 0.0), 6)
 
@@ -80,7 +83,7 @@ def load(file: Path | None) -> Points:
     if file is None:
         return Points()
     try:
-        given = tomllib.loads(file.read_text(encoding="utf-8"))
+        given = tomllib.loads(read_text(file))
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.exercises.verdict import Verdict
+from diffusion_lessons.course.grading.marks.kinds import explained
 
 MAX_TEXT = 2_000
 ADDRESS = re.compile(r"\b0x[0-9a-f]{5,}\b")
@@ -17,8 +18,7 @@ LIMITS = ("timeout", "memory", "disk", "processes", "grader")  # kinds that anot
 class Row:
     """One exercise of one notebook.
 
-    `kind` is as in `Verdict`, or the grader's own: "missing" (no such cell), "syntax", "ended", "crashed",
-    "timeout", "memory", "disk", "processes", "flood", "forged", "grader".
+    `kind` is one of `kinds.KINDS`.
     """
 
     exercise: str
@@ -32,6 +32,8 @@ class Row:
     cell: int | None = None  # its place in the notebook, from 0; None where there is none
     flags: tuple[str, ...] = ()  # what the instructor should look at, "calls the reference: …"
     notes: tuple[str, ...] = ()  # what else was seen
+    given: float | None = None  # points that the instructor gave by hand
+    comment: str = ""  # the instructor's
 
     @property
     def limited(self) -> bool:
@@ -59,7 +61,7 @@ def row(exercise: Exercise, verdict: Verdict, answer: Mapping[str, Any] | None =
         exercise.id,
         exercise.title,
         verdict.status,
-        verdict.kind,
+        verdict.kind if explained(verdict.kind) else "forged",  # a submission may make up its failure
         steady(verdict.message),
         verdict.misconception or "",
         steady("\n".join(lines)),

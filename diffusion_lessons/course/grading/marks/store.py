@@ -12,6 +12,7 @@ from diffusion_lessons.course.grading.sandbox import PACKAGE, Limits
 from diffusion_lessons.support.files import atomic_write
 
 FOLDER = ".marked"
+ANEW = ("grader", "environment")  # kinds that say nothing of the notebook alone: always run again
 
 
 class Store:
@@ -34,7 +35,7 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         again = stored["limits"] != self.limits and any(row.limited for row in rows)
-        return None if again or any(row.kind == "grader" for row in rows) else rows
+        return None if again or any(row.kind in ANEW for row in rows) else rows
 
     def keep(self, digest: str, lesson: str, rows: Sequence[Row]) -> None:
         """Write a notebook's rows, whole or not at all."""

@@ -28,6 +28,7 @@ USERS = ((0x70000000, 2**22), (60600, 500))  # (first, how many)
 PROCESSES = 2 * MOST_PROCESSES
 OPEN_FILES = 256
 LARGEST_FILE = 64 * 2**20  # bytes
+ADVICE = " (a container or virtual machine with nothing of yours in it prevents that)"
 
 
 @dataclass
@@ -41,32 +42,36 @@ class Protection:
     limits: bool = False
 
     def lines(self) -> list[str]:
-        """What holds and what does not, in sentences for the instructor."""
-        own = "you can: grade in a container, or as a user that owns nothing"
+        """What holds, and what does not and what that means, in sentences for the instructor."""
+        own = "you can" if not self.user else "anybody can"
+        alone = self.namespaces or self.calls
         said = [
             (
                 self.limits and kernel.LINUX,
                 "CPU time, memory, processes and file size are limited",
-                "only the wall clock is limited" + (", and CPU time" if self.limits else ""),
+                "only the wall clock is limited"
+                + (", and CPU time" if self.limits else "")
+                + ": a submission can fill the memory and the disk, and stop this machine",
             ),
-            (self.namespaces or self.calls, "no network", "submissions can reach the network"),
+            (alone, "no network", "submissions can reach the network, and send away what they read"),
             (
                 self.files,
                 "no file outside its folder is written, and only Python and the package are read (Landlock)",
-                f"submissions can write wherever {'anybody can' if self.user else own}",
+                f"submissions can read and write wherever {own}, other submissions and the report included",
             ),
             (
                 self.namespaces,
                 "no other process in sight, and all of a submission's ended with it",
-                "the processes of a submission are looked for and ended",
+                "the processes of a submission are looked for and ended, and one that hides goes on running"
+                + ("" if alone else "; it can stop and change your other programs"),
             ),
             (
                 self.calls,
-                "no other programs, no changes to the rights of files (seccomp)",
-                "submissions can start other programs",
+                "no other programs, no touch of other processes, no changes to the rights of files (seccomp)",
+                f"submissions can start other programs, with {'no' if self.user else 'all'} rights of yours",
             ),
         ]
-        return [yes if holds else f"NOT here: {no}" for holds, yes, no in said]
+        return [yes if holds else f"NOT here: {no}{ADVICE}" for holds, yes, no in said]
 
 
 @dataclass(frozen=True)
@@ -76,48 +81,6 @@ class Setting:
     number: int  # of the server's process, as it was before it entered namespaces
     namespace: int | None = None  # of its processes, as an open file; None where it could not enter one
     without: tuple[str, ...] = ()  # fields of `Protection` to leave out, for tests: as where they are lacking
-
-
-def enter_namespaces() -> int | None:
-    """Go on in namespaces without a network and without other processes, where the system allows it.
-
-    Goes on in a child, with an open file of the process namespace for `fresh_namespace`: the first process
-    of such a namespace is one that is born there. This one stays behind only to end with the same status.
-    """
-    if not kernel.LINUX or not _unshare():
-        return None
-    kernel.prctl(kernel.DEATH_SIGNAL, signal.SIGKILL)
-    if os.fork():
-        _, status = os.wait()
-        os._exit(os.waitstatus_to_exitcode(status) & 255)
-    kernel.prctl(kernel.DEATH_SIGNAL, signal.SIGKILL)
-    with suppress(OSError):
-        return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    return None
-
-
-def _unshare() -> bool:
-    flags = kernel.NEW_PROCESSES | kernel.NEW_NETWORK | kernel.NEW_IPC
-    user, group = os.geteuid(), os.getegid()
-    if user == 0:
-        with suppress(OSError):
-            kernel.unshare(flags)
-            return True
-    try:
-        kernel.unshare(flags | kernel.NEW_USER)
-    except OSError:
-        return False  # forbidden to users without privileges, or in this container
-    with suppress(OSError):
-        Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    return True
-
-
-def fresh_namespace(own: int) -> None:
-    """The next child is the first process of a namespace of its own: when it ends, all in it end."""
-    kernel.rejoin_processes(own)
-    kernel.unshare(kernel.NEW_PROCESSES)
 
 
 def adopt_orphans() -> None:

@@ -114,13 +114,15 @@ def restrict_files(rules: int) -> None:
 
 # seccomp: system calls -----------------------------------------------------------------------------
 
-# An answer to an exercise needs none of these. The last four groups close what Landlock leaves open.
+# An answer to an exercise needs none of these. Many of them close what Landlock leaves open.
 # A refused call is a PermissionError in Python, which is reported like any other.
 _CALLS = {  # name, its number on x86-64 and on arm64, "-" where the architecture has no such call
     "the network": "socket 41 198",
     "other programs": "execve 59 221, execveat 322 281",
     "other processes": "ptrace 101 117, process_vm_readv 310 270, process_vm_writev 311 271,"
-    " pidfd_getfd 438 438, shmget 29 194, semget 64 190, msgget 68 186",
+    " pidfd_getfd 438 438, pidfd_open 434 434, pidfd_send_signal 424 424, kcmp 312 272,"
+    " process_madvise 440 440, process_mrelease 448 448, move_pages 279 239, migrate_pages 256 238,"
+    " setpriority 141 140, ioprio_set 251 30, shmget 29 194, semget 64 190, msgget 68 186",
     "namespaces and mounts": "unshare 272 97, setns 308 268, mount 165 40, umount2 166 39",
     "the kernel": "bpf 321 280, perf_event_open 298 241, userfaultfd 323 282, io_uring_setup 425 425",
     "keys": "add_key 248 217, request_key 249 218, keyctl 250 219",
@@ -131,28 +133,59 @@ _CALLS = {  # name, its number on x86-64 and on arm64, "-" where the architectur
     " lremovexattr 198 15, fremovexattr 199 16, setxattrat 463 463, removexattrat 466 466",
     "their times": "utime 132 -, utimes 235 -, futimesat 261 -, utimensat 280 88",
 }
-REFUSED = {
-    name: tuple(None if number == "-" else int(number) for number in numbers)
-    for calls in _CALLS.values()
-    for name, *numbers in map(str.split, calls.split(","))
-}
+# Calls that a process may make on itself and on no other. pthreads, abort() and OpenMP need some of them.
+_CALLS_ON_ITSELF = (
+    "kill 62 129, tkill 200 130, tgkill 234 131, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240,"
+    " prlimit64 302 261, sched_setaffinity 203 122, sched_setscheduler 144 119, sched_setparam 142 118,"
+    " sched_setattr 314 274"
+)
+
+
+def _table(calls: str) -> dict[str, tuple[int | None, ...]]:
+    rows = map(str.split, calls.split(","))
+    return {name: tuple(None if each == "-" else int(each) for each in numbers) for name, *numbers in rows}
+
+
+REFUSED = {name: numbers for calls in _CALLS.values() for name, numbers in _table(calls).items()}
+ON_ITSELF = _table(_CALLS_ON_ITSELF)
+_FCNTL, _SET_OWNER = (72, 25), (8, 15)  # who gets the signals of a file: F_SETOWN, F_SETOWN_EX
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
 _ARCHITECTURE = 0xC000003E if X86 else 0xC00000B7
 
 
 def refuse_calls() -> None:
-    """Refuse the calls of the table from now on. Needs NO_NEW_PRIVILEGES."""
+    """Refuse the calls of the tables from now on, to this process and its children. Needs NO_NEW_PRIVILEGES.
+
+    Its children are others to it, and it is another to them.
+    """
     if not (X86 or ARM):
         raise OSError(errno.ENOSYS, "no table of system calls for this architecture")
+    mine = 0 if X86 else 1
     # (code, lines to skip where it holds, where it does not, value); at 4 is the architecture, at 0 the call
     lines = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
     if X86:
         lines += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _REFUSE)]  # the calls of another table
     for numbers in REFUSED.values():
-        number = numbers[0 if X86 else 1]
-        if number is not None:
+        if (number := numbers[mine]) is not None:
             lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
+    for numbers in ON_ITSELF.values():
+        lines += _where(numbers[mine], 0, (0, os.getpid()), _ALLOW, _REFUSE)
+    lines += _where(_FCNTL[mine], 1, _SET_OWNER, _REFUSE, _ALLOW)
     lines.append((_RETURN, 0, 0, _ALLOW))
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))  # sock_filter
     prctl(_SET_SECCOMP, 2, struct.pack("HP", len(lines), ctypes.addressof(code)))  # sock_fprog
+
+
+def _where(
+    number: int | None, argument: int, values: tuple[int, int], then: int, otherwise: int
+) -> list[tuple[int, int, int, int]]:
+    """Lines that end a call by whether an argument, whose low half counts, is one of two values."""
+    return [
+        (_EQUAL, 0, 5, number or 0),
+        (_LOAD, 0, 0, 16 + 8 * argument),
+        (_EQUAL, 2, 0, values[0]),
+        (_EQUAL, 1, 0, values[1]),
+        (_RETURN, 0, 0, otherwise),
+        (_RETURN, 0, 0, then),
+    ]

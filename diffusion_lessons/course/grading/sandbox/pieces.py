@@ -1,5 +1,7 @@
 """A notebook's statements, run one by one, in a course that checks, shows and installs nothing."""
 
+import __future__
+
 import ast
 import asyncio
 import linecache
@@ -12,11 +14,11 @@ import torch
 from diffusion_lessons import course
 from diffusion_lessons.course import bank
 from diffusion_lessons.course.exercises import limits
-from diffusion_lessons.course.exercises.mark import decorated, undecorated
+from diffusion_lessons.course.exercises.mark import decorated, same_level, undecorated
 from diffusion_lessons.course.exercises.stand_in import stand_in
+from diffusion_lessons.course.grading.code.statements import AWAIT
 
 KEPT = ("budget", "exercise", "setup")  # of the course's functions and modules
-AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
 def silence() -> None:
@@ -44,11 +46,18 @@ def setup(lesson: str, seed: int = 0) -> tuple[torch.device, torch.Generator]:
 
 
 class Pieces:
-    """Single statements of cells, run in one namespace under the line numbers of their cells."""
+    """Single statements of cells, run in one namespace under the line numbers of their cells.
+
+    `ours` are exercises of which our own function is there: in the place of the one that a statement defines,
+    and where none does.
+    """
 
     def __init__(self, cells: Mapping[str, str], names: dict[str, Any], ours: Collection[str] = ()) -> None:
         self.names = names
         self.ours = ours
+        self.flags = AWAIT
+        for exercise in map(bank.get, ours):
+            names[exercise.name] = stand_in(exercise, None)
         self.trouble: list[str] = []
         self.trees: dict[int, list[ast.stmt]] = {}
         for place, source in cells.items():
@@ -77,8 +86,8 @@ class Pieces:
                 self.run_import(node, alias, cell)
             return
         self.execute(undecorated(node), cell)
-        for definition, id in decorated(ast.Module([node], [])):
-            if id in self.ours:
+        for definition, id in decorated(ast.Module(list(same_level(node)), [])):
+            if id in self.ours and definition.name in self.names:
                 self.names[definition.name] = stand_in(bank.get(id), self.names[definition.name])
 
     def run_import(self, node: ast.Import | ast.ImportFrom, alias: ast.alias, cell: int) -> None:
@@ -89,7 +98,10 @@ class Pieces:
             self.trouble.append(f"cannot import {alias.name}: {type(error).__name__}: {error}"[:300])
 
     def execute(self, node: ast.stmt, cell: int) -> None:
-        code: CodeType = compile(ast.Module([node], []), _file(cell), "exec", AWAIT, dont_inherit=True)
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":  # holds from here on
+            for alias in node.names:
+                self.flags |= getattr(__future__, alias.name).compiler_flag
+        code: CodeType = compile(ast.Module([node], []), _file(cell), "exec", self.flags, dont_inherit=True)
         if code.co_flags & 0x80:  # a coroutine: there is an `await` at the top of the cell
             asyncio.run(eval(code, self.names))
         else:

@@ -57,6 +57,8 @@ def run_answer(request: Mapping[str, Any]) -> Message:
     listener = Listener(ours)  # only now: cells above an answer may call ours, the lessons' own do
     if called.error is not None or called.stopped:
         outputs = _undefined(exercise, called, request["seed"])
+    elif request["name"] not in names:
+        return Message({"undefined": True})
     else:
         outputs = run(exercise, names.get(request["name"]), seed=request["seed"], timeout=request["case"])
     buffer = io.BytesIO()

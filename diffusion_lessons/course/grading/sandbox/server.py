@@ -1,63 +1,74 @@
 """The process that has loaded the package once and has a child for each submission: `python -m …`.
 
 Never started by hand: `workers` starts it with a clean environment and talks to it through its standard
-input and output. It runs no student's code itself. Where a system cannot fork safely it is started anew for
+input, a socket. It runs no student's code itself. Where a system cannot fork safely it is started anew for
 each request (`--once`), runs that request itself and ends.
 """
 
 import gc
+import json
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
-from diffusion_lessons.course.grading.sandbox import confinement
-from diffusion_lessons.course.grading.sandbox.protocol import Message, read
-from diffusion_lessons.course.grading.sandbox.watch import Limits, remove, watch
+from diffusion_lessons.course.grading.sandbox import confinement, namespaces
+from diffusion_lessons.course.grading.sandbox.protocol import Message, unpack
+from diffusion_lessons.course.grading.sandbox.watch import Ending, Limits, remove, watch
 
-PIPE = 3  # where a submission's process finds its end, and no other open file
+REPLY = 3  # where a submission's process writes what it sends, and no other open file
+MAX_HEAD = 4096  # bytes of what the server itself reads of a request
 
 
 def serve(without: Collection[str]) -> None:
-    """Answer requests until the grader closes the pipe."""
+    """Answer requests until the grader closes the line.
+
+    What a request says of a submission, and the reply, lie in files in memory that this process hands on
+    unread: what it has had in its own memory, its next child could find there.
+    """
     number = os.getpid()
     # Before anything is loaded: it goes on in a child.
-    namespace = None if "namespaces" in without else confinement.enter_namespaces()
-    requests, replies = _take_pipes()
+    namespace = None if "namespaces" in without else namespaces.enter()
+    line = socket.socket(fileno=os.dup(0))
+    _to_nowhere()
     setting = confinement.Setting(number, namespace, tuple(without))
     confinement.adopt_orphans()
     _load()
     from diffusion_lessons.course import bank
 
     gc.freeze()
-    while (request := read(requests)) is not None:
-        if (lesson := request.words["lesson"]) in bank.lessons():
-            bank.exercises(lesson)  # loaded once, here, for all the children
-        replies.write(_run(request.words, setting).packed())
-        replies.flush()
+    while True:
+        head, files, *_ = socket.recv_fds(line, MAX_HEAD, 2)
+        if not head:
+            return
+        words, (request, reply) = json.loads(head), files
+        if words["lesson"] in bank.lessons():
+            bank.exercises(words["lesson"])  # loaded once, here, for all the children
+        ending = _run(request, reply, Limits(**words["limits"]), setting)
+        line.send(json.dumps(asdict(ending)).encode())
+        os.close(request)
+        os.close(reply)
 
 
 def once(without: Collection[str]) -> None:
     """Run one request in this process; its message goes to standard output, and nothing else does."""
-    requests, replies = _take_pipes()
-    request = read(requests)
-    if request is not None:
-        _load()
-        setting = confinement.Setting(os.getpid(), without=tuple(without))
-        _answer(request.words, Path(request.words["folder"]), replies.fileno(), setting)
+    request, reply = os.dup(0), os.dup(1)
+    _to_nowhere()
+    _load()
+    words = _read(request)
+    _answer(words, Path(words["folder"]), reply, confinement.Setting(os.getpid(), without=tuple(without)))
 
 
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Our ends of the pipes; what writes to standard output from here on writes nowhere."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+def _to_nowhere() -> None:
+    """What reads standard input or writes to standard output from here on finds nothing there."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
-    return requests, replies
 
 
 def _load() -> None:
@@ -72,31 +83,36 @@ def _load() -> None:
     pieces.silence()
 
 
-def _run(words: Mapping[str, Any], setting: confinement.Setting) -> Message:
+def _run(request: int, reply: int, limits: Limits, setting: confinement.Setting) -> Ending:
     """One request, in a child and a folder of its own."""
-    limits = Limits(**words["limits"])
     folder = Path(tempfile.mkdtemp(prefix="submission-"))
-    receive, send = os.pipe()
     if setting.namespace is not None:
-        confinement.fresh_namespace(setting.namespace)
+        namespaces.fresh(setting.namespace)
     child = os.fork()
     if not child:
-        _answer(words, folder, send, setting)
-    os.close(send)
+        try:
+            _answer(_read(request), folder, reply, setting)
+        finally:
+            os._exit(70)
     try:
-        ending, content = watch(child, receive, folder, limits, setting.namespace is not None)
+        return watch(child, reply, folder, limits, setting.namespace is not None)
     finally:
-        os.close(receive)
         remove(folder)
-    return Message(asdict(ending), content)
 
 
-def _answer(words: Mapping[str, Any], folder: Path, pipe: int, setting: confinement.Setting) -> NoReturn:
+def _read(request: int) -> dict[str, Any]:
+    """The words of a request, which may be as long as a notebook."""
+    with open(request, "rb", closefd=False) as file:
+        data = file.read()
+    return unpack(data, len(data)).words
+
+
+def _answer(words: Mapping[str, Any], folder: Path, reply: int, setting: confinement.Setting) -> NoReturn:
     """Lock this process up, do what a request asks for, send what there is to say, and end."""
     status = 70
     try:
-        os.dup2(pipe, PIPE)
-        os.closerange(PIPE + 1, 1024)
+        os.dup2(reply, REPLY)
+        os.closerange(REPLY + 1, 1024)
         os.chdir(folder)
         os.environ.update(HOME=str(folder), TMPDIR=str(folder), MPLCONFIGDIR=str(folder))
         tempfile.tempdir = None
@@ -107,7 +123,7 @@ def _answer(words: Mapping[str, Any], folder: Path, pipe: int, setting: confinem
             message = Message({"error": f"{type(error).__name__}: {error}"[:500]})
         data = memoryview(message.packed())
         while data:
-            data = data[os.write(PIPE, data) :]
+            data = data[os.write(REPLY, data) :]
         status = 0
     finally:
         os._exit(status)

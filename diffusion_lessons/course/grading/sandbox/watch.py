@@ -1,7 +1,6 @@
 """Watching a submission's process from outside, and ending all of it when it is over its limits."""
 
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -37,24 +36,21 @@ class Ending:
     number: int = 0  # of the exit or of the signal
 
 
-def watch(child: int, pipe: int, folder: Path, limits: Limits, namespaces: bool) -> tuple[Ending, bytes]:
-    """What a child process sends through a pipe until it ends or is ended.
+def watch(child: int, reply: int, folder: Path, limits: Limits, namespaces: bool) -> Ending:
+    """How a child process ended, or was ended; its open file `reply` is weighed and not read.
 
     `child` is its number as this process knows it; with `namespaces` it is the first of its own namespace.
     """
-    os.set_blocking(pipe, False)
-    kept = bytearray()
     end = time.monotonic() + limits.seconds
     base = _memory("self")
     ending, status, looks, pause = None, None, 0, 0.001
     while ending is None and status is None:
-        if _take(pipe, kept):
-            time.sleep(pause)  # it has closed the pipe, and should end now
-            pause = min(2 * pause, PAUSE)
+        time.sleep(pause)
+        pause = min(1.5 * pause, PAUSE)
         finished, code = os.waitpid(child, os.WNOHANG)
         status = code if finished else None
         looks += 1
-        if len(kept) > MAX_MESSAGE:
+        if os.fstat(reply).st_size > MAX_MESSAGE:
             ending = Ending("flood")
         elif time.monotonic() > end:
             ending = Ending("timeout")
@@ -66,21 +62,7 @@ def watch(child: int, pipe: int, folder: Path, limits: Limits, namespaces: bool)
         with suppress(OSError):
             os.kill(child, signal.SIGKILL)
     _end_all(namespaces)
-    while len(kept) <= MAX_MESSAGE and not _take(pipe, kept, 0):
-        pass
-    return ending or ended(os.waitstatus_to_exitcode(status or 0), len(kept)), bytes(kept)
-
-
-def _take(pipe: int, kept: bytearray, wait: float = PAUSE) -> bool:
-    """Add what the pipe holds; True where it will hold nothing more."""
-    if not select.select([pipe], [], [], wait)[0]:
-        return wait == 0
-    try:
-        part = os.read(pipe, 2**20)
-    except BlockingIOError:
-        return False
-    kept += part
-    return not part
+    return ending or ended(os.waitstatus_to_exitcode(status or 0), os.fstat(reply).st_size)
 
 
 def ended(code: int, sent: int) -> Ending:

@@ -1,7 +1,9 @@
 """The grader's end of the servers: start them, ask them, start them again when a submission ended one."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,16 +13,17 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
 from diffusion_lessons.course.grading.sandbox.confinement import PACKAGE, Protection
 from diffusion_lessons.course.grading.sandbox.kernel import LINUX
-from diffusion_lessons.course.grading.sandbox.protocol import MAX_MESSAGE, Message, Unreadable, read, unpack
+from diffusion_lessons.course.grading.sandbox.protocol import MAX_MESSAGE, Message, Unreadable, unpack
 from diffusion_lessons.course.grading.sandbox.watch import Ending, Limits, ended, remove
 
 MODULE = "diffusion_lessons.course.grading.sandbox.server"
+MAX_HEAD = 4096  # bytes of what a server says of a request itself
 SPARE = 60.0  # seconds after which a server that does not answer is given up
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 WINDOWS = ("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR")
@@ -56,6 +59,7 @@ class Worker:
         self.without = tuple(without)
         self.limits = limits or Limits()
         self.server: subprocess.Popen[bytes] | None = None
+        self.line: socket.socket | None = None  # to the server
         self.closed = False
 
     def __enter__(self) -> "Worker":
@@ -84,22 +88,20 @@ class Worker:
         return Ending("server"), b""
 
     def _served(self, words: Mapping[str, Any]) -> tuple[Ending, bytes]:
-        if self.server is None or self.server.poll() is not None:
+        if self.server is None or self.line is None or self.server.poll() is not None:
             self._drop()
-            self.server = _start("--serve", *self.without)
-        server = self.server
-        assert server.stdin and server.stdout
-        late = threading.Timer(self.limits.seconds + SPARE, server.kill)
-        late.start()
-        try:
-            server.stdin.write(Message(dict(words)).packed())
-            server.stdin.flush()
-            reply = read(server.stdout)  # type: ignore[arg-type]
-        finally:
-            late.cancel()
-        if reply is None:
-            raise Unreadable("the server has ended")
-        return Ending(**reply.words), reply.content
+            self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self.server = _start("--serve", *self.without, line=theirs)
+        self.line.settimeout(self.limits.seconds + SPARE)
+        head = {name: words[name] for name in ("lesson", "limits")}  # all that the server reads itself
+        with _in_memory(Message(dict(words)).packed()) as request, _in_memory() as reply:
+            socket.send_fds(self.line, [json.dumps(head).encode()], [request.fileno(), reply.fileno()])
+            said = self.line.recv(MAX_HEAD)
+            if not said:
+                raise ConnectionError("the server has ended")
+            reply.seek(0)
+            return Ending(**json.loads(said)), reply.read(MAX_MESSAGE + 1)
 
     def _once(self, words: Mapping[str, Any]) -> tuple[Ending, bytes]:
         """Where a process cannot be forked safely: a new one for each request, watched from here."""
@@ -134,15 +136,26 @@ class Worker:
             with suppress(OSError), self.server:  # which closes its pipes and waits for it
                 _kill_tree(self.server)
             self.server = None
+        if self.line is not None:
+            self.line.close()
+            self.line = None
 
 
-def _start(*arguments: str) -> "subprocess.Popen[bytes]":
+def _in_memory(content: bytes = b"") -> BinaryIO:
+    """An open file that has no place on the disk, at its beginning."""
+    file = os.fdopen(os.memfd_create("message"), "r+b")  # type: ignore[attr-defined,unused-ignore]
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def _start(*arguments: str, line: socket.socket | None = None) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-P", "-m", MODULE, *arguments],
         env=environment(),
         cwd=tempfile.gettempdir(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdin=line.fileno() if line else subprocess.PIPE,
+        stdout=subprocess.DEVNULL if line else subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the grader, which ends its servers
     )

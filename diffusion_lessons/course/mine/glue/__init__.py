@@ -1,0 +1,1 @@
+"""What stands around the pieces in `my_diffusion.py`: `given` above, `system` below; at most 150 lines."""

@@ -1,0 +1,61 @@
+"""A right answer with one operation changed is a wrong one, and the cases of its exercise tell."""
+
+import pytest
+
+from diffusion_lessons.course import bank
+from diffusion_lessons.course.exercises.exercise import Exercise
+from tests.course.bank.mutants import mutants
+
+SCALAR = "a factor is a number or has the shape of a batch: one entry a sample never comes"
+RANGE = "the result lies within [−1, 1]"
+EVEN = "it is halved, and an odd number is refused or never comes"
+WHOLE = "the number is a whole one already"
+LIMIT = "no input lies just on the limit between two formulas that agree there"
+UNIT = "a vector of length 1 has no entry beyond 1"
+# What can make no difference for any input that the exercise allows: the id, how the change begins, why.
+EQUIVALENT = (
+    ("00.1", "", RANGE.replace("the result", "a picture in [0, 1] and half of one")),
+    ("01.1", "_level: factor.ndim > 1", SCALAR),
+    ("01.2", "_level: factor.ndim > 1", SCALAR),
+    ("01.3", "_level: factor.ndim > 1", SCALAR),
+    ("01.3", "_by_halves: now.alpha * denoiser(x, now)", "the guess of the ring, turned down: within ±1"),
+    ("02.3", "equal_time: int((level.snr", WHOLE),
+    ("02.3", "int((alphas_cumprod > 0.5).sum())", WHOLE),
+    ("05.4", "_walk_by_hand: range(1, steps + 1)", "a step from T to T changes nothing"),
+    ("05.4", "_walk_by_hand: k * path.T // steps", "a time between may be rounded either way"),
+    ("06.2", "_embedded_by_", EVEN),
+    ("06.2", "the result, cut", RANGE),
+    ("06.3", "_block_in_steps: told.shape[1] // 2", EVEN),
+    ("06.5", "UNetConfig: range(len(self.channel_mults))", "it checks the levels that are given"),
+    ("07.2", "spaced_times: int(level.t)", WHOLE),
+    ("07.2", "_spaced_by_torch: times.round().int()", WHOLE),
+    ("07.5", "_example_by_", "an intermediate sum within ±1, the guesses of the ring turned down"),
+    ("07.5", "_target_solved: s * reached - u * x", "an intermediate difference within ±1"),
+    ("08.3", "_rising: :len(rising) - stop", "a slice up to the end and one beyond are the same"),
+    ("08.4", "_arc: omega < 0.0001", LIMIT),
+    ("08.4", "_by_turning: across.norm() < 1e-06", LIMIT),
+    ("08.4", "slerp: angle < 0.001", LIMIT),
+    ("08.4", "_by_turning: v - (u * v)", UNIT),
+    ("08.4", "_by_turning: one / one.norm()", UNIT),
+    ("08.4", "_by_turning: other / other.norm()", UNIT),
+    ("08.4", "_by_turning: (u * v)", UNIT),
+    ("08.4", "_by_turning: u * v", UNIT),
+    ("09.2", "guided_eps: gradient * x", "x is 0 in the reference"),
+)
+
+
+def _known(id: str, change: str) -> bool:
+    return any(id == known and change.startswith(begin) for known, begin, _ in EQUIVALENT)
+
+
+@pytest.mark.parametrize("exercise", bank.exercises(), ids=lambda exercise: exercise.id)
+def test_each_change_of_a_right_answer_is_noticed(exercise: Exercise) -> None:
+    tried = [each for each in mutants(exercise) if not _known(exercise.id, each.change)]
+    assert exercise.kind == "predict" or exercise.id == "00.1" or len(tried) >= 3
+    assert [each.change for each in tried if each.missed()] == []
+
+
+def test_what_is_held_for_equivalent_is_still_there() -> None:
+    """No entry may outlive what it excuses."""
+    for id, begin, _ in EQUIVALENT:
+        assert any(each.change.startswith(begin) for each in mutants(bank.get(id))), (id, begin)
