@@ -1,8 +1,8 @@
 """Quality over evaluations of the network: ancestral, DDIM, DPM-Solver++(2M), distilled (lesson 07).
 
 The teacher runs at two scales of guidance. What is counted is what the network was asked: at scale 2 it sees
-every picture twice in a step, at scale 1 once, and so does each student. Real digits of the training split are
-measured in the same way: no sampler can be expected to come closer to the test split.
+every picture twice in a step, at scale 1 once, and so does each student. Real digits of the training split
+are measured in the same way: no sampler can be expected to come closer to the test split.
 """
 
 from typing import Any

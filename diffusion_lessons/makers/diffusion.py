@@ -1,6 +1,7 @@
 """How bundled diffusion models are trained, measured as they are stored, and described on their cards.
 
-Students of a bundled model come from a chain, from 64 steps down to 4, 2 and 1: each is the teacher of the next.
+Students of a bundled model come from a chain, from 64 steps down to 4, 2 and 1: each is the teacher of the
+next.
 """
 
 import json

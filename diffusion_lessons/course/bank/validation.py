@@ -10,6 +10,7 @@ from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.exercises.judging import judge
 from diffusion_lessons.course.exercises.running import run
 from diffusion_lessons.course.exercises.values import Fields, Opaque, Plain, plain
+from diffusion_lessons.course.exercises.watching import SEED
 
 
 def validate(exercise: Exercise, seeds: Sequence[int] = (0, 1)) -> list[str]:
@@ -35,6 +36,10 @@ def _counted(exercise: Exercise) -> Iterator[str]:
     sentences = [each.sentence.strip() for each in exercise.misconceptions]
     if len(set(sentences)) != len(sentences) or not all(len(each) >= 40 for each in sentences):
         yield "each misconception needs a sentence of its own that says what was done and what is meant"
+    if exercise.kind != "predict":
+        for each in exercise.misconceptions:
+            if not each.about:
+                yield f"the misconception {each.name!r} needs `about`, the kind of slip for a first attempt"
     if (exercise.kind == "debug") != planted:
         yield 'a "debug" exercise names its `planted` bug, and no other kind has one'
 
@@ -51,9 +56,9 @@ def _reference(exercise: Exercise, seed: int) -> Iterator[str]:
     verdict = judge(exercise, outputs)
     if not verdict.passed:
         yield f"the reference does not pass: {verdict.message}"
-    for ran in outputs.cases:
+    for case, ran in zip(exercise.cases, outputs.cases, strict=False):
         on = f"on case {ran.case!r}"
-        for name in ran.mutated:
+        for name in set(ran.mutated) & {*exercise.inputs(case, seed), SEED}:  # a network may learn
             yield f"the reference changes its input {name!r} {on}"
         if ran.failure is not None:
             yield f"the reference raises {on}: {ran.failure.message}"

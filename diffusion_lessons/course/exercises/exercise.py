@@ -16,28 +16,28 @@ from diffusion_lessons.support.errors import unknown
 
 KINDS = ("reproduce", "implement", "debug", "predict", "stretch")
 ABOUT = {
-    "swap": ("two things that have changed places", "swapped|interleaved"),
-    "root": ("a square or a root", "roots?|squares?|squared|stds?|variances|variance-for|for-variance"),
-    "sign": ("a sign", "signs?|subtracted"),
-    "direction": ("the direction: from which end to which", "inverted"),
-    "index": ("an index: one place too early or too late in a list", "index|off-by-one"),
-    "count": ("a count: one too many or too few", "too-many|too-few|skipped|left-out|step-missing"),
-    "level": ("a level or a time: which one belongs where", "(next|this|old|first|noisy)-level"),
-    "boundary": ("a boundary: whether it belongs in", "strictly|bound-alone"),
-    "rounding": ("how something is rounded", ""),
-    "shape": ("a shape: which numbers meet where", "shape|broadcast"),
-    "axis": ("a dimension: along which one something is done", "channels|softmax-over|across"),
-    "mean": ("a mean or a sum: which of the two, and over what", "(mean|sum)-over|summed"),
-    "batch": ("the batch: each sample has numbers of its own", "for-all|of-the-batch"),
-    "missing": ("a part that is left out", "forgotten|ignored|missing|not-clipped"),
-    "extra": ("a part that was not asked for", "clipped|clamped|once-more"),
-    "factor": ("a factor, a weight or a power", "upside-down"),
-    "order": ("the order of the steps: what comes before what", ""),
-    "input": ("an input: which one belongs where", ""),
-    "formula": ("the formula: another one is asked for", ""),
-    "gradient": ("gradients: what they flow through, and what they do not", "gradients|detached"),
-    "reading": ("the task: what it asks for", ""),
-}  # the kinds of slips in words that give no answer away, and what names of misconceptions say of them
+    "swap": "two things that have changed places",
+    "root": "a square or a root",
+    "sign": "a sign",
+    "direction": "the direction: from which end to which",
+    "index": "an index: one place too early or too late in a list",
+    "count": "a count: one too many or too few",
+    "level": "a level or a time: which one belongs where",
+    "boundary": "a boundary: whether it belongs in",
+    "rounding": "how something is rounded",
+    "shape": "a shape: which numbers meet where",
+    "axis": "a dimension: along which one something is done",
+    "mean": "a mean or a sum: which of the two, and over what",
+    "batch": "the batch: each sample has numbers of its own",
+    "missing": "a part that is left out",
+    "extra": "a part that was not asked for",
+    "factor": "a factor, a weight or a power",
+    "order": "the order of the steps: what comes before what",
+    "input": "an input: which one belongs where",
+    "formula": "the formula: another one is asked for",
+    "gradient": "gradients: what they flow through, and what they do not",
+    "reading": "the task: what it asks for",
+}  # the kinds of slips, in words that give no answer away
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,11 @@ class Misconception:
     name: str  # short, with hyphens: "variance-for-std"
     function: Callable[..., Any]  # gives that wrong answer; takes what the reference takes, and may raise
     sentence: str  # to the student: what was done, and what is meant instead
-    about: str = ""  # the kind of slip, one of ABOUT; default what the name says
+    about: str = ""  # the kind of slip, one of ABOUT
 
     def __post_init__(self) -> None:
         if self.about and self.about not in ABOUT:
             raise unknown("kind of slip", self.about, list(ABOUT))
-        if not self.about:
-            fits = (kind for kind, (_, words) in ABOUT.items() if words and _says(self.name, words))
-            object.__setattr__(self, "about", next(fits, ""))
-
-
-def _says(name: str, words: str) -> bool:
-    return re.search(rf"(^|-)({words})(-|$)", name) is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +110,9 @@ class Exercise:
                 raise ValueError(f"exercise {self.id}: two {what}s are named {twice[0]!r}")
         if self.planted is not None:
             self.misconception(self.planted)
+        for name in self.trains:
+            if name not in self.inputs(self.cases[0]):
+                raise ValueError(f"exercise {self.id} trains {name!r}, and no case gives it as an input")
 
     @property
     def lesson(self) -> str:

@@ -92,7 +92,9 @@ def gradient(expected: Plain, given: Plain) -> str:
     if not isinstance(expected, dict):
         return ""
     if isinstance(given, str):
-        return f"The result is right, but in training, where gradients are kept, your code raises {given}."
+        return (
+            f"The result is right, but in training, where gradients are kept, your code raises {given[:500]}."
+        )
     for name, ours in expected.items():
         theirs = given.get(name) if isinstance(given, dict) else None
         mine, other = as_array(ours), as_array(theirs)
@@ -123,7 +125,7 @@ def problem(exercise: Exercise, found: Failure | Difference | None, inputs: dict
 
 def first(sentence: str, about: str) -> str:
     """That and where it differs, and the kind of slip, for a first attempt."""
-    return f"{sentence} It looks like a slip in {ABOUT[about][0]}." if about else sentence
+    return f"{sentence} It looks like a slip in {ABOUT[about]}." if about else sentence
 
 
 def one_part(expected: Plain, part: Any) -> str:

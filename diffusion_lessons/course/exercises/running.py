@@ -9,7 +9,7 @@ import random
 import site
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import normcase, sep
 from pathlib import Path
 from traceback import walk_tb
@@ -86,41 +86,29 @@ class Runner:
         called, value, watched = self.once(case)
         failure, changed, ended = _failure(called, self.limit), dict(watched.changed), generators()
         called.error = None  # its frames hold all that the answer had in memory
-        repeats = None
-        if repeat and failure is None and called.seconds < REPEAT_WITHIN:
+        printed, seconds, repeats = called.printed, called.seconds, None
+        if repeat and failure is None and seconds < REPEAT_WITHIN:
             stir(2)
             again, second, _ = self.once(case)
-            same = difference(value, second, self.exercise.rtol, self.exercise.atol, strict=False) is None
+            same = difference(value, second, self.exercise.rtol, self.exercise.atol) is None
             repeats = same and again.error is None and not again.stopped
             alike = any(one == other for one, other in zip(ended, generators(), strict=True))
             changed |= {SEED: None} if alike and self.exercise.kind != "predict" else {}
         probed = self.exercise.trains and self.watched and failure is None
         gradients = self.gradients(case) if probed else None
-        calls = tuple(watched.calls)
-        return Ran(
-            case.name,
-            value,
-            failure,
-            tuple(changed),
-            repeats,
-            called.printed,
-            called.seconds,
-            gradients,
-            calls,
-        )
+        ran = Ran(case.name, value, failure, tuple(changed), repeats, printed, seconds, gradients)
+        return replace(ran, calls=tuple(watched.calls))
 
     def once(self, case: Case) -> tuple[limits.Called, Plain, Watched]:
         """The call, its value, and what it did to the arguments of the answer."""
-        exercise, inputs = self.exercise, moved(self.exercise.inputs(case, self.seed), self.device)
-        plain_call = exercise.call is None or inspect.isclass(self.function)
-        watched = Watched(self.whole if plain_call else self.function, signature(exercise.reference))
-        if plain_call:
-            watched.names = None
-        if plain_call or not self.watched:
-            call = watched if self.watched else self.whole
-            called = limits.call(lambda: call(**inputs), self.limit)
+        inputs, call = moved(self.exercise.inputs(case, self.seed), self.device), self.exercise.call
+        if call is None or inspect.isclass(self.function):
+            watched = Watched(self.whole)
+            run: Callable[..., Any] = watched if self.watched else self.whole
         else:
-            called = limits.call(lambda: exercise.call(watched, **inputs), self.limit)  # type: ignore[misc]
+            watched = Watched(self.function, signature(self.exercise.reference))
+            run = functools.partial(call, watched if self.watched else self.function)
+        called = limits.call(lambda: run(**inputs), self.limit)
         if inspect.iscoroutine(called.value):
             called.value.close()  # else Python complains of it later, in another cell
         return called, plain(called.value), watched

@@ -49,6 +49,9 @@ def combination(expected: Plain, given: Plain, inputs: Inputs, at: tuple[int, ..
     if mine is None or theirs is None or mine.shape != theirs.shape or mine.ndim < 2 or not at:
         return None
     arrays = {name: as_array(value) for name, value in inputs.items()}
+    for name, value in inputs.items():
+        if isinstance(value, Fields):
+            arrays |= {f"{name}.{part}": as_array(each) for part, each in value.fields.items()}
     terms = {name: array for name, array in arrays.items() if array is not None and array.shape == mine.shape}
     if not terms:
         return None
@@ -171,6 +174,8 @@ CHANGES: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("Your result is the exponential of ours.", "formula", np.exp),
     ("Your result is the logarithm of ours.", "formula", np.log),
     ("Your result is ours cut to [−1, 1].", "extra", lambda a: a.clip(-1, 1)),
+    ("Your result is ours, rounded down.", "rounding", np.floor),
+    ("Your result is ours, rounded to whole numbers.", "rounding", np.round),
     ("Your numbers are ours, from the other end.", "direction", lambda a: a[::-1]),
     ("Your numbers are ours without the first.", "count", lambda a: a[1:]),
     ("Your numbers are ours without the last.", "count", lambda a: a[:-1]),

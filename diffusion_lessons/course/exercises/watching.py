@@ -29,7 +29,7 @@ class Watched:
     """
 
     function: Callable[..., Any]
-    names: inspect.Signature | None
+    names: inspect.Signature | None = None
     changed: dict[str, None] = field(default_factory=dict)
     calls: list[dict[str, Plain]] = field(default_factory=list)
 

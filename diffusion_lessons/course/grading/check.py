@@ -17,7 +17,8 @@ from diffusion_lessons.course.student.class_seed import class_seed
 def check(file: Path, seed: int | None = None, limits: Limits | None = None) -> Submission:
     """Check a notebook as the grader would; what is none of this course is a ValueError.
 
-    OSError where this machine cannot run it, which says nothing of the notebook. `seed` is of the cases, by default the class's, or that of those which the lesson itself shows.
+    OSError where this machine cannot run it, which says nothing of the notebook. `seed` is of the cases, by
+    default the class's, or that of those which the lesson itself shows.
     """
     found = identify(find([file])) if file.is_file() else []
     if len(found) != 1:

@@ -61,9 +61,13 @@ def _plan(
         raise OSError(endings.LOST)
     try:
         plan = sandbox.unpack(content).words
-        return ending, {key: plan[key] for key in ("cells", *(exercise.id for exercise in exercises))}
-    except (sandbox.Unreadable, KeyError):
+    except sandbox.Unreadable:
         return ending, {}
+    if error := str(plan.get("error", "")):
+        if not error.startswith("MemoryError"):
+            raise RuntimeError(f"its code could not be read, {error[:300]}")  # a fault of ours
+        return sandbox.Ending("memory"), {}
+    return ending, plan
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,9 @@ def good(**changes: Any) -> Exercise:
         "reference": double,
         "cases": [Case(f"{n} numbers", numbers(n)) for n in (3, 5, 8)],
         "misconceptions": [
-            Misconception("triple", triple, sentence.format("triple")),
-            Misconception("square", lambda x: x**2, sentence.format("square")),
-            Misconception("half", lambda x: x / 2, sentence.format("half")),
+            Misconception("triple", triple, sentence.format("triple"), "factor"),
+            Misconception("square", lambda x: x**2, sentence.format("square"), "root"),
+            Misconception("half", lambda x: x / 2, sentence.format("half"), "factor"),
         ],
         "alternatives": [lambda x: x + x, lambda x: x * 2],
         "hints": ("Think.", "2·x", "return … * x"),
@@ -122,6 +122,10 @@ WEAK: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two misconceptions alike": ({"misconceptions": twin()}, "'triple-again' reads 'triple'"),
     "a wrong alternative": ({"alternatives": [lambda x: x + x, triple]}, "alternative 2 does not pass"),
+    "no kind of slip": (
+        {"misconceptions": [replace(each, about="") for each in good().misconceptions]},
+        "'square' needs `about`, the kind of slip",
+    ),
     "debug without a bug": ({"kind": "debug"}, "names its `planted` bug"),
     "a planted bug that is right": (
         {"kind": "debug", "planted": "fine", "misconceptions": [
@@ -151,6 +155,7 @@ def test_a_weak_exercise_is_told_what_it_lacks(weakness: str) -> None:
         ({"id": "2.1"}, 'like "02.1"'),
         ({"kind": "implment"}, "did you mean 'implement'"),
         ({"difficulty": 4}, "difficulty is 1, 2 or 3"),
+        ({"trains": ("y",)}, "trains 'y', and no case gives it"),
         ({"planted": "tripel"}, "did you mean 'triple'"),
         ({"cases": good().cases[:1] * 2}, "two cases are named"),
         ({"misconceptions": good().misconceptions[:1] * 2}, "two misconceptions are named"),

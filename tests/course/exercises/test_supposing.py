@@ -180,9 +180,9 @@ NUMBER = replace(
     BLEND,
     reference=lambda x, rate: float(x.sum()),
     cases=[
-        Case(f"{n}", lambda g, n=n: {"x": torch.randn(n, generator=g), "rate": 0.3 * n}) for n in (3, 5, 8, 11)
+        Case(f"{n}", lambda g, n=n: {"x": torch.randn(n, generator=g), "rate": n / 3}) for n in (3, 5, 8, 11)
     ],
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_wrong_answer_is_explained_and_replaced(capsys: pytest.CaptureFixture[
     assert re.search(
         r"not right yet \d+ of \d+ numbers differ, most at index \[1, 0, \d, \d\]: expected", text
     )
-    assert f"It looks like a slip in {ABOUT['root'][0]}." in text
+    assert f"It looks like a slip in {ABOUT['root']}." in text
     assert "First case that differs: two pictures, a small step x float32 (2, 1, 8, " in text
     assert "The next attempt says more." in text
     assert "You multiplied the noise by β" not in text

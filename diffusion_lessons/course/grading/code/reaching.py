@@ -33,7 +33,8 @@ def flags(exercise: Exercise, statements: Iterable[Statement]) -> list[str]:
     ours = {id(each) for each in reference_functions(exercise).values()}
     borrowed = [each.split(".")[-1] for each in used if each.startswith(OURS) and id(_resolved(each)) in ours]
     inside = [each for each in used if _is_inside(each) and each.split(".")[-1] not in borrowed]
-    reached = [each for each in inside if not any(other.startswith(f"{each}.") for other in inside)]
+    following = zip(inside, [*inside[1:], ""], strict=False)  # sorted: what goes on from a name comes next
+    reached = [each for each, other in following if not other.startswith(f"{each}.")]
     called = [CALLS_REFERENCE + name for name in dict.fromkeys(borrowed)]
     return called + [REACHES_INSIDE + each for each in reached]
 

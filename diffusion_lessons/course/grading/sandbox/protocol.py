@@ -85,7 +85,9 @@ def read_outputs(content: bytes) -> Outputs:
 
 
 def _bounded(ran: Ran) -> Ran:
-    _count(ran.value, [MAX_ITEMS, MAX_NUMBERS], 0)
+    left = [MAX_ITEMS, MAX_NUMBERS]
+    for value in (ran.value, ran.gradients):
+        _count(value, left, 0)
     failure = ran.failure
     if failure is not None:
         frames = tuple(Frame(f.line, f.text[:300], f.function[:100]) for f in failure.frames[:4])

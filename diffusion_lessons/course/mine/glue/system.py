@@ -42,7 +42,7 @@ def signal_left(device):
 
 
 def train(network, images, labels, minutes=1.0, steps=None, batch=32, rate=2e-3):
-    """The network after training on pictures (N, 1, H, W) in [−1, 1] with labels (N,); Ctrl-C ends it early."""
+    """The network, trained on pictures (N, 1, H, W) in [−1, 1] with labels (N,); Ctrl-C ends it early."""
     device, average = images.device, copy.deepcopy(network)
     left, optimizer = signal_left(device), torch.optim.Adam(network.parameters())
     start = told = time.monotonic()
