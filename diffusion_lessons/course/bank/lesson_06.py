@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -29,6 +30,12 @@ def _randomized(network: nn.Module, seed: int) -> nn.Module:
             centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
             parameter.copy_(centre + 0.3 * torch.randn(parameter.shape, generator=generator))
     return network
+
+
+@lru_cache(maxsize=16)
+def _drawn(network: type[nn.Module], seed: int, *shape: Any) -> dict[str, Tensor]:
+    """The weights of such a network, drawn once for all answers."""
+    return _randomized(network(*shape), seed).state_dict()
 
 
 def _seed(generator: torch.Generator) -> int:
@@ -464,7 +471,7 @@ def _block_output(
     """What a block gives with the weights of that seed."""
     shape = (*channels, embedding.shape[1], groups)
     block = answer(*shape)
-    block.load_state_dict(_randomized(ResidualBlock(*shape), weights).state_dict())
+    block.load_state_dict(_drawn(ResidualBlock, weights, *shape))
     return block.to(x.device).eval().requires_grad_(False)(x, embedding)
 
 
@@ -936,7 +943,7 @@ def _unet_output(
 ) -> Tensor:
     """What a network gives with the weights of that seed."""
     network = answer(config)
-    network.load_state_dict(_randomized(UNet(config), weights).state_dict())
+    network.load_state_dict(_drawn(UNet, weights, config))
     return network.to(x.device).eval().requires_grad_(False)(x, time, label)
 
 
@@ -1057,7 +1064,7 @@ ASSEMBLE = Exercise(
     cases=[
         Case(
             "two levels, attention at the lower",
-            _network(2, (8, 6), channel_mults=(1, 2), attention_levels=(1,)),
+            _network(2, (4, 6), channel_mults=(1, 2), attention_levels=(1,)),
         ),
         Case(
             "one level, two blocks down, three up",
@@ -1066,7 +1073,7 @@ ASSEMBLE = Exercise(
         Case(
             "three levels, colour in and out",
             _network(
-                2, (8, 12), in_channels=3, out_channels=3, channel_mults=(1, 1, 2), attention_levels=(2,)
+                2, (4, 8), in_channels=3, out_channels=3, channel_mults=(1, 1, 2), attention_levels=(2,)
             ),
         ),
     ],

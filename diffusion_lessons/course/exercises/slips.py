@@ -211,7 +211,7 @@ def _changed(leaves: Arrays, rtol: float, atol: float) -> Slip:
         for said, about, ours, yours in SHIFTS if rows else ():
             if fit([(mine[ours], theirs[yours]) for mine, theirs in leaves]):
                 return said, about
-    return _by_a_constant(leaves, rtol, atol)
+        return _by_a_constant(leaves, rtol, atol)
 
 
 def _by_a_constant(leaves: Arrays, rtol: float, atol: float) -> Slip:

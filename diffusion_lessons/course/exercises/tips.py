@@ -10,6 +10,7 @@ SWAPPED = (
     "A matrix product takes the last two dimensions, (…, n, k) @ (…, k, m), and those before them must "
     "agree: is the right pair of axes swapped? transpose(-2, -1) swaps the last two."
 )
+PRODUCTS = "A matrix product needs (n, k) times (k, m): print both shapes."
 BATCH = "One factor for each sample, shape (B,), becomes (B, 1, 1, 1) before it multiplies (B, C, H, W)."
 BROADCAST = "From the right, sizes that meet must be equal, or one of them 1: print both shapes."
 ONE = "`if` needs one True or False: use torch.where, .any() or .all()."
@@ -85,7 +86,8 @@ TIPS = (
      "one."),
     ("RuntimeError", "invalid for input|view size|unflatten", "The new shape must hold just as many "
      "numbers: print the old one. −1 stands for the size that follows from the others."),
-    ("RuntimeError", "mat1|mat2|batch2|matri|1D tensors|inconsistent tensor", SWAPPED),
+    ("RuntimeError", "batch2", SWAPPED),
+    ("RuntimeError", "mat1|mat2|matri|1D tensors|inconsistent tensor", PRODUCTS),
     ("RuntimeError", "Sizes of tensors|stack expects|number of dimensions", "What is joined has the same "
      "shape but for the dimension along which cat joins: print both shapes."),
     ("RuntimeError", "channels|weight of size|weight to be", "The layer expects another width: print the "

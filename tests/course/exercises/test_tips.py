@@ -121,7 +121,7 @@ RAISED: dict[str, tuple[Callable[[], Any], str]] = {
     "view": (lambda: X.view(5, -1), "just as many numbers"),
     "reshape": (lambda: X.reshape(7, 7), "just as many numbers"),
     "expand": (lambda: torch.ones(3).expand(3, 4), "of size 1"),
-    "mm": (lambda: torch.ones(2, 3) @ torch.ones(2, 3), "(…, n, k) @ (…, k, m)"),
+    "mm": (lambda: torch.ones(2, 3) @ torch.ones(2, 3), "needs (n, k) times (k, m)"),
     "bmm": (lambda: torch.ones(2, 4, 3) @ torch.ones(2, 4, 3), "is the right pair of axes swapped"),
     "cat": (lambda: torch.cat([torch.ones(2, 3), torch.ones(2, 4)]), "along which cat joins"),
     "stack": (lambda: torch.stack([torch.ones(2), torch.ones(3)]), "along which cat joins"),

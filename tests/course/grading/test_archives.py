@@ -1,4 +1,4 @@
-"""Files and archives that are damaged, hostile, locked or nobody's: each has a row, and the class its report."""
+"""Files and archives that are damaged, hostile, locked or nobody's: each has a row, the class its report."""
 
 import io
 import json

@@ -70,7 +70,7 @@ def train(network, images, labels, minutes=1.0, steps=None, batch=32, rate=2e-3)
 
 
 @torch.no_grad()
-def draw(network, labels, steps=25, guidance=2.0, seed=0):
+def draw(network, labels, steps=25, guidance=2.0, eta=1.0, seed=0):
     """Pictures (N, 1, 16, 16) in [0, 1] of labels (N,): from noise to t = 0, each step guided."""
 
     def denoiser(x, level, labels):
@@ -81,11 +81,12 @@ def draw(network, labels, steps=25, guidance=2.0, seed=0):
     left, no_label = signal_left(labels.device), torch.full_like(labels, CLASSES)
     times = torch.tensor(spaced_times(T, steps, "trailing"), device=labels.device)
     levels = [Level(t, left[t].sqrt(), (1 - left[t]).sqrt()) for t in times]
-    noise = torch.randn(len(labels), 1, 16, 16, generator=torch.Generator().manual_seed(seed)).to(left)
-    x = jump(torch.zeros_like(noise), noise, torch.full_like(labels, T), left)  # no picture is left there
-    for now, next in pairwise(levels):
+    shape, generator = (steps + 1, len(labels), 1, 16, 16), torch.Generator().manual_seed(seed)
+    start, *noises = torch.randn(shape, generator=generator).to(left)
+    x = jump(torch.zeros_like(start), start, torch.full_like(labels, T), left)  # no picture is left there
+    for (now, next), noise in zip(pairwise(levels), noises, strict=True):
         pair = guided(denoiser, x, now, labels, no_label, interval_scale(now, guidance, 0.0, 10.0))
-        x = ddim_step(x, Estimate(*pair), now, next)
+        x = ddim_step(x, Estimate(*pair), now, next, noise, eta)
     return to_unit(x).clamp(0, 1)
 
 
