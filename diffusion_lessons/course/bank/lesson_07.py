@@ -1601,11 +1601,13 @@ DISTIL = Exercise(
             _weighed_by(lambda a, s: 1.0),
             "The weight max(α², σ²) is missing from your loss. It lies between ½ and 1, so the student would "
             "learn all the same, with the times in the middle counted too much.",
+            about="missing",
         ),
         Misconception(
             "weight-without-squares",
             _weighed_by(max),
             "Your weight is max(α, σ), without the squares. It is max(α², σ²).",
+            about="root",
         ),
         Misconception(
             "smaller-weight",
@@ -1640,6 +1642,7 @@ DISTIL = Exercise(
             _loop(place=lambda i: 2 * i + 1),
             "You tell the student the level half-way. Its step begins one place earlier, at 2·i: that is "
             "where x lies.",
+            about="level",
         ),
         Misconception(
             "steps-of-the-teacher",

@@ -54,9 +54,10 @@ class Mine:
 
     def words(self) -> str:
         """How many are theirs, and which are ours and why."""
-        titles = {exercise.id: exercise.title for exercise in exercises()}
         lines = [f"{self.yours} of {self.all} pieces are yours"]
-        lines += [f"  ours: {id} {titles[id]}: {why}" for id, why in self.collected.why.items()]
+        why = self.collected.why
+        for each in dict.fromkeys(why.values()):
+            lines.append(f"  ours: {' '.join(id for id in why if why[id] == each)}: {each}")
         return "\n".join([*lines, *(f"  {note}" for note in self.collected.notes)])
 
     def facts(self) -> dict[str, object]:
