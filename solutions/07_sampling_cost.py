@@ -35,11 +35,7 @@ from diffusion_lessons.course.widgets import COLOURS
 from diffusion_lessons.generate import generate, walk
 
 teacher = zoo.load("mnist-unet")
-students = {
-    4: zoo.load("mnist-unet-4-steps"),
-    2: zoo.load("mnist-unet-2-steps"),
-    1: zoo.load("mnist-unet-1-step"),
-}
+students = {n: zoo.load(f"mnist-unet-{n}-steps") for n in (4, 2)} | {1: zoo.load("mnist-unet-1-step")}
 racers = {
     "DDIM, 32 steps": (teacher, 32),
     "DDIM, 4 steps": (teacher, 4),
@@ -47,15 +43,18 @@ racers = {
     "another network, 1 step": (students[1], 1),
 }
 labels, noise = torch.tensor([2, 3, 4, 5, 8, 9]), torch.randn(6, 1, 32, 32, generator=generator)
-ends, panels, evaluations = {}, {}, [0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32]
+
+
+def two_rows(x):
+    """Six pictures (6, 1, 32, 32) as one, in two rows: (1, 64, 96)."""
+    return x.view(2, 3, 32, 32).permute(0, 2, 1, 3).reshape(1, 64, 96)
+
+
+panels, evaluations = {}, [0, 1, 2, 3, 4, 8, 12, 16, 20, 24, 32]
 for name, (model, steps) in racers.items():
-    how = dict(labels=labels, noise=noise, steps=steps, guidance=1.0, precision="float32")
-    held = [x for _, x, _ in walk(model.on("cpu"), **how)]  # what the sampler holds after 0, 1, … evaluations
-    ends[name] = held[-1]  # (6, 1, 32, 32)
-    frames = torch.stack([held[min(k, steps)] for k in evaluations])  # (13, 6, 1, 32, 32)
-    panels[name] = (
-        frames.view(13, 2, 3, 32, 32).permute(0, 1, 3, 2, 4).reshape(13, 1, 64, 96)
-    )  # two rows of three
+    walked = walk(model.on("cpu"), labels, noise, steps=steps, guidance=1.0, precision="float32")
+    held = [two_rows(x) for _, x, _ in walked]  # what the sampler holds after 0, 1, … evaluations
+    panels[name] = torch.stack([held[min(k, steps)] for k in evaluations])
 scrub(
     panels,
     [f"after {k} evaluation{'s' * (k != 1)}" for k in evaluations],
@@ -182,9 +181,9 @@ import math
 def predict_seconds(pictures, batch, steps, guidance, fixed, per_picture):
     """Seconds of a run in which every step is one call of the network for each batch.
 
-    pictures: in all, at most `batch` at a time; guidance: the scale; at 1 and at 0 each picture costs one
-    evaluation a step, at all other scales two, in one call; fixed: seconds of a call; per_picture: seconds of
-    each evaluation in it.
+    pictures: in all, at most `batch` at a time; guidance: the scale; at exactly 1 and exactly 0 each picture
+    costs one evaluation a step, at all other scales two, in one call; fixed: seconds of a call;
+    per_picture: seconds of each evaluation in it.
     """
     ### BEGIN SOLUTION
     calls = steps * math.ceil(pictures / batch)
@@ -301,7 +300,7 @@ def spaced_times(T, n, spacing):
 
 # %% [markdown]
 # To see what a spacing loses, take the network's errors away. The data are single numbers from
-# $\mathcal N(0.5, 0.5^2)$, and the denoiser is exact. DDIM maps noise to data in a straight line here, so two points tell
+# $\mathcal N(0.5, 0.5^2)$, and the denoiser is exact. Here DDIM's map from noise to data is linear, so two points tell
 # the mean and the spread of all samples.
 
 # %% tags=["nbval-check-output"]
@@ -398,8 +397,9 @@ print(f"± one standard error over the draw of {len(start)} starting points")
 # %% [markdown] tags=["idea"]
 # ## Two steps in one
 #
-# Steps have to be short because $\hat x_0$ is a mean, and the mean changes on the way (lesson 3). But DDIM adds no noise:
-# each start has exactly one end. What if a network learned to *jump along the walk*?
+# Steps have to be short because $\hat x_0$ is a mean, and the mean changes on the way (lesson 3). But DDIM adds no noise.
+# With short steps its walk follows the **probability-flow ODE** ({{built-in 08}}), and each start has exactly one end. What if
+# a network learned to *jump along the walk*?
 #
 # Salimans and Ho (2022) teach it in small portions. The **teacher** makes two steps: from now to the middle, from the middle
 # to the next level. The **student** starts as a copy of the teacher. It must make one step with the same end. Then
@@ -481,8 +481,8 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** a DDIM step with a fixed $\hat x_0$ is an arc. The first arc of the teacher goes for the mean of both
-# clusters, 0.20; half-way the teacher corrects itself. $\tilde x_0 = 0.79$ belongs to the one arc that meets both ends.
+# **What to notice:** a DDIM step with a fixed $\hat x_0$ is an arc. The first arc of the teacher goes for $\hat x_0 = 0.20$, a
+# mean of both clusters. Half-way the teacher corrects itself. $\tilde x_0 = 0.79$ belongs to the one arc that meets both ends.
 #
 # Does it matter *what* the network predicts? Until now it could be $\varepsilon$, $x_0$ or a mix. But a student of one step is
 # evaluated at T alone, and no later step repairs what it gets wrong.
@@ -630,10 +630,8 @@ torch.manual_seed(0)
 chain = {16: ring}  # steps -> a denoiser that walks in so many
 for n, training in ((8, 1000), (4, 500), (2, 500), (1, 500)):
     student = PointNetwork() if n == 8 else copy.deepcopy(chain[2 * n])
-    optimizer, watched = (
-        torch.optim.Adam(student.parameters()),
-        Watched(budget.steps(training), "training step"),
-    )
+    optimizer = torch.optim.Adam(student.parameters())
+    watched = Watched(budget.steps(training), "training step")
     chain[n] = distil(chain[2 * n], student, optimizer, path.levels(2 * n), draw, watched, lr=3e-3)
 
 # %%
@@ -665,6 +663,7 @@ print(
 from itertools import pairwise
 
 
+@torch.no_grad()
 def motion(denoiser, steps, x, times):
     """Where points are at each of the times, falling to 0, on the arcs of a sampler with so many steps."""
     seen = []
@@ -681,20 +680,19 @@ from diffusion_lessons.course import landscape
 
 times = torch.linspace(1000, 0, 33).round().tolist()
 shown, some = [path(t) for t in times], start[:300]
-with torch.no_grad():
-    scrub(
-        {
-            "teacher, 16 steps": landscape(ring, shown, motion(ring, 16, some, times), span=2.6, arrows=0),
-            "teacher, 1 step": landscape(ring, shown, motion(ring, 1, some, times), span=2.6, arrows=0),
-            "student, 1 step": landscape(ring, shown, motion(chain[1], 1, some, times), span=2.6, arrows=0),
-        },
-        shown,
-        alt="300 points from t = 1000 to 0 over the density of the noisy data, three rows. Teacher, 16 steps: the points "
-        "part into four clusters, always inside the density. Teacher, 1 step: all shrink into one spot in the middle. "
-        "Student, 1 step: they leave the density on the way and end in the four clusters, with a few between.",
-        title="Scrub from noise to data",
-        columns=6,
-    )
+moving = {"teacher, 16 steps": (ring, 16), "teacher, 1 step": (ring, 1), "student, 1 step": (chain[1], 1)}
+scrub(
+    {
+        name: landscape(ring, shown, motion(denoiser, steps, some, times), span=2.6, arrows=0)
+        for name, (denoiser, steps) in moving.items()
+    },
+    shown,
+    alt="300 points from t = 1000 to 0 over the density of the noisy data, three rows. Teacher, 16 steps: the points "
+    "part into four clusters, always inside the density. Teacher, 1 step: all shrink into one spot in the middle. "
+    "Student, 1 step: they leave the density on the way and end in the four clusters, with a few between.",
+    title="Scrub from noise to data",
+    columns=6,
+)
 
 # %% [markdown]
 # **What to notice:** the shades are the exact density of the noisy data. The points of 16 steps stay inside it all the way.
@@ -713,7 +711,7 @@ with torch.no_grad():
 # more than four of the teacher, and less than eight.
 
 # %% [markdown] tags=["idea"]
-# ## Other teachers for one step
+# ## Other ways to one step
 #
 # Progressive distillation needs a chain of students. **Consistency distillation** (Song et al. 2023) trains a single one. It
 # asks that two neighbours on the same walk answer the *same end*. At t = 0 the end is known: it is the point itself. From
@@ -753,9 +751,11 @@ def consistent(teacher, student, optimizer, levels, watched, lr):
     return student
 
 
+# %%
 torch.manual_seed(0)
 single = PointNetwork()
-optimizer, watched = torch.optim.Adam(single.parameters()), Watched(budget.steps(2500), "training step")
+optimizer = torch.optim.Adam(single.parameters())
+watched = Watched(budget.steps(2500), "training step")
 consistent(ring, single, optimizer, path.levels(16), watched, lr=3e-3)
 report("consistency, 1 step", sample(single, start, path.levels(1)))
 report("progressive, 1 step", sample(chain[1], start, path.levels(1)))
@@ -770,9 +770,12 @@ fig, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharex=True, sharey=True)
 for ax, (name, points) in zip(axes, clouds.items(), strict=True):
     ax.plot(*points[:1000].detach().T, "o", markersize=1.5)
     ax.set(title=name, xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
-figure(fig, alt="Three clouds of points from the same noise. DDIM with 16 steps: four tight clusters. Progressive distillation, "
+figure(
+    fig,
+    alt="Three clouds of points from the same noise. DDIM with 16 steps: four tight clusters. Progressive distillation, "
     "1 step: four clusters, a few points between neighbours. Consistency distillation, 1 step: four clusters, "
-    "with more points between them.")
+    "with more points between them.",
+)
 
 # %% [markdown]
 # **What to notice:** both were trained for 2,500 steps of 256 points, at the same price of 5 evaluations for each point. In the
@@ -826,7 +829,9 @@ print(f"n = {len(wanted)}; ± one standard error over the draw of the samples")
 
 # %% jupyter={"source_hidden": true}
 chosen = ("ddpm, 4", "ddim, 4", "dpmpp-2m, 4", "dpmpp-2m, 8", "distilled, 4", "distilled, 2", "distilled, 1")
-strip({name: drawn[name] for name in chosen}, alt="STRIPALT xxxxxxxxxxxxx", columns=10)
+strip({name: drawn[name] for name in chosen}, alt="Seven rows of the digits 0 to 9, the last six rows nearly the same digits. Ancestral sampling with 4 "
+    "evaluations: other digits, an odd 4. DDIM and DPM-Solver++ with 4: strokes of uneven brightness. DPM-Solver++ with "
+    "8: even strokes. Distilled, with 4, 2 and 1 evaluations: even strokes, with some frayed edges.", columns=10)
 
 # %% [markdown]
 # So few samples push every Fréchet distance up, and only rows with the same n compare. The recorded runs have n = 1000, and
@@ -871,18 +876,22 @@ for ax, title in zip(
     ax.minorticks_off()
 axes[0].set(ylabel="Fréchet distance")
 axes[1].legend(fontsize=9)
-figure(fig, alt="CURVEALT xxxxxxxxxx")
+figure(fig, alt="Fréchet distance over evaluations, both axes logarithmic. Left, live, to 8 evaluations, and right, "
+    "recorded, to 64: ancestral sampling, DDIM and DPM-Solver++ start together at 15.5 with 1 evaluation. With 8 they are "
+    "near 0.4; then DDIM and DPM-Solver++ stay near 0.33, and ancestral sampling falls to 0.2, the line of real digits. The "
+    "students are nearly level below 1, from 1 to 4 evaluations. DDIM at guidance 2 lies far above all others.")
 
 # %% [markdown]
 # **The result, at equal evaluations.**
 #
-# - *1 and 2 evaluations:* the teacher draws grey blurs and then soft digits, Fréchet distance 15.5 and 1.99. Its students draw digits: S1
-#   and S2. Nothing else in this table comes near.
+# - *1 and 2 evaluations:* the teacher draws grey blurs and then soft digits, with Fréchet distances of 15.5 and 1.99. Its
+#   students draw digits: S1 and 0.45 ± 0.05. Nothing else in this table comes near.
 # - *4 evaluations:* the student has 0.40, the teacher's best sampler 0.56, each ± 0.04.
 # - *8 evaluations, no student needed:* DPM-Solver++(2M) reaches 0.34 ± 0.04. No student is better.
 # - *32 evaluations:* ancestral sampling reaches 0.21 ± 0.03, and real digits are at 0.19 ± 0.03. DDIM and DPM-Solver++(2M) stay
 #   near 0.33 however many steps they get. Fresh noise in each step repairs errors of the steps before (Karras et al.
-#   2022). A student cannot have this: it learns a walk without noise, so 0.33 is also its limit.
+#   2022). A student cannot have this: it learns a walk without
+#   noise, so nobody can expect it to come below 0.33.
 #
 # **What the students lose** is precision: 0.70 with 4 evaluations, against 0.75 for the solver with 8 and 0.85 for real digits. More of
 # their digits are odd, but they vary as much as real ones (recall 0.93 and 0.90). "Recognised" says nothing here: the blurs of one
@@ -893,9 +902,9 @@ figure(fig, alt="CURVEALT xxxxxxxxxx")
 # against the solver with 8. So it has paid for itself after 183,000 pictures, at a lower quality. On digits, try a good solver first.
 #
 # **On photographs** the published figures say otherwise: DPM-Solver has 4.70 with 10 evaluations, consistency distillation 3.55 with one. Photographs
-# have more detail to decide, so long strides of a solver cost more there; and those students were trained for
-# hundreds of GPU hours, where ours had an hour or two of one CPU core. Distillation is also the only way where a picture
-# must come at once, and where one more evaluation is expensive.
+# have more detail to decide, so the long strides of a solver may cost more there. And those students were trained for
+# hundreds of GPU hours. Distillation is also what is left where a picture must come at once, and each evaluation is
+# expensive.
 #
 # **Guidance** is the gray line. At scale 2 DDIM costs twice the evaluations and its Fréchet distance ends at 0.78: precision
 # 0.91, recall 0.67. A student can learn the *guided* walk and then needs one evaluation a step, not two (Meng et al. 2023). But
@@ -921,14 +930,13 @@ print(f"n = {len(pairs)} pictures; ± one standard error over their draw")
 # with the curve above: where does the Fréchet distance stop falling?
 
 # %% jupyter={"source_hidden": true}
-counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+counts = [1, 2, 3, 4, 6, 8, 16, 32]
 
 
 def drawn_with(model, sampler, n):
-    """The ten digits after a walk of n evaluations from the noise of the race, in two rows of three."""
-    how = dict(labels=labels, noise=noise, sampler=sampler, steps=n, guidance=1.0, precision="float32")
-    x = [x for _, x, _ in walk(model, **how)][-1]
-    return x.view(2, 3, 32, 32).permute(0, 2, 1, 3).reshape(1, 64, 96)
+    """The six digits of the race after a walk of n evaluations."""
+    how = dict(sampler=sampler, steps=n, guidance=1.0, precision="float32")
+    return two_rows([x for _, x, _ in walk(model.on("cpu"), labels, noise, **how)][-1])
 
 
 panels = {"DDIM": [drawn_with(teacher, "ddim", n) for n in counts]}
@@ -938,7 +946,8 @@ panels["students of 1, 2, 4 steps"] = [own[min(4, 1 if n == 1 else 2 if n < 4 el
 scrub(
     panels,
     [f"{n} evaluation{'s' * (n > 1)} a picture" for n in counts],
-    alt="PLAYALT xxxxxxxxxxxxxxx",
+    alt="Six digits in three rows with 1, 3, 6, 16 and 32 evaluations. DDIM and DPM-Solver++(2M): grey blurs with 1, "
+    "uneven strokes with 3, and hardly a change from 6 on. The students have clean digits from 1 on.",
     title="Scrub through the number of evaluations",
     columns=5,
 )

@@ -57,10 +57,12 @@ def measure(models: Any, row: Row, options: Row) -> Row:
 def real(model: Checkpoint, options: Row) -> Row:
     """What `measured` says of n real pictures, as many of each class, drawn from the training split."""
     dataset = load_dataset(model.data, "train")
+    labels, each = dataset.labels, options["n"] // len(dataset.classes)
+    if labels is None:
+        raise ValueError("these tables are of pictures with labels, and these have none")
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(options["seed"]))
-    each = options["n"] // len(dataset.classes)
-    rows = torch.cat([order[dataset.labels[order] == k][:each] for k in range(len(dataset.classes))])
-    return measured(to_float(dataset.images[rows]), dataset.labels[rows], model.data)
+    rows = torch.cat([order[labels[order] == k][:each] for k in range(len(dataset.classes))])
+    return measured(to_float(dataset.images[rows]), labels[rows], model.data)
 
 
 COLUMNS = "sampler guidance steps evaluations frechet uncertainty precision recall accuracy seconds"

@@ -147,6 +147,13 @@ ONE_STEP = Exercise(
             "that the step adds: √(1 − β) and √β.",
             about="root",
         ),
+        Misconception(
+            "root-of-the-whole",
+            lambda x, noise, beta: ((1 - beta) * x + beta.sqrt() * noise).sqrt(),
+            "A bracket closes too late: you took the root of the whole mixture, and numbers below 0 have "
+            "none. The roots belong to the factors, √(1 − β) and √β.",
+            about="order",
+        ),
     ],
     alternatives=[
         lambda x, noise, beta: math.sqrt(1 - beta) * x + math.sqrt(beta) * noise,
@@ -398,6 +405,47 @@ JUMP = Exercise(
             "plus noise: add it.",
             about="sign",
         ),
+        Misconception(
+            "mean-level-for-all",
+            lambda x0, noise, t, alphas_cumprod: (lambda a: a.sqrt() * x0 + (1 - a).sqrt() * noise)(
+                alphas_cumprod[t].mean()
+            ),
+            "You used the mean of the levels for the whole batch. Each picture has a time of its own: give "
+            "alphas_cumprod[t] the shape (B, 1, 1, 1) and leave the mean out.",
+            about="batch",
+        ),
+        Misconception(
+            "last-time-for-all",
+            lambda x0, noise, t, alphas_cumprod: _jump_first_time(x0, noise, t.flip(0), alphas_cumprod),
+            "You used the last time for the whole batch, as a loop leaves it behind. Each picture has a "
+            "time of its own: index with all of t.",
+            about="batch",
+        ),
+        Misconception(
+            "factors-on-the-channels",
+            lambda x0, noise, t, alphas_cumprod: (lambda a: a.sqrt() * x0 + (1 - a).sqrt() * noise)(
+                alphas_cumprod[t].view(1, -1, 1, 1)
+            ),
+            "Your factors lie along the second dimension, the channels. The pictures are counted along the "
+            "first: shape (B, 1, 1, 1), factor.view(-1, 1, 1, 1).",
+            about="shape",
+        ),
+        Misconception(
+            "straight-line",
+            lambda x0, noise, t, alphas_cumprod: (lambda a: _factors(a.sqrt(), (1 - a).sqrt())(x0, noise))(
+                1 - t / (len(alphas_cumprod) - 1)
+            ),
+            "You let ᾱ fall evenly from 1 to 0. How it falls depends on the steps: look it up, "
+            "alphas_cumprod[t].",
+            about="formula",
+        ),
+        Misconception(
+            "zero-lifted-to-one",
+            lambda x0, noise, t, alphas_cumprod: jump(x0, noise, t.clamp(min=1), alphas_cumprod),
+            "You took t = 0 for t = 1. t = 0 is a time like any other, the clean picture: the list starts "
+            "with ᾱ₀ = 1.",
+            about="boundary",
+        ),
     ],
     alternatives=[
         lambda x0, noise, t, alphas_cumprod: (
@@ -582,6 +630,52 @@ EQUAL_TIME = Exercise(
             "those before it, from t = 0.",
             about="direction",
         ),
+        Misconception(
+            "zero",
+            lambda alphas_cumprod: 0,
+            "You got t = 0, where there is no noise at all. Either the comparison is turned round, or you "
+            "took the place of the first False: look for the first True of SNR ≤ 1.",
+            about="direction",
+        ),
+        Misconception(
+            "last-for-first",
+            lambda alphas_cumprod: len(alphas_cumprod) - 1,
+            "You took the last time with SNR ≤ 1, and that is always T. Asked is the first.",
+            about="direction",
+        ),
+        Misconception(
+            "snr-returned",
+            lambda alphas_cumprod: (lambda a: a / (1 - a))(alphas_cumprod[equal_time(alphas_cumprod)]),
+            "You returned the SNR that there is at that time. Asked is the time itself, the place in the "
+            "list.",
+            about="reading",
+        ),
+        Misconception(
+            "decibels",
+            _first(lambda a: 10 * torch.log10(a / (1 - a)) <= 1),
+            "You compared decibels with 1. SNR = 1 is 0 decibels, for the logarithm of 1 is 0.",
+            about="formula",
+        ),
+        Misconception(
+            "logarithm",
+            _first(lambda a: a.logit() <= 1),
+            "You compared log SNR with 1. Where SNR is 1, its logarithm is 0.",
+            about="formula",
+        ),
+        Misconception(
+            "list-that-falls",
+            lambda alphas_cumprod: int(torch.searchsorted(alphas_cumprod, 0.5)),
+            "torch.searchsorted needs a list that rises, and this one falls. Compare the whole list with ½ "
+            "and look for the first True.",
+            about="direction",
+        ),
+        Misconception(
+            "never-found",
+            lambda alphas_cumprod: int(alphas_cumprod[len(alphas_cumprod)]),
+            "Your loop runs past the end: what it waits for never comes. Compare the two variances with "
+            "each other: until ᾱ ≤ 1 − ᾱ.",
+            about="formula",
+        ),
     ],
     alternatives=[
         lambda alphas_cumprod: int((alphas_cumprod > 0.5).sum()),
@@ -650,6 +744,14 @@ def _run_chain_figure(reference: Callable[..., Tensor]) -> Any:
     x0, noises = figures.digits(8)[7:], figures.noise(50, 1, 1, 16, 16)
     pictures = [reference(x0, noises[:n], betas[:n])[0] if n else x0[0] for n in steps]
     return figures.strip(pictures, [f"{n} steps" for n in steps])
+
+
+def _brought_to_variance_1(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
+    x = x0
+    for beta, noise in zip(betas, noises, strict=True):
+        x = (1 - beta).sqrt() * x + beta * noise
+        x = x / x.std()
+    return x
 
 
 RUN_CHAIN = Exercise(
@@ -748,6 +850,31 @@ RUN_CHAIN = Exercise(
             "You squared β, and the noise became weaker still. c·noise has variance c²: for variance β the "
             "factor is the root √β.",
             about="root",
+        ),
+        Misconception(
+            "one-jump",
+            lambda x0, noises, betas: (lambda kept: kept.sqrt() * x0 + (1 - kept).sqrt() * noises[-1])(
+                (1 - betas).prod()
+            ),
+            "You jumped to the end at once, with the last noise. That has the right distribution, and it is "
+            "not this chain: each step adds its own noises[t].",
+            about="reading",
+        ),
+        Misconception(
+            "one-jump-with-the-mean",
+            lambda x0, noises, betas: (lambda kept: kept.sqrt() * x0 + (1 - kept).sqrt() * noises.mean(0))(
+                (1 - betas).prod()
+            ),
+            "You jumped to the end at once, with the mean of all noises. A mean of T draws has variance "
+            "1/T, far too little; each step adds its own noises[t].",
+            about="mean",
+        ),
+        Misconception(
+            "brought-to-variance-1",
+            _brought_to_variance_1,
+            "You bring x back to variance 1 after each step, and that hides what is wrong: the noise is "
+            "still too weak. Its factor is √β, and then the variance keeps itself.",
+            about="formula",
         ),
     ],
     alternatives=[

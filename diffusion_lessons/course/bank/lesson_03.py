@@ -221,6 +221,26 @@ POSTERIOR = Exercise(
             "is left.",
             about="missing",
         ),
+        Misconception(
+            "negative-beta",
+            _posterior_with(beta=lambda a, n: 1 - n / a),
+            "Your β is below 0: its ratio is upside down. What the step keeps is 1 − β = ᾱ/ᾱ_next, below 1, "
+            "for ᾱ_next is the larger one.",
+            about="swap",
+        ),
+        Misconception(
+            "kept-share-forgotten",
+            _posterior_with(on_x=lambda a, n, b: (1 - n) / (1 - a)),
+            "The factor of x lacks √(1 − β), the factor with which the step forward scales a picture.",
+            about="missing",
+        ),
+        Misconception(
+            "whole-way-on-x",
+            _posterior_with(on_x=lambda a, n, b: a.sqrt() * (1 - n) / (1 - a)),
+            "In the factor of x you took √ᾱ, of the whole way from the data. What Ho et al. call α_t is "
+            "that of one step: √(1 − β) = √(ᾱ/ᾱ_next).",
+            about="level",
+        ),
     ],
     alternatives=[_posterior_with(), _by_precision],
     hints=(
@@ -278,7 +298,7 @@ X0_FROM_EPS = Exercise(
     cases=[
         Case("two pictures, some noise", _noisy(linear, (150, 300), 2, 1, 8, 6)),
         Case("two colour pictures, little noise", _noisy(cosine, (40, 90), 2, 3, 6, 8)),
-        Case("two pictures, much noise", _noisy(linear, (550, 700), 2, 1, 5, 4)),
+        Case("two pictures, next to nothing but noise", _noisy(linear, (900, 960), 2, 1, 5, 4)),
         Case("seven points in the plane", _noisy(cosine, (400, 600), 7, 2)),
     ],
     misconceptions=[
@@ -371,6 +391,33 @@ X0_FROM_EPS = Exercise(
             lambda x, eps, alpha_bar: x0_from_eps(x, eps, alpha_bar).clamp(-1, 1),
             "You cut the result to [−1, 1]. Samplers may do that later; asked is what x and eps say as they "
             "stand, and a wrong guess of the noise does lead beyond the range.",
+            about="extra",
+        ),
+        Misconception(
+            "only-the-noise-divided",
+            lambda x, eps, alpha_bar: x - (1 - alpha_bar).sqrt() * eps / alpha_bar.sqrt(),
+            "Only the noise was divided by √ᾱ, not x: the division comes before the difference. Put "
+            "brackets round x − √(1 − ᾱ)·ε.",
+            about="order",
+        ),
+        Misconception(
+            "score",
+            lambda x, eps, alpha_bar: -eps / (1 - alpha_bar).sqrt(),
+            "That is the score, −ε/√(1 − ᾱ). Asked is the picture: solve x = √ᾱ·x0 + √(1 − ᾱ)·ε for x0.",
+            about="reading",
+        ),
+        Misconception(
+            "half-for-root",
+            lambda x, eps, alpha_bar: (x - (1 - alpha_bar) / 2 * eps) / (alpha_bar / 2),
+            "You have halves where roots belong: a ** 1 / 2 is a/2, for the power comes before the "
+            "division. A root is a ** 0.5 or a.sqrt().",
+            about="root",
+        ),
+        Misconception(
+            "noise-brought-to-variance-1",
+            lambda x, eps, alpha_bar: x0_from_eps(x, (eps - eps.mean()) / eps.std(), alpha_bar),
+            "You brought the noise to mean 0 and variance 1 first. It is used as it comes: another noise "
+            "belongs to another picture.",
             about="extra",
         ),
     ],
@@ -468,6 +515,7 @@ ANCESTRAL_STEP = Exercise(
         Case("two pictures, a small step", _step(linear, (200, 400), (10, 30), 2, 1, 8, 6)),
         Case("two colour pictures, a large step", _step(cosine, (600, 750), (300, 450), 2, 3, 6, 8)),
         Case("the last step, from t < 100 to the data", _step(linear, (30, 90), (100, 100), 2, 1, 5, 4)),
+        Case("two pictures, nearly at the data", _step(linear, (40, 50), (30, 36), 2, 1, 4, 5)),
         Case("seven points in the plane, half-way", _step(cosine, (450, 550), (80, 150), 7, 2)),
     ],
     misconceptions=[
@@ -584,6 +632,18 @@ ANCESTRAL_STEP = Exercise(
             "the step is a draw around the posterior's mean.",
             about="formula",
         ),
+        Misconception(
+            "noise-before-the-mean",
+            lambda x, x0, alpha_bar, alpha_bar_next, noise: posterior_mean_var(
+                x0,
+                x + posterior_mean_var(x0, x, alpha_bar, alpha_bar_next)[1].sqrt() * noise,
+                alpha_bar,
+                alpha_bar_next,
+            )[0],
+            "You put the noise into x, before the mean is taken, and the mean turns it down. It is added "
+            "last: mean + std·noise.",
+            about="order",
+        ),
     ],
     alternatives=[
         _stepped(lambda small, beta, a, n: small**0.5),
@@ -651,8 +711,8 @@ def _chain_of(g: torch.Generator, path: DiscreteVP, times: list[int], *shape: in
 
 
 def _back_unevenly(g: torch.Generator) -> dict[str, Any]:
-    times = falling(g, whole(g, 4, 7), 30, 900, apart=40)
-    return _chain_of(g, DiscreteVP(linear(g)), [*times, 0], 5, 2)
+    times = falling(g, whole(g, 4, 7), 60, 900, apart=40)
+    return _chain_of(g, DiscreteVP(linear(g)), [*times, whole(g, 5, 15), 0], 5, 2)
 
 
 def _walked(
@@ -713,6 +773,19 @@ def _walk_back_figure(reference: Callable[..., Tensor]) -> Any:
     return figures.strip([*planted, *right], ["with the bug", "", "", "mended", "", ""])
 
 
+def _with_std(std: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A walk that adds noise of strength std(ᾱ, ᾱ_next) in every step."""
+
+    def walk(
+        predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+    ) -> Tensor:
+        for i, (now, then) in enumerate(pairwise(alpha_bars)):
+            x = posterior_mean_var(predict_x0(x, i), x, now, then)[0] + std(now, then) * noises[i]
+        return x
+
+    return walk
+
+
 WALK_BACK = Exercise(
     id="03.4",
     name="walk_back",
@@ -726,7 +799,7 @@ WALK_BACK = Exercise(
     cases=[
         Case("two pictures, some ten steps", _back(linear, (9, 13), 2, 1, 8, 6)),
         Case("two colour pictures, a few large steps", _back(cosine, (3, 5), 2, 3, 6, 5)),
-        Case("five points in the plane, uneven steps, not from T", _back_unevenly),
+        Case("five points in the plane, uneven steps, not from T, small at the end", _back_unevenly),
         Case("a single step from noise to data", _back(linear, (1, 1), 2, 1, 4, 6)),
     ],
     planted="noise-at-the-last-step",
@@ -807,6 +880,41 @@ WALK_BACK = Exercise(
             _same_noise,
             "The last noise is gone, as it should be. But every step now draws with the same numbers: step "
             "i has its own, noises[i].",
+            about="index",
+        ),
+        Misconception(
+            "root-taken-off",
+            _with_std(lambda now, then: 1 - now / then),
+            "You took the root off, and the grain is only fainter: the last step still adds it. Leave `std` "
+            "as it is, and leave the last noise out.",
+            about="root",
+        ),
+        Misconception(
+            "noise-of-the-whole-level",
+            _with_std(lambda now, then: (1 - then).sqrt()),
+            "Each step now adds all the noise of its level, √(1 − ᾱ_next). The mean holds most of it "
+            "already: leave `std` as it is, and leave the last noise out.",
+            about="formula",
+        ),
+        Misconception(
+            "return-in-the-loop",
+            _walked(lambda i, n: i < n - 1, steps=lambda n: 1),
+            "The walk ends after its first step: the `return` stands inside the loop.",
+            about="count",
+        ),
+        Misconception(
+            "told-the-level",
+            lambda predict_x0, x, noises, alpha_bars: predict_x0(x, alpha_bars[0]),
+            "predict_x0 is asked with a level. It wants the number of the step: predict_x0(x, i).",
+            about="input",
+        ),
+        Misconception(
+            "told-the-next-step",
+            lambda predict_x0, x, noises, alpha_bars: walk_back(
+                lambda x, i: predict_x0(x, min(i + 1, len(noises) - 1)), x, noises, alpha_bars
+            ),
+            "The last noise is gone, as it should be. But predict_x0 is told the step after this one, and x "
+            "is still at step i.",
             about="index",
         ),
     ],

@@ -220,6 +220,36 @@ GAUSSIAN_KL = Exercise(
             "You gave the divergence in bits. Asked are nats: the natural logarithm throughout.",
             about="factor",
         ),
+        Misconception(
+            "means-left-out",
+            lambda mean_p, std_p, mean_q, std_q: (std_q / std_p).log() + std_p**2 / (2 * std_q**2) - 0.5,
+            "The means do not come in: you compared the widths alone. In the fraction stands std_p² + "
+            "(mean_p − mean_q)².",
+            about="missing",
+        ),
+        Misconception(
+            "only-the-distance-divided",
+            _kl_with(lambda p, q, d: (q / p).log() + p**2 + d**2 / (2 * q**2) - 0.5),
+            "Only the distance of the means is divided by 2·std_q². Brackets are missing: the sum of both "
+            "squares is divided, (std_p² + distance²)/(2·std_q²).",
+            about="order",
+        ),
+        Misconception(
+            "multiplied-by-the-variance",
+            _kl_with(lambda p, q, d: (q / p).log() + (p**2 + d**2) / 2 * q**2 - 0.5),
+            "You divided by 2 and then multiplied by std_q². Brackets are missing below the line: (…) / (2 "
+            "* std_q**2).",
+            about="order",
+        ),
+        Misconception(
+            "both-directions",
+            lambda mean_p, std_p, mean_q, std_q: (
+                (gaussian_kl(mean_p, std_p, mean_q, std_q) + gaussian_kl(mean_q, std_q, mean_p, std_p)) / 2
+            ),
+            "You took the mean of both directions. The divergence is not symmetric, and one direction is "
+            "asked for: from p to q.",
+            about="formula",
+        ),
     ],
     alternatives=[
         _kl(1.0, 1.0, 0.5),
@@ -441,6 +471,34 @@ VLB_WEIGHT = Exercise(
             "divide by ᾱ too.",
             about="factor",
         ),
+        Misconception(
+            "one-minus-beta-left-out",
+            lambda t, alphas_cumprod: (
+                (1 - alphas_cumprod[t] / alphas_cumprod[t - 1]) / (2 * (1 - alphas_cumprod[t - 1]))
+            ),
+            "The factor 1 − β is missing below the line: β/(2·(1 − β)·(1 − ᾱ_{t−1})).",
+            about="missing",
+        ),
+        Misconception(
+            "bits",
+            lambda t, alphas_cumprod: vlb_weight(t, alphas_cumprod) / math.log(2),
+            "You gave the weight in bits. Asked are nats: nothing is divided by log 2.",
+            about="factor",
+        ),
+        Misconception(
+            "neighbours-in-the-batch",
+            lambda t, alphas_cumprod: (lambda snr: 0.5 * (snr.roll(1) / snr - 1))(_snr(alphas_cumprod)[t]),
+            "You compared neighbours in the batch. What stands before t in time is t − 1: look up snr[t] "
+            "and snr[t - 1].",
+            about="index",
+        ),
+        Misconception(
+            "mean-divided-out",
+            lambda t, alphas_cumprod: (lambda w: w / w.mean())(vlb_weight(t, alphas_cumprod)),
+            "You divided the weights by their mean. A weight belongs to its t alone, whatever else stands "
+            "in the batch.",
+            about="extra",
+        ),
     ],
     alternatives=[
         lambda t, alphas_cumprod: 0.5 * (_snr(alphas_cumprod)[t - 1] / _snr(alphas_cumprod)[t] - 1),
@@ -480,6 +538,8 @@ def simple_loss(
 
 def a_small_network(x: Tensor, t: Tensor) -> Tensor:
     """Stands for a network: its answer depends on the picture and on the time."""
+    if t.ndim > x.ndim:
+        raise TypeError("network(x, t) takes the pictures first and then the times")
     return 0.7 * x + 0.3 * torch.sin(0.01 * t.float()).view(-1, 1, 1, 1)
 
 
@@ -729,6 +789,27 @@ SIMPLE_LOSS = Exercise(
             "its weights: nothing would be learnt.",
             about="gradient",
         ),
+        Misconception(
+            "square-of-the-mean",
+            _error(reduce=lambda error: error.flatten(1).mean(1).square()),
+            "You squared the mean of the errors, and errors of opposite sign cancel out in it. Square each "
+            "first, then take the mean.",
+            about="order",
+        ),
+        Misconception(
+            "mean-over-the-pictures",
+            _error(reduce=lambda error: error.square().mean(0)),
+            "You averaged over the pictures, dimension 0, and kept the pixels. It is the other way round: "
+            "one loss for each picture, the mean over dimensions 1, 2 and 3.",
+            about="axis",
+        ),
+        Misconception(
+            "channels-kept",
+            _error(reduce=lambda error: error.square().mean((2, 3))),
+            "You averaged over height and width and kept the channels. One loss for each picture is the "
+            "mean over dimensions 1, 2 and 3.",
+            about="axis",
+        ),
     ],
     alternatives=[
         _error(),
@@ -785,6 +866,7 @@ class _Descent:
 
     def __init__(self, network: nn.Module, lr: float) -> None:
         self.weights, self.lr = list(network.parameters()), lr
+        self.param_groups = [{"params": self.weights, "lr": lr}]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for weight in self.weights:
@@ -921,6 +1003,23 @@ def _training_step_figure(reference: Callable[..., Any]) -> Any:
     return figure
 
 
+def _two_rounds(
+    network: nn.Module, optimizer: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+) -> Tensor:
+    training_step(network, optimizer, x0, noise, t, alphas_cumprod)
+    return training_step(network, optimizer, x0, noise, t, alphas_cumprod)
+
+
+def _step_for_each(
+    network: nn.Module, optimizer: Any, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+) -> Tensor:
+    losses = []
+    for i in range(len(x0)):
+        x0_i, noise_i, t_i = (each[i : i + 1] for each in (x0, noise, t))
+        losses.append(training_step(network, optimizer, x0_i, noise_i, t_i, alphas_cumprod))
+    return torch.stack(losses).mean()
+
+
 TRAINING_STEP = Exercise(
     id="04.4",
     name="training_step",
@@ -1015,6 +1114,44 @@ TRAINING_STEP = Exercise(
             _loss_of_the_new_weights,
             "The weights are right, but the loss that you return is that of the network after the step. "
             "Return the loss whose gradient made the step.",
+            about="order",
+        ),
+        Misconception(
+            "two-rounds",
+            _two_rounds,
+            "You take two steps on one batch, and return the loss of the second. One batch, one loss, one "
+            "step.",
+            about="count",
+        ),
+        Misconception(
+            "step-for-each-picture",
+            _step_for_each,
+            "You take a step for each picture. Asked is one step for the batch, by the mean of its losses.",
+            about="batch",
+        ),
+        Misconception(
+            "pixels-summed",
+            _by_another_loss(
+                lambda network, x0, noise, *rest: (
+                    simple_loss(network, x0, noise, *rest).mean() * noise.numel()
+                )
+            ),
+            "The target is right now, but you added up all pixels of all pictures. Return and follow their "
+            "*mean*, so that a step does not grow with the size of the pictures.",
+            about="mean",
+        ),
+        Misconception(
+            "only-the-times-sorted",
+            _sorted_step(x0_too=False, noise_too=False, target=lambda noise, order: noise),
+            "Input and target use the same noise now, but the times are still sorted and nothing else is: "
+            "each picture is noised to the time of another, and told so.",
+            about="order",
+        ),
+        Misconception(
+            "only-the-levels-sorted",
+            _sorted_step(x0_too=False, noise_too=False, tell_sorted=False, target=lambda noise, order: noise),
+            "Input and target use the same noise now, but the levels are still sorted: each picture is "
+            "noised to the time of another. Use t in place of t[order] there too.",
             about="order",
         ),
     ],

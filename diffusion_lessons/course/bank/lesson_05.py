@@ -229,6 +229,34 @@ COSINE = Exercise(
             "You set the last β to max_beta. *No* β lies above it, and others may come near: clamp them all.",
             about="missing",
         ),
+        Misconception(
+            "alpha-bar-kept-from-0",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: _betas((a / a[0]).clamp(min=1 - max_beta))),
+            "You clipped ᾱ at 1 − max_beta. That cuts the noisy end of the curve off: its steps do nothing, "
+            "and T is left with signal. Clip the β themselves, `.clamp(max=max_beta)`.",
+            about="input",
+        ),
+        Misconception(
+            "only-the-offset-divided",
+            lambda T, s, max_beta: _betas(torch.cos((_times(T) + s / (1 + s)) * math.pi / 2) ** 2).clamp(
+                max=max_beta
+            ),
+            "Only s is divided by 1 + s. Brackets are missing: (t/T + s)/(1 + s).",
+            about="order",
+        ),
+        Misconception(
+            "noise-below-the-curve",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: 1 - a[1:]).clamp(max=max_beta),
+            "You returned 1 − f, all the noise up to t. β_t is what one step adds: 1 − f(t)/f(t − 1).",
+            about="formula",
+        ),
+        Misconception(
+            "scaled-for-clipped",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: _betas(a) / _betas(a).max() * max_beta),
+            "You scaled the whole list until its largest β is max_beta. Only what lies above max_beta is "
+            "cut; all other β stay as they are.",
+            about="formula",
+        ),
     ],
     alternatives=[_cosine_by_loop, _cosine_normalised],
     hints=(
@@ -239,6 +267,7 @@ COSINE = Exercise(
         "`t = torch.arange(…, dtype=torch.float64) / T`, then the curve, then `betas_of(…)`, and "
         "`.clamp(max=…)`.",
     ),
+    atol=1e-8,
     figure=_cosine_figure,
     figure_alt="Left, ᾱ over t: the linear schedule is below 0.1 from t = 476 on, the cosine one falls "
     "evenly through 0.5 at t = 497. Right, β on a logarithmic scale: cosine starts at 0.00004 and shoots up "
@@ -362,8 +391,9 @@ RESCALE = Exercise(
         Misconception(
             "shift-alone",
             _rescaled_without_scale,
-            "You shifted √ᾱ down to 0 at T and stopped there, so that the start has moved down too. The "
-            "factor (√ᾱ_1)/(√ᾱ_1 − √ᾱ_T) brings ᾱ_1 back to where it was.",
+            "√ᾱ is shifted down to 0 at T, and the start has moved down with it. The factor "
+            "(√ᾱ_1)/(√ᾱ_1 − √ᾱ_T), of the two as they were before the shift, brings ᾱ_1 back to where it "
+            "was.",
             about="missing",
         ),
         Misconception(
@@ -376,8 +406,8 @@ RESCALE = Exercise(
         Misconception(
             "first-moved-to-one",
             _rescaled_to_one,
-            "You stretched the curve until its first value is 1, so that the first step adds no noise at "
-            "all. The factor √ᾱ_1 is missing: it brings the first value back to where it was.",
+            "Your first β is 0, and it should stay as it was. Either you stretched the curve until it begins "
+            "at 1, and the factor √ᾱ_1 is missing; or the first step, from ᾱ_0 = 1 to ᾱ_1, is left out.",
             about="missing",
         ),
         Misconception(
@@ -428,6 +458,15 @@ RESCALE = Exercise(
             "One β is missing: the first step goes from ᾱ_0 = 1 to ᾱ_1, so put a 1 in front of the list "
             "before you take ratios of neighbours.",
             about="count",
+        ),
+        Misconception(
+            "stretch-upside-down",
+            lambda betas: (
+                lambda root: _betas(_from_one(((root - root[-1]) * (root[0] - root[-1]) / root[0]) ** 2))
+            )(_roots(betas)),
+            "The stretch is upside down. To bring the first value back from √ᾱ_1 − √ᾱ_T to √ᾱ_1, multiply "
+            "by √ᾱ_1/(√ᾱ_1 − √ᾱ_T).",
+            about="swap",
         ),
     ],
     alternatives=[_rescaled_affine, _rescaled_by_loop],
@@ -604,6 +643,44 @@ FROM_LOG_SNR = Exercise(
             "before you take ratios of neighbours.",
             about="count",
         ),
+        Misconception(
+            "decibels",
+            lambda log_snr: schedule_from_log_snr(log_snr * math.log(10) / 10),
+            "You took log SNR for decibels. It is the natural logarithm: SNR = exp(log SNR).",
+            about="formula",
+        ),
+        Misconception(
+            "logarithm-kept",
+            lambda log_snr: _betas(_from_one(log_snr / (1 + log_snr))),
+            "You used log SNR as if it were the SNR. Undo the logarithm first: ᾱ = SNR/(1 + SNR) with SNR = "
+            "exp(log SNR), which is the sigmoid.",
+            about="missing",
+        ),
+        Misconception(
+            "first-one-twice",
+            lambda log_snr: _betas(torch.cat([log_snr[:1], log_snr]).sigmoid()),
+            "Your first β is 0: ᾱ_1 stands in front twice. What stands before it is ᾱ_0 = 1.",
+            about="input",
+        ),
+        Misconception(
+            "one-at-the-end",
+            lambda log_snr: _betas(torch.cat([log_snr.sigmoid(), log_snr.new_ones(1)])),
+            "You put the 1 at the end of the list. It is ᾱ_0, and t = 0 comes first.",
+            about="direction",
+        ),
+        Misconception(
+            "zero-for-one-in-front",
+            lambda log_snr: _betas(torch.cat([log_snr.new_zeros(1), log_snr.sigmoid()])),
+            "You put a 0 in front, and the first ratio divides by it. At t = 0 all is signal: ᾱ_0 = 1.",
+            about="input",
+        ),
+        Misconception(
+            "softmax",
+            lambda log_snr: _betas(_from_one(log_snr.softmax(0))),
+            "You took the softmax, which spreads a total of 1 over the whole list. Each ᾱ_t belongs to its "
+            "own log SNR: the sigmoid.",
+            about="formula",
+        ),
     ],
     alternatives=[_from_snr, _from_snr_by_loop],
     hints=(
@@ -717,6 +794,21 @@ def _walk_figure(reference: Callable[..., Tensor]) -> Any:
     path = DiscreteVP(rescale_zero_terminal_snr(scaled_linear_betas()))
     x = reference(cards(0.8, 0.1), path, 10, figures.noise(6, 1, 16, 16))
     return figures.strip(list(x), [f"{float(card.mean()):.2f}" for card in x])
+
+
+def _walk_with(
+    mixed: Callable[[Level, Tensor, Tensor], Tensor], asked: int = 0, rounds: int | None = None
+) -> Callable[..., Tensor]:
+    """Equal steps from T, mixed(level, x0, eps) at each; `asked` places on along the levels."""
+
+    def walk(denoiser: Denoiser, path: DiscreteVP, steps: int, noise: Tensor) -> Tensor:
+        levels, x = path.levels(steps, "trailing"), noise
+        for i in range(steps if rounds is None else rounds):
+            estimate = denoiser(x, levels[i + asked])
+            x = mixed(levels[i + 1], estimate.x0, estimate.eps)
+        return x
+
+    return walk
 
 
 WALK = Exercise(
@@ -855,6 +947,52 @@ WALK = Exercise(
             "The walk goes evenly from T to 0, but in steps − 1 steps: that many lie between `steps` times. "
             "It takes steps + 1 times.",
             about="count",
+        ),
+        Misconception(
+            "return-in-the-loop",
+            _walk_with(lambda level, x0, eps: level.alpha * x0 + level.sigma * eps, rounds=1),
+            "The walk starts at T, and ends after its first step: the `return` stands inside the loop.",
+            about="count",
+        ),
+        Misconception(
+            "factors-swapped",
+            _walk_with(lambda level, x0, eps: level.sigma * x0 + level.alpha * eps),
+            "The two factors are swapped: α belongs to x₀ and σ to ε.",
+            about="swap",
+        ),
+        Misconception(
+            "asked-at-the-next-level",
+            _walk_with(lambda level, x0, eps: level.alpha * x0 + level.sigma * eps, asked=1),
+            "The denoiser is told the level that the step leads to, at last t = 0. x is still at the level "
+            "before: ask first, then move on.",
+            about="order",
+        ),
+        Misconception(
+            "whole-stride-below-T",
+            _walk(lambda T, n: [T // n * k for k in reversed(range(n))]),
+            "You took the 1 + away, but the first time is still a whole stride below T: from T to 0 there "
+            "are steps + 1 times, not steps.",
+            about="count",
+        ),
+        Misconception(
+            "whole-stride-above-0",
+            _walk(lambda T, n: [T - T // n * k for k in range(n)]),
+            "The walk now starts at T, and ends a whole stride above 0, with noise still in the picture: "
+            "from T to 0 there are steps + 1 times, not steps.",
+            about="count",
+        ),
+        Misconception(
+            "times-that-rise",
+            _walk(lambda T, n: [T * k / n for k in range(1, n + 1)]),
+            "Your times rise, from data to noise. The walk goes the other way: from T down to 0.",
+            about="direction",
+        ),
+        Misconception(
+            "place-for-time",
+            _walk(lambda T, n: list(range(n, -1, -1))),
+            "You gave the path the place in the list, steps … 0, where it wants a time: T … 0, in so many "
+            "equal steps.",
+            about="input",
         ),
     ],
     alternatives=[_walk_by_hand, _walk_on_linspace],
@@ -1025,6 +1163,44 @@ SHIFT = Exercise(
             "roots-shifted",
             lambda betas, k: schedule_from_log_snr((1 - betas).cumprod(0).sqrt().logit() - 2 * math.log(k)),
             "You took a root of ᾱ before the logit. ᾱ is the share of the variance already.",
+            about="root",
+        ),
+        Misconception(
+            "log10",
+            _shifted(lambda k: -2 * math.log10(k)),
+            "You took the logarithm to base 10. log SNR is a natural logarithm, and so is the shift: "
+            "math.log(k).",
+            about="formula",
+        ),
+        Misconception(
+            "betas-multiplied-and-clipped",
+            lambda betas, k: (k**2 * betas).clamp(max=0.999),
+            "You multiplied β by k² and clipped it. It is log SNR, made by all steps so far, that is "
+            "shifted: turn it into β afterwards.",
+            about="input",
+        ),
+        Misconception(
+            "shift-of-each-step",
+            lambda betas, k: 1 - ((1 - betas).logit() - 2 * math.log(k)).sigmoid(),
+            "You shifted each step by itself. SNR belongs to a level: take the product ᾱ = cumprod(1 − β) "
+            "first, shift its logit, and turn that into β.",
+            about="missing",
+        ),
+        Misconception(
+            "minus-below-the-line",
+            lambda betas, k: (lambda snr: _betas(_from_one(snr / (1 - snr))))(
+                (1 - betas).cumprod(0) / (1 - (1 - betas).cumprod(0)) / k**2
+            ),
+            "On the way back from SNR you divided by 1 − SNR. SNR = ᾱ/(1 − ᾱ) gives ᾱ = SNR/(1 + SNR).",
+            about="sign",
+        ),
+        Misconception(
+            "factors-shifted",
+            lambda betas, k: _betas(
+                _from_one(((1 - betas).cumprod(0).sqrt().logit() - 2 * math.log(k)).sigmoid() ** 2)
+            ),
+            "You took the logit of √ᾱ and squared afterwards. log SNR is the logit of ᾱ itself, for SNR "
+            "compares variances.",
             about="root",
         ),
     ],

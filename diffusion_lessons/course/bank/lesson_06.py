@@ -130,6 +130,22 @@ def _field_figure(reference: Callable[[Layers], int]) -> Any:
     return figure
 
 
+def _last_stride(layers: Layers) -> int:
+    size, step = 1, 1
+    for kernel, stride in layers:
+        size += (kernel - 1) * step
+        step = stride
+    return size
+
+
+def _kernel_in_the_step(layers: Layers) -> int:
+    size, step = 1, 1
+    for kernel, stride in layers:
+        size += (kernel - 1) * step
+        step *= kernel * stride
+    return size
+
+
 FIELD = Exercise(
     id="06.1",
     name="receptive_field",
@@ -237,6 +253,53 @@ FIELD = Exercise(
             "You counted all pixels of the field. Asked are the pixels a side.",
             about="reading",
         ),
+        Misconception(
+            "last-stride-only",
+            _last_stride,
+            "Your step is the stride of the last layer alone. Strides multiply: after two strides of 2 the "
+            "positions lie four pixels apart.",
+            about="missing",
+        ),
+        Misconception(
+            "kernel-and-stride-swapped",
+            lambda layers: receptive_field([(stride, kernel) for kernel, stride in layers]),
+            "You took the pairs for (stride, kernel). They are (kernel, stride).",
+            about="swap",
+        ),
+        Misconception(
+            "half-kernels",
+            _field(lambda kernel, stride, step: kernel // 2 * 2 * step),
+            "You let a kernel reach k // 2 to each side. For an even kernel that is one too many: in all it "
+            "widens the field by k − 1.",
+            about="rounding",
+        ),
+        Misconception(
+            "always-3",
+            _field(lambda kernel, stride, step: 2 * step),
+            "You took every kernel for one of 3. Each layer has its own k: it widens the field by k − 1.",
+            about="input",
+        ),
+        Misconception(
+            "all-strides-for-all",
+            lambda layers: (
+                math.prod(stride for _, stride in layers) * _field(lambda k, s, step: k - 1)(layers)
+            ),
+            "You multiplied the whole field by all the strides. A stride counts for the layers after it, "
+            "and for no others.",
+            about="order",
+        ),
+        Misconception(
+            "kernel-in-the-step",
+            _kernel_in_the_step,
+            "Your step grows by the kernels, too. Only a stride makes it longer.",
+            about="extra",
+        ),
+        Misconception(
+            "half-the-field",
+            lambda layers: receptive_field(layers) // 2,
+            "That is how far the field reaches to one side. Asked is its whole width.",
+            about="reading",
+        ),
     ],
     alternatives=[_from_the_end, _summed],
     hints=(
@@ -333,6 +396,11 @@ def _embedding_figure(reference: Callable[..., Tensor]) -> Any:
     axis.set(xlabel="time", ylabel="entry")
     figure.colorbar(image)
     return figure
+
+
+def _of_dim_frequencies(time: Tensor, dim: int) -> Tensor:
+    angles = _angles(time, 2 * dim, _usual)
+    return torch.cat([angles[:, ::2].sin(), angles[:, 1::2].cos()], dim=1)
 
 
 EMBEDDING = Exercise(
@@ -444,6 +512,19 @@ EMBEDDING = Exercise(
             "You returned the angles themselves. Each hand of the clock is written down by its sine and its "
             "cosine, which stay between −1 and 1.",
             about="missing",
+        ),
+        Misconception(
+            "whole-exponents",
+            _sines_of(lambda index, half: 10_000 ** -(index // half)),
+            "Your exponents are whole numbers, so all frequencies are 1: divide by /, not by //.",
+            about="rounding",
+        ),
+        Misconception(
+            "a-frequency-for-each-entry",
+            _of_dim_frequencies,
+            "You made dim frequencies, and sines and cosines have other ones. There are dim/2: each stands "
+            "once with its sine and once with its cosine.",
+            about="count",
         ),
     ],
     alternatives=[_embedded_by_exp, _embedded_by_loop],
@@ -578,6 +659,23 @@ def _block_figure(reference: Callable[..., Any]) -> Any:
         pictures = [made(x, k * figures.noise(1, 12, seed=1))[0, :1] / 2 for k in (0.0, 0.5, 1.0, 1.5)]
     titles = ["x", "e = 0", "0.5·e", "e", "1.5·e"]
     return figures.strip([x[0, :1], *pictures], titles)
+
+
+def _split_along_the_batch(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    scale, shift = self.to_scale_shift(embedding)[:, :, None, None].chunk(2)
+    h = self.norm_2(self.conv_1(F.silu(self.norm_1(x)))) * (1 + scale) + shift
+    return self.shortcut(x) + self.conv_2(F.silu(h))
+
+
+def _x_overwritten(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    normed = F.silu(self.norm_1(x))
+    return _no_shortcut(self, x, embedding) + self.shortcut(normed)
+
+
+def _every_second_entry(self: Any, x: Tensor, embedding: Tensor) -> Tensor:
+    told = self.to_scale_shift(embedding)[:, :, None, None]
+    h = self.norm_2(self.conv_1(F.silu(self.norm_1(x)))) * (1 + told[:, ::2]) + told[:, 1::2]
+    return self.shortcut(x) + self.conv_2(F.silu(h))
 
 
 BLOCK = Exercise(
@@ -719,6 +817,34 @@ BLOCK = Exercise(
             "last.",
             about="order",
         ),
+        Misconception(
+            "told-after-the-activation",
+            _block_told(lambda h, scale, shift: F.silu(h) * (1 + scale) + shift, activate=lambda h: h),
+            "You scaled and shifted after the SiLU. They come between norm and SiLU: norm, scale and shift, "
+            "SiLU, convolution.",
+            about="order",
+        ),
+        Misconception(
+            "split-along-the-batch",
+            _block(_split_along_the_batch),
+            "You split along the batch: chunk(2) cuts dimension 0 unless it is told another one. Scale and "
+            "shift lie along dimension 1: chunk(2, dim=1).",
+            about="axis",
+        ),
+        Misconception(
+            "x-overwritten",
+            _block(_x_overwritten),
+            "You overwrote x by what comes out of the first norm, so the shortcut no longer carries what "
+            "came in. Give the new tensor another name.",
+            about="input",
+        ),
+        Misconception(
+            "every-second-entry",
+            _block(_every_second_entry),
+            "You took every second entry for the scale. The two halves lie one behind the other: the first "
+            "half is the scale, chunk(2, dim=1).",
+            about="index",
+        ),
     ],
     alternatives=[_block(_block_in_steps), _block(_block_by_functions)],
     hints=(
@@ -791,6 +917,12 @@ def _attention_figure(reference: Callable[..., Tensor]) -> Any:
         axis.set(xlabel="position seen", title=f"{heads} head{'s' * (heads > 1)}", xticks=[], yticks=[])
     axes[0].set_ylabel("position that looks")
     return figure
+
+
+def _weights(
+    query: Tensor, key: Tensor, share: Callable[[Tensor], Tensor] = lambda scores: scores.softmax(-1)
+) -> Tensor:
+    return share(query @ key.transpose(-2, -1) * query.shape[3] ** -0.5)
 
 
 ATTENTION = Exercise(
@@ -919,6 +1051,56 @@ ATTENTION = Exercise(
             "weight of 1 among the positions it sees: the last dimension.",
             about="axis",
         ),
+        Misconception(
+            "weights-transposed",
+            lambda query, key, value: _weights(query, key).transpose(-2, -1) @ value,
+            "The scale is right now, but you turned the weights round: row i holds what position i sees, "
+            "and is multiplied with all values as it is.",
+            about="axis",
+        ),
+        Misconception(
+            "only-what-came-before",
+            lambda query, key, value: F.scaled_dot_product_attention(query, key, value, is_causal=True),
+            "The scale is right now, but each position sees only those before it, as in a language model. "
+            "The pixels of a picture have no order: all see all.",
+            about="extra",
+        ),
+        Misconception(
+            "root-cut-off",
+            _attention(lambda query, key: 1 / math.isqrt(query.shape[3])),
+            "It is the width of one head that counts: the cause is found. But you cut its root off to a "
+            "whole number: divide by √d as it is, d ** 0.5.",
+            about="rounding",
+        ),
+        Misconception(
+            "softmax-over-all-pairs",
+            lambda query, key, value: (
+                _weights(query, key, lambda s: s.flatten(2).softmax(-1).view_as(s)) @ value
+            ),
+            "The scale is right now, but your weights add up to 1 over all pairs of a head. Each position "
+            "that looks has a weight of 1 to share out: the last dimension.",
+            about="axis",
+        ),
+        Misconception(
+            "split-once-more",
+            _attention(lambda query, key: (query.shape[3] / query.shape[1]) ** -0.5),
+            "You divided the width by the number of heads once more. query.shape[-1] is the width of one "
+            "head already.",
+            about="factor",
+        ),
+        Misconception(
+            "width-of-the-bundled-model",
+            _attention(lambda query, key: 24**-0.5),
+            "You wrote down 24, the width of a head in one of our networks. Another network has another: "
+            "take it from query.shape.",
+            about="input",
+        ),
+        Misconception(
+            "weights-returned",
+            lambda query, key, value: _weights(query, key),
+            "You returned the weights. Asked is what each position gathers with them: weights @ value.",
+            about="missing",
+        ),
     ],
     alternatives=[_attention_by_einsum, _attention_fused],
     hints=(
@@ -960,7 +1142,8 @@ def _unet(
     embed: Callable[[Any, Tensor, Tensor], Tensor] = lambda net, time, label: F.silu(
         net.time_embedding(time) + net.label_embedding(label)
     ),
-    middle_attends: bool = True,
+    middle: Callable[[Any, Tensor], Tensor] = lambda net, h: net.middle_attention(h),
+    crosses: Callable[[Any], bool] = lambda layer: not isinstance(layer, Upsample),
     end: Callable[[Any, Tensor], Tensor] = lambda net, h: net.conv_out(F.silu(net.norm_out(h))),
 ) -> type[UNet]:
     """A U-Net that does one thing in another way."""
@@ -974,10 +1157,10 @@ def _unet(
             if keep(layer):
                 skips.append(h)
         h = self.middle_1(h, embedding)
-        h = self.middle_attention(h) if middle_attends else h
+        h = middle(self, h)
         h = self.middle_2(h, embedding)
         for layer in self.up:
-            h = h if isinstance(layer, Upsample) else join(h, take(skips))
+            h = join(h, take(skips)) if crosses(layer) else h
             h = _pass(layer, h, embedding)
         return end(self, h)
 
@@ -1052,6 +1235,11 @@ def _unet_figure(reference: Callable[..., Any]) -> Any:
     return figures.strip(list(pictures), [str(int(label)) for label in labels])
 
 
+class _InputAdded(UNet):
+    def forward(self, x: Tensor, time: Tensor, condition: Any = None) -> Tensor:
+        return x + UNet.forward(self, x, time, condition)
+
+
 ASSEMBLE = Exercise(
     id="06.5",
     name="UNet",
@@ -1116,8 +1304,8 @@ ASSEMBLE = Exercise(
         Misconception(
             "halvings-not-kept",
             _unet(keep=lambda layer: isinstance(layer, nn.ModuleList)),
-            "You kept what the blocks give, but not what the downsamplings give. Each entry of `self.down` "
-            "hands its output across: there is one block more on the way up at each level.",
+            "Skips and blocks do not come out even. Every entry of `self.down` hands its output across, the "
+            "halvings too; on the way up every block takes one of them, and an `Up` takes none.",
             about="missing",
         ),
         Misconception(
@@ -1147,7 +1335,7 @@ ASSEMBLE = Exercise(
         ),
         Misconception(
             "middle-without-attention",
-            _unet(middle_attends=False),
+            _unet(middle=lambda net, h: h),
             "The middle has three parts: a block, attention, a block. You left `self.middle_attention` out.",
             about="missing",
         ),
@@ -1157,6 +1345,33 @@ ASSEMBLE = Exercise(
             "The last convolution, too, is led up to by norm and SiLU: "
             "`self.conv_out(silu(self.norm_out(h)))`.",
             about="missing",
+        ),
+        Misconception(
+            "end-without-silu",
+            _unet(end=lambda net, h: net.conv_out(net.norm_out(h))),
+            "The SiLU before the last convolution is missing: `self.conv_out(silu(self.norm_out(h)))`.",
+            about="missing",
+        ),
+        Misconception(
+            "end-without-norm",
+            _unet(end=lambda net, h: net.conv_out(F.silu(h))),
+            "`self.norm_out` is not used. The last convolution is led up to by norm and SiLU: "
+            "`self.conv_out(silu(self.norm_out(h)))`.",
+            about="missing",
+        ),
+        Misconception(
+            "attention-added-again",
+            _unet(middle=lambda net, h: h + net.middle_attention(h)),
+            "You added h to what `self.middle_attention` gives. It has a shortcut of its own and has added "
+            "it already.",
+            about="extra",
+        ),
+        Misconception(
+            "input-added",
+            _InputAdded,
+            "You added x to what comes out. The blocks have shortcuts of their own; the whole network has "
+            "none.",
+            about="extra",
         ),
     ],
     alternatives=[_ByRecursion, _ByIndex],

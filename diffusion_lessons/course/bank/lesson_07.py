@@ -314,6 +314,54 @@ RUN = Exercise(
             "`steps` belongs to both parts.",
             about="missing",
         ),
+        Misconception(
+            "doubled-calls-alone",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * (_guided(guidance) * math.ceil(pictures / batch) * fixed + pictures * per_picture)
+            ),
+            "You doubled the calls, and not the pictures that the network sees. With guidance each call "
+            "holds every picture of its batch twice, and is still one call.",
+            about="input",
+        ),
+        Misconception(
+            "scale-from-1-up",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * (math.ceil(pictures / batch) * fixed + max(1, guidance) * pictures * per_picture)
+            ),
+            "You multiplied by the scale, from 1 on. What counts is whether each picture is evaluated once "
+            "or twice, and not how strong the guidance is.",
+            about="input",
+        ),
+        Misconception(
+            "guidance-fills-batches",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps
+                * (
+                    math.ceil(_guided(guidance) * pictures / batch) * fixed
+                    + _guided(guidance) * pictures * per_picture
+                )
+            ),
+            "You let the second evaluations fill batches of their own. Both halves of a guided step go "
+            "through the network in one call: the number of calls stays what it was.",
+            about="count",
+        ),
+        Misconception(
+            "larger-part",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: max(
+                steps * math.ceil(pictures / batch) * fixed,
+                steps * _guided(guidance) * pictures * per_picture,
+            ),
+            "You took the larger of the two costs. They are paid one after the other: add them.",
+            about="formula",
+        ),
+        Misconception(
+            "batch-over-pictures",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                steps * (math.ceil(batch / pictures) * fixed + _guided(guidance) * pictures * per_picture)
+            ),
+            "The fraction is upside down: there are pictures / batch batches, rounded up.",
+            about="direction",
+        ),
     ],
     alternatives=[_by_batches, _by_sum],
     hints=(
@@ -419,6 +467,13 @@ def _space_figure(reference: Callable[..., list[int]]) -> Any:
     axis.set(xlabel="t, 7 steps", xlim=(1020, -20), ylim=(-0.6, 2.6))
     axis.set_yticks(range(3), names)
     return figure
+
+
+def _all_ints(answer: Callable[..., Any], T: int, n: int, spacing: str) -> Any:
+    """The list, or, where it holds tensors, that it does: beside a list of numbers they would be let pass."""
+    times = answer(T, n, spacing)
+    tensors = isinstance(times, (list, tuple)) and any(isinstance(t, Tensor) for t in times)
+    return "a list that holds tensors" if tensors else times
 
 
 SPACE = Exercise(
@@ -548,6 +603,46 @@ SPACE = Exercise(
             "first; leading ones start a stride below T.",
             about="swap",
         ),
+        Misconception(
+            "zero-missing-in-trailing",
+            _spaced(trailing=lambda T, n: [T * k / n for k in range(n, 0, -1)]),
+            "The final 0 is missing where spacing is trailing. Every spacing has n times and then 0.",
+            about="missing",
+        ),
+        Misconception(
+            "leading-stride-rounded",
+            _spaced(leading=lambda T, n: [1 + k * round(T / n) for k in reversed(range(n))] + [0]),
+            "You rounded the stride of leading to the nearest whole number. It is cut off: T // n.",
+            about="rounding",
+        ),
+        Misconception(
+            "leading-cut-off-late",
+            _spaced(leading=lambda T, n: [1 + k * T // n for k in reversed(range(n))] + [0]),
+            "You cut off each k·T/n. In leading the stride itself is a whole number, T // n, and only then "
+            "multiplied by k.",
+            about="rounding",
+        ),
+        Misconception(
+            "linspace-from-a-gap-below-T",
+            _spaced(linspace=lambda T, n: [1 + k * (T - 1) / n for k in reversed(range(n))] + [0]),
+            "Your linspace has strides of (T − 1)/n, so it starts below T. Between n times there are n − 1 "
+            "gaps.",
+            about="count",
+        ),
+        Misconception(
+            "trailing-stride-rounded",
+            _spaced(trailing=lambda T, n: [T - k * round(T / n) for k in range(n)] + [0]),
+            "You rounded the stride of trailing before you multiplied, so its error adds up from step to "
+            "step. Take T·k/n and round each time by itself.",
+            about="rounding",
+        ),
+        Misconception(
+            "tensors-in-the-list",
+            lambda T, n, spacing: [torch.tensor(t) for t in spaced_times(T, n, spacing)],
+            "Your list holds tensors. Asked are Python ints: .tolist() makes them of a tensor, int(…) of a "
+            "single number.",
+            about="shape",
+        ),
     ],
     alternatives=[_spaced_by_hand, _spaced_by_torch],
     hints=(
@@ -557,6 +652,7 @@ SPACE = Exercise(
         '`if spacing == "trailing": times = [round(…) for k in range(n, 0, -1)]`, the same for the others '
         "with their own formula, then `return times + [0]`.",
     ),
+    call=_all_ints,
     figure=_space_figure,
     figure_alt="Seven steps of 1000 in three rows. Trailing: from 1000 evenly to 0. Leading: from 853 with "
     "strides of 142 to 1, then 0. Linspace: from 1000 evenly to 1, then 0.",
@@ -667,6 +763,19 @@ def _walk_figure(reference: Callable[..., Tensor]) -> Any:
     axis.minorticks_off()
     axis.legend(frameon=False)
     return figure
+
+
+def _asked_at_0(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+    for after in [*times[1:], 0]:
+        x = add_noise(*denoiser(x, path(float(after))), path(float(after)))
+    return x
+
+
+def _guess_and_noise_swapped(denoiser: Denoiser, path: DiscreteVP, times: list[int], x: Tensor) -> Tensor:
+    for t, after in pairwise([*times, 0]):
+        eps, x0 = denoiser(x, path(float(t)))
+        x = add_noise(x0, eps, path(float(after)))
+    return x
 
 
 WALK = Exercise(
@@ -780,6 +889,50 @@ WALK = Exercise(
             "You put the guess x̂₀ in the place of x, with no noise. x is then no sample of the next time: "
             "mix x̂₀ and ε̂ at its level.",
             about="input",
+        ),
+        Misconception(
+            "no-step-at-all",
+            _walk(lambda T, times: [(t, t) for t in times]),
+            "Each of your steps ends at the level where it begins, so x never moves. It ends at the next "
+            "time of the list.",
+            about="level",
+        ),
+        Misconception(
+            "one-time-a-step",
+            _walk(lambda T, times: [(t, t - 1) for t in times]),
+            "Each of your steps goes down by a single time, t − 1, whatever the list says. It ends at the "
+            "next time of the list.",
+            about="level",
+        ),
+        Misconception(
+            "one-step-alone",
+            _walk(lambda T, times: list(pairwise([*times, 0]))[:1]),
+            "You took a single step: does the `return` stand inside the loop?",
+            about="count",
+        ),
+        Misconception(
+            "asked-at-0",
+            _asked_at_0,
+            "You asked the denoiser at t = 0, where there is no noise to be seen. Ask at the time where "
+            "each step begins; where x has come to 0, the walk is over.",
+            about="level",
+        ),
+        Misconception(
+            "times-of-its-own",
+            _walk(
+                lambda T, times: list(
+                    pairwise([T - round(k * T / len(times)) for k in range(len(times) + 1)])
+                )
+            ),
+            "You made even times of your own, from path.T to 0. The walk goes through the times that it is "
+            "given, which need not be even, nor start at T.",
+            about="input",
+        ),
+        Misconception(
+            "guess-and-noise-swapped",
+            _guess_and_noise_swapped,
+            "x̂₀ and ε̂ have changed places: the denoiser gives x̂₀ first, then ε̂.",
+            about="swap",
         ),
     ],
     alternatives=[_walk_by_index, _walk_backwards],
@@ -968,6 +1121,42 @@ TARGET = Exercise(
             "You took what was reached for x̃₀ when you worked out the noise in x. Both are unknown: use both "
             "equations, and let ε̃ drop out.",
             about="input",
+        ),
+        Misconception(
+            "ratio-upside-down",
+            _target_wrong(
+                lambda x, r, a, s, b, u: (r - torch.tensor(s) / u * x) / (b - torch.tensor(s) / u * a)
+            ),
+            "Your ratio is upside down, and infinite where the step ends at the data. To turn the noise of "
+            "x, σ·ε̃, into σ'·ε̃, weigh x by σ'/σ.",
+            about="factor",
+        ),
+        Misconception(
+            "ratio-at-the-wrong-alpha",
+            _target_wrong(lambda x, r, a, s, b, u: (r - u / s * x) / (u / s * b - a)),
+            "σ'/σ stands at the wrong α. What is left of the picture has the factor α' − (σ'/σ)·α.",
+            about="swap",
+        ),
+        Misconception(
+            "ratio-missing-below",
+            _target_wrong(lambda x, r, a, s, b, u: (r - u / s * x) / (b - a)),
+            "You weighed x by σ'/σ above and not below. The picture in x is weighed as well: α' − (σ'/σ)·α.",
+            about="missing",
+        ),
+        Misconception(
+            "subtracted-as-they-are",
+            _target_wrong(lambda x, r, a, s, b, u: (r - x) / (b - a)),
+            "You subtracted x as it is. The noise is σ·ε̃ in x and σ'·ε̃ in what was reached: it drops out "
+            "only after x is weighed by σ'/σ.",
+            about="missing",
+        ),
+        Misconception(
+            "roots-again",
+            _target_wrong(
+                lambda x, r, a, s, b, u: (r - (u / s) ** 0.5 * x) / (b**0.5 - (u / s) ** 0.5 * a**0.5)
+            ),
+            "You took roots of α and σ. They are factors already: ᾱ is α², of which one takes the root.",
+            about="root",
         ),
     ],
     alternatives=[_target_solved, _target_by_matrix],
@@ -1169,6 +1358,49 @@ def _example_figure(reference: Callable[..., tuple[Tensor, Tensor]]) -> Any:
     return figure
 
 
+def _v_of_the_end(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    x, right = student_example(teacher, x0, noise, levels, i)
+    target, (b, u) = V.solve(right, x, levels[2 * i]), _scaled(levels[2 * i + 2])
+    return x, b * target.eps - u * target.x0
+
+
+def _from_the_clean_end(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    return student_example(teacher, x0, noise, levels, (len(levels) - 1) // 2 - 1 - i)
+
+
+def _starts_in_the_middle(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i + 1], levels[2 * i + 2], levels[min(2 * i + 3, len(levels) - 1)]
+    if middle.sigma == 0:
+        return _shown(x0, noise, now, next, lambda x: sample(teacher, x, [now, middle]))
+    return _shown(x0, noise, now, next, lambda x: two_steps(teacher, x, now, middle, next))
+
+
+def _first_noise_kept(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i : 2 * i + 3]
+
+    def reached(x: Tensor) -> Tensor:
+        guess, eps = teacher(x, now)
+        return add_noise(teacher(add_noise(guess, eps, middle), middle)[0], eps, next)
+
+    return _shown(x0, noise, now, next, reached)
+
+
+def _end_for_the_input(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    x, right = student_example(teacher, x0, noise, levels, i)
+    now, middle, next = levels[2 * i : 2 * i + 3]
+    return two_steps(teacher, x, now, middle, next), right
+
+
 EXAMPLE = Exercise(
     id="07.5",
     name="student_example",
@@ -1303,6 +1535,41 @@ EXAMPLE = Exercise(
             _clean_input,
             "The v is right, but as input you returned the clean data. The student is shown what the teacher "
             "started from, the noisy x.",
+            about="input",
+        ),
+        Misconception(
+            "v-of-the-end",
+            _v_of_the_end,
+            "Your v is put together with α and σ of the level where the step ends. The student answers at "
+            "x: take those of the level where it starts.",
+            about="level",
+        ),
+        Misconception(
+            "from-the-clean-end",
+            _from_the_clean_end,
+            "You counted the student's steps from the clean end. levels[0] is the noisiest, and step 0 "
+            "starts there.",
+            about="direction",
+        ),
+        Misconception(
+            "starts-in-the-middle",
+            _starts_in_the_middle,
+            "You start at levels[2·i + 1], in the middle of the student's step. Its i-th step begins at "
+            "place 2·i.",
+            about="index",
+        ),
+        Misconception(
+            "first-noise-kept",
+            _first_noise_kept,
+            "In the second half you mix the teacher's new x̂₀ with its ε̂ of the first. Each half-step "
+            "takes both from the teacher's answer there.",
+            about="input",
+        ),
+        Misconception(
+            "end-for-the-input",
+            _end_for_the_input,
+            "v is right. But for the student's input you return the place where the teacher arrives. The "
+            "student starts where the teacher does: x at the first level.",
             about="input",
         ),
     ],

@@ -1,8 +1,9 @@
 """Lesson 08, DDIM: one update for every η, clipping, inversion, interpolation, DPM-Solver++(2M)."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import torch
@@ -45,7 +46,13 @@ Part = Callable[[Tensor, Tensor, float], Tensor]  # (σ', β̃, η) -> a factor
 
 
 def _on_levels(
-    answer: Callable[..., Any], x0: Tensor, eps: Tensor, noise: Tensor, t: float, t_next: float, eta: float
+    answer: Callable[..., Any],
+    x0: Tensor,
+    eps: Tensor,
+    noise: Tensor | None,
+    t: float,
+    t_next: float,
+    eta: float,
 ) -> Any:
     now, next = PATH(t), PATH(t_next)
     return answer(add_noise(x0, eps, now), Estimate(x0, eps), now, next, noise, eta)
@@ -59,8 +66,17 @@ def _large(now: Level, next: Level) -> Tensor:
     return 1 - (now.alpha / next.alpha) ** 2
 
 
-def _update(direction: Part, kick: Part, variance: Callable[..., Tensor] = _small, early: bool = True) -> Any:
-    """α'·x₀ + direction·ε + kick·noise; with `early`, η = 0 leaves the variance alone."""
+def _update(
+    direction: Part,
+    kick: Part,
+    variance: Callable[..., Tensor] = _small,
+    early: bool = True,
+    read: bool = True,
+) -> Any:
+    """α'·x₀ + direction·ε + kick·noise.
+
+    With `early`, η = 0 leaves the variance alone; without `read`, a noise that is None is not read.
+    """
 
     def step(
         x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor, eta: float = 0.0
@@ -69,7 +85,8 @@ def _update(direction: Part, kick: Part, variance: Callable[..., Tensor] = _smal
             return add_noise(*estimate, next)
         v = variance(now, next)
         old, new = direction(next.sigma, v, eta), kick(next.sigma, v, eta)
-        return next.alpha * estimate.x0 + old * estimate.eps + new * noise
+        moved = next.alpha * estimate.x0 + old * estimate.eps
+        return moved if noise is None and not read else moved + new * noise
 
     return step
 
@@ -97,7 +114,7 @@ def _from_posterior(
     std = (eta * _small(now, next).clamp(min=0).sqrt()) if eta else torch.zeros(())
     rest = (next.sigma**2 - std**2).sqrt()
     beyond = (x - now.alpha * estimate.x0) / now.sigma if now.sigma > 0 else estimate.eps
-    return next.alpha * estimate.x0 + rest * beyond + std * noise
+    return next.alpha * estimate.x0 + rest * beyond + (std * noise if eta else 0)
 
 
 def _move(t: tuple[int, int], t_next: tuple[int, int], eta: tuple[float, float], *shape: int) -> Make:
@@ -112,6 +129,10 @@ def _move(t: tuple[int, int], t_next: tuple[int, int], eta: tuple[float, float],
     }
 
 
+def _without_noise(g: torch.Generator) -> dict[str, Any]:
+    return _move((500, 600), (300, 400), (0.0, 0.0), 5, 2)(g) | {"noise": None}
+
+
 def _update_figure(reference: Callable[..., Tensor]) -> Any:
     start, clouds = figures.noise(1500, 2), []
     for eta in (0.0, 0.5, 1.0):
@@ -119,6 +140,32 @@ def _update_figure(reference: Callable[..., Tensor]) -> Any:
         step = partial(reference, eta=eta)
         clouds.append(sample(CLUSTERS, start, PATH.levels(100), step=step, generator=generator))
     return _clouds(["η = 0", "η = 0.5", "η = 1"], clouds)
+
+
+def _rest_or_0(sigma: Tensor, v: Tensor, eta: float) -> Tensor:
+    return (sigma**2 - eta**2 * v).clamp(min=0).sqrt()
+
+
+def _without_the_root(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor, eta: float = 0.0
+) -> Tensor:
+    rest = next.sigma**2 - eta**2 * _small(now, next) if eta else next.sigma**2
+    fresh = eta * _small(now, next).sqrt() * noise if eta else 0.0
+    return next.alpha * estimate.x0 + rest * estimate.eps + fresh
+
+
+def _alpha_of_the_start(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor, eta: float = 0.0
+) -> Tensor:
+    return ddim_step(x, estimate, now, next, noise, eta) + (now.alpha - next.alpha) * estimate.x0
+
+
+def _roots_again(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor, eta: float = 0.0
+) -> Tensor:
+    s = eta * _small(now, next).sqrt() if eta else torch.zeros(())
+    fresh = s * noise if eta else 0.0
+    return next.alpha.sqrt() * estimate.x0 + (next.sigma - s**2).sqrt() * estimate.eps + fresh
 
 
 UPDATE = Exercise(
@@ -138,6 +185,7 @@ UPDATE = Exercise(
         Case("points in the plane, a large step, η = 0", _move((900, 980), (500, 700), (0.0, 0.0), 7, 2)),
         Case("the last step, to t = 0, η = 1", _move((60, 150), (0, 0), (1.0, 1.0), 6, 2)),
         Case("towards more noise, up from t = 0, η = 0", _move((0, 0), (150, 300), (0.0, 0.0), 2, 1, 5, 4)),
+        Case("η = 0, and no noise is given", _without_noise),
     ],
     call=_on_levels,
     misconceptions=[
@@ -198,7 +246,7 @@ UPDATE = Exercise(
         ),
         Misconception(
             "zero-times-nan",
-            _update(_rest, _fresh, early=False),
+            _update(_rest, _fresh, early=False, read=False),
             "Right where noise falls. But with η = 0 a step may also go towards more noise, or start at "
             "t = 0. There β̃ is negative or infinite, and 0 times that is NaN. With η = 0 leave it "
             "uncomputed.",
@@ -264,6 +312,76 @@ UPDATE = Exercise(
             ),
             "In β̃ the two ratios have changed places: it is (σ'/σ)²·(1 − (α/α')²).",
             about="swap",
+        ),
+        Misconception(
+            "root-forgotten",
+            _without_the_root,
+            "The root over σ'² − s² is missing: what multiplies ε̂ is a standard deviation.",
+            about="root",
+        ),
+        Misconception(
+            "sigmas-upside-down-in-the-variance",
+            _update(
+                _rest_or_0,
+                _fresh,
+                lambda now, next: (now.sigma / next.sigma) ** 2 * (1 - (now.alpha / next.alpha) ** 2),
+            ),
+            "In β̃ the ratio of the sigmas is upside down: it is (σ'/σ)², and shrinks what is drawn.",
+            about="swap",
+        ),
+        Misconception(
+            "forward-variance-cut",
+            _update(_rest_or_0, _fresh, _large),
+            "You took β, the variance of the step forward. Here it is the posterior's, β̃, smaller by the "
+            "factor σ'²/σ².",
+            about="formula",
+        ),
+        Misconception(
+            "eta-under-the-root",
+            _update(
+                lambda sigma, v, eta: (sigma**2 - eta * v).sqrt(), lambda sigma, v, eta: (eta * v).sqrt()
+            ),
+            "η stands under the root. The fresh noise has the standard deviation s = η·√β̃, so its variance "
+            "is η²·β̃.",
+            about="root",
+        ),
+        Misconception(
+            "variance-for-both",
+            _update(lambda sigma, v, eta: (sigma**2 - (eta * v) ** 2).sqrt(), lambda sigma, v, eta: eta * v),
+            "Your s is η·β̃. β̃ is a variance: the standard deviation is s = η·√β̃.",
+            about="root",
+        ),
+        Misconception(
+            "alpha-of-the-start",
+            _alpha_of_the_start,
+            "You multiplied x̂₀ by α of the level where the step starts. It ends at `next`: the picture "
+            "there has the factor next.alpha.",
+            about="level",
+        ),
+        Misconception(
+            "roots-again",
+            _roots_again,
+            "You took roots of α and σ. They are factors already: ᾱ is α², of which one takes the root.",
+            about="root",
+        ),
+        Misconception(
+            "noise-read-at-eta-0",
+            _update(
+                _rest_or_0,
+                _fresh,
+                lambda now, next: _small(now, next).nan_to_num(0, 0, 0).clamp(min=0),
+                early=False,
+            ),
+            "Right as long as there is noise. With η = 0 none is drawn, and `noise` may be None, as its "
+            "default says: return before you use it.",
+            about="boundary",
+        ),
+        Misconception(
+            "zero-times-none",
+            _update(_rest, _fresh, early=False),
+            "With η = 0 a step may also go towards more noise, where β̃ is negative and the root NaN, and "
+            "`noise` may be None. With η = 0 leave both alone: return before them.",
+            about="boundary",
         ),
     ],
     alternatives=[
@@ -359,6 +477,13 @@ def _clip_figure(reference: Callable[..., Tensor]) -> Any:
     points = list(samplers.trajectory(too_strong, figures.noise(1, 1, 16, 16), levels, step=reference))
     shown = [points[i] for i in (0, 4, 6, 8, 10)]
     return figures.strip([x[0] for _, x, _ in shown], [f"t = {float(level.t):g}" for level, _, _ in shown])
+
+
+def _noise_shrunk_too(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor | None = None
+) -> Tensor:
+    x0 = estimate.x0.clamp(-1, 1)
+    return next.alpha * x0 + next.sigma * estimate.eps * x0 / estimate.x0
 
 
 CLIPPED = Exercise(
@@ -472,6 +597,36 @@ CLIPPED = Exercise(
             "You divided the guess by its largest value, so that all of it fades. What lies within [−1, 1] "
             "stays as it is; the rest is cut off.",
             about="formula",
+        ),
+        Misconception(
+            "variance-for-sigma",
+            _remade(lambda x, x0, now, next: (x - now.alpha * x0) / now.sigma**2),
+            "You divided by σ². x − α·x̂₀ is σ·ε̂: divide by σ, once.",
+            about="root",
+        ),
+        Misconception(
+            "clipped-above-only",
+            lambda x, estimate, now, next, noise=None: ddim_step(
+                x, Estimate.from_x0(estimate.x0.clamp(max=1), x, now), now, next
+            ),
+            "You cut off what is brighter than 1 and left what is darker than −1: clamp(-1, 1).",
+            about="missing",
+        ),
+        Misconception(
+            "noise-shrunk-too",
+            _noise_shrunk_too,
+            "You shrank ε̂ by the factor by which x̂₀ shrank. It is the other way round: what the picture "
+            "loses, the noise must take up. Solve x = α·x̂₀ + σ·ε̂ for ε̂.",
+            about="direction",
+        ),
+        Misconception(
+            "fresh-noise",
+            lambda x, estimate, now, next, noise=None: (
+                next.alpha * estimate.x0.clamp(-1, 1) + next.sigma * noise
+            ),
+            "You put fresh noise in the place of ε̂. A DDIM step draws none: ε̂ is the noise that x holds "
+            "beside the clipped x̂₀.",
+            about="input",
         ),
     ],
     alternatives=[_clipped_by_scale, _remade(lambda x, x0, now, next: (x - now.alpha * x0) / now.sigma)],
@@ -589,6 +744,22 @@ def _invert_figure(reference: Callable[..., Tensor]) -> Any:
     return _clouds(["data", "inverted", "and sampled back"], [data, noise, sample(CLUSTERS, noise, levels)])
 
 
+def _sloped(
+    turn: Callable[[list[Level]], list[Level]] = lambda levels: levels[::-1], sign: int = 1, back: bool = True
+) -> Callable[..., Tensor]:
+    """Inversion as Euler steps of x/α over σ/α, and what goes wrong in them."""
+
+    def inverted(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+        x = x0
+        for now, next in pairwise(turn(levels)):
+            eps = denoiser(x, now if now.sigma > 0 else next).eps
+            x = x / now.alpha + sign * (next.sigma / next.alpha - now.sigma / now.alpha) * eps
+            x = next.alpha * x if back else x
+        return x
+
+    return inverted
+
+
 INVERT = Exercise(
     id="08.3",
     name="invert",
@@ -675,6 +846,33 @@ INVERT = Exercise(
             "You took x − σ·ε̂ for x̂₀. That is α·x̂₀, the picture turned down: divide by now.alpha.",
             about="missing",
         ),
+        Misconception(
+            "walked-down-by-the-slope",
+            _sloped(lambda levels: levels),
+            "You walked from levels[0] to the data, which is sampling: the picture was taken for noise. "
+            "Inversion goes the other way: turn the list round first.",
+            about="direction",
+        ),
+        Misconception(
+            "slope-subtracted",
+            _sloped(sign=-1),
+            "You subtracted the change of σ/α times ε̂. On the way up σ/α grows and noise is added: plus.",
+            about="sign",
+        ),
+        Misconception(
+            "not-multiplied-again",
+            _sloped(back=False),
+            "You divided x by α and did not multiply by α' again. The step is one of x/α: at its end bring "
+            "x to the new level.",
+            about="missing",
+        ),
+        Misconception(
+            "jumped-from-the-top",
+            lambda denoiser, x0, levels: add_noise(x0, denoiser(x0, levels[0]).eps, levels[0]),
+            "You jumped to levels[0] at once, and told the denoiser that level, where x is not yet. Walk up "
+            "level by level, and ask at each.",
+            about="missing",
+        ),
     ],
     alternatives=[_rising(), _by_the_slope],
     hints=(
@@ -702,15 +900,17 @@ def _flat_angle(a: Tensor, b: Tensor) -> Tensor:
     return cosine.acos().view(-1, *[1] * (a.ndim - 1))
 
 
-def _arc(angle: Angle = _flat_angle, parallel: bool = True) -> Callable[..., Tensor]:
-    """The arc with another angle; `parallel`: a straight line where the angle is 0."""
+def _arc(
+    angle: Angle = _flat_angle, parallel: bool = True, small: Callable[[Tensor], Tensor] = lambda omega: omega
+) -> Callable[..., Tensor]:
+    """The arc with another angle; `parallel`: a straight line where small(angle) is 0."""
 
     def along(a: Tensor, b: Tensor, weight: float) -> Tensor:
         omega = angle(a, b)
         one, other = ((1 - weight) * omega).sin() / omega.sin(), (weight * omega).sin() / omega.sin()
         if parallel:
-            one = torch.where(omega < 1e-4, 1 - weight, one)
-            other = torch.where(omega < 1e-4, weight, other)
+            one = torch.where(small(omega) < 1e-4, 1 - weight, one)
+            other = torch.where(small(omega) < 1e-4, weight, other)
         return one * a + other * b
 
     return along
@@ -798,6 +998,19 @@ def _slerp_figure(reference: Callable[..., Tensor]) -> Any:
     axis.set(xlim=(-0.4, 1.25), ylim=(-0.1, 1.25), aspect="equal")
     axis.legend(frameon=False, loc="lower left")
     return figure
+
+
+def _angle_by_row(a: Tensor, b: Tensor) -> Tensor:
+    return cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos()[..., None]
+
+
+def _angle_by_channel_or_sample(a: Tensor, b: Tensor) -> Tensor:
+    return _angle_by_channel(a, b) if a.ndim > 2 else _flat_angle(a, b)
+
+
+def _line_stretched(a: Tensor, b: Tensor, weight: float) -> Tensor:
+    line = torch.lerp(a, b, weight)
+    return _unit(line) * a.flatten(1).norm(dim=1).view(-1, *[1] * (a.ndim - 1))
 
 
 SLERP = Exercise(
@@ -925,6 +1138,53 @@ SLERP = Exercise(
             "multiply a and b as they are, so that the length goes from that of a to that of b.",
             about="extra",
         ),
+        Misconception(
+            "cosine-for-the-angle-guarded",
+            _arc(lambda a, b: _flat_angle(a, b).cos()),
+            "You put cos Ω where Ω belongs. The angle is its arc cosine: acos().",
+            about="missing",
+        ),
+        Misconception(
+            "angle-of-each-row",
+            _arc(_angle_by_row, small=torch.sin),
+            "You took an angle for each row, along the last dimension. A sample is one long vector: "
+            "flatten(1) first.",
+            about="axis",
+        ),
+        Misconception(
+            "angle-across-channels-guarded",
+            _arc(_angle_by_channel_or_sample, small=torch.sin),
+            "Your angle is one for each pixel: cosine_similarity compares along dimension 1, the channels, "
+            "unless told otherwise. Make each sample one vector first, flatten(1).",
+            about="axis",
+        ),
+        Misconception(
+            "bracket-closed-early",
+            _arc_by(lambda omega, w: (math.sin(1 - w) * omega, math.sin(w) * omega)),
+            "Your weights are sin(1 − w)·Ω and sin(w)·Ω: a bracket closes too early. The sine is of the "
+            "product, sin((1 − w)·Ω).",
+            about="order",
+        ),
+        Misconception(
+            "degrees",
+            _arc(lambda a, b: _flat_angle(a, b).rad2deg(), small=torch.sin),
+            "Your angle is in degrees, and sin takes radians. acos gives radians: leave them.",
+            about="factor",
+        ),
+        Misconception(
+            "angle-without-its-side",
+            _arc(lambda a, b: _flat_angle(a, b).cos().abs().acos()),
+            "You took cos Ω without its sign. Where a and b point away from each other it is negative, and "
+            "Ω above 90°.",
+            about="sign",
+        ),
+        Misconception(
+            "line-stretched",
+            _line_stretched,
+            "You took the straight line and stretched it to the length of a. Even steps on the line are not "
+            "even on the arc, and at weight 1 it is not b. Take the weights from the angle.",
+            about="formula",
+        ),
     ],
     alternatives=[_arc(), _by_turning],
     hints=(
@@ -953,19 +1213,24 @@ def _multistep(
     weight: Callable[[Level, Level, Level], Tensor],
     lower_at_the_end: bool = True,
     remember_mixed: bool = False,
+    keep: Callable[[Level, Level], Tensor] = lambda now, next: next.sigma / now.sigma,
+    share: Callable[[Level, Level], Tensor] = lambda now, next: (
+        next.alpha - next.sigma / now.sigma * now.alpha
+    ),
+    end: Callable[[Tensor, Tensor], Tensor] = lambda x, mixed: x,
 ) -> Callable[..., Tensor]:
-    """Two-step walk with the extrapolation weight(before, now, next)."""
+    """Two-step walk with the extrapolation weight(before, now, next), and other changes."""
 
     def walk(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Tensor:
+        mixed = x
         before: tuple[Level, Tensor] | None = None
         for now, next in pairwise(levels):
             guess = mixed = denoiser(x, now).x0
             if before is not None and (bool(next.sigma > 0) or not lower_at_the_end):
                 mixed = guess + weight(before[0], now, next) * (guess - before[1])
-            keep = next.sigma / now.sigma
-            x = keep * x + (next.alpha - keep * now.alpha) * mixed
+            x = keep(now, next) * x + share(now, next) * mixed
             before = now, mixed if remember_mixed else guess
-        return x
+        return end(x, mixed)
 
     return walk
 
@@ -1029,7 +1294,15 @@ def _solve(times: Times, *shape: int) -> Make:
 
 
 def _on_noise(answer: Callable[..., Any], x: Tensor, mean: float, spread: float, times: list[float]) -> Any:
-    return answer(gaussian(mean, spread), x, [PATH(t) for t in times])
+    denoiser, steps = gaussian(mean, spread), len(times) - 1
+    questions = count(1)  # a list would be seen to change
+
+    def counted(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        if next(questions) > steps:
+            raise ValueError(f"the denoiser was asked more often than there are steps, {steps}")
+        return denoiser(x, level)
+
+    return answer(counted, x, [PATH(t) for t in times])
 
 
 def _order_figure(reference: Callable[..., Tensor]) -> Any:
@@ -1052,6 +1325,21 @@ def _order_figure(reference: Callable[..., Tensor]) -> Any:
     axis.minorticks_off()
     axis.legend(frameon=False)
     return figure
+
+
+def _snr(level: Level) -> Tensor:
+    return level.alpha / level.sigma
+
+
+def _asked_twice(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Tensor:
+    before: tuple[Tensor, Level] | None = None
+    for now, next in pairwise(levels):
+        guess = denoiser(x, now).x0
+        if before is not None:
+            denoiser(*before)
+        before = x, now
+        x = next.sigma / now.sigma * x + (next.alpha - next.sigma / now.sigma * now.alpha) * guess
+    return x
 
 
 SOLVER = Exercise(
@@ -1167,6 +1455,51 @@ SOLVER = Exercise(
             "Your last step is always of first order. Only a step that ends at σ = 0 has to be; one that "
             "ends above extrapolates like the others.",
             about="count",
+        ),
+        Misconception(
+            "ratio-without-logarithm",
+            _multistep(lambda before, now, next: (_snr(next) - _snr(now)) / (_snr(now) - _snr(before)) / 2),
+            "You measured the steps in α/σ. λ is its logarithm, log(α/σ), in which the same steps are of "
+            "quite different length.",
+            about="missing",
+        ),
+        Misconception(
+            "noise-factor-upside-down",
+            _multistep(
+                _half_ratio,
+                keep=lambda now, next: now.sigma / next.sigma,
+                share=lambda now, next: next.alpha - now.sigma / next.sigma * now.alpha,
+            ),
+            "Your ratio of the sigmas is upside down. What is left of x in a step has the factor σ'/σ: "
+            "noise falls.",
+            about="factor",
+        ),
+        Misconception(
+            "part-of-the-factor-missing",
+            _multistep(_half_ratio, share=lambda now, next: next.alpha),
+            "The factor of D is α' alone in yours. A part of the picture stays in (σ'/σ)·x: the factor is "
+            "α' − α·σ'/σ.",
+            about="missing",
+        ),
+        Misconception(
+            "guess-returned",
+            _multistep(_half_ratio, end=lambda x, mixed: mixed),
+            "You returned the last D. It is the same as x only where the levels end at the data: return x.",
+            about="input",
+        ),
+        Misconception(
+            "memory-renewed-too-early",
+            _multistep(lambda before, now, next: torch.full((), math.nan)),
+            "Your extrapolation is 0/0. Did you renew what is remembered before you used it? Then the x̂₀ "
+            "before is the one of now. Renew it at the end of the round.",
+            about="order",
+        ),
+        Misconception(
+            "asked-twice",
+            _asked_twice,
+            "You asked the denoiser more than once a step. Remember the x̂₀ of the step before: that it "
+            "costs no second question is what this method is for.",
+            about="extra",
         ),
     ],
     alternatives=[_multistep(_half_ratio), _by_exponentials],

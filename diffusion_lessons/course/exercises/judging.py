@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from diffusion_lessons.course.exercises import messages
-from diffusion_lessons.course.exercises.compare import Difference, difference
+from diffusion_lessons.course.exercises.compare import Difference, as_array, difference
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.course.exercises.outputs import Failure, Outputs, Ran
 from diffusion_lessons.course.exercises.running import Runner
@@ -19,7 +21,7 @@ from diffusion_lessons.course.exercises.verdict import Verdict
 from diffusion_lessons.course.exercises.watching import SEED
 
 Problem = Failure | Difference
-SLIPS = ("value", "shape", "length", "type")  # the differences that a simple slip may explain
+SLIPS = ("value", "shape", "length", "type", "nonfinite")  # the differences that a simple slip may explain
 _kept: WeakKeyDictionary[Exercise, dict[Any, tuple[Ran, ...]]] = WeakKeyDictionary()  # the bank's own answers
 
 
@@ -36,7 +38,7 @@ def judge(
     cases = tuple(exercise.cases if cases is None else cases)
     given = tuple(outputs[case.name] or Ran(case.name, failure=Failure("missing")) for case in cases)
     seed = outputs.seed if seed is None else seed
-    return _Judge(exercise, cases, seed, outputs.device, given).verdict()
+    return _Judge(exercise, cases, seed, outputs.device, given, outputs.unread).verdict()
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class _Judge:
     seed: int
     device: str
     given: tuple[Ran, ...]
+    unread: tuple[str, ...] = ()
 
     def verdict(self) -> Verdict:
         id = self.exercise.id
@@ -84,14 +87,17 @@ class _Judge:
         fitting = [each for each in self.exercise.misconceptions if self.explains(each)]
         found = max(fitting, key=self.same_effects, default=None)
         inputs = self.arguments(first) if found is None else None  # a tip may be one for another mistake
-        differs, about = messages.problem(self.exercise, problem, inputs), ""
+        differs, about = messages.problem(self.exercise, problem, inputs, self.returns_at_times(first)), ""
         if found is not None:
             kind, message, about = "misconception", found.sentence, found.about
         elif random and not isinstance(problem, Failure):
             kind, message = "random", messages.RANDOM
         elif problem is not None:
             where, said, about = self.slip(problem)
-            kind, message = problem.kind, " ".join(filter(None, (where, said, differs)))
+            also = messages.beside(self.changed(expected[first], self.given[first]))
+            names = messages.unread(self.exercise, self.unread)
+            about = about or ("missing" if names else "")
+            kind, message = problem.kind, " ".join(filter(None, (where, said, also, differs, names)))
             differs = f"{where} {differs}".strip()
         else:
             assert effect is not None
@@ -108,7 +114,7 @@ class _Judge:
 
     def effect(self, expected: Ran, given: Ran) -> tuple[str, str] | None:
         """What is wrong with a call beside its value, as the kind of a verdict and its sentence."""
-        changed = [name for name in given.mutated if name not in expected.mutated]
+        changed = self.changed(expected, given)
         if changed:
             return (
                 ("seeded", messages.SEEDED) if changed == [SEED] else ("mutated", messages.mutated(changed))
@@ -117,6 +123,18 @@ class _Judge:
             sentence = messages.gradient(expected.gradients, given.gradients)
             return ("gradient", sentence) if sentence else None
         return None
+
+    @staticmethod
+    def changed(expected: Ran, given: Ran) -> list[str]:
+        return [name for name in given.mutated if name not in expected.mutated]
+
+    def returns_at_times(self, place: int) -> bool:
+        """Did a call return something? Calls are the cases, or, in a case of several, those in it."""
+        values = [each.value for each in self.given]
+        if values[place] is not None:
+            several = len(self.expected[place].calls) > 1
+            values = [part for value in values if several for part in parts_of(value).values()]
+        return any(value is not None for value in values)
 
     def arguments(self, place: int) -> dict[str, Plain]:
         """What the answer is called with on a case; of several calls, what is the same in all."""
@@ -151,7 +169,8 @@ class _Judge:
             return _cause(one.failure) == _cause(other.failure)
         if one.failure is not None or other.failure is not None or not set(one.mutated) <= set(other.mutated):
             return False
-        if strict and messages.gradient(one.gradients, other.gradients):
+        gradients = one.gradients, other.gradients
+        if strict and (messages.gradient(*gradients) or messages.gradient(*reversed(gradients))):
             return False
         return self.difference(one, other, strict) is None
 
@@ -188,8 +207,7 @@ class _Judge:
 
         Where several do, the cases do not tell which it was: then two are said, and more are not.
         """
-        calls = self.expected[0].calls
-        tried = supposed(self.exercise, calls[0] if calls else {})
+        tried = supposed(self.exercise, [ran.calls[0] for ran in self.expected if ran.calls])
         fits = list({each.sentence: each for each in tried if self.gives(each, part)}.values())
         arguments = [each.argument for each in fits if each.argument]
         if not 1 <= len(fits) <= 2 or len(set(arguments)) < len(arguments):
@@ -198,17 +216,28 @@ class _Judge:
         return fits[0].sentence + (f" The same comes out{same}." if same else ""), fits[0].about
 
     def gives(self, wrong: Supposed, part: Any) -> bool:
-        """Does it give what was given on every case, and not what is expected on two or more?"""
-        runner = Runner(self.exercise, wrong.function, self.seed, self.device, watched=False)
-        places, telling = range(len(self.cases)), 0
+        """Does it give what was given on every case, and not what is expected on two or more?
+
+        One case may be left aside: that in which it raises or gives no finite number, dividing by a 0. Two
+        that are NaN all over are alike and tell nothing: one at least must hold numbers.
+        """
+        exercise = wrong.exercise(self.exercise)
+        runner = Runner(exercise, wrong.function, self.seed, self.device, watched=False)
+        places = range(len(self.cases))
         quick = [self.expected[i].seconds for i in places]
         right = [not self.tells(self.expected[i], self.given[i], part) for i in places]
+        telling, aside = [], 0
         for place in sorted(places, key=lambda i: (right[i], quick[i])):
             ran = runner.run([self.cases[place]])[0]
-            if ran.failure is not None or self.tells(ran, self.given[place], part):
+            nothing = self.given[place].value is None  # a loop of no round, with its `return` inside
+            void = nothing or ran.failure is not None or not _finite(ran.value)
+            if ran.failure is None and not self.tells(ran, self.given[place], part):
+                telling += [] if right[place] else [not void]
+            elif void and not aside:
+                aside = 1
+            else:
                 return False
-            telling += not right[place]
-        return telling >= 2
+        return len(telling) >= 2 and any(telling)
 
     def tells(self, one: Ran, other: Ran, part: Any) -> bool:
         """Do two results differ, or, of results in parts, that one part?"""
@@ -237,6 +266,12 @@ class _Judge:
             where=" ".join(said + ([weighed] if weighed else [])),
             thumbnails=thumbnails(problem.expected, problem.given, problem.at) if problem.at else (),
         )
+
+
+def _finite(value: Plain) -> bool:
+    """Is there a finite number in a value, or something that is no number?"""
+    numbers = as_array(value)
+    return numbers is None or not numbers.size or bool(np.isfinite(numbers).any())
 
 
 def _cause(failure: Failure) -> tuple[Any, ...]:

@@ -9,9 +9,11 @@ import numpy as np
 from diffusion_lessons.course.exercises.compare import Difference, as_array, close
 from diffusion_lessons.course.exercises.exercise import ABOUT, Exercise
 from diffusion_lessons.course.exercises.outputs import Failure
+from diffusion_lessons.course.exercises.running import signature
 from diffusion_lessons.course.exercises.slips import parts_of
 from diffusion_lessons.course.exercises.tips import tip
 from diffusion_lessons.course.exercises.values import Array, Fields, Opaque, Plain
+from diffusion_lessons.course.exercises.watching import SEED
 
 PLANTED = "The planted bug is still there: this code gives just what it gave before."
 RANDOM = (
@@ -23,6 +25,11 @@ SEEDED = (
     "np.random.seed or random.seed): all that the caller draws after it is the same each time. Leave it out, "
     "or draw from a torch.Generator of your own."
 )
+SOMETIMES_NONE = (
+    "None was returned for some inputs, and not for all: on one way through your function there is no "
+    "`return`. Is an `else` missing, or a condition never true?"
+)
+HARNESS = r"\w+\.<locals>\."  # before the names of what a case makes and hands to the answer
 UNTOUCHED = "Write your answer in the cell above and run it."
 STILL_RUNNING = (
     " It could not be stopped and still runs in the background, which makes everything slower: "
@@ -56,7 +63,7 @@ def failed(exercise: Exercise, failure: Failure, inputs: dict[str, Plain] | None
     if failure.kind == "timeout":
         stopped = f"Your code was stopped after {failure.message}, and ours takes a moment"
         return f"{stopped}: is there a loop that never ends?{STILL_RUNNING if failure.running else ''}"
-    said = f": {failure.message}" if failure.message else ""
+    said = f": {re.sub(HARNESS, '', failure.message)}" if failure.message else ""
     stop = "" if said.endswith((".", "!", "?")) else "."
     tips = "" if inputs is None else tip(failure, inputs)
     return f"Your code raised {failure.type}{said}{stop} {tips}".rstrip()
@@ -74,6 +81,8 @@ CHANGES = {
               "Call it on a copy: x.detach().requires_grad_()."),
     "grad": ("your function leaves a .grad on its argument {}, which the caller's next backward() adds to",
              "torch.autograd.grad(…, x) gives a gradient and leaves nothing behind."),
+    "gradients": ("your function switches the gradients on or off for all that comes after it",
+                  "`with torch.enable_grad():` or `with torch.no_grad():` does so for its own lines alone."),
     "mode": ("your function leaves its argument {} in another mode, train() or eval(), than it came in",
              "Put it back to what `.training` was."),
 }  # fmt: skip
@@ -85,6 +94,24 @@ def mutated(names: Sequence[str]) -> str:
     words = " and ".join(f"`{name.partition('/')[0]}`" for name in names if name.partition("/")[2] == aspect)
     said, advice = CHANGES.get(aspect, CHANGES[""])
     return f"The result is right, but {said.format(words)}. {advice}"
+
+
+def beside(names: Sequence[str]) -> str:
+    """Wrong numbers, and arguments that are not what they were: the one may come from the other."""
+    if SEED in names:
+        return (
+            "Your function also sets the seed of the global generator: draw no random numbers in it, and use "
+            "the ones that come in as an argument."
+        )
+    words = " and ".join(f"`{name}`" for name in names if "/" not in name)
+    return f"Your function also changes its argument {words}, and all that reads it later." if words else ""
+
+
+def unread(exercise: Exercise, names: Sequence[str]) -> str:
+    """The arguments that an answer does not read, in a sentence; nothing where there is none."""
+    known = signature(exercise.reference)  # whatever wrote the outputs, no other name is said
+    words = " and ".join(f"`{name}`" for name in names if known and name in known.parameters)
+    return f"Your function does not use its argument{'s' * (' and ' in words)} {words}." if words else ""
 
 
 def gradient(expected: Plain, given: Plain) -> str:
@@ -116,10 +143,20 @@ def gradient(expected: Plain, given: Plain) -> str:
 # Where it differs ----------------------------------------------------------------------------------
 
 
-def problem(exercise: Exercise, found: Failure | Difference | None, inputs: dict[str, Plain] | None) -> str:
-    """Why a case gave no value, or where the value differs; nothing where it is right."""
+def problem(
+    exercise: Exercise,
+    found: Failure | Difference | None,
+    inputs: dict[str, Plain] | None,
+    at_times: bool = False,
+) -> str:
+    """Why a case gave no value, or where the value differs; nothing where it is right.
+
+    `at_times`: for some inputs something was returned.
+    """
     if isinstance(found, Failure):
         return failed(exercise, found, inputs)
+    if found is not None and found.kind == "none" and exercise.kind != "predict" and at_times:
+        return SOMETIMES_NONE
     return differs(exercise, found) if found is not None else ""
 
 

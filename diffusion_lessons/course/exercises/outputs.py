@@ -57,6 +57,7 @@ class Outputs:
     name: str = ""  # the answer's own
     cases: tuple[Ran, ...] = ()  # in order; those after a timeout were not run and are missing
     device: str = "cpu"  # where the inputs were
+    unread: tuple[str, ...] = ()  # arguments that stand nowhere in the answer: see `unread`
 
     def __getitem__(self, case: str) -> Ran | None:
         return next((ran for ran in self.cases if ran.case == case), None)
@@ -80,7 +81,8 @@ class Outputs:
                 raise ValueError(f"format {record['format']!r}, expected {FORMAT}")
             exercise, name, device = (str(record[key]) for key in ("exercise", "name", "device"))
             cases = tuple(_case(each, arrays) for each in record["cases"])
-            return cls(exercise, int(record["seed"]), name, cases, device)
+            unread = tuple(map(str, record.get("unread", ())))
+            return cls(exercise, int(record["seed"]), name, cases, device, unread)
         except FileNotFoundError:
             raise
         except Exception as error:  # whatever a damaged or forged file makes numpy, zip or JSON raise

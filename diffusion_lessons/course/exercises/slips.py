@@ -6,12 +6,13 @@ A slip is named only where it explains every number of every case.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from diffusion_lessons.course.exercises.compare import as_array, close, difference, row_of
+from diffusion_lessons.course.exercises.pieces import piece
+from diffusion_lessons.course.exercises.shapes import reshaped
 from diffusion_lessons.course.exercises.values import Array, Fields, Plain
 
 Inputs = dict[str, Plain]
@@ -33,8 +34,10 @@ def slip(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> Slip:
         _swapped(pairs, rtol, atol)
         or _an_input(pairs, inputs, rtol, atol)
         or _off_by_one(pairs)
-        or _reshaped(whole, rtol, atol)
+        or _not_rounded(pairs)
+        or reshaped(whole, rtol, atol)
         or _changed(leaves, rtol, atol)
+        or piece(whole, rtol, atol)
         or _by_an_input(whole, inputs, rtol, atol)
     )
 
@@ -86,8 +89,9 @@ def _sum(names: list[str], columns: np.ndarray, y: np.ndarray) -> str:
 
 
 def _swapped(pairs: Pairs, rtol: float, atol: float) -> Slip:
-    lists = all(isinstance(each, (list, tuple)) and len(each) == 2 for pair in pairs for each in pair)
-    if lists and not any(difference(mine[::-1], yours, rtol, atol, strict=False) for mine, yours in pairs):
+    twos = [[list(parts_of(each).values()) for each in pair] for pair in pairs]
+    both = all(len(each) == 2 for pair in twos for each in pair)
+    if both and not any(difference(mine[::-1], yours, rtol, atol, strict=False) for mine, yours in twos):
         return "The two results are right, but in the other order.", "swap"
     return None
 
@@ -101,42 +105,6 @@ def _an_input(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> S
             for (_, given), values in zip(pairs, inputs, strict=True)
         ):
             return f"Your result is the input `{name}`, unchanged.", "missing"
-    return None
-
-
-def _reshaped(arrays: Arrays, rtol: float, atol: float) -> Slip:
-    """The right numbers in a wrong shape or order."""
-    sentences = {
-        _reshaped_one(mine, theirs, rtol, atol)
-        for mine, theirs in arrays
-        if mine.shape != theirs.shape or not close(mine, theirs, rtol, atol).all()
-    }
-    return sentences.pop() if len(sentences) == 1 else None
-
-
-def _reshaped_one(mine: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> Slip:
-    def agree(a: np.ndarray) -> bool:
-        return a.shape == theirs.shape and bool(close(a, theirs, rtol, atol).all())
-
-    if mine.ndim == theirs.ndim and 2 <= mine.ndim <= 5:
-        order = next((p for p in permutations(range(mine.ndim)) if agree(mine.transpose(p))), None)
-        if order is not None and mine.ndim == 2:
-            return "Your result is ours transposed: rows and columns are swapped.", "axis"
-        if order is not None:
-            return f"The numbers are right, but the dimensions are in the order {order}.", "axis"
-    if mine.shape == theirs.shape:
-        return None
-    if mine.size == theirs.size and agree(mine.reshape(theirs.shape)):
-        return "The numbers are right, but their shape is not.", "shape"
-    if theirs.size == 1 < mine.size:
-        for reduced, name in ((mine.mean(), "mean"), (mine.sum(), "sum")):
-            if close(reduced, theirs.ravel()[0], rtol, atol):
-                said = f"Your result is the {name} of ours over everything"
-                return f"{said}: one dimension too many was reduced.", "mean"
-    with suppress(ValueError):  # shapes that do not broadcast
-        if theirs.size > mine.size and agree(np.broadcast_to(mine, theirs.shape)):
-            said = "The numbers are right, but repeated"
-            return f"{said}: broadcasting made a bigger tensor than was asked for.", "shape"
     return None
 
 
@@ -297,7 +265,7 @@ def changing_factor(pairs: Pairs, rtol: float, atol: float) -> Slip:
 
 def _constant(gap: np.ndarray, mine: np.ndarray, rtol: float, atol: float) -> float | None:
     value = float(gap.mean())
-    return value if (np.abs(gap - value) <= atol + rtol * np.abs(mine)).all() else None
+    return value if np.isfinite(value) and (np.abs(gap - value) <= atol + rtol * np.abs(mine)).all() else None
 
 
 def _quantities(inputs: list[Inputs]) -> dict[str, list[float]]:
@@ -337,6 +305,19 @@ def _mean_or_sum(said: str, name: str) -> str:
         "ours times {}": " Is it a sum where a mean belongs?",
         "ours divided by {}": " Is it a mean where a sum belongs?",
     }.get(said, "")
+
+
+def _not_rounded(pairs: Pairs) -> Slip:
+    """Ours are whole numbers, and what theirs round to."""
+    leaves = [(row_of(mine), as_array(theirs)) for mine, theirs in pairs]
+    if not all(type(each) is int for mine, _ in leaves for each in mine):
+        return None
+    if any(theirs is None or theirs.shape not in ((len(mine),), ()) for mine, theirs in leaves):
+        return None
+    for name, change in (("rounded", np.round), ("rounded down", np.floor), ("rounded up", np.ceil)):
+        if all((change(theirs) == np.array(mine)).all() for mine, theirs in leaves if theirs is not None):
+            return f"Your numbers are right, but not {name}: whole numbers are asked for.", "rounding"
+    return None
 
 
 def _off_by_one(pairs: Pairs) -> Slip:

@@ -7,7 +7,7 @@ case did the same, and the sentence that says so is true.
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from types import FunctionType
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.course.exercises.exercise import Exercise
-from diffusion_lessons.course.exercises.values import Array, Fields, Plain
+from diffusion_lessons.course.exercises.values import Array, Fields, Plain, number
 
 SUPPOSED = "Your result is what ours gives"  # how the sentences begin
 Arguments = dict[str, Any]
@@ -31,19 +31,47 @@ class Supposed:
     about: str
     function: Callable[..., Any]
     argument: str = ""  # the one that is another
+    change: Change | None = None  # (of a class) what its inputs are, in place of those of the case
+
+    def exercise(self, known: Exercise) -> Exercise:
+        """The exercise on which the function gives the wrong answer."""
+        call, change = known.call, self.change
+        if call is None or change is None:
+            return known
+        return replace(known, call=lambda answer, **given: call(answer, **given | change(given)))
 
 
-def supposed(exercise: Exercise, first: dict[str, Plain]) -> Iterator[Supposed]:
-    """The wrong answers to try, the likeliest first; `first` are the arguments of one call."""
+def supposed(exercise: Exercise, calls: Sequence[dict[str, Plain]]) -> Iterator[Supposed]:
+    """The wrong answers to try, the likeliest first; `calls` are the arguments of one call of each case."""
+    first = calls[0] if calls else {}
     for earlier in exercise.builds_on:
         for wrong in earlier.misconceptions:
             function = _with(exercise.reference, earlier, wrong.function)
-            yield Supposed(f"In what `{earlier.name}` does: {wrong.sentence}", wrong.about, function)
-    if inspect.isclass(exercise.reference) or not first:
+            said = f"In what `{earlier.name}` does, or in how it is called: {wrong.sentence}"
+            yield Supposed(said, wrong.about, function)
+    if not first:
+        return
+    if inspect.isclass(exercise.reference):
+        for said, about, change, argument in _changes(first):
+            yield Supposed(f"{SUPPOSED} {said}", about, exercise.reference, argument, change)
         return
     names = inspect.signature(exercise.reference)
     for said, about, change, argument in _changes(first):
         yield Supposed(f"{SUPPOSED} {said}", about, _called(exercise.reference, names, change), argument)
+    for name, value in _written_in(names, calls):
+        said = (
+            f"{SUPPOSED} with {number(value)} for `{name}`, whatever comes in: is it written into your code?"
+        )
+        change = _set(name, lambda given, value=value: value)  # type: ignore[misc]
+        yield Supposed(said, "input", _called(exercise.reference, names, change), name)
+
+
+def _written_in(names: inspect.Signature, calls: Sequence[dict[str, Plain]]) -> Iterator[tuple[str, Any]]:
+    """Numbers that may stand in the code where an argument belongs: its default, 2, what it is in a case."""
+    for name, value in calls[0].items() if calls else ():
+        if _kind(value) in (int, float):
+            found = [names.parameters[name].default, 2, *(call.get(name) for call in calls)]
+            yield from ((name, each) for each in dict.fromkeys(found) if _kind(each) in (int, float))
 
 
 def _with(function: Any, earlier: Exercise, wrong: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,6 +90,12 @@ def _called(function: Callable[..., Any], names: inspect.Signature, change: Chan
 
 
 def _changes(first: dict[str, Plain]) -> Iterator[tuple[str, str, Change, str]]:
+    ends = {name: f"{name}_next" for name in first if f"{name}_next" in first}
+    if len(ends) > 1:
+        ends |= {after: now for now, after in ends.items()}
+        said = "with " + " and ".join(f"`{name}`" for name in ends if name.endswith("_next"))
+        turned: Change = lambda given: {name: given[other] for name, other in ends.items()}  # noqa: E731
+        yield f"{said} in the place of those of now, and the other way round.", "swap", turned, ""
     for one, other in combinations(first, 2):
         if _kind(first[one]) is not None and _kind(first[one]) == _kind(first[other]):
             yield f"with `{one}` and `{other}` in each other's place.", "swap", _swap(one, other), ""
@@ -111,8 +145,13 @@ FEW: Sequence[Of] = (
     ("1/{}", "factor", lambda v: 1 / v),
     ("2·{}", "factor", lambda v: 2 * v),
     ("half of {}", "factor", lambda v: v / 2),
+    ("{}/1000", "factor", lambda v: v / 1000),
 )
-NUMBER: Sequence[Of] = (("0", "missing", lambda v: v * 0), ("1", "missing", lambda v: v * 0 + 1))
+NUMBER: Sequence[Of] = (
+    ("0", "missing", lambda v: v * 0),
+    ("1", "missing", lambda v: v * 0 + 1),
+    ("the whole part of {}", "rounding", lambda v: v // 1),
+)
 WHOLE: Sequence[Of] = (("{} + 1", "count", lambda v: v + 1), ("{} − 1", "count", lambda v: v - 1))
 ROW: Sequence[Of] = (
     ("the first entry of {}, for all of them,", "batch", lambda v: v[:1].expand_as(v)),

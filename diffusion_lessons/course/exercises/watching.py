@@ -17,6 +17,7 @@ from diffusion_lessons.course.exercises.compare import difference
 from diffusion_lessons.course.exercises.values import Plain, plain
 
 DEPTH = 6  # of containers, objects and closures that are looked into
+GRADIENTS = "/gradients"  # stands for torch.is_grad_enabled() among the names of what was changed
 SEED = "/seed"  # stands for the global random generators among the names of what was changed
 
 
@@ -25,7 +26,8 @@ class Watched:
     """A function that notes what it is called with, and which of that the call changes.
 
     A name of `changed` is an argument's whose numbers or entries changed, or `name/graph` (requires_grad was
-    set), `name/grad` (a .grad was left on it) or `name/mode` (between train and eval).
+    set), `name/grad` (a .grad was left on it) or `name/mode` (between train and eval); or GRADIENTS, that
+    gradients are kept or not, for all that comes after.
     """
 
     function: Callable[..., Any]
@@ -37,9 +39,13 @@ class Watched:
         given = self._named(args, kwargs)
         before = {name: _state(value) for name, value in given.items()}
         self.calls.append({name: plain(value) for name, value in given.items()})
+        kept = torch.is_grad_enabled()
         try:
             return self.function(*args, **kwargs)
         finally:
+            if torch.is_grad_enabled() != kept:
+                torch.set_grad_enabled(kept)
+                self.changed[GRADIENTS] = None
             self.changed |= dict.fromkeys(_changes(before, given))
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ EQUIVALENT = (
     ("07.5", "_example_by_", "an intermediate sum within ±1, the guesses of the ring turned down"),
     ("07.5", "_target_solved: s * reached - u * x", "an intermediate difference within ±1"),
     ("08.3", "_rising: :len(rising) - stop", "a slice up to the end and one beyond are the same"),
-    ("08.4", "_arc: omega < 0.0001", LIMIT),
+    ("08.4", "_arc: small(omega) < 0.0001", LIMIT),
     ("08.4", "_by_turning: across.norm() < 1e-06", LIMIT),
     ("08.4", "slerp: angle < 0.001", LIMIT),
     ("08.4", "_by_turning: v - (u * v)", UNIT),
@@ -42,6 +42,7 @@ EQUIVALENT = (
     ("08.4", "_by_turning: u * v", UNIT),
     ("09.2", "guided_eps: gradient * x", "x is 0 in the reference"),
     ("09.3", "guided_eps: gradient * x", "x is 0 in the reference"),
+    ("09.6", "guided_eps: gradient * x", "x is 0 in the reference"),
 )
 
 

@@ -18,7 +18,7 @@ from diffusion_lessons.course.exercises.values import Array, Fields, Plain, plai
 
 SEEDS = (1, 2, 3, 4, 5)
 ASKED = [each for each in bank.exercises() if each.kind != "predict"]  # a prediction takes no inputs
-BY_ID = {"argvalues": ASKED, "ids": [each.id for each in ASKED]}
+each_exercise = pytest.mark.parametrize("exercise", ASKED, ids=lambda exercise: exercise.id)
 NOTHING_TO_DRAW = {("06.1", "no layer at all: the pixel itself")}
 FIXED = {"06.3": {"groups"}, "09.4": {"y"}}  # they stand in the names of the cases
 
@@ -33,7 +33,7 @@ def others(exercise: Exercise, values: Sequence[Plain], rtol: float = 0, atol: f
     return sum(difference(values[0], each, rtol, atol) is not None for each in values[1:])
 
 
-@pytest.mark.parametrize("exercise", **BY_ID)
+@each_exercise
 def test_every_case_draws_its_inputs_and_has_other_results_at_another_seed(exercise: Exercise) -> None:
     for case in exercise.cases:
         if (exercise.id, case.name) in NOTHING_TO_DRAW:
@@ -44,7 +44,7 @@ def test_every_case_draws_its_inputs_and_has_other_results_at_another_seed(exerc
         assert others(exercise, expected, exercise.rtol, exercise.atol) >= 1, f"{case.name}: one result"
 
 
-@pytest.mark.parametrize("exercise", **BY_ID)
+@each_exercise
 def test_the_right_results_of_one_seed_pass_at_no_other(exercise: Exercise) -> None:
     """All cases together: no two of five seeds ask for the same."""
     of_cases = [results(exercise, case) for case in exercise.cases]
@@ -72,7 +72,7 @@ def leaves(value: Plain) -> Iterator[Any]:
         yield from leaves(part)
 
 
-@pytest.mark.parametrize("exercise", **BY_ID)
+@each_exercise
 def test_a_scalar_that_shapes_the_result_is_drawn_too(exercise: Exercise) -> None:
     """A factor, a time or a number of steps differs between seeds in one case at least."""
     drawn = [(name, values) for case in exercise.cases for name, values in scalars(exercise, case)]
@@ -80,7 +80,7 @@ def test_a_scalar_that_shapes_the_result_is_drawn_too(exercise: Exercise) -> Non
     assert {name for name, _ in drawn} - moved <= FIXED.get(exercise.id, set())
 
 
-@pytest.mark.parametrize("exercise", **BY_ID)
+@each_exercise
 def test_some_picture_is_not_square(exercise: Exercise) -> None:
     """Rows, columns, channels and pictures in other numbers: a dimension mistaken for another shows."""
     shapes = {
@@ -92,7 +92,7 @@ def test_some_picture_is_not_square(exercise: Exercise) -> None:
     assert not shapes or any(len(set(shape)) == 4 for shape in shapes), shapes
 
 
-@pytest.mark.parametrize("exercise", **BY_ID)
+@each_exercise
 def test_right_answers_written_otherwise_pass_at_any_seed(exercise: Exercise) -> None:
     for seed in (100, 101):
         for place, answer in enumerate(exercise.alternatives):
@@ -100,7 +100,7 @@ def test_right_answers_written_otherwise_pass_at_any_seed(exercise: Exercise) ->
             assert verdict.passed, f"alternative {place} at seed {seed}, {verdict.case!r}: {verdict.message}"
 
 
-@pytest.mark.parametrize("exercise", **BY_ID)
+@each_exercise
 def test_every_misconception_says_what_kind_of_slip_it_is(exercise: Exercise) -> None:
     assert [each.name for each in exercise.misconceptions if not each.about] == []
 

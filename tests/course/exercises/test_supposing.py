@@ -206,8 +206,75 @@ def test_a_mistake_of_an_earlier_exercise_is_known_in_the_later_one() -> None:
     earlier = replace(BLEND, id="99.1", name="turned", reference=turned, misconceptions=[wrong])
     later = replace(WALK, reference=turned_down, builds_on=[earlier])
     verdict = check(later, lambda x, levels, noises: turned_down(x, [level**2 for level in levels], noises))
-    assert verdict.message.startswith(f"In what `turned` does: {sentence}")
+    assert verdict.message.startswith(f"In what `turned` does, or in how it is called: {sentence}")
     assert "factor" not in verdict.first
+
+
+def split(x: Tensor, a: float, b: float, a_next: float, b_next: float) -> Tensor:
+    return a_next * x + b_next * torch.sin(x) / b - a / torch.tensor(b)
+
+
+def levels(end: bool) -> Callable[[torch.Generator], dict[str, Any]]:
+    def drawn(g: torch.Generator) -> dict[str, Any]:
+        a, b, a_next, b_next = (0.2 + torch.rand(4, generator=g)).tolist()
+        x = torch.randn(4, 3, generator=g)
+        return {"x": x, "a": a, "b": b, "a_next": a_next, "b_next": 0.0 if end else b_next}
+
+    return drawn
+
+
+SPLIT = replace(BLEND, reference=split, cases=[Case(f"{n}", levels(n == 2)) for n in range(3)])
+
+
+def test_two_levels_in_each_others_place_are_told_though_one_case_divides_by_0() -> None:
+    """The answer guards its division, so that case is another one than ours would be."""
+    answer = lambda x, a, b, a_next, b_next: split(x, a_next, max(b_next, 1e-3), a, b)  # noqa: E731
+    said = "with `a_next` and `b_next` in the place of those of now, and the other way round."
+    assert said in check(SPLIT, answer).message
+
+
+@pytest.mark.parametrize("at", [1.5, 2.0])
+def test_a_number_written_in_where_an_argument_belongs_is_told(at: float) -> None:
+    def scaled(x: Tensor, k: float = 1.5) -> Tensor:
+        return torch.sin(k * x) - k
+
+    cases = [Case(f"{n}", lambda g, n=n: {"x": torch.randn(9, generator=g), "k": 2.5 + n}) for n in range(3)]
+    verdict = check(replace(BLEND, reference=scaled, cases=cases), lambda x, k: scaled(x + 0 * k, at))
+    assert f"with {at:g} for `k`, whatever comes in: is it written into your code?" in verdict.message
+
+
+def test_an_answer_that_is_nan_in_places_is_told_what_it_is() -> None:
+    """All over it would tell nothing: many a mistake ends there."""
+    root = replace(
+        BLEND,
+        reference=lambda x: (x - 0.4).sqrt() + x,
+        cases=[Case(f"{n}", lambda g, n=n: {"x": 0.4 + 0.5 * torch.rand(n, generator=g)}) for n in (6, 9)],
+    )
+    in_part = check(root, lambda x: (0.6 - x).sqrt() + 1 - x)
+    assert in_part.kind == "nonfinite" and "with 1 − `x` in the place of `x`" in in_part.message
+    all_over = check(root, lambda x: (-x - 0.4).sqrt() - x)
+    assert all_over.kind == "nonfinite" and "ours gives" not in all_over.message
+
+
+def test_what_else_a_wrong_answer_does_is_said_beside_it() -> None:
+    def in_place(x: Tensor, noise: Tensor, t: Tensor, kept: Tensor, scale: float, steps: int) -> Tensor:
+        return blend(x, noise, t, kept.mul_(0.9).add_(0.05), scale, steps)
+
+    def seeded(x: Tensor, noise: Tensor, t: Tensor, kept: Tensor, scale: float, steps: int) -> Tensor:
+        torch.manual_seed(3)
+        return blend(x, noise + torch.randn_like(noise), t, kept, scale, steps)
+
+    assert "also changes its argument `kept`" in check(BLEND, in_place).message
+    assert "also sets the seed of the global generator" in check(BLEND, seeded).message
+
+
+def test_a_prediction_without_its_return_is_no_empty_cell() -> None:
+    def guess() -> Any:
+        "The one"
+
+    chosen = replace(BLEND, kind="predict", reference=lambda: "the one", choices=("the one", "the other"))
+    chosen = replace(chosen, cases=[Case("once", lambda g: {})])
+    assert check(chosen, guess).message == "Your function returned None: `return` your answer."
 
 
 def turned(x: Tensor, level: float) -> Tensor:

@@ -125,6 +125,15 @@ RAISED: dict[str, tuple[Callable[[], Any], str]] = {
     "bmm": (lambda: torch.ones(2, 4, 3) @ torch.ones(2, 4, 3), "is the right pair of axes swapped"),
     "cat": (lambda: torch.cat([torch.ones(2, 3), torch.ones(2, 4)]), "along which cat joins"),
     "stack": (lambda: torch.stack([torch.ones(2), torch.ones(3)]), "along which cat joins"),
+    "stack not cat": (lambda: torch.stack([torch.ones(1), torch.ones(7)]), "Is cat meant?"),
+    "assert": (lambda: exec("assert 0 > 1, 'above 1'"), "this `assert` asks for"),
+    "0-d": (lambda: torch.tensor(0.3)[0], "leave the […] out"),
+    "pair plus": (lambda: (X, X) + X, "a tuple, several results in one"),  # type: ignore[operator]
+    "tensor times pair": (lambda: torch.mul(X, (1.0, 2.0)), "a tuple, several results in one"),
+    "number @": (lambda: 0.5 @ X, "@ multiplies matrices"),  # type: ignore[operator]
+    "flat cdist": (lambda: torch.cdist(X.flatten(), X.flatten()), "flatten(1) keeps one for each sample"),
+    "not a tensor's": (lambda: (3).walk, "Something else than this int"),  # type: ignore[attr-defined]
+    "a tensor's": (lambda: (3).view(1), "torch.tensor(…) makes one"),  # type: ignore[attr-defined]
     "layer": (lambda: nn.Conv2d(3, 4, 1)(X), "another width"),
     "norm": (lambda: nn.GroupNorm(2, 4)(torch.ones(2, 6, 3)), "another width"),
     "permute": (lambda: X.permute(0, 1), "print both shapes"),

@@ -171,8 +171,12 @@ def test_ctrl_c_leaves_what_is_finished(made: tuple[Path, dict], tmp_path: Path)
         if len(seen) == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     start = time.monotonic()
-    last, stopped = running._trained(tmp_path, ["--minutes", "30"], tell)
+    try:
+        last, stopped = running._trained(tmp_path, ["--minutes", "10"], tell)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert stopped
     assert last.startswith("step ")
     assert any(line.startswith("stopped after ") for line in seen)
