@@ -882,33 +882,37 @@ figure(fig, alt="Fréchet distance over evaluations, both axes logarithmic. Left
     "students are nearly level below 1, from 1 to 4 evaluations. DDIM at guidance 2 lies far above all others.")
 
 # %% [markdown]
-# **The result, at equal evaluations.**
+# **The result, at equal evaluations:**
 #
 # - *1 and 2 evaluations:* the teacher draws grey blurs and then soft digits, with Fréchet distances of 15.5 and 1.99. Its
-#   students draw digits: S1 and 0.45 ± 0.05. Nothing else in this table comes near.
-# - *4 evaluations:* the student has 0.40, the teacher's best sampler 0.56, each ± 0.04.
+#   students draw digits: 0.49 and 0.45, both ± 0.05. Nothing else comes near.
+# - *4 evaluations:* the student has 0.40, the teacher's best sampler 0.56, both ± 0.04. So one evaluation of a student is worth
+#   a little more than four of its teacher.
 # - *8 evaluations, no student needed:* DPM-Solver++(2M) reaches 0.34 ± 0.04. No student is better.
-# - *32 evaluations:* ancestral sampling reaches 0.21 ± 0.03, and real digits are at 0.19 ± 0.03. DDIM and DPM-Solver++(2M) stay
-#   near 0.33 however many steps they get. Fresh noise in each step repairs errors of the steps before (Karras et al.
-#   2022). A student cannot have this: it learns a walk without
-#   noise, so nobody can expect it to come below 0.33.
+# - *32 evaluations:* ancestral sampling reaches 0.21 ± 0.03, and real digits are at 0.19 ± 0.03. DDIM and
+#   DPM-Solver++(2M) stay near 0.33 however many steps they get. Fresh noise in each step repairs errors of the steps before
+#   (Karras et al. 2022). A student cannot have this: it learns a walk without noise, so nobody can expect it to come
+#   below 0.33.
 #
-# **What the students lose** is precision: 0.70 with 4 evaluations, against 0.75 for the solver with 8 and 0.85 for real digits. More of
-# their digits are odd, but they vary as much as real ones (recall 0.93 and 0.90). "Recognised" says nothing here: the blurs of one
-# evaluation are recognised at 100 %.
+# Two other draws of the noise gave the same order. The students are one training; other seeds of it were not measured.
 #
-# **The price** in evaluations: the chain down to one step took 8,000 training steps of 32 pictures at 5 evaluations each, 1.28
-# million. The teacher's own training took 8,000 × 32 × 3, or 0.77 million. A student of one step saves 7 evaluations a picture
-# against the solver with 8. So it has paid for itself after 183,000 pictures, at a lower quality. On digits, try a good solver first.
+# **What the students lose** is precision: 0.69 to 0.70, against 0.75 for the solver with 8 evaluations and 0.85 for real
+# digits. More of their digits are odd, but they vary as much as real ones (recall 0.91 to 0.93, real 0.90). "Recognised"
+# says nothing here: the blurs of one evaluation are recognised at 100 %.
+
+# %% [markdown]
+# **The price** in evaluations: the chain down to one step took 8,000 training steps of 32 pictures at 5 evaluations
+# each, 1.28 million. The teacher's own training took 8,000 × 32 × 3, or 0.77 million. A student of one step saves 7
+# evaluations a picture against the solver with 8. So it has paid for itself after 183,000 pictures, and at a lower quality.
+# On digits, try a good solver first.
 #
-# **On photographs** the published figures say otherwise: DPM-Solver has 4.70 with 10 evaluations, consistency distillation 3.55 with one. Photographs
-# have more detail to decide, so the long strides of a solver may cost more there. And those students were trained for
-# hundreds of GPU hours. Distillation is also what is left where a picture must come at once, and each evaluation is
-# expensive.
+# **On photographs** the published figures say otherwise: DPM-Solver has 4.70 with 10 evaluations, consistency distillation
+# 3.55 with one. Photographs have more detail to decide, so the long strides of a solver may cost more there. And those
+# students were trained for hundreds of GPU hours. Distillation is also what is left where a picture must come at once.
 #
-# **Guidance** is the gray line. At scale 2 DDIM costs twice the evaluations and its Fréchet distance ends at 0.78: precision
-# 0.91, recall 0.67. A student can learn the *guided* walk and then needs one evaluation a step, not two (Meng et al. 2023). But
-# compare such a student with its guided teacher, or guidance looks like a gain of distillation.
+# **Guidance** is the grey line. At scale 2 DDIM costs twice the evaluations and its Fréchet distance ends at 0.78, with
+# precision 0.91 and recall 0.67. A student can learn the *guided* walk; it then needs one evaluation a step, not two (Meng
+# et al. 2023). But compare such a student with its guided teacher, or guidance looks like a gain of distillation.
 
 # %%
 pairs = torch.arange(budget.samples(100)) % 10
@@ -1134,6 +1138,7 @@ quiz(
 # - Geng et al. 2024, *Consistency Models Made Easy*, arXiv 2406.14548: the training costs.
 # - Kim et al. 2023, *Consistency Trajectory Models*, arXiv 2310.02279. Sauer et al. 2023, *Adversarial Diffusion
 #   Distillation*, arXiv 2311.17042.
+# - Karras et al. 2022, *Elucidating the Design Space of Diffusion-Based Generative Models*, arXiv 2206.00364: section 4.
 # - Song, Meng and Ermon 2021, *Denoising Diffusion Implicit Models*, arXiv 2010.02502: section 4, table 1.
 # - Lu et al. 2022, *DPM-Solver*, arXiv 2206.00927, and *DPM-Solver++*, arXiv 2211.01095: algorithm 2.
 # - Lin et al. 2023, *Common Diffusion Noise Schedules and Sample Steps are Flawed*, arXiv 2305.08891: section 3.3, table 2.

@@ -537,15 +537,15 @@ strip(
         "scale 4": pictures(asked, noise, twos, 4),
         "scale 4, 0.2 to 2": pictures(asked, noise, twos, 4, 0.2, 2),
     },
-    alt="Ten 2s in three rows. Scale 1: each in its own hand, some thin or doubtful. Scale 4: bold, and nearly all alike, with "
-    "the same loop. Scale 4 for σ/α from 0.2 to 2: as clear, and as different from each other as in the first row.",
+    alt="Ten 2s in three rows. Scale 1: each in its own hand, some thin or doubtful. Scale 4: bold and much alike, most with a "
+    "loop. Scale 4 for σ/α from 0.2 to 2: as clear, and as different from each other as in the first row.",
     captions=[str(k + 1) for k in range(10)],
     columns=10,
 )
 
 # %% [markdown]
-# **What to notice:** the interval keeps the hand of each 2 and takes its doubts away. For pictures the bounds are wider,
-# 0.2 to 2: their classes come apart at more noise than the spots of the arc. You measure it in the experiment.
+# **What to notice:** in the interval each 2 keeps the hand that it has at scale 1, and loses its doubtful strokes. The bounds
+# are wider here, 0.2 to 2: they were found by trial for this model. You measure them in the experiment.
 
 # %% [markdown] tags=["idea"]
 # ## Over-exposed
@@ -618,7 +618,7 @@ with plain_lines():
 figure(
     fig,
     alt="Mean standard deviation of x̂₀ along the walk. Plain, it rises from 0.4 to 0.55. At scale 8 it starts at 1.6 and "
-    "comes down to 0.7. Rescaled by 0.7 it stays near 0.65, fully rescaled it starts at 0.4 and ends at 0.6.",
+    "comes down to 0.7. Rescaled by 0.7 it comes from 0.75 down to 0.65, fully rescaled it starts at 0.4 and ends at 0.6.",
 )
 strip(
     ends,

@@ -17,18 +17,18 @@ from diffusion_lessons.course.widgets.page import ALTS
 
 def names(lesson: Lesson) -> dict[str, str]:
     """The alt texts of a lesson's code, in order -> what stands in their place: "figure 02.1"."""
-    texts = [node.value for cell in lesson.code for node in _alts(cell.source)]
+    texts = [str(node.value) for cell in lesson.code for node in _alts(cell.source)]
     return {text: f"figure {lesson.number}.{i}" for i, text in enumerate(dict.fromkeys(texts), 1)}
 
 
 def replaced(source: str, names: Mapping[str, str]) -> str:
     """A cell's code with a name in place of each alt text."""
     for node in reversed(_alts(source)):
-        if node.value in names:
+        if name := names.get(str(node.value)):
             lines = source.encode().split(b"\n")  # Python counts columns in bytes
             first, last = node.lineno - 1, (node.end_lineno or 0) - 1
             before, after = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
-            lines[first : last + 1] = [before + json.dumps(names[node.value]).encode() + after]
+            lines[first : last + 1] = [before + json.dumps(name).encode() + after]
             source = b"\n".join(lines).decode()
     return source
 

@@ -1345,8 +1345,8 @@ TRAIN_NETWORK = Exercise(
         "`after_step(loss.item())`.",
     ),
     figure=_train_figure,
-    figure_alt="The loss of a tiny network over 60 steps. With the loop it falls from 0.46 to nearly 0. With gradients "
-    "that are never cleared it falls at first, and then jumps up and down between 0.1 and 1.",
+    figure_alt="The loss of a tiny network over 60 steps. With the loop it falls from 0.46 to nearly 0. With "
+    "gradients that are never cleared it falls at first, and then jumps up and down between 0.1 and 1.",
 )
 
 
@@ -1577,8 +1577,8 @@ DRAW_DIGITS = Exercise(
         "`with torch.no_grad(): return walk_down(…)`.",
     ),
     figure=_draw_figure,
-    figure_alt="A 2, a 3, a 6 and an 8, drawn from noise, with the best guess for the training digits of a label in "
-    "the place of the network.",
+    figure_alt="A 2, a 3, a 6 and an 8, drawn from noise, with the best guess for the training digits of a "
+    "label in the place of the network.",
 )
 
 EXERCISES = [

@@ -1480,7 +1480,7 @@ def guided_walk(
     walk = [x]
     for now, next in pairwise(levels):
         _, eps = denoiser(x, now)
-        gradient = _class_gradient(lambda z, now=now: classifier(z, now), x, y)
+        gradient = _class_gradient(lambda z, now=now: classifier(z, now), x, y)  # type: ignore[misc]
         eps = guided_eps(eps, gradient, now.alpha**2, scale)
         x0 = ((x - now.sigma * eps) / now.alpha).clamp(-bound, bound)
         x = ddim_step(x, Estimate.from_x0(x0, x, now), now, next)
@@ -1539,7 +1539,7 @@ def _walk_by(
         for now, next in pairwise(levels):
             x0, eps = denoiser(x, now)
             level = asked(now, next)
-            gradient = class_gradient(lambda z, level=level: classifier(z, level), place(x, x0, seen[0]), y)
+            gradient = class_gradient(lambda z, level=level: classifier(z, level), place(x, x0, seen[0]), y)  # type: ignore[misc]
             pushed = eps - strength * scale * (1 - alpha_bar(now)).sqrt() * gradient
             x0, eps = (estimate or _clipped_after)(x0, eps, pushed, x, now, bound)
             to = landed(now, next)
@@ -1629,7 +1629,7 @@ def _pushed_after_the_step(
     seen = [x]
     for now, next in pairwise(levels):
         x0, eps = guided_pair(denoiser, classifier, x, now, y, 0.0, bound)
-        gradient = class_gradient(lambda z, now=now: classifier(z, now), x, y)
+        gradient = class_gradient(lambda z, now=now: classifier(z, now), x, y)  # type: ignore[misc]
         x = next.alpha * x0 + next.sigma * eps + scale * next.sigma**2 * gradient
         seen.append(x)
     return torch.stack(seen)

@@ -1474,8 +1474,8 @@ SAMPLER = Exercise(
         "`x0, eps = denoiser(…)`, `else:` `x0, eps = guided(…)`; then three lines: clamp, ε, x.",
     ),
     figure=_sampler_figure,
-    figure_alt="Three digits, drawn by a denoiser that knows them and, without a label, a blur of ten: grey at "
-    "scale 1, with more contrast at scale 4.",
+    figure_alt="Three digits, drawn by a denoiser that knows them and, without a label, a blur of ten: grey "
+    "at scale 1, with more contrast at scale 4.",
 )
 
 EXERCISES = [DROP, MIX, GUIDED, INTERVAL, RESCALE, SAMPLER]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,10 @@ RAISED: dict[str, tuple[Callable[[], Any], str]] = {
     "flat cdist": (lambda: torch.cdist(X.flatten(), X.flatten()), "flatten(1) keeps one for each sample"),
     "not a tensor's": (lambda: (3).walk, "Something else than this int"),  # type: ignore[attr-defined]
     "a tensor's": (lambda: (3).view(1), "torch.tensor(…) makes one"),  # type: ignore[attr-defined]
+    "pairs by place": (lambda: pairwise([1, 2, 3])[0], "list(…) makes a list of it"),  # type: ignore[index]
+    "length of zip": (lambda: len(zip([1], [2])), "list(…) makes a list of it"),  # type: ignore[arg-type]  # noqa: B905
+    "a time's alpha": (lambda: (300).alpha, "path(t) makes one of a time"),  # type: ignore[attr-defined]
+    "a tensor for a level": (lambda: X.like(X), "path(t) makes one of a time"),  # type: ignore[operator]
     "layer": (lambda: nn.Conv2d(3, 4, 1)(X), "another width"),
     "norm": (lambda: nn.GroupNorm(2, 4)(torch.ones(2, 6, 3)), "another width"),
     "permute": (lambda: X.permute(0, 1), "print both shapes"),
@@ -164,3 +169,12 @@ def test_shapes_that_do_not_meet_are_told_apart() -> None:
     assert of_shapes(torch.ones(3, 2, 1, 1), torch.ones(3, 1, 8, 6).expand(3, 3, 8, 6), "a * b") == BROADCAST
     heads = torch.ones(2, 4, 5, 3)
     assert of_shapes(heads, heads.transpose(1, 2), "scores = query @ key.transpose(1, 2)") == SWAPPED
+
+
+def test_a_product_inside_a_layer_is_not_the_students_own() -> None:
+    said = "mat1 and mat2 shapes cannot be multiplied (5x10 and 2x2)"
+    for line, expected in (
+        ("classifier(x, t)", "takes another shape"),
+        ("x @ weights", "(n, k) times (k, m)"),
+    ):
+        assert expected in tip(Failure("exception", "RuntimeError", said, (Frame(3, line, "f"),)), {})
