@@ -2039,4 +2039,4 @@ DISTIL = Exercise(
     "a low loss alone says nothing.",
 )
 
-EXERCISES = [RUN, SPACE, WALK, TARGET, EXAMPLE, DISTIL]
+EXERCISES = [RUN, SPACE, WALK, TARGET, EXAMPLE]

@@ -1864,4 +1864,4 @@ GUIDED_WALK = Exercise(
     "three; at scale 1, asked for the upper one, all of them end there.",
 )
 
-EXERCISES = [CLASS_GRADIENT, GUIDED_EPS, GUIDED, SHARPENED, NOISY_LOSS, GUIDED_WALK]
+EXERCISES = [CLASS_GRADIENT, GUIDED_EPS, GUIDED, SHARPENED, NOISY_LOSS]

@@ -1478,4 +1478,4 @@ SAMPLER = Exercise(
     "at scale 1, with more contrast at scale 4.",
 )
 
-EXERCISES = [DROP, MIX, GUIDED, INTERVAL, RESCALE, SAMPLER]
+EXERCISES = [DROP, MIX, GUIDED, INTERVAL, RESCALE]
