@@ -1,7 +1,6 @@
 """Running an answer on the cases of its exercise, whatever the answer does."""
 
 import contextlib
-import dis
 import functools
 import inspect
 import linecache
@@ -23,7 +22,7 @@ from diffusion_lessons.course.exercises import limits
 from diffusion_lessons.course.exercises.compare import difference
 from diffusion_lessons.course.exercises.exercise import Case, Exercise
 from diffusion_lessons.course.exercises.outputs import Failure, Frame, Outputs, Ran
-from diffusion_lessons.course.exercises.unread import unread
+from diffusion_lessons.course.exercises.unread import instructions, unread
 from diffusion_lessons.course.exercises.values import Plain, plain
 from diffusion_lessons.course.exercises.watching import SEED, Watched, generators, learning, reached, stir
 
@@ -174,9 +173,9 @@ def untouched(function: Callable[..., Any]) -> bool:
         return False
     empty = {"RESUME", "NOP", "RETURN_VALUE", "LOAD_CONST", "RETURN_CONST", "COPY_FREE_VARS"}
     constants = ("LOAD_CONST", "RETURN_CONST")
-    return all(
-        line.opname in empty and (line.opname not in constants or line.argval is None)
-        for line in dis.get_instructions(code)
+    lines = instructions(code)
+    return lines is not None and all(
+        line.opname in empty and (line.opname not in constants or line.argval is None) for line in lines
     )
 
 

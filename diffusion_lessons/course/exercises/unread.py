@@ -3,6 +3,7 @@
 import dis
 import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from diffusion_lessons.course.exercises.exercise import Exercise
@@ -27,7 +28,18 @@ def _read(function: Callable[..., Any]) -> set[str] | None:
     if code is None or inspect.isclass(function) or code.co_flags & takes_all or HIDDEN & set(code.co_names):
         return None
     names = set(code.co_cellvars)  # a function inside it reads them
-    for line in dis.get_instructions(code):
+    lines = instructions(code)
+    if lines is None:
+        return None
+    for line in lines:
         if "LOAD" in line.opname:
             names |= set(line.argval) if isinstance(line.argval, tuple) else {line.argval}
     return names
+
+
+def instructions(code: CodeType) -> list[dis.Instruction] | None:
+    """What a function's code does; None where a number in it is too long for Python to write down."""
+    try:
+        return list(dis.get_instructions(code))
+    except ValueError:
+        return None

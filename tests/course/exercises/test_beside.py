@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion_lessons.course import bank
 from diffusion_lessons.course.exercises.check import check
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.course.exercises.judging import judge
 from diffusion_lessons.course.exercises.outputs import Outputs
-from diffusion_lessons.course.exercises.running import run
+from diffusion_lessons.course.exercises.running import run, untouched
+from diffusion_lessons.course.exercises.unread import unread
 
 
 def exercise(reference: Any, make: Callable[[torch.Generator, int], dict[str, Any]], **more: Any) -> Exercise:
@@ -242,3 +244,10 @@ def test_a_detached_result_is_not_taken_for_one_that_changes_its_argument() -> N
     task = replace(task, misconceptions=[detached])
     assert check(task, detached.function).misconception == "detached"
     assert check(task, changes_x).kind == "mutated"
+
+
+def test_a_number_too_long_to_be_written_down_stands_in_the_way_of_nothing() -> None:
+    space: dict[str, object] = {}
+    exec(f"def answer(x, noise, beta):\n    large = 0x{'f' * 5000}\n    return beta", space)
+    assert not untouched(space["answer"])  # type: ignore[arg-type]
+    assert unread(bank.get("02.1"), space["answer"]) == ()
