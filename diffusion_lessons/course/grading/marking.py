@@ -33,11 +33,7 @@ def mark(notebook: Notebook, lesson: str, worker: sandbox.Worker, seed: int = 0)
     """
     exercises = bank.exercises(lesson)
     end = time.monotonic() + FOR_ALL * worker.limits.seconds
-    cells = {cell.place: cell for cell in notebook.code if cell.source.strip()}
-    ending, plan = _plan(cells, exercises, worker)
-    short = {place: cell for place, cell in cells.items() if len(cell.source) < LONG}
-    if not plan and len(short) < len(cells):  # one bad cell costs that cell
-        ending, plan = _plan(short, exercises, worker)
+    ending, plan = planned(notebook, lesson, worker)
     if not plan:
         return tuple(row(each, endings.unread(ending, worker.limits, each)) for each in exercises)
     rows: list[Row] = []
@@ -49,14 +45,23 @@ def mark(notebook: Notebook, lesson: str, worker: sandbox.Worker, seed: int = 0)
     return tuple(rows)
 
 
+def planned(notebook: Notebook, lesson: str, worker: sandbox.Worker) -> tuple[sandbox.Ending, dict[str, Any]]:
+    """What to run for each exercise, found in a process of its own; nothing where no code could be read."""
+    cells = {cell.place: cell for cell in notebook.code if cell.source.strip()}
+    ending, plan = _plan(cells, lesson, worker)
+    short = {place: cell for place, cell in cells.items() if len(cell.source) < LONG}
+    if not plan and len(short) < len(cells):  # one bad cell costs that cell
+        ending, plan = _plan(short, lesson, worker)
+    return ending, plan
+
+
 def _plan(
-    cells: Mapping[int, Cell], exercises: Sequence[Exercise], worker: sandbox.Worker
+    cells: Mapping[int, Cell], lesson: str, worker: sandbox.Worker
 ) -> tuple[sandbox.Ending, dict[str, Any]]:
-    """What to run for each exercise; nothing where the code could not be read."""
     if sum(len(cell.source) for cell in cells.values()) > MAX_CODE:
         return sandbox.Ending("flood"), {}
     given = {place: (cell.id, cell.source) for place, cell in cells.items()}
-    ending, content = worker.ask({"do": "plan", "lesson": exercises[0].lesson, "cells": given})
+    ending, content = worker.ask({"do": "plan", "lesson": lesson, "cells": given})
     if ending.how == "server":
         raise OSError(endings.LOST)
     try:

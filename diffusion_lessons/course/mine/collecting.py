@@ -10,7 +10,7 @@ from diffusion_lessons.course.grading import sandbox
 from diffusion_lessons.course.grading.intake.files import find
 from diffusion_lessons.course.grading.intake.identify import Submission, identify
 from diffusion_lessons.course.grading.intake.notebook import Notebook, word
-from diffusion_lessons.course.grading.marking import mark
+from diffusion_lessons.course.grading.marking import mark, planned
 from diffusion_lessons.course.grading.marks.rows import Row
 from diffusion_lessons.course.mine.assembly import given
 from diffusion_lessons.course.mine.ours import exercises
@@ -67,7 +67,7 @@ def collect(work: Path, tell: Callable[[str], None] = lambda line: None) -> Coll
 def _take(made: Collected, each: Submission, notebook: Notebook, worker: sandbox.Worker, seed: int) -> None:
     made.name = made.name or word(notebook.own.get("student"))
     rows = {row.exercise: row for row in mark(notebook, each.lesson, worker, seed)}
-    plan = _plan(notebook, each.lesson, worker)
+    _, plan = planned(notebook, each.lesson, worker)
     for exercise in exercises():
         if exercise.lesson != each.lesson or exercise.id in made.pieces:
             continue
@@ -80,16 +80,6 @@ def _take(made: Collected, each: Submission, notebook: Notebook, worker: sandbox
             made.why.pop(exercise.id, None)
         else:
             made.why.setdefault(exercise.id, f"right, but {why}" if piece else why)
-
-
-def _plan(notebook: Notebook, lesson: str, worker: sandbox.Worker) -> dict[str, Any]:
-    """What each answer needs; read in a process of its own, as some texts bring Python's parser down."""
-    cells = {cell.place: (cell.id, cell.source) for cell in notebook.code if cell.source.strip()}
-    _, content = worker.ask({"do": "plan", "lesson": lesson, "cells": cells})
-    try:
-        return sandbox.unpack(content).words
-    except sandbox.Unreadable:
-        return {}
 
 
 def _answer(row: Row, found: Mapping[str, Any]) -> Mapping[str, Any] | None:
