@@ -12,7 +12,7 @@ from pathlib import Path
 from diffusion_lessons.course.authoring.cells import ids, solved_code
 from diffusion_lessons.course.authoring.source import Lesson
 from diffusion_lessons.course.exercises.magics import parsed
-from diffusion_lessons.course.exercises.mark import DEFINITIONS
+from diffusion_lessons.course.exercises.mark import DEFINITIONS, first_line
 
 
 def file(lesson: Lesson, root: Path) -> Path:
@@ -35,8 +35,7 @@ def _needed(source: str) -> str:
     lines = text.split("\n")
     found: list[str] = []
     for node in filter(_is_needed, tree.body):
-        first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
-        found += lines[first - 1 : node.end_lineno]
+        found += lines[first_line(node) - 1 : node.end_lineno]
     return "\n".join(found)
 
 

@@ -56,6 +56,11 @@ def same_level(statement: ast.stmt) -> Iterator[ast.stmt]:
             waiting += reversed([each for each in inner if not isinstance(each, ast.expr)])
 
 
+def first_line(node: ast.stmt) -> int:
+    """Where a statement begins, its decorators included."""
+    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+
+
 def undecorated(node: ast.stmt) -> ast.stmt:
     """A definition without its `@exercise("…")`; anything else as it is."""
     if not isinstance(node, DEFINITIONS):

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from diffusion_lessons.course.exercises.compare import close, number
+from diffusion_lessons.course.exercises.shapes import Arrays, Slip
 
-Arrays = list[tuple[np.ndarray, np.ndarray]]
-Slip = tuple[str, str] | None  # a sentence and the kind of slip
 Close = Callable[[np.ndarray, np.ndarray], bool]  # are they of one shape, and near enough?
 RETURN = "does a `return` stand inside the loop?"
 

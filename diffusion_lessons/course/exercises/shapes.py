@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion_lessons.course.exercises.compare import close
 
-Arrays = list[tuple[np.ndarray, np.ndarray]]
+Arrays = list[tuple[np.ndarray, np.ndarray]]  # (ours, theirs)
 Slip = tuple[str, str] | None  # a sentence and the kind of slip
 TABLE = (
     "Your result is a table, and ours is its diagonal: every entry met every other. Shapes (n, 1) and (n,) "

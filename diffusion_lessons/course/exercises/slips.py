@@ -12,13 +12,11 @@ import numpy as np
 
 from diffusion_lessons.course.exercises.compare import as_array, close, difference, row_of
 from diffusion_lessons.course.exercises.pieces import piece
-from diffusion_lessons.course.exercises.shapes import reshaped
+from diffusion_lessons.course.exercises.shapes import Arrays, Slip, reshaped
 from diffusion_lessons.course.exercises.values import Array, Fields, Plain
 
 Inputs = dict[str, Plain]
 Pairs = list[tuple[Plain, Plain]]
-Arrays = list[tuple[np.ndarray, np.ndarray]]
-Slip = tuple[str, str] | None  # a sentence and the kind of slip
 
 
 def slip(pairs: Pairs, inputs: list[Inputs], rtol: float, atol: float) -> Slip:
@@ -153,8 +151,6 @@ CHANGES: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("Ours is the running sum of yours.", "missing", lambda a: np.diff(a, axis=0, prepend=0)),
 )
 SHIFTS = (  # of rows: ours here and yours there are the same
-    ("Your numbers are ours, and one more at the end.", "count", slice(None), slice(None, -1)),
-    ("Your numbers are ours, and one more at the start.", "count", slice(None), slice(1, None)),
     ("Each of your numbers is ours of the place after it.", "index", slice(1, None), slice(None, -1)),
     ("Each of your numbers is ours of the place before it.", "index", slice(None, -1), slice(1, None)),
 )

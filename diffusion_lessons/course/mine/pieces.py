@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusion_lessons.course.exercises.exercise import Exercise
-from diffusion_lessons.course.exercises.mark import exercise_id, same_level, undecorated
+from diffusion_lessons.course.exercises.mark import exercise_id, first_line, same_level, undecorated
 from diffusion_lessons.course.grading.code.statements import Statement, read
 
 PACKAGE = "diffusion_lessons"
@@ -53,8 +53,8 @@ def statement(text: str, number: int) -> str:
     """One statement of some code without the mark of its exercise; nothing where that is all of it."""
     body = ast.parse(text).body
     node, lines = body[number], text.split("\n")
-    start, end = _first(node), node.end_lineno or node.lineno
-    alone = all(each.end_lineno < start or _first(each) > end for each in body if each is not node)  # type: ignore
+    start, end = first_line(node), node.end_lineno or node.lineno
+    alone = all(each.end_lineno < start or first_line(each) > end for each in body if each is not node)  # type: ignore
     if not alone:
         return ast.unparse(undecorated(node))
     dropped: set[int] = set()
@@ -67,10 +67,6 @@ def statement(text: str, number: int) -> str:
         given = ast.unparse(call.args[0]) if call.args else "None"
         return "" if names == [given] else f"{' = '.join(names)} = {given}"
     return "\n".join(lines[line - 1] for line in range(start, end + 1) if line not in dropped)
-
-
-def _first(node: ast.stmt) -> int:
-    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
 
 
 def obstacle(piece: Piece, given: Sequence[str], exercises: Sequence[Exercise]) -> str:
