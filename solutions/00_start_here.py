@@ -33,8 +33,8 @@ check_environment(reference={{speed}})
 # lesson goes on with ours, so you are never stuck, and you can run a whole notebook untouched. From then on
 # it runs on your code.
 #
-# Try it: first run the cell below as it is, then write `return x / 2` to see a wrong answer explained, then
-# get it right.
+# Try it: first run the cell below as it is, then write `return x / 2`. The first wrong attempt says
+# where it differs; *Say more*, or a second attempt, says why. Then get it right.
 
 # %% [markdown] tags=["exercise-card"]
 # {{exercise 00.1}}

@@ -65,6 +65,8 @@ def test_a_wrong_answer_is_explained_and_a_right_one_passes(lesson: NotebookPage
     sentence = bank.get("02.1").misconception("variance-for-std").sentence
     assert sentence not in verdict(lesson, "not attempted yet")
     answer(lesson, WRONG)
+    assert sentence not in verdict(lesson, "numbers differ")
+    lesson.output(lesson.find('@exercise("02.1")')).get_by_text("Say more").click()
     verdict(lesson, sentence)
     lesson.screenshot("lesson_wrong_answer")
     answer(lesson, RIGHT)
@@ -83,7 +85,7 @@ def test_an_exported_lesson_needs_no_kernel_and_no_network(
     page.goto(file.as_uri())
     for scrubber in page.locator("[data-dl-scrub]").all():
         scrubber.locator(".dl-scrub[data-ready=true]").wait_for()
-    for summary in page.locator(".dl-quiz summary").all():
+    for summary in page.locator(".dl-quiz summary, [data-dl-scrub] > details > summary").all():
         if summary.is_visible():
             summary.click()
     assert failures == []

@@ -332,8 +332,8 @@ UPDATE = Exercise(
         Misconception(
             "forward-variance-cut",
             _update(_rest_or_0, _fresh, _large),
-            "You took β, the variance of the step forward. Here it is the posterior's, β̃, smaller by the "
-            "factor σ'²/σ².",
+            "You took β, the variance of the step forward, and cut off what turns negative under the root. "
+            "Here it is the posterior's, β̃, smaller by the factor σ'²/σ²: with it nothing turns negative.",
             about="formula",
         ),
         Misconception(

@@ -102,7 +102,16 @@ def progress_card(
 
 def wrapped(text: str) -> str:
     """A paragraph of the width of a terminal, set in by two."""
-    return "\n".join(wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False))
+    return "\n".join(
+        wrap(
+            text,
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
 
 
 # Pieces --------------------------------------------------------------------------------------------

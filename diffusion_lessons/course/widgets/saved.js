@@ -6,6 +6,8 @@ for (const place of document.querySelectorAll(`[data-dl-scrub="${key}"]:not([dat
   place.querySelector("p").remove(); // it says how to get what is here now
   const strip = document.createElement("details"), said = document.createElement("summary");
   said.textContent = "Frames side by side";
+  strip.open = true; // until there is a scrubber to look at
+  el.addEventListener("dl-ready", () => (strip.open = false), { once: true });
   strip.append(said, ...place.children);
   place.append(el, strip);
   render({ model: { get: (name) => saved[name] }, el });

@@ -189,6 +189,7 @@ function mount(root, { spec, bitmap, data }, state) {
   new ResizeObserver(fit).observe(root.firstElementChild);
   fit();
   root.dataset.ready = "true";
+  root.dispatchEvent(new Event("dl-ready", { bubbles: true }));
   return player;
 }
 
