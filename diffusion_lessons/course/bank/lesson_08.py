@@ -696,6 +696,14 @@ def _not_scaled_back(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Ten
     return x
 
 
+def _own_guesses(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+    x = x0
+    for now, next in pairwise(levels[::-1]):
+        estimate = denoiser(x, now if now.sigma > 0 else next)
+        x = add_noise(estimate.x0, estimate.eps, next)
+    return x
+
+
 def _by_the_slope(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
     """The same, as Euler steps of x/α over σ/α."""
     x = x0
