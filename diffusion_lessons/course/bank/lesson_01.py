@@ -84,9 +84,9 @@ def _noise_figure(reference: Callable[..., Tensor]) -> Any:
     generator = torch.Generator().manual_seed(0)
     x0 = _ring().sample(500, generator)[0]
     noise = torch.randn(500, 2, generator=generator)
-    figure, axes = pyplot.subplots(1, 4, figsize=(6, 1.8))
+    figure, axes = pyplot.subplots(1, 4, figsize=(6, 2))
     for axis, (alpha, sigma) in zip(axes, ((1.0, 0.0), (0.98, 0.2), (0.8, 0.6), (0.0, 1.0)), strict=True):
-        _cloud(axis, reference(x0, noise, alpha, sigma), f"α = {alpha:g}, σ = {sigma:g}")
+        _cloud(axis, reference(x0, noise, alpha, sigma), f"α = {alpha:g}\nσ = {sigma:g}")
     return figure
 
 
@@ -282,7 +282,7 @@ def _step_figure(reference: Callable[..., Tensor]) -> Any:
     there = reference(x, guess, float(now.alpha), float(now.sigma), float(after.alpha), float(after.sigma))
     figure, axes = pyplot.subplots(1, 3, figsize=(5, 2))
     for axis, points, title in zip(
-        axes, (x, guess, there), ("x at t = 400", "the guess x̂₀", "one step on, t = 200"), strict=True
+        axes, (x, guess, there), ("x at t = 400", "the guess x̂₀", "the next x, t = 200"), strict=True
     ):
         _cloud(axis, points, title)
     return figure
@@ -830,8 +830,8 @@ def _one_by_one(samples: Tensor, training: Tensor) -> Tensor:
 def _nearest_figure(reference: Callable[..., Tensor]) -> Any:
     from diffusion_lessons.data import load_dataset, to_float
 
-    training = to_float(load_dataset("digits", "train", 16).images)
-    held_out = to_float(load_dataset("digits", "test", 16).images)[20:23]
+    training = to_float(load_dataset("digits", "train", 24).images)
+    held_out = to_float(load_dataset("digits", "test", 24).images)[20:23]
     shown = torch.cat([training[:1], held_out])
     distances = reference(shown, training)
     titles = [f"{'trained on' if i == 0 else 'never seen'}\n{d:.2f}" for i, d in enumerate(distances)]
@@ -1004,7 +1004,7 @@ NEAREST_DISTANCE = Exercise(
     ),
     figure=_nearest_figure,
     figure_alt="Four real digits with their distance to the nearest training picture: 0.00 for one that is "
-    "in the training set, and 3.54, 3.28 and 3.04 for three that are not.",
+    "in the training set, and 5.37, 5.03 and 4.69 for three that are not.",
     rtol=1e-3,
     atol=1e-2,
 )
@@ -1053,6 +1053,10 @@ def _one_for_each(name: str, given: Tensor, x: Tensor) -> None:
     if tuple(given.shape) != (len(x),):
         shapes = f"{tuple(given.shape)} for x {tuple(x.shape)}"
         raise ValueError(f"the network wants {name} of shape (B,), one for each picture, got {shapes}")
+    if name == "label" and given.is_floating_point():
+        raise ValueError(
+            f"the network wants whole numbers for label, as in network(x, t, label), got {given.dtype}"
+        )
 
 
 class _Descent:
@@ -1086,7 +1090,7 @@ def _on_tiny(
     batches = (list(batch) for batch in zip(x0, noise, t, label, strict=True))
 
     def after_step(loss: Any) -> None:
-        losses.append(float(loss))
+        losses.append(float(loss.detach() if isinstance(loss, Tensor) else loss))
 
     answer(network, _Descent(network, lr=0.3), path, batches, after_step)
     return {
@@ -1165,6 +1169,14 @@ def _running_mean(
         after_step(sum(losses) / len(losses))
 
     train_network(network, optimizer, path, batches, report)
+
+
+def _reported_once(
+    network: nn.Module, optimizer: Any, path: DiscreteVP, batches: Iterable[Any], after_step: Report
+) -> None:
+    losses: list[float] = []
+    train_network(network, optimizer, path, batches, losses.append)
+    after_step(losses[-1])
 
 
 def _by_torch(
@@ -1321,6 +1333,12 @@ TRAIN_NETWORK = Exercise(
             "The training is right, but after_step is never called: nobody sees the loss, and the learning "
             "rate, which the lesson lowers there, stays where it is.",
             about="missing",
+        ),
+        Misconception(
+            "after-step-called-once",
+            _reported_once,
+            "You call after_step once, after the loop. Call it inside of the loop, at the end of every step.",
+            about="order",
         ),
         Misconception(
             "loss-after-the-step",

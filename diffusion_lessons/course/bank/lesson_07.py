@@ -470,8 +470,10 @@ def _space_figure(reference: Callable[..., list[int]]) -> Any:
 
 
 def _all_ints(answer: Callable[..., Any], T: int, n: int, spacing: str) -> Any:
-    """The list, or, where it holds tensors, that it does: beside a list of numbers they would be let pass."""
+    """The list, or, where it is a tensor or holds some, that it does: some would be let pass as numbers."""
     times = answer(T, n, spacing)
+    if isinstance(times, Tensor):
+        return "a tensor"
     tensors = isinstance(times, (list, tuple)) and any(isinstance(t, Tensor) for t in times)
     return "a list that holds tensors" if tensors else times
 
@@ -635,6 +637,20 @@ SPACE = Exercise(
             "You rounded the stride of trailing before you multiplied, so its error adds up from step to "
             "step. Take T·k/n and round each time by itself.",
             about="rounding",
+        ),
+        Misconception(
+            "trailing-by-range",
+            _spaced(trailing=lambda T, n: [*range(T, 0, -(T // n)), 0]),
+            "Your trailing times go down from T in whole strides of T // n. Where n does not divide T the "
+            "strides fall short of 0, and there are too many of them. Take T·k/n and round each time by "
+            "itself.",
+            about="rounding",
+        ),
+        Misconception(
+            "a-tensor",
+            lambda T, n, spacing: torch.tensor(spaced_times(T, n, spacing)),
+            "You returned a tensor. Asked is a list of Python ints: .tolist() makes one of it.",
+            about="shape",
         ),
         Misconception(
             "tensors-in-the-list",
@@ -812,6 +828,13 @@ WALK = Exercise(
             _walk(lambda T, times: [(t, t - T / len(times)) for t in times]),
             "Your stride is now T/n exactly. That fits evenly spaced times up to rounding, but not linspace "
             "and not uneven ones. There is nothing to compute: the next time is in the list.",
+            about="level",
+        ),
+        Misconception(
+            "stride-of-the-first-time",
+            _walk(lambda T, times: [(t, t - times[0] // len(times)) for t in times]),
+            "Your stride is now made of times[0]. Steps still end where no next one begins. There is nothing "
+            "to compute: the next time is in the list.",
             about="level",
         ),
         Misconception(
@@ -1046,6 +1069,27 @@ TARGET = Exercise(
             "You divided what was reached by α'. That removes the factor, but the noise in it is still "
             "there: first subtract its share, (σ'/σ)·x.",
             about="missing",
+        ),
+        Misconception(
+            "brackets",
+            _target_wrong(lambda x, r, a, s, b, u: r - u / s * x / (b - u / s * a)),
+            "Python divides before it subtracts, so only the second part is divided. Put the difference "
+            "above in brackets.",
+            about="order",
+        ),
+        Misconception(
+            "ratio-missing-above",
+            _target_wrong(lambda x, r, a, s, b, u: (r - x) / (b - u / s * a)),
+            "You weighed x by σ'/σ below and not above. The noise drops out only where x itself is weighed: "
+            "reached − (σ'/σ)·x.",
+            about="missing",
+        ),
+        Misconception(
+            "x-taken-for-x0",
+            _target_wrong(lambda x, r, a, s, b, u: (x - s * (r - b * x) / torch.tensor(u)) / a),
+            "You took x for the picture when you worked out the noise in what was reached. Both are unknown: "
+            "use both equations, and let ε̃ drop out.",
+            about="input",
         ),
         Misconception(
             "denominator-forgotten",
@@ -1381,6 +1425,27 @@ def _starts_in_the_middle(
     return _shown(x0, noise, now, next, lambda x: two_steps(teacher, x, now, middle, next))
 
 
+def _teachers_noise_in_v(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle = levels[2 * i : 2 * i + 2]
+    x, right = student_example(teacher, x0, noise, levels, i)
+    eps = teacher(sample(teacher, x, [now, middle]), middle).eps
+    return x, V.of(V.solve(right, x, now).x0, eps, now)
+
+
+def _teacher_shown_the_data(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i : 2 * i + 3]
+
+    def reached(x: Tensor) -> Tensor:
+        halfway = add_noise(*teacher(x0, now), middle)
+        return sample(teacher, halfway, [middle, next])
+
+    return _shown(x0, noise, now, next, reached)
+
+
 def _first_noise_kept(
     teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
 ) -> tuple[Tensor, Tensor]:
@@ -1479,6 +1544,25 @@ EXAMPLE = Exercise(
             _changed_v(lambda x0, eps, noise, a, s: a * noise - s * x0),
             "Your v mixes x̃₀ with the noise that was drawn. The noise that belongs to x̃₀ is another one: "
             "ε̃ = (x − α·x̃₀)/σ.",
+            about="input",
+        ),
+        Misconception(
+            "noise-of-the-teacher-in-v",
+            _teachers_noise_in_v,
+            "Your v mixes x̃₀ with the teacher's last ε̂. The noise that belongs to x̃₀ is another one: "
+            "ε̃ = (x − α·x̃₀)/σ.",
+            about="input",
+        ),
+        Misconception(
+            "noise-not-divided",
+            _changed_v(lambda x0, eps, noise, a, s: a * s * eps - s * x0),
+            "You did not divide by σ: ε̃ = (x − α·x̃₀)/σ.",
+            about="missing",
+        ),
+        Misconception(
+            "teacher-shown-the-data",
+            _teacher_shown_the_data,
+            "The teacher is shown x0. It starts where the student does: at the noisy x.",
             about="input",
         ),
         Misconception(
@@ -1619,7 +1703,7 @@ def distil(
     return student
 
 
-class _Tiny(nn.Module):
+class TinyNetwork(nn.Module):
     """The smallest student: v = a·x + b·α + c·σ, and with it a denoiser."""
 
     def __init__(self, weights: Tensor) -> None:
@@ -1634,7 +1718,7 @@ class _Tiny(nn.Module):
         return V.solve(self.v(x, level), x, level)
 
 
-class _Descent:
+class Descent:
     """Plain gradient descent; what torch's own would load first takes seconds."""
 
     def __init__(self, weights: Tensor) -> None:
@@ -1651,7 +1735,7 @@ class _Descent:
                 weights.sub_(self.param_groups[0]["lr"] * weights.grad)
 
 
-class _Told:
+class Rounds:
     """What stands for `Watched`: so many rounds, and the losses that it was told."""
 
     def __init__(self, rounds: int) -> None:
@@ -1667,6 +1751,13 @@ class _Told:
         self.losses.append(float(loss.detach() if isinstance(loss, Tensor) else loss))
 
 
+def _weights(given: Any) -> Any:
+    """Those of a student, or what was returned in its place."""
+    if isinstance(given, TinyNetwork):
+        return given.weights.detach().clone()
+    return None if given is None else "not a student"
+
+
 def _on_tiny(
     answer: Callable[..., Any],
     n: int,
@@ -1678,7 +1769,7 @@ def _on_tiny(
     lr: float,
 ) -> dict[str, Any]:
     """Some rounds with a student of n steps; `place` says which step each is about, as a share of all."""
-    teacher, student, watched = _Tiny(own), _Tiny(taught), _Told(len(place))
+    teacher, student, watched = TinyNetwork(own), TinyNetwork(taught), Rounds(len(place))
     rounds, asked = iter(zip(place, x0.double(), noise.double(), strict=True)), list[int]()
 
     def draw(steps: int) -> tuple[int, Tensor, Tensor]:
@@ -1687,12 +1778,11 @@ def _on_tiny(
         return int(share * steps), pair[0], pair[1]
 
     levels = DiscreteVP(cosine_betas()).levels(2 * n)
-    given = answer(teacher, student, _Descent(student.weights), levels, draw, watched, lr)
-    returned = getattr(given, "weights", None)
+    given = answer(teacher, student, Descent(student.weights), levels, draw, watched, lr)
     return {
         "steps of the student, as draw was told": asked,
         "losses": torch.tensor(watched.losses, dtype=torch.float64),
-        "weights of the student that was returned": None if returned is None else returned.detach().clone(),
+        "weights of the student that was returned": _weights(given),
         "gradients reached the teacher": teacher.weights.grad is not None,
     }
 
@@ -1807,6 +1897,20 @@ def _teacher_returned(
     return teacher
 
 
+def _loss_returned(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    distil(teacher, student, optimizer, levels, draw, watched, lr)
+    return torch.zeros(())
+
+
+def _by_students_steps(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    loop = _loop(rate=lambda lr, k, n: lr * (1 - k / (len(levels) // 2)))
+    return loop(teacher, student, optimizer, levels, draw, watched, lr)
+
+
 def _taught_by_itself(
     teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
 ) -> Any:
@@ -1898,6 +2002,25 @@ DISTIL = Exercise(
             about="input",
         ),
         Misconception(
+            "guess-for-the-answer",
+            _loop(
+                loss=lambda student, x, v, now: (
+                    max(_scaled(now)) ** 2 * (student(x, now).x0 - v).square().mean()
+                )
+            ),
+            "You called the student as a denoiser and compared its x₀ with v. What it answers is "
+            "student.v(x, level).",
+            about="input",
+        ),
+        Misconception(
+            "absolute-error",
+            _loop(
+                loss=lambda student, x, v, now: max(_scaled(now)) ** 2 * (student.v(x, now) - v).abs().mean()
+            ),
+            "You took the mean of the absolute errors. The loss is the mean of the squared ones.",
+            about="root",
+        ),
+        Misconception(
             "wrong-level-told",
             _loop(place=lambda i: i),
             "You tell the student the level at place i. The list holds the teacher's levels: a student's "
@@ -1987,6 +2110,13 @@ DISTIL = Exercise(
             about="index",
         ),
         Misconception(
+            "rate-by-the-students-steps",
+            _by_students_steps,
+            "You divide k by the number of the student's steps. What counts here is the number of training "
+            "steps, len(watched).",
+            about="count",
+        ),
+        Misconception(
             "rate-rises",
             _loop(rate=lambda lr, k, n: lr * k / n),
             "Your learning rate rises from 0. It begins at lr and falls: lr·(1 − k/n) at training step k "
@@ -2014,6 +2144,12 @@ DISTIL = Exercise(
             _first_round_only,
             "Only one training step was made: `return` stands inside the loop.",
             about="order",
+        ),
+        Misconception(
+            "loss-returned",
+            _loss_returned,
+            "What you returned is no student. Return the one that was trained: `return student`.",
+            about="reading",
         ),
         Misconception(
             "teacher-returned",

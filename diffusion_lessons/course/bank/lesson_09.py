@@ -289,6 +289,13 @@ CLASS_GRADIENT = Exercise(
             "log_softmax.",
             about="formula",
         ),
+        Misconception(
+            "log-of-the-logit",
+            _gradient_of(lambda logits, y: _chosen(logits, y).log().sum()),
+            "You took the logarithm of a logit. A logit is no probability: log p(y|x) is the logit minus the "
+            "logsumexp of them all, log_softmax.",
+            about="formula",
+        ),
     ],
     alternatives=[_by_backward, _one_by_one],
     hints=(
@@ -533,11 +540,17 @@ GUIDED_EPS = Exercise(
             "You raise scales below 1 to 1. They are asked for, too: at scale 0 the model is left as it is.",
             about="boundary",
         ),
+        Misconception(
+            "noise-over-picture",
+            _pushed(lambda alpha_bar, scale: scale * ((1 - alpha_bar) / alpha_bar).sqrt()),
+            "You multiplied by σ/√ᾱ. What turns a score into noise is σ = √(1 − ᾱ) alone.",
+            about="extra",
+        ),
     ],
     alternatives=[_pushed(lambda alpha_bar, scale: scale * _sigma(alpha_bar)), _through_the_score],
     hints=(
         "Bayes' rule adds two scores, the model's and the classifier's. You hold the model's as a noise, so "
-        "bring the classifier's into the same currency.",
+        "bring the classifier's into the same units.",
         "score = −ε/σ with σ = √(1 − ᾱ). The guided score is −ε/σ + scale·gradient; solve "
         "−ε_guided/σ = that for ε_guided.",
         "One line: `return eps - scale * torch.sqrt(…) * gradient`.",
@@ -1129,6 +1142,20 @@ SHARPENED = Exercise(
             "logsumexp does the same without that.",
             about="boundary",
         ),
+        Misconception(
+            "sharpened-and-normalised",
+            lambda log_joint, y, scale: _log_p(log_joint) + (scale * log_joint).log_softmax(1)[:, y],
+            "You sharpened p(y|x) and brought its sum over the classes to 1 again. Asked for is the power "
+            "alone: scale·log p(y|x).",
+            about="extra",
+        ),
+        Misconception(
+            "sharpened-and-normalised-alone",
+            lambda log_joint, y, scale: (scale * log_joint).log_softmax(1)[:, y],
+            "p(x) is missing, and you brought the sum of the sharpened p(y|x) over the classes to 1 again. "
+            "Asked for is log p(x) + scale·log p(y|x).",
+            about="missing",
+        ),
     ],
     alternatives=[
         lambda log_joint, y, scale: (1 - scale) * _log_p(log_joint) + scale * log_joint[:, y],
@@ -1258,6 +1285,11 @@ def _noisy_loss_figure(reference: Callable[..., Tensor]) -> Any:
     axis.set(xlabel="t", ylabel="loss in nats", ylim=(1e-3, 200))
     axis.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _seen_one_minus_root(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return kept.sqrt() * x0 + (1 - kept.sqrt()) * noise
 
 
 def _seen_as_pictures(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
@@ -1440,6 +1472,13 @@ NOISY_LOSS = Exercise(
             "take as many 1s as x0 has dimensions beside the first.",
             about="shape",
         ),
+        Misconception(
+            "one-minus-the-root",
+            _classifier_loss(see=_seen_one_minus_root),
+            "You noised the pictures with 1 − √ᾱ on the noise. Its factor is √(1 − ᾱ), the root of the whole "
+            "difference.",
+            about="root",
+        ),
     ],
     alternatives=[
         _classifier_loss(loss=_picked),
@@ -1591,6 +1630,13 @@ def _stale_picture(
     plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
 ) -> tuple[Tensor, Tensor]:
     return plain.clamp(-bound, bound), pushed
+
+
+def _guess_pushed_by_sigma(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    x0 = (plain + eps - pushed).clamp(-bound, bound)
+    return x0, (x - now.alpha * x0) / now.sigma
 
 
 def _unguided(
@@ -1846,6 +1892,13 @@ GUIDED_WALK = Exercise(
             )[:-1],
             "The last step is missing: n levels have n − 1 steps between them.",
             about="count",
+        ),
+        Misconception(
+            "guess-pushed-by-sigma",
+            _walk_by(_guess_pushed_by_sigma),
+            "You pushed x̂₀ by scale·σ·gradient. By that ε̂ is pushed, with a minus; x̂₀ then moves by "
+            "scale·σ²/α·gradient. Push ε̂, and work out x̂₀ from it.",
+            about="factor",
         ),
     ],
     alternatives=[_package_walk, _walk_by()],

@@ -1251,7 +1251,8 @@ def _walk(
     scale: Callable[[Any, Level, Level, Levels], float] = lambda scale_at, now, next, levels: scale_at(now),
     asked: Callable[[Level, Level], Level] = lambda now, next: now,
     one_pass: Callable[[Tensor, Tensor], Tensor | None] = lambda labels, none: labels,
-    clip: str = "mixed",
+    guides: Callable[[float], bool] = lambda s: s != 1,
+    clip: str = "always",
     stale: bool = False,
     pairs: Callable[[Levels], Levels] = lambda levels: levels,
     result: str = "x",
@@ -1266,7 +1267,8 @@ def _walk(
         start = x
         for now, next in pairwise(pairs(levels)):
             s, single = scale(scale_at, now, next, levels), one_pass(labels, no_label)
-            if s == 1 and single is not None:
+            alone = single is not None and not guides(s)
+            if alone:
                 x0, eps = denoiser(x, asked(now, next), single)
             else:
                 two = conditions(labels, no_label)
@@ -1279,13 +1281,15 @@ def _walk(
                     x0 = x0.clamp(-1, 1)
                 (x0_to, x0_away), (eps_to, eps_away) = x0.chunk(2), eps.chunk(2)
                 x0, eps = combine(x0_to, x0_away, s), combine(eps_to, eps_away, s)
-            if clip == "mixed":
+            if clip == "always" or (clip == "where guided" and not alone):
                 x0 = x0.clamp(-1, 1)
             if not stale:
                 eps = Estimate.from_x0(x0, x, now).eps
             x = ddim_step(x, Estimate(x0, start if noise == "first" else eps), now, next)
             if clip == "x":
                 x = x.clamp(-1, 1)
+        if clip == "end":
+            return x.clamp(-1, 1)
         return x if result == "x" else x0
 
     return answer
@@ -1349,6 +1353,10 @@ SAMPLER = Exercise(
             "a list of levels that ends above data, guided everywhere",
             _guided_rows((6, 8), "cosine", ((3.0, 4.0), (0.0, 0.0), (1e9, 2e9)), 2, 1, 6, 5, above=2),
         ),
+        Case(
+            "scale between 0 and 1: two answers, too",
+            _guided_rows((4, 5), "cosine", ((0.3, 0.7), (0.0, 0.0), (1e9, 2e9)), 2, 1, 5, 6),
+        ),
         Case("two steps", _guided_rows((2, 2), "linear", ((2.0, 3.0), (0.0, 0.0), (5.0, 20.0)), 4, 1, 5, 6)),
     ],
     call=_counted,
@@ -1373,6 +1381,26 @@ SAMPLER = Exercise(
             "Nothing is clipped in your answer. A guided x₀ goes beyond white and black: after the mix it is "
             "cut to [−1, 1].",
             about="missing",
+        ),
+        Misconception(
+            "clipped-where-guided-alone",
+            _walk(clip="where guided"),
+            "You clip x0 only where you ask twice. It is clipped in every step, where the scale is 1, too.",
+            about="missing",
+        ),
+        Misconception(
+            "clipped-at-the-end",
+            _walk(clip="end"),
+            "You clip once, at the end. What is cut to [−1, 1] is x0, in every step, before the step is "
+            "made.",
+            about="order",
+        ),
+        Misconception(
+            "guided-above-1-alone",
+            _walk(guides=lambda s: s > 1),
+            "You ask twice above 1 only. Below 1 the result is a mix of both answers, too: ask once only "
+            "where the scale is 1.",
+            about="boundary",
         ),
         Misconception(
             "clipped-x",
@@ -1419,8 +1447,8 @@ SAMPLER = Exercise(
         Misconception(
             "halves-swapped",
             _walk(conditions=lambda labels, none: (none, labels)),
-            "The two halves have changed places: you move away from the label. What is asked first is taken "
-            "apart first.",
+            "The two halves have changed places: you move away from the label. Join labels first and "
+            "no_label second: then the first half of the answers is the one with labels.",
             about="swap",
         ),
         Misconception(
