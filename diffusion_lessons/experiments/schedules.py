@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from diffusion_lessons.checkpoint import load_checkpoint
+from diffusion_lessons.data import to_uint8
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.experiments.pictures import Digits, digits
+from diffusion_lessons.experiments.pictures import SHOWN, Digits, digits, draw, headline, measured
+from diffusion_lessons.guidance import Clip
 from diffusion_lessons.paths import DiscreteVP, Level, NoisePath
 from diffusion_lessons.schedules import cosine_betas
 from diffusion_lessons.training.loop import train
@@ -53,17 +55,23 @@ def measure(shared: Digits, row: Row, options: Row) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         trained = train(task, folder, device=shared.device, progress=False)
         model = load_checkpoint(Path(folder) / MODEL).on(shared.device)
-    denoiser, levels = model.denoiser(), model.path.levels(SAMPLING_STEPS)
+    denoiser, levels = Clip(model.denoiser()), model.path.levels(SAMPLING_STEPS)
     cosine = at_times_of(model.path, DiscreteVP(cosine_betas()).levels(SAMPLING_STEPS))
-    own, along_cosine = (shared.measure(denoiser, x, options["n"], row["seed"]) for x in (levels, cosine))
+    labels = torch.arange(options["n"], device=shared.device) % 10
+    drawn, along_cosine = (
+        draw(denoiser, each, labels, shared.test.shape, row["seed"]).clamp(-1, 1) for each in (levels, cosine)
+    )
+    own, other = (measured(each, labels, "digits") for each in (drawn, along_cosine))
     return {
         "steps": trained["steps"],
         "loss": trained["loss"],
-        **own,
-        "frechet_cosine": along_cosine["frechet"],
-        "uncertainty_cosine": along_cosine["uncertainty"],
+        **headline(own),
+        **{name: own[name] for name in ("precision", "recall")},
+        "frechet_cosine": other["frechet"],
+        "uncertainty_cosine": other["frechet_error"],
+        "pictures": to_uint8(drawn[:SHOWN]).numpy().tobytes().hex(),
     }
 
 
-COLUMNS = "schedule seed frechet uncertainty frechet_cosine accuracy loss seconds"
+COLUMNS = "schedule seed frechet uncertainty frechet_cosine accuracy precision recall loss seconds"
 EXPERIMENT = Experiment(__name__, __doc__, COLUMNS, settings, prepare, measure)

@@ -1,7 +1,8 @@
 """What each part of the U-Net is worth: it is taken out, and the network trained again (lesson 06).
 
 Every variant gets the same pictures, noise and number of steps, three times from other starts. What is
-taken out is taken out around the shipped network: it has no switches for that.
+taken out is taken out around the shipped network: it has no switches for that. Beside them stands a
+transformer of about as many parameters and FLOPs, under the same training.
 """
 
 from dataclasses import replace
@@ -16,18 +17,22 @@ from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.experiments import Experiment, Row, pictures
 from diffusion_lessons.experiments.pictures import Digits
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.networks import UNet, UNetConfig
+from diffusion_lessons.networks import DiT, DiTConfig, UNet, UNetConfig
 from diffusion_lessons.paths import NoisePath
 from diffusion_lessons.targets import V
 from diffusion_lessons.training import loop
 from diffusion_lessons.training.tasks import Denoising, Task
 
-VARIANTS = ("full", "no skips", "no time", "no attention", "no skips, wider")
+CUT = ("full", "no skips", "no time", "no attention", "no skips, wider")
+TRANSFORMER = "transformer"
+VARIANTS = (*CUT, TRANSFORMER)
 SEEDS = (0, 1, 2)
 SAMPLING_STEPS = 25
 TIMES = (10, 25, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 975)  # where the loss is measured
 BASE, WIDER = (16, 8), (18, 6)  # width of the first level, groups of the norms
+SHAPE = DiTConfig(patch=2, width=64, depth=4, head_dim=16, num_classes=10)  # 64 tokens
 RECIPE = replace(pictures.RECIPE, lr=3e-3)
+TRANSFORMER_LR = 6e-3  # the better for it of 1.5e-3, 3e-3 and 6e-3, after as many steps
 STEPS = 1000
 prepare = partial(pictures.digits, RECIPE)
 
@@ -67,6 +72,10 @@ def build(variant: str, seed: int = 0, unet: type[nn.Module] = UNet) -> nn.Modul
 
     `unet` is what makes a network from a `UNetConfig`: ours, or a student's own.
     """
+    if variant == TRANSFORMER:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return DiT(SHAPE)
     base, groups = WIDER if variant == "no skips, wider" else BASE
     size: Any = {"base_channels": base, "head_dim": base, "groups": groups, "num_classes": 10}
     config = UNetConfig(attention_levels=() if variant == "no attention" else (2,), **size)
@@ -90,13 +99,18 @@ class Nameless(Denoising):
 
 
 def fit(
-    network: nn.Module, dataset: Dataset, path: NoisePath, steps: int = STEPS, seed: int = 0
+    network: nn.Module,
+    dataset: Dataset,
+    path: NoisePath,
+    steps: int = STEPS,
+    seed: int = 0,
+    lr: float = RECIPE.lr,
 ) -> nn.Module:
     """Train a network on the target v; gives it, changed in place, with averaged weights, to evaluate.
 
     The work is done where the network is. The seed is of the order of the pictures, the times and the noise.
     """
-    task = Nameless(replace(RECIPE, steps=steps, seed=seed), dataset, network)
+    task = Nameless(replace(RECIPE, steps=steps, seed=seed, lr=lr), dataset, network)
     task.path = path
     averaged = loop.fit(task, next(network.parameters()).device)
     network.load_state_dict(averaged.state_dict())
@@ -126,13 +140,15 @@ def losses(
 
 
 def settings(options: Row) -> list[Row]:
-    return [{"seed": options["seed"] + seed, "variant": variant} for seed in SEEDS for variant in VARIANTS]
+    rows = [(seed, variant) for seed in SEEDS for variant in CUT] + [(seed, TRANSFORMER) for seed in SEEDS]
+    return [{"seed": options["seed"] + seed, "variant": variant} for seed, variant in rows]
 
 
 def measure(shared: Digits, row: Row, options: Row, steps: int = STEPS) -> Row:
     """Train one network; its loss on held-out digits by noise level, and the digits that it draws."""
     network = build(row["variant"], row["seed"]).to(shared.device)
-    fit(network, shared.train, shared.path, steps, row["seed"])
+    lr = TRANSFORMER_LR if row["variant"] == TRANSFORMER else RECIPE.lr
+    fit(network, shared.train, shared.path, steps, row["seed"], lr)
     loss, denoiser = losses(network, shared.test, shared.path), NetworkDenoiser(network, shared.path, V)
     levels, keep = shared.path.levels(SAMPLING_STEPS), row["seed"] == options["seed"]
     return {

@@ -9,13 +9,19 @@ from typing import Any
 from torch import nn
 
 from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
+from diffusion_lessons.networks.dit import DiT, DiTConfig
 from diffusion_lessons.networks.patched import Patched
 from diffusion_lessons.networks.unet import UNet, UNetConfig
 from diffusion_lessons.support.errors import unknown
 
-__all__ = ["Classifier", "ClassifierConfig", "Patched", "UNet", "UNetConfig", "build", "describe", "known"]
+__all__ = ["Classifier", "ClassifierConfig", "DiT", "DiTConfig", "Patched", "UNet", "UNetConfig"]
+__all__ += ["build", "describe", "known"]
 
-NETWORKS: dict[str, Any] = {"UNet": (UNet, UNetConfig), "Classifier": (Classifier, ClassifierConfig)}
+NETWORKS: dict[str, Any] = {
+    "UNet": (UNet, UNetConfig),
+    "Classifier": (Classifier, ClassifierConfig),
+    "DiT": (DiT, DiTConfig),
+}
 
 
 def describe(network: nn.Module) -> dict[str, Any]:

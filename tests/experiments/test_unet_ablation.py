@@ -3,13 +3,17 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_lessons.experiments import find, recorded
 from diffusion_lessons.experiments.unet_ablation import (
+    CUT,
     EXPERIMENT,
     SEEDS,
     STEPS,
     TIMES,
+    TRANSFORMER,
     VARIANTS,
     build,
     fit,
@@ -17,7 +21,7 @@ from diffusion_lessons.experiments.unet_ablation import (
     measure,
     prepare,
 )
-from diffusion_lessons.networks import UNet
+from diffusion_lessons.networks import DiT, UNet
 
 LABELS = torch.tensor([3, 7])
 
@@ -76,6 +80,21 @@ def test_what_a_variant_has_fewer_is_what_was_taken_out() -> None:
     assert parameters["no skips"] < parameters["full"] < parameters["no skips, wider"]
 
 
+def test_the_transformer_is_as_large_and_as_costly_as_the_full_network() -> None:
+    full, transformer = build("full"), build(TRANSFORMER)
+    assert type(transformer) is DiT and TRANSFORMER not in CUT
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (full, transformer)]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.06)
+    flops = []
+    for network in (full, transformer):
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, 1, 16, 16), torch.zeros(1))
+        flops.append(counter.get_total_flops())
+    assert flops[1] == pytest.approx(flops[0], rel=0.06)
+    again = build(TRANSFORMER)
+    assert all(torch.equal(a, b) for a, b in zip(transformer.parameters(), again.parameters(), strict=True))
+
+
 def test_a_class_of_ones_own_is_built_cut_and_trained_in_place() -> None:
     class Mine(UNet):
         pass
@@ -97,7 +116,7 @@ def test_training_lowers_the_loss_and_is_the_same_for_the_same_seed() -> None:
     assert torch.equal(next(once.parameters()), next(twice.parameters()))
 
 
-@pytest.mark.parametrize("variant", ["full", "no time"])
+@pytest.mark.parametrize("variant", ["full", "no time", TRANSFORMER])
 def test_a_row_is_measured(variant: str) -> None:
     options = {"n": 100, "seed": 0, "device": "cpu"}
     row = measure(prepare(options), {"seed": 0, "variant": variant}, options, steps=2)

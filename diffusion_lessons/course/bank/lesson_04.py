@@ -1,19 +1,21 @@
-"""Lesson 04, the training objective: KL of Gaussians, the bound's weight, L_simple, one training step."""
+"""Lesson 04, the training objective: KL of Gaussians, the bound, L_simple, training with averaged weights."""
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, cosine, linear, normal, several, whole
+from diffusion_lessons.course.bank.inputs import blobs, cosine, linear, normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.losses import diffusion_loss, variational_bound
-from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.paths import DiscreteVP, posterior
 from diffusion_lessons.schedules import cosine_betas, linear_betas
 from diffusion_lessons.targets import EPSILON
+from diffusion_lessons.training.ema import EMA
 
 Make = Callable[[torch.Generator], dict[str, Any]]
 Betas = Callable[[torch.Generator], Tensor]
@@ -1173,4 +1175,861 @@ TRAINING_STEP = Exercise(
     "loss of answering 0. Mended, it falls well below 1, to about 0.3.",
 )
 
-EXERCISES = [GAUSSIAN_KL, VLB_WEIGHT, SIMPLE_LOSS, TRAINING_STEP]
+
+# 04.5 The best constant variance ---------------------------------------------------------------------
+
+
+def best_variance(error: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """The posterior's variance and the mean squared error of its mean (Bao et al. 2022, theorem 1)."""
+    path = DiscreteVP(1 - alphas_cumprod[1:] / alphas_cumprod[:-1])
+    one = torch.ones_like(error)
+    factor, variance = posterior(one, 0 * one, path(t), path(t - 1))
+    return variance + factor.square() * error
+
+
+def _parts(t: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """β_t, β̃_t and the factor of x₀ in the posterior's mean."""
+    now, before = alphas_cumprod[t], alphas_cumprod[t - 1]
+    beta = 1 - now / before
+    return beta, beta * (1 - before) / (1 - now), before.sqrt() * beta / (1 - now)
+
+
+Variance = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of the error and the three parts
+
+
+def _variance(formula: Variance, later: int = 0) -> Callable[..., Tensor]:
+    """A variance from the parts at t, or later."""
+
+    def variance(error: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+        return formula(error, *_parts(t + later, alphas_cumprod))
+
+    return variance
+
+
+def _error_of_x_t(error: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    now, before = alphas_cumprod[t], alphas_cumprod[t - 1]
+    from_x = (now / before).sqrt() * (1 - before) / (1 - now)
+    return _parts(t, alphas_cumprod)[1] + from_x**2 * error
+
+
+def _by_the_weight(error: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """β̃·(1 + 2·L) with the divergence L at variance β̃, ½·(SNR(t−1) − SNR(t))·error."""
+    return _parts(t, alphas_cumprod)[1] * (1 + 2 * _on_x0(t, alphas_cumprod) * error)
+
+
+def _errors_at(betas: Betas, low: float, high: float) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        alphas_cumprod = DiscreteVP(betas(g)).alphas_cumprod
+        T = len(alphas_cumprod) - 1
+        share = torch.rand(4, generator=g, dtype=torch.float64)
+        return {
+            "error": low + (high - low) * share,
+            "t": torch.tensor([2, *several(g, 2, 3, T - 1), T]),
+            "alphas_cumprod": alphas_cumprod,
+        }
+
+    return make
+
+
+def _best_variance_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    alphas_cumprod = DiscreteVP(linear_betas(25, 0.1 / 25, 20 / 25)).alphas_cumprod
+    t = torch.arange(2, 26)
+    beta, tilde, _ = _parts(t, alphas_cumprod)
+    figure, axis = pyplot.subplots(figsize=(4.4, 2.6))
+    for name, values, line in (
+        ("β", beta, ":"),
+        ("best, error 0.03", reference(torch.full((24,), 0.03).double(), t, alphas_cumprod), "-"),
+        ("best, error 0.01", reference(torch.full((24,), 0.01).double(), t, alphas_cumprod), "-."),
+        ("β̃", tilde, "--"),
+    ):
+        axis.semilogy(t.numpy(), values.numpy(), line, marker="", label=name)
+    axis.set(xlabel="t, of 25", ylabel="variance of the step")
+    axis.legend(fontsize=9)
+    return figure
+
+
+BEST_VARIANCE = Exercise(
+    id="04.5",
+    name="best_variance",
+    title="How wide should the guess be?",
+    kind="stretch",
+    difficulty=3,
+    minutes=15,
+    reference=best_variance,
+    cases=[
+        Case("four times of a short chain, large errors", _errors_at(_short, 0.05, 0.5)),
+        Case("four times of a linear schedule, small errors", _errors_at(linear, 0.0005, 0.01)),
+        Case("four times of a cosine schedule", _errors_at(cosine, 0.001, 0.3)),
+    ],
+    misconceptions=[
+        Misconception(
+            "posterior-variance-alone",
+            _variance(lambda error, beta, tilde, factor: tilde + 0 * error),
+            "This is β̃, the variance of the posterior for a *known* x₀. The model does not know x₀: the "
+            "error in its mean has to be covered, too.",
+            about="missing",
+        ),
+        Misconception(
+            "forward-variance",
+            _variance(lambda error, beta, tilde, factor: beta + 0 * error),
+            "This is β_t, the variance of the step up. It is the best choice for data of variance 1; here "
+            "the error that was measured decides.",
+            about="formula",
+        ),
+        Misconception(
+            "error-alone",
+            _variance(lambda error, beta, tilde, factor: factor**2 * error),
+            "You covered the error in the mean alone. The posterior has a width of its own, β̃_t: add it.",
+            about="missing",
+        ),
+        Misconception(
+            "factor-not-squared",
+            _variance(lambda error, beta, tilde, factor: tilde + factor * error),
+            "The mean moves with x̂₀ by a factor, and the error that you are given is a square: the factor "
+            "has to be squared.",
+            about="root",
+        ),
+        Misconception(
+            "error-in-x0-not-in-the-mean",
+            _variance(lambda error, beta, tilde, factor: tilde + error),
+            "You added the error in x₀. What counts is the error in the *mean* of the step, which moves with "
+            "x̂₀ only by the factor α_{t−1}·β_t/σ_t².",
+            about="missing",
+        ),
+        Misconception(
+            "error-squared-again",
+            _variance(lambda error, beta, tilde, factor: tilde + (factor * error) ** 2),
+            "The error that you are given is a mean of squares already. Square the factor alone.",
+            about="root",
+        ),
+        Misconception(
+            "standard-deviation",
+            _variance(lambda error, beta, tilde, factor: (tilde + factor**2 * error).sqrt()),
+            "You returned a standard deviation. Asked is the variance: leave the root out.",
+            about="root",
+        ),
+        Misconception(
+            "error-subtracted",
+            _variance(lambda error, beta, tilde, factor: tilde - factor**2 * error),
+            "You made the step narrower where the model errs more. A guess that may be wrong has to be "
+            "wider: add the error.",
+            about="sign",
+        ),
+        Misconception(
+            "error-halved",
+            _variance(lambda error, beta, tilde, factor: tilde + factor**2 * error / 2),
+            "The ½ of the divergence stands before both parts, the logarithm and the fraction. It drops out "
+            "where the derivative is 0.",
+            about="factor",
+        ),
+        Misconception(
+            "error-added-to-beta",
+            _variance(lambda error, beta, tilde, factor: beta + factor**2 * error),
+            "You started from β_t. The posterior is narrower: its variance is β̃_t = β_t·σ²_{t−1}/σ²_t.",
+            about="formula",
+        ),
+        Misconception(
+            "factor-of-x-t",
+            _error_of_x_t,
+            "You took the factor of x_t in the posterior's mean. The model knows x_t; the error is in x̂₀, "
+            "whose factor is α_{t−1}·β_t/σ_t².",
+            about="swap",
+        ),
+        Misconception(
+            "weight-on-eps",
+            lambda error, t, alphas_cumprod: (
+                _parts(t, alphas_cumprod)[1]
+                * (1 + 2 * _on_x0(t, alphas_cumprod) / _snr(alphas_cumprod)[t] * error)
+            ),
+            "You weighted the error as if it were in ε. It is in x₀: the weight is ½·(SNR(t−1) − SNR(t)).",
+            about="input",
+        ),
+        Misconception(
+            "ratio-of-the-variances",
+            lambda error, t, alphas_cumprod: 1 + 2 * _on_x0(t, alphas_cumprod) * error,
+            "This says how many times wider than β̃_t the guess should be. Multiply it by β̃_t.",
+            about="missing",
+        ),
+    ],
+    alternatives=[_variance(lambda error, beta, tilde, factor: tilde + factor**2 * error), _by_the_weight],
+    hints=(
+        "Draws from the posterior lie around its mean, with variance β̃. The model's Gaussian stands around "
+        "another mean. How far from the model's mean are the draws, in the mean square?",
+        "E KL = ½·(ln(v/β̃) + (β̃ + c²·error)/v − 1), where c = α_{t−1}·β_t/σ_t² is the factor of x₀ in the "
+        "posterior's mean. Set the derivative by v to 0.",
+        "`now, before = alphas_cumprod[t], alphas_cumprod[t - 1]`, then β from their ratio, then "
+        "`tilde = beta * (1 - before) / (1 - now)` and the factor; the answer is a sum of two terms.",
+    ),
+    figure=_best_variance_figure,
+    figure_alt="Variance of the step over t for a chain of 25 steps, the variance on a logarithmic scale. "
+    "At t = 2 β̃ is one tenth of β. The best variance for an error of 0.03 starts a little below β, that "
+    "for 0.01 between the two. From t = 10 on all four are close together.",
+)
+
+
+# 04.6 The average of the weights ----------------------------------------------------------------------
+
+
+def average_weights(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    """One update of `EMA`, whose shadow lies in `average`."""
+    ema = EMA(average, decay)
+    ema.step = step - 1
+    ema.update(network)
+    ema.copy_to(average)
+
+
+class _Weights(nn.Module):
+    """A network that is its weights: a picture's and a number."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.picture, self.number = nn.Parameter(values[:-1].clone()), nn.Parameter(values[-1].clone())
+
+
+def _all_weights(network: nn.Module) -> Tensor:
+    """The parameters of a network in one row, apart from it."""
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()]).clone()
+
+
+def _moved(
+    answer: Callable[..., Any], start: Tensor, weights: Tensor, first: int, decay: float
+) -> dict[str, Any]:
+    """One call for each row of weights, after steps number first, first + 1, …"""
+    average, network = _Weights(start), _Weights(start)
+    for i, values in enumerate(weights):
+        with torch.no_grad():
+            network.picture.copy_(values[:-1])
+            network.number.copy_(values[-1])
+        answer(average, network, first + i, decay)
+    return {"the averages": _all_weights(average), "the network's own weights": _all_weights(network)}
+
+
+def _some_weights(rows: int, first: tuple[int, int], decay: tuple[float, float]) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        return {
+            "start": normal(g, 6),
+            "weights": normal(g, rows, 6),
+            "first": whole(g, *first),
+            "decay": number(g, *decay),
+        }
+
+    return make
+
+
+Average = Callable[[nn.Module, nn.Module, int, float], None]
+
+
+def _moving(
+    rate: Callable[[int, float], float] = lambda step, decay: min(decay, step / (step + 10)),
+    into: str = "average",
+) -> Average:
+    """The update with another decay, or into the other network."""
+
+    @torch.no_grad()
+    def move(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+        d = rate(step, decay)
+        for kept, now in zip(average.parameters(), network.parameters(), strict=True):
+            mixed = d * kept + (1 - d) * now
+            (kept if into == "average" else now).copy_(mixed)
+
+    return move
+
+
+@torch.no_grad()
+def _by_names(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    now, d = dict(network.named_parameters()), min(decay, step / (step + 10))
+    average.load_state_dict(
+        {name: d * kept + (1 - d) * now[name] for name, kept in average.named_parameters()}
+    )
+
+
+def _by_lerp(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    for kept, now in zip(average.parameters(), network.parameters(), strict=True):
+        kept.data.lerp_(now.data, 1 - min(decay, step / (step + 10)))
+
+
+@torch.no_grad()
+def _first_alone(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    first, d = next(average.parameters()), min(decay, step / (step + 10))
+    first.copy_(d * first + (1 - d) * next(network.parameters()))
+
+
+def _with_gradients(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    d = min(decay, step / (step + 10))
+    for kept, now in zip(average.parameters(), network.parameters(), strict=True):
+        kept.mul_(d).add_((1 - d) * now)
+
+
+def _names_rebound(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    d = min(decay, step / (step + 10))
+    for kept, now in zip(average.parameters(), network.parameters(), strict=True):
+        kept = d * kept + (1 - d) * now
+
+
+def _average_figure(reference: Average) -> Any:
+    from matplotlib import pyplot
+
+    g = torch.Generator().manual_seed(0)
+    wander = [1 - 2 ** (-n / 30) + 0.25 * float(torch.randn((), generator=g)) for n in range(1, 301)]
+    figure, axis = pyplot.subplots(figsize=(4.4, 2.6))
+    axis.plot(range(1, 301), wander, "-", marker="", linewidth=0.6, color="gray", label="a weight")
+    fixed = AVERAGE_WEIGHTS.misconception("no-warm-up").function
+    for name, answer, line in (("its average", reference, "-"), ("with 0.999 from the start", fixed, "--")):
+        average, network, values = _Weights(torch.zeros(2)), _Weights(torch.zeros(2)), []
+        for step, value in enumerate(wander, 1):
+            network.number.data.fill_(value)
+            answer(average, network, step, 0.999)
+            values.append(average.number.item())
+        axis.plot(range(1, 301), values, line, marker="", label=name)
+    axis.set(xlabel="step", ylim=(-0.6, 2.8))
+    axis.legend(fontsize=9, loc="upper left")
+    return figure
+
+
+AVERAGE_WEIGHTS = Exercise(
+    id="04.6",
+    name="average_weights",
+    title="An average that forgets its start",
+    kind="implement",
+    difficulty=2,
+    minutes=12,
+    reference=average_weights,
+    call=_moved,
+    cases=[
+        Case("three steps from the first on", _some_weights(3, (1, 1), (0.9, 0.99))),
+        Case("two steps in the middle of training", _some_weights(2, (40, 80), (0.95, 0.999))),
+        Case("four steps, where the decay is reached", _some_weights(4, (100, 200), (0.5, 0.8))),
+    ],
+    misconceptions=[
+        Misconception(
+            "shares-swapped",
+            _moving(rate=lambda step, decay: 1 - min(decay, step / (step + 10))),
+            "The two shares have changed places. The average keeps the share d of itself and takes 1 − d of "
+            "the new weights: with d near 1 it moves slowly.",
+            about="swap",
+        ),
+        Misconception(
+            "no-warm-up",
+            _moving(rate=lambda step, decay: decay),
+            "You use the decay from the first step on. Then the average holds on to the random start: "
+            "0.999⁶⁰⁰ is 55 %. Early on the share is step/(step + 10).",
+            about="missing",
+        ),
+        Misconception(
+            "larger-of-the-two",
+            _moving(rate=lambda step, decay: max(decay, step / (step + 10))),
+            "You took the larger of the two shares. The decay is the limit that the share does not pass: the "
+            "smaller one.",
+            about="swap",
+        ),
+        Misconception(
+            "warm-up-alone",
+            _moving(rate=lambda step, decay: step / (step + 10)),
+            "The share grows without a limit, so that in the end hardly anything new comes in. It stops "
+            "growing at the decay.",
+            about="missing",
+        ),
+        Misconception(
+            "mean-of-all-steps",
+            _moving(rate=lambda step, decay: (step - 1) / step),
+            "This is the plain mean of all steps. The early ones are bad: an average is asked for that "
+            "forgets them, with the share step/(step + 10).",
+            about="formula",
+        ),
+        Misconception(
+            "one-step-on",
+            _moving(rate=lambda step, decay: min(decay, (step + 1) / (step + 10))),
+            "Some libraries use (step + 1)/(step + 10), with steps counted from 0. Here they are counted "
+            "from 1: step/(step + 10).",
+            about="index",
+        ),
+        Misconception(
+            "network-changed",
+            _moving(into="network"),
+            "You wrote the average into the network that is being trained. It goes on with its own weights; "
+            "only `average` changes.",
+            about="swap",
+        ),
+        Misconception(
+            "first-weight-alone",
+            _first_alone,
+            "Only the first of the network's tensors is averaged. Go through all of them, in pairs: "
+            "zip(average.parameters(), network.parameters()).",
+            about="count",
+        ),
+        Misconception(
+            "weights-copied",
+            _moving(rate=lambda step, decay: 0.0),
+            "The average is a copy of the network's weights now. It should keep a share d of what it was.",
+            about="missing",
+        ),
+        Misconception(
+            "gradients-recorded",
+            _with_gradients,
+            "torch refuses to change a weight in place while it records gradients. Averaging is no part of "
+            "what is learnt: do it under torch.no_grad().",
+            about="gradient",
+        ),
+        Misconception(
+            "nothing-written",
+            _names_rebound,
+            "Nothing changes in `average`: `kept = …` gives the name to a new tensor. Write into the weight "
+            "that is there: kept.copy_(…), or kept.mul_(d).add_(…).",
+            about="missing",
+        ),
+    ],
+    alternatives=[_moving(), _by_names, _by_lerp],
+    hints=(
+        "Two networks of the same shape: go through their weights in pairs. The average moves a little way "
+        "towards the network; how far depends on the number of the step.",
+        "d = min(decay, step/(step + 10)); average ← d·average + (1 − d)·network, for each weight.",
+        "`with torch.no_grad():`, a loop `for kept, now in zip(average.parameters(), "
+        "network.parameters()):`, and in it `kept.copy_(d * kept + …)`.",
+    ),
+    figure=_average_figure,
+    figure_alt="A weight over 300 steps: it rises from 0 to 1 and jitters by 0.25. Its average follows as a "
+    "smooth line, a little late. The average with 0.999 from the start is at about 0.2 after 300 steps.",
+)
+
+
+# 04.7 The training loop -------------------------------------------------------------------------------
+
+BATCH, DECAY = 32, 0.999
+Report = Callable[[Tensor], object]
+
+
+class _Labelled(nn.Module):
+    """a·x + b·t/10 and a number for each of four labels; `of` is the network for pictures with these."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(weights[0].clone()), nn.Parameter(weights[1].clone())
+        self.labels = nn.Parameter(weights[2:].clone())
+
+    def of(self, labels: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            if tuple(labels.shape) != (len(x),) or t.shape != labels.shape:
+                raise ValueError(
+                    f"the network wants one time and one label for each of {len(x)} pictures, got t of shape "
+                    f"{tuple(t.shape)} and labels of shape {tuple(labels.shape)}"
+                )
+            number = self.b * t.to(x.dtype) / 10 + self.labels[labels]
+            return self.a * x + number.view(-1, *[1] * (x.ndim - 1))
+
+        return network
+
+
+def train_averaged(
+    network: Any,
+    optimizer: Any,
+    pictures: Tensor,
+    labels: Tensor,
+    alphas_cumprod: Tensor,
+    shares: Tensor,
+    steps: Iterable[int],
+    generator: torch.Generator,
+    after_step: Report,
+) -> nn.Module:
+    """The loop, with `EMA` for the average."""
+    average, ema = copy.deepcopy(network), EMA(network, DECAY)
+    for _ in steps:
+        chosen = torch.randint(len(pictures), (BATCH,), generator=generator)
+        t = torch.multinomial(shares, BATCH, replacement=True, generator=generator)
+        x0 = pictures[chosen]
+        noise = torch.randn(x0.shape, generator=generator)
+        loss = training_step(network.of(labels[chosen]), optimizer, x0, noise, t, alphas_cumprod)
+        ema.update(network)
+        after_step(loss)
+    ema.copy_to(average)
+    return average
+
+
+def _a_training(
+    answer: Callable[..., Any],
+    pictures: Tensor,
+    labels: Tensor,
+    alphas_cumprod: Tensor,
+    shares: Tensor,
+    steps: int,
+    seed: int,
+    weights: Tensor,
+) -> dict[str, Any]:
+    """A short training of the network with labels."""
+    network, losses = _Labelled(weights), list[float]()
+    average = answer(
+        network,
+        _Descent(network, lr=0.2),
+        pictures,
+        labels,
+        alphas_cumprod,
+        shares,
+        range(steps),
+        torch.Generator().manual_seed(seed),
+        lambda loss: losses.append(float(loss)),
+    )
+    return {
+        "the losses told to after_step": losses,
+        "the network's weights at the end": _all_weights(network),
+        "the averaged weights that come back": _all_weights(average) if average is not None else None,
+    }
+
+
+def _trainings(draw: Callable[..., Tensor], steps: tuple[int, int], *shape: int) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        alphas_cumprod = DiscreteVP(_short(g)).alphas_cumprod.float()
+        shares = torch.rand(len(alphas_cumprod), generator=g)
+        shares[0] = 0
+        return {
+            "pictures": draw(g, *shape),
+            "labels": torch.randint(4, shape[:1], generator=g),
+            "alphas_cumprod": alphas_cumprod,
+            "shares": shares.square(),
+            "steps": whole(g, *steps),
+            "seed": whole(g, 0, 10_000),
+            "weights": 0.5 * normal(g, 6),
+        }
+
+    return make
+
+
+def _training(
+    order: str = "chosen times noise",
+    once: bool = False,
+    evenly: bool = False,
+    told: Callable[[Tensor, list[Tensor]], Any] = lambda loss, losses: loss,
+    returned: str = "average",
+    averaged_before: bool = False,
+    averaged_at_the_end: bool = False,
+    counted_from: int = 1,
+    rounds: int | None = None,
+    report: bool = True,
+    told_of: Callable[[Tensor], Tensor] = lambda chosen: chosen,
+    bound: bool = True,
+) -> Callable[..., Any]:
+    """The loop of the exercise with one thing changed."""
+
+    def train(
+        network: Any,
+        optimizer: Any,
+        pictures: Tensor,
+        labels: Tensor,
+        alphas_cumprod: Tensor,
+        shares: Tensor,
+        steps: Iterable[int],
+        generator: torch.Generator,
+        after_step: Report,
+    ) -> Any:
+        average, losses = copy.deepcopy(network), list[Tensor]()
+        T = len(alphas_cumprod) - 1
+
+        def draw() -> dict[str, Tensor]:
+            drawn = {}
+            for what in order.split():
+                if what == "chosen":
+                    drawn[what] = torch.randint(len(pictures), (BATCH,), generator=generator)
+                elif what == "times" and evenly:
+                    drawn[what] = torch.randint(1, T + 1, (BATCH,), generator=generator)
+                elif what == "times":
+                    drawn[what] = torch.multinomial(shares, BATCH, replacement=True, generator=generator)
+                else:
+                    drawn[what] = torch.randn(BATCH, *pictures.shape[1:], generator=generator)
+            return drawn
+
+        kept, step = draw() if once else None, 0
+        for step, _ in enumerate(list(steps)[:rounds], counted_from):
+            batch = kept or draw()
+            if averaged_before:
+                average_weights(average, network, step, DECAY)
+            x0 = pictures[batch["chosen"]]
+            ask = network.of(labels[told_of(batch["chosen"])]) if bound else network
+            loss = training_step(ask, optimizer, x0, batch["noise"], batch["times"], alphas_cumprod)
+            losses.append(loss)
+            if not averaged_before and not averaged_at_the_end:
+                average_weights(average, network, step, DECAY)
+            if report:
+                after_step(told(loss, losses))
+        if averaged_at_the_end:
+            average_weights(average, network, step, DECAY)
+        return {"average": average, "network": network, "nothing": None}[returned]
+
+    return train
+
+
+def _average_not_apart(
+    network: Any,
+    optimizer: Any,
+    pictures: Tensor,
+    labels: Tensor,
+    alphas_cumprod: Tensor,
+    shares: Tensor,
+    steps: Iterable[int],
+    generator: torch.Generator,
+    after_step: Report,
+) -> nn.Module:
+    train_averaged(network, optimizer, pictures, labels, alphas_cumprod, shares, steps, generator, after_step)
+    return network
+
+
+def _average_trained(
+    network: Any,
+    optimizer: Any,
+    pictures: Tensor,
+    labels: Tensor,
+    alphas_cumprod: Tensor,
+    shares: Tensor,
+    steps: Iterable[int],
+    generator: torch.Generator,
+    after_step: Report,
+) -> nn.Module:
+    """The average is written back into the network after each step."""
+    average = copy.deepcopy(network)
+    for step, _ in enumerate(steps, 1):
+        chosen = torch.randint(len(pictures), (BATCH,), generator=generator)
+        t = torch.multinomial(shares, BATCH, replacement=True, generator=generator)
+        noise = torch.randn(BATCH, *pictures.shape[1:], generator=generator)
+        loss = training_step(
+            network.of(labels[chosen]), optimizer, pictures[chosen], noise, t, alphas_cumprod
+        )
+        average_weights(average, network, step, DECAY)
+        network.load_state_dict(average.state_dict())
+        after_step(loss)
+    return average
+
+
+def _on_the_first_picture(
+    network: Any,
+    optimizer: Any,
+    pictures: Tensor,
+    labels: Tensor,
+    alphas_cumprod: Tensor,
+    shares: Tensor,
+    steps: Iterable[int],
+    generator: torch.Generator,
+    after_step: Report,
+) -> nn.Module:
+    same = pictures[:1].expand_as(pictures)
+    return train_averaged(
+        network, optimizer, same, labels, alphas_cumprod, shares, steps, generator, after_step
+    )
+
+
+def _by_hand(
+    network: Any,
+    optimizer: Any,
+    pictures: Tensor,
+    labels: Tensor,
+    alphas_cumprod: Tensor,
+    shares: Tensor,
+    steps: Iterable[int],
+    generator: torch.Generator,
+    after_step: Report,
+) -> nn.Module:
+    """Without the other pieces, and the average kept as a list of tensors."""
+    kept = [weight.detach().clone() for weight in network.parameters()]
+    for step in steps:
+        chosen = torch.randint(0, len(pictures), (BATCH,), generator=generator)
+        x0 = pictures[chosen]
+        t = torch.multinomial(shares, BATCH, True, generator=generator)
+        noise = torch.randn(*x0.shape, generator=generator)
+        signal = alphas_cumprod[t].view(-1, 1, 1, 1)
+        x = signal.sqrt() * x0 + (1 - signal).sqrt() * noise
+        loss = nn.functional.mse_loss(network.of(labels[chosen])(x, t), noise)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        d = min(DECAY, (step + 1) / (step + 11))
+        kept = [d * old + (1 - d) * new.detach() for old, new in zip(kept, network.parameters(), strict=True)]
+        after_step(loss.item())
+    average = copy.deepcopy(network)
+    for weight, value in zip(average.parameters(), kept, strict=True):
+        weight.data.copy_(value)
+    return average
+
+
+def _train_figure(reference: Callable[..., Any]) -> Any:
+    from matplotlib import pyplot
+
+    generator = torch.Generator().manual_seed(0)
+    alphas_cumprod = DiscreteVP(linear_betas(10, 0.1, 0.5)).alphas_cumprod.float()
+    network, losses, values = _Labelled(torch.zeros(6)), list[float](), list[float]()
+
+    def after_step(loss: Tensor) -> None:
+        losses.append(float(loss))
+        values.append(network.a.item())
+
+    shares = torch.tensor([0.0] + [1.0] * 10)
+    pictures = blobs(generator, 200, 1, 4, 4)
+    labels, optimizer = torch.zeros(200, dtype=torch.int64), _Descent(network, 0.4)
+    average = reference(
+        network, optimizer, pictures, labels, alphas_cumprod, shares, range(80), generator, after_step
+    )
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(6, 2.5))
+    left.plot(losses, "-", marker="")
+    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    right.plot(values, "-", marker="", label="a weight")
+    right.axhline(average.a.item(), color="gray", linestyle="--", label="in the network\nthat comes back")
+    right.set(xlabel="step")
+    right.legend(fontsize=9)
+    return figure
+
+
+TRAIN_AVERAGED = Exercise(
+    id="04.7",
+    name="train_averaged",
+    title="The whole training",
+    kind="implement",
+    difficulty=3,
+    minutes=25,
+    reference=train_averaged,
+    call=_a_training,
+    builds_on=[TRAINING_STEP],
+    cases=[
+        Case("a few steps on ten pictures", _trainings(blobs, (4, 6), 10, 1, 4, 5)),
+        Case("a few steps on six colour pictures", _trainings(blobs, (3, 5), 6, 3, 5, 4)),
+        Case("more steps on forty pictures, beyond ±1", _trainings(normal, (12, 15), 40, 1, 3, 4)),
+    ],
+    misconceptions=[
+        Misconception(
+            "network-returned",
+            _average_not_apart,
+            "You return the trained network itself. Return the copy with the averaged weights. Is it a copy, "
+            "copy.deepcopy(network), or a second name for the same network?",
+            about="input",
+        ),
+        Misconception(
+            "nothing-returned",
+            _training(returned="nothing"),
+            "The training is right, but nothing comes back: return the network with the averaged weights.",
+            about="missing",
+        ),
+        Misconception(
+            "averaged-before-the-step",
+            _training(averaged_before=True),
+            "The average takes the weights in before the step, so the last step never reaches it. First the "
+            "step, then the average.",
+            about="order",
+        ),
+        Misconception(
+            "averaged-once",
+            _training(averaged_at_the_end=True),
+            "The average takes the weights in once, after the loop. It is a mean over the steps: move it "
+            "after each one.",
+            about="order",
+        ),
+        Misconception(
+            "steps-counted-from-0",
+            _training(counted_from=0),
+            "You count the steps from 0. `average_weights` wants the number of the steps that are done: 1 "
+            "after the first.",
+            about="index",
+        ),
+        Misconception(
+            "loop-left-early",
+            _training(rounds=1),
+            "The loop ends after the first step. Is there a `return` inside of it? It should go on until "
+            "steps are used up.",
+            about="count",
+        ),
+        Misconception(
+            "one-batch-for-all",
+            _training(once=True),
+            "Pictures, times and noise are drawn once, before the loop. Draw them anew in each step: the "
+            "network is to learn all pictures, all times and any noise.",
+            about="order",
+        ),
+        Misconception(
+            "times-drawn-evenly",
+            _training(evenly=True),
+            "You draw every t as often as any other. Draw t in proportion to `shares`: "
+            "torch.multinomial(shares, 32, replacement=True, generator=generator).",
+            about="input",
+        ),
+        Misconception(
+            "times-first",
+            _training(order="times chosen noise"),
+            "All is right but the order of the draws: first the pictures, then the times, then the noise. "
+            "It is prescribed so that your numbers can be compared.",
+            about="order",
+        ),
+        Misconception(
+            "noise-before-times",
+            _training(order="chosen noise times"),
+            "All is right but the order of the draws: the times come before the noise. It is prescribed so "
+            "that your numbers can be compared.",
+            about="order",
+        ),
+        Misconception(
+            "noise-first",
+            _training(order="noise chosen times"),
+            "All is right but the order of the draws: the noise comes last. It is prescribed so that your "
+            "numbers can be compared.",
+            about="order",
+        ),
+        Misconception(
+            "average-written-back",
+            _average_trained,
+            "The average is written back into the network, which makes each step smaller. The network goes "
+            "on with its own weights; the average only watches.",
+            about="extra",
+        ),
+        Misconception(
+            "labels-not-chosen",
+            _training(told_of=lambda chosen: torch.arange(BATCH) % 6),
+            "Each picture is announced with another one's label. Take the labels of the pictures that were "
+            "drawn: labels[chosen].",
+            about="index",
+        ),
+        Misconception(
+            "network-never-told-the-labels",
+            _training(bound=False),
+            "You handed the network itself to `training_step`. It has to know the labels: "
+            "network.of(labels of these pictures) is a function of x and t.",
+            about="missing",
+        ),
+        Misconception(
+            "never-told",
+            _training(report=False),
+            "The training is right, but after_step is never called: call it with the loss of each step.",
+            about="missing",
+        ),
+        Misconception(
+            "mean-told",
+            _training(told=lambda loss, losses: sum(losses) / len(losses)),
+            "You tell after_step the mean of all losses so far. It wants the loss of this step alone.",
+            about="mean",
+        ),
+        Misconception(
+            "one-picture-alone",
+            _on_the_first_picture,
+            "The same picture is used all the time. Draw 32 numbers below len(pictures), and take those "
+            "pictures.",
+            about="index",
+        ),
+    ],
+    alternatives=[_training(), _by_hand],
+    hints=(
+        "Before the loop: a copy of the network, for the average. In the loop: draw a batch, take one step, "
+        "let the average follow, tell the loss. You have built the step and the average already.",
+        "chosen ~ U{0 … N − 1}, t ~ shares, ε ~ N(0, I), 32 of each; then one `training_step` and one "
+        "`average_weights` with the number of steps done, from 1 on, and 0.999.",
+        "`average = copy.deepcopy(network)`, then `for step in steps:` with `torch.randint`, "
+        "`torch.multinomial`, `torch.randn`, `training_step(network.of(…), …)`, `average_weights(…)`, "
+        "`after_step(loss)`.",
+    ),
+    figure=_train_figure,
+    figure_alt="A training of 80 steps of a network with two weights. Left, the loss falls quickly and then "
+    "jitters. Right, one of its weights, which jitters too, and a dashed line through the middle of its "
+    "last values: the averaged weight.",
+)
+
+EXERCISES = [
+    GAUSSIAN_KL,
+    VLB_WEIGHT,
+    SIMPLE_LOSS,
+    TRAINING_STEP,
+    BEST_VARIANCE,
+    AVERAGE_WEIGHTS,
+    TRAIN_AVERAGED,
+]

@@ -1,4 +1,4 @@
-"""Lesson 05, noise schedules: cosine, zero terminal SNR, log-SNR, where to start, larger pictures."""
+"""Lesson 05, noise schedules: cosine, zero terminal SNR, log-SNR, where to start, larger sizes, one class."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -1217,4 +1217,307 @@ SHIFT = Exercise(
     "the earlier it falls; ᾱ is one half at t = 497, 290, 150 and 73.",
 )
 
-EXERCISES = [COSINE, RESCALE, FROM_LOG_SNR, WALK, SHIFT]
+
+# 05.6 The schedule as one piece ---------------------------------------------------------------------
+
+
+class Schedule:
+    """The variance-preserving path, in the student's words: α and σ at real times, and a sampler's levels."""
+
+    def __init__(self, betas: Tensor) -> None:
+        self.path = DiscreteVP(betas)
+        self.T, self.alphas_cumprod = self.path.T, self.path.alphas_cumprod
+
+    @classmethod
+    def from_log_snr(cls, log_snr: Callable[[Tensor], Tensor], T: int) -> "Schedule":
+        return cls(schedule_from_log_snr(log_snr(torch.arange(1, T + 1, dtype=torch.float64) / T)))
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        level = self.path(t.flatten())
+        return level.alpha.view_as(t), level.sigma.view_as(t)
+
+    def levels(self, n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        t = torch.arange(n, -1, -1, dtype=torch.float64) * self.T / n
+        return list(zip(t, *self.at(t), strict=True))
+
+
+class _ByLerp(Schedule):
+    """All times at once, on the logits."""
+
+    def __init__(self, betas: Tensor) -> None:
+        self.T = len(betas)
+        self.alphas_cumprod = _from_one((1 - betas).cumprod(0))
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        below = t.floor().clamp(max=self.T - 1).long()
+        low, high = self.alphas_cumprod[below], self.alphas_cumprod[below + 1]
+        line = torch.lerp(low.logit(), high.logit(), t - below).sigmoid()
+        signal = torch.where((low == 1) | (high == 0), torch.lerp(low, high, t - below), line)
+        return signal.sqrt(), (1 - signal).sqrt()
+
+
+class _ByLoop(Schedule):
+    """One time after the other, on SNR."""
+
+    def __init__(self, betas: Tensor) -> None:
+        kept = [1.0]
+        for beta in betas.tolist():
+            kept.append(kept[-1] * (1 - beta))
+        self.T, self.alphas_cumprod = len(kept) - 1, torch.tensor(kept, dtype=torch.float64)
+
+    def _signal(self, t: float) -> float:
+        before = min(math.floor(t), self.T - 1)
+        low, high = self.alphas_cumprod[before : before + 2].tolist()
+        rest = t - before
+        if low == 1 or high == 0:
+            return low + rest * (high - low)
+        snr = (low / (1 - low)) ** (1 - rest) * (high / (1 - high)) ** rest
+        return snr / (1 + snr)
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        signal = torch.tensor([self._signal(each) for each in t.flatten().tolist()], dtype=torch.float64)
+        return signal.sqrt().view_as(t), (1 - signal).sqrt().view_as(t)
+
+    def levels(self, n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        times = [torch.tensor(self.T * (1 - k / n), dtype=torch.float64) for k in range(n + 1)]
+        return [(t, *self.at(t)) for t in times]
+
+
+def _schedule_output(
+    answer: Any, betas: Tensor, times: Tensor, n: int, ends: tuple[float, float], T: int
+) -> dict[str, Any]:
+    """What the four methods give; the log-SNR handed over is a line from one end to minus the other."""
+    made = answer(betas)
+    drawn = answer.from_log_snr(lambda u: ends[0] - (ends[0] + ends[1]) * u, T)
+    levels = [
+        torch.stack([torch.as_tensor(each, dtype=torch.float64) for each in level])
+        for level in made.levels(n)
+    ]
+    return {
+        "T": made.T,
+        "alphas_cumprod": made.alphas_cumprod,
+        "at": torch.stack(list(made.at(times))),
+        "levels": torch.stack(levels),
+        "from_log_snr": drawn.alphas_cumprod,
+    }
+
+
+def _other(**methods: Any) -> type[Schedule]:
+    """A schedule with other methods."""
+    return type("Schedule", (_ByLerp,), methods)
+
+
+def _between(mixed: Callable[[Tensor, Tensor, Tensor], Tensor]) -> type[Schedule]:
+    """A schedule whose ᾱ between two whole times is mixed(ᾱ before, ᾱ after, share of the way)."""
+
+    def at(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        below = t.floor().clamp(max=self.T - 1).long()
+        signal = mixed(self.alphas_cumprod[below], self.alphas_cumprod[below + 1], t - below)
+        return signal.sqrt(), (1 - signal).sqrt()
+
+    return _other(at=at)
+
+
+def _levels_at(times: Callable[[int, int], Tensor]) -> type[Schedule]:
+    """A schedule whose sampler goes by other times, times(T, n)."""
+
+    def levels(self: Schedule, n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        t = times(self.T, n)
+        return list(zip(t, *self.at(t), strict=True))
+
+    return _other(levels=levels)
+
+
+def _downwards(T: float, n: int) -> Tensor:
+    return torch.arange(n, -1, -1, dtype=torch.float64) * T / n
+
+
+def _drawn_at(times: Callable[[int], Tensor]) -> type[Schedule]:
+    """A schedule that asks for log-SNR at other u, times(T)."""
+
+    def from_log_snr(cls: Any, log_snr: Callable[[Tensor], Tensor], T: int) -> Any:
+        return cls(schedule_from_log_snr(log_snr(times(T))))
+
+    return _other(from_log_snr=classmethod(from_log_snr), at=_ByLerp.at)
+
+
+def _factors(made: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> type[Schedule]:
+    """A schedule that gives made(α, σ) in the place of α and σ."""
+    return _other(at=lambda self, t: made(*_ByLerp.at(self, t)))
+
+
+def _schedule_case(betas: Betas, shape: tuple[int, ...]) -> Make:
+    """Times at both ends, between t = 0 and 1, in the last step, and anywhere."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        steps = betas(g)
+        T, count = len(steps), math.prod(shape)
+        anywhere = torch.rand(count, generator=g, dtype=torch.float64) * T
+        fixed = torch.tensor(
+            [0.0, float(T), number(g, 0.3, 0.7), T - number(g, 0.3, 0.7), float(whole(g, 2, T - 2))]
+        )
+        times = torch.cat([fixed.double(), anywhere])[:count].view(shape)
+        ends = (number(g, 4, 9), number(g, 4, 9))
+        return {"betas": steps, "times": times, "n": _one_of(3, 4, 7)(g), "ends": ends, "T": whole(g, 6, 12)}
+
+    return make
+
+
+def _schedule_figure(reference: Callable[..., Any]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.6, 2.4), layout="constrained")
+    made = reference(cosine_betas(8))
+    t, whole_times = torch.linspace(0, 8, 200, dtype=torch.float64), torch.arange(9, dtype=torch.float64)
+    for i, name in enumerate(("α", "σ")):
+        (line,) = axis.plot(t.numpy(), made.at(t)[i].numpy(), marker="", label=name)
+        axis.plot(whole_times.numpy(), made.at(whole_times)[i].numpy(), "o", color=line.get_color())
+    axis.set(xlabel="t, eight steps", ylabel="factor")
+    axis.legend(frameon=False)
+    return figure
+
+
+SCHEDULE = Exercise(
+    id="05.6",
+    name="Schedule",
+    title="The whole piece: a schedule at any time",
+    kind="implement",
+    difficulty=3,
+    minutes=25,
+    reference=Schedule,
+    cases=[
+        Case("some ten large steps, times between whole ones", _schedule_case(lambda g: linear(g, 10), (8,))),
+        Case("a short cosine schedule, a table of times", _schedule_case(lambda g: cosine(g, 12), (2, 4))),
+        Case(
+            "no signal at T, many steps",
+            _schedule_case(lambda g: rescale_zero_terminal_snr(linear(g, whole(g, 20, 30))), (9,)),
+        ),
+    ],
+    misconceptions=[
+        Misconception(
+            "alpha-bar-between",
+            _between(lambda low, high, rest: torch.lerp(low, high, rest)),
+            "Between whole times you drew a straight line in ᾱ. The line is asked for in log SNR, the logit "
+            "of ᾱ: go there, mix, and come back with the sigmoid.",
+            about="input",
+        ),
+        Misconception(
+            "alpha-between",
+            _between(lambda low, high, rest: torch.lerp(low.sqrt(), high.sqrt(), rest) ** 2),
+            "Between whole times you drew a straight line in α. The line is asked for in log SNR, the logit "
+            "of ᾱ.",
+            about="input",
+        ),
+        Misconception(
+            "nearest-time",
+            _other(at=lambda self, t: _ByLerp.at(self, t.round())),
+            "You rounded the time. Times are real numbers here: between two whole times log SNR is a "
+            "straight line.",
+            about="rounding",
+        ),
+        Misconception(
+            "time-before",
+            _other(at=lambda self, t: _ByLerp.at(self, t.floor())),
+            "You took the whole time below t. Between two whole times log SNR is a straight line.",
+            about="rounding",
+        ),
+        Misconception(
+            "way-upside-down",
+            _between(
+                lambda low, high, rest: torch.where(
+                    (low == 1) | (high == 0),
+                    torch.lerp(high, low, rest),
+                    torch.lerp(high.logit(), low.logit(), rest).sigmoid(),
+                )
+            ),
+            "Your two neighbours have changed places: at t = 3.1 the level of t = 3 counts 0.9 and that of "
+            "t = 4 counts 0.1.",
+            about="swap",
+        ),
+        Misconception(
+            "variances-returned",
+            _factors(lambda alpha, sigma: (alpha**2, sigma**2)),
+            "You returned ᾱ and 1 − ᾱ, shares of the variance. α and σ, the factors of data and noise, are "
+            "their roots.",
+            about="root",
+        ),
+        Misconception(
+            "sigma-as-the-rest",
+            _factors(lambda alpha, sigma: (alpha, 1 - alpha)),
+            "You took σ = 1 − α. It is the variances that add up to 1: σ² = 1 − α².",
+            about="root",
+        ),
+        Misconception(
+            "factors-swapped",
+            _factors(lambda alpha, sigma: (sigma, alpha)),
+            "α and σ have changed places: α is the factor of the data, 1 at t = 0.",
+            about="swap",
+        ),
+        Misconception(
+            "levels-rise",
+            _levels_at(lambda T, n: _downwards(T, n).flip(0)),
+            "Your levels go from data to noise. A sampler walks from T down to 0.",
+            about="direction",
+        ),
+        Misconception(
+            "levels-stop-above-0",
+            _levels_at(lambda T, n: _downwards(T, n)[:-1]),
+            "Your levels end one stride above 0, with that noise still in the picture. n strides have n + 1 "
+            "ends: from T to 0, both included.",
+            about="count",
+        ),
+        Misconception(
+            "levels-start-below-T",
+            _levels_at(lambda T, n: _downwards(T, n)[1:]),
+            "Your levels start one stride below T. A sampler starts at T, where nothing but noise is left.",
+            about="level",
+        ),
+        Misconception(
+            "n-levels",
+            _levels_at(lambda T, n: torch.linspace(T, 0, n, dtype=torch.float64)),
+            "You made n levels, and between them lie n − 1 strides. n strides have n + 1 ends.",
+            about="count",
+        ),
+        Misconception(
+            "levels-rounded",
+            _levels_at(lambda T, n: _downwards(T, n).round()),
+            "You rounded the times of the levels. With real times no rounding is needed: n equal strides.",
+            about="rounding",
+        ),
+        Misconception(
+            "u-from-0",
+            _drawn_at(lambda T: torch.arange(T, dtype=torch.float64) / T),
+            "You asked for log SNR at u = 0 … (T − 1)/T. The steps lead to t = 1 … T, so u goes from 1/T "
+            "to 1.",
+            about="index",
+        ),
+        Misconception(
+            "t-for-u",
+            _drawn_at(lambda T: torch.arange(1, T + 1, dtype=torch.float64)),
+            "You handed whole times to log_snr. It wants the share of the way, u = t/T, from 1/T to 1.",
+            about="input",
+        ),
+        Misconception(
+            "u-by-linspace",
+            _drawn_at(lambda T: torch.linspace(0, 1, T, dtype=torch.float64)),
+            "You took T values of u from 0 to 1. The steps lead to t = 1 … T: u = 1/T, 2/T … 1.",
+            about="count",
+        ),
+    ],
+    alternatives=[_ByLerp, _ByLoop],
+    hints=(
+        "Keep one table, ᾱ at the whole times 0 … T. Everything else is read from it.",
+        "For t between the whole times k and k + 1: logit ᾱ = (1 − w)·logit ᾱ_k + w·logit ᾱ_{k+1} with "
+        "w = t − k, then ᾱ by the sigmoid. If ᾱ_k = 1 or ᾱ_{k+1} = 0 a logit is infinite: mix ᾱ itself.",
+        "`k = t.floor().clamp(max=self.T - 1).long()`, then `low, high = self.alphas_cumprod[k], …`, "
+        "`torch.lerp(low.logit(), …, t - k).sigmoid()` and `torch.where((low == 1) | (high == 0), …, …)`. "
+        "`levels` calls `at` with all its times at once, and `zip` makes the triples.",
+    ),
+    call=_schedule_output,
+    figure=_schedule_figure,
+    figure_alt="α and σ over real times of a cosine schedule of eight steps: two curves through the dots at "
+    "whole times; α falls from 1, σ rises from 0, they cross near t = 4.",
+    atol=1e-6,
+)
+
+EXERCISES = [COSINE, RESCALE, FROM_LOG_SNR, WALK, SHIFT, SCHEDULE]

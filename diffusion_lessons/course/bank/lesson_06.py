@@ -1,4 +1,7 @@
-"""Lesson 06, the U-Net: how far it sees, how it is told the time, its block, its attention, the whole."""
+"""Lesson 06, the U-Net: how far it sees, how it is told the time, its block, its attention, the whole.
+
+And a transformer's block in its place.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,6 +19,7 @@ from diffusion_lessons.networks import embedding as embeddings
 from diffusion_lessons.networks.attention import attention
 from diffusion_lessons.networks.blocks import ResidualBlock, Upsample
 from diffusion_lessons.networks.counting import receptive_field
+from diffusion_lessons.networks.dit import DiTBlock
 from diffusion_lessons.networks.unet import UNet, UNetConfig
 
 Make = Callable[[torch.Generator], dict[str, Any]]
@@ -1376,8 +1380,8 @@ ASSEMBLE = Exercise(
     ],
     alternatives=[_ByRecursion, _ByIndex],
     hints=(
-        "Go down and put every output on a pile, the stem's first. Go through the middle. Go up, and let "
-        "each block take the top of the pile.",
+        "Go down and keep every output in a list, the stem's first. Go through the middle. Go up, and let "
+        "each block take the last one that is left.",
         "e = silu(time + label). Down: h ← layer(h, e), kept. Up: h ← layer([h, skip], e), where a layer of "
         "the class Up takes no skip. Out: conv(silu(norm(h))).",
         "`skips = [h]`; `for layer in self.down:` two lines; the middle, three calls; "
@@ -1391,4 +1395,332 @@ ASSEMBLE = Exercise(
     atol=1e-4,
 )
 
-EXERCISES = [FIELD, EMBEDDING, BLOCK, ATTENTION, ASSEMBLE]
+
+# 06.6 A transformer's block -------------------------------------------------------------------------
+
+
+def _tokens_output(
+    answer: Any, channels: int, head_dim: int, tokens: Tensor, embedding: Tensor, weights: int
+) -> Tensor:
+    """What a transformer's block gives with the weights of that seed."""
+    shape = (channels, embedding.shape[1], head_dim)
+    block = answer(*shape)
+    block.load_state_dict(_drawn(DiTBlock, weights, *shape))
+    return block.to(tokens.device).eval().requires_grad_(False)(tokens, embedding)
+
+
+Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _six(block: Any, embedding: Tensor) -> Six:
+    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = block.to_six(embedding)[:, None].chunk(6, dim=2)
+    return shift_1, scale_1, gate_1, shift_2, scale_2, gate_2
+
+
+def _dit(
+    six: Callable[[Any, Tensor], Any] = _six,
+    tell: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda h, shift, scale: h * (1 + scale) + shift,
+    gate: Callable[[Tensor, Tensor], Tensor] = lambda gate, h: gate * h,
+    first: Callable[[Any, Tensor], Tensor] = lambda block, tokens: block.norm_1(tokens),
+    second: Callable[[Any, Tensor], Tensor] = lambda block, tokens: block.norm_2(tokens),
+    keep: Callable[[Tensor, Tensor], Tensor] = lambda tokens, normed: tokens,
+    layers: tuple[str, str] = ("attend", "think"),
+) -> type[DiTBlock]:
+    """A transformer's block that does one thing in another way."""
+
+    def forward(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = six(self, embedding)
+        h = first(self, tokens)
+        tokens = keep(tokens, h) + gate(gate_1, getattr(self, layers[0])(tell(h, shift_1, scale_1)))
+        h = second(self, tokens)
+        return keep(tokens, h) + gate(gate_2, getattr(self, layers[1])(tell(h, shift_2, scale_2)))
+
+    return type("DiTBlock", (DiTBlock,), {"forward": forward})
+
+
+def _ordered(*order: int) -> Callable[[Any, Tensor], Any]:
+    """The six vectors, taken in another order."""
+
+    def six(block: Any, embedding: Tensor) -> Any:
+        vectors = _six(block, embedding)
+        return [vectors[i] for i in order]
+
+    return six
+
+
+def _side_by_side(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
+    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = _six(self, embedding)
+    seen = gate_1 * self.attend(self.norm_1(tokens) * (1 + scale_1) + shift_1)
+    return tokens + seen + gate_2 * self.think(self.norm_2(tokens) * (1 + scale_2) + shift_2)
+
+
+def _first_kept_apart(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
+    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = _six(self, embedding)
+    h = tokens + gate_1 * self.attend(self.norm_1(tokens) * (1 + scale_1) + shift_1)
+    return tokens + gate_2 * self.think(self.norm_2(h) * (1 + scale_2) + shift_2)
+
+
+def _attention_alone(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
+    shift, scale, gate, *_ = _six(self, embedding)
+    return tokens + gate * self.attend(self.norm_1(tokens) * (1 + scale) + shift)
+
+
+def _gate_on_the_sum(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
+    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = _six(self, embedding)
+    tokens = gate_1 * (tokens + self.attend(self.norm_1(tokens) * (1 + scale_1) + shift_1))
+    return gate_2 * (tokens + self.think(self.norm_2(tokens) * (1 + scale_2) + shift_2))
+
+
+def _token_by_token(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
+    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.to_six(embedding).chunk(6)
+    tokens = tokens + gate_1 * self.attend(self.norm_1(tokens) * (1 + scale_1) + shift_1)
+    return tokens + gate_2 * self.think(self.norm_2(tokens) * (1 + scale_2) + shift_2)
+
+
+class _DiTByStacking(DiTBlock):
+    """The six vectors as one tensor (6, B, 1, C)."""
+
+    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+        six = self.to_six(embedding).unflatten(1, (6, -1)).transpose(0, 1).unsqueeze(2)
+        for norm, layer, (shift, scale, gate) in (
+            (self.norm_1, self.attend, six[:3]),
+            (self.norm_2, self.think, six[3:]),
+        ):
+            normed = norm(tokens)
+            tokens = tokens + layer(normed + normed * scale + shift) * gate
+        return tokens
+
+
+class _DiTByFunctions(DiTBlock):
+    """Every picture's vectors cut out by hand, the norms written out."""
+
+    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+        width = tokens.shape[2]
+        told = F.linear(embedding, self.to_six.weight, self.to_six.bias)[:, None]
+
+        def part(i: int) -> Tensor:
+            return told[..., i * width : (i + 1) * width]
+
+        def normed(h: Tensor) -> Tensor:
+            return F.layer_norm(h, (width,))
+
+        first = torch.addcmul(part(0), normed(tokens), 1 + part(1))
+        between = torch.addcmul(tokens, part(2), self.attend(first))
+        second = torch.addcmul(part(3), normed(between), 1 + part(4))
+        return torch.addcmul(between, part(5), self.think(second))
+
+
+def _tokens_case(
+    batch: int, heads: tuple[int, int], halves: tuple[int, int], positions: tuple[int, int] | None = None
+) -> Make:
+    """Between two bounds: heads, half the width of each, tokens (None: as many as there are channels)."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        head_dim = 2 * whole(g, *halves)
+        channels = head_dim * whole(g, *heads)
+        count = channels if positions is None else whole(g, *positions)
+        return {
+            "channels": channels,
+            "head_dim": head_dim,
+            "tokens": normal(g, batch, count, channels),
+            "embedding": normal(g, batch, 10),
+            "weights": _seed(g),
+        }
+
+    return make
+
+
+def _dit_figure(reference: Callable[..., Any]) -> Any:
+    from matplotlib import pyplot
+
+    block = _randomized(DiTBlock(16, 12, 8), 3)
+    made = reference(16, 12, 8)
+    made.load_state_dict(block.state_dict())
+    tokens, embedding = figures.noise(1, 12, 16, seed=2), figures.noise(1, 12, seed=1)
+    with torch.no_grad():
+        made.to_six.bias.zero_()
+        rows = [made(tokens, k * embedding)[0] - tokens[0] for k in (0.0, 0.5, 1.0)]
+    figure, axes = pyplot.subplots(1, 3, figsize=(6, 2.2), layout="constrained", sharey=True)
+    for axis, row, title in zip(axes, rows, ("e = 0", "0.5·e", "e"), strict=True):
+        axis.imshow(row.numpy(), cmap="gray", vmin=-4, vmax=4)
+        axis.set(title=title, xlabel="channel", xticks=[], yticks=[])
+    axes[0].set_ylabel("token")
+    return figure
+
+
+TOKENS = Exercise(
+    id="06.6",
+    name="DiTBlock",
+    title="A block of a transformer, told by six vectors",
+    kind="stretch",
+    difficulty=2,
+    minutes=15,
+    reference=DiTBlock,
+    trains=("tokens", "embedding"),
+    cases=[
+        Case("two pictures of a few tokens", _tokens_case(2, (2, 2), (1, 2), (5, 9))),
+        Case("three pictures, as many tokens as channels", _tokens_case(3, (3, 3), (1, 1))),
+        Case("six pictures, one head", _tokens_case(6, (1, 1), (2, 4), (3, 4))),
+    ],
+    misconceptions=[
+        Misconception(
+            "one-forgotten",
+            _dit(tell=lambda h, shift, scale: h * scale + shift),
+            "You multiplied by scale. The factor is 1 + scale, so that a scale of 0 changes nothing.",
+            about="missing",
+        ),
+        Misconception(
+            "gate-opened-by-one",
+            _dit(gate=lambda gate, h: (1 + gate) * h),
+            "You multiplied by 1 + gate. The gate has no 1: where it is 0, the layer has no say, and the "
+            "block begins as the identity.",
+            about="extra",
+        ),
+        Misconception(
+            "gates-forgotten",
+            _dit(gate=lambda gate, h: h),
+            "Your gates are not used. What the attention gives, and what the linear layers give, is "
+            "multiplied by its gate before it is added.",
+            about="missing",
+        ),
+        Misconception(
+            "gate-squeezed",
+            _dit(gate=lambda gate, h: gate.sigmoid() * h),
+            "You put a sigmoid on the gates. They are plain factors; at 0 a gate is shut, and a sigmoid of "
+            "0 is one half.",
+            about="extra",
+        ),
+        Misconception(
+            "gate-on-the-sum",
+            type("DiTBlock", (DiTBlock,), {"forward": _gate_on_the_sum}),
+            "You multiplied the sum by the gate. The gate belongs to what is added; what came in passes "
+            "unchanged.",
+            about="order",
+        ),
+        Misconception(
+            "scale-and-shift-swapped",
+            _dit(six=_ordered(1, 0, 2, 4, 3, 5)),
+            "Scale and shift are swapped: of each three vectors the first is the shift, the second the "
+            "scale, the third the gate.",
+            about="swap",
+        ),
+        Misconception(
+            "gate-taken-first",
+            _dit(six=_ordered(1, 2, 0, 4, 5, 3)),
+            "You took the gate for the first of each three vectors. The order is shift, scale, gate.",
+            about="order",
+        ),
+        Misconception(
+            "halves-swapped",
+            _dit(six=_ordered(3, 4, 5, 0, 1, 2)),
+            "The first three vectors are for the attention, the last three for `think`. You have them the "
+            "other way round.",
+            about="swap",
+        ),
+        Misconception(
+            "taken-in-pairs",
+            _dit(six=_ordered(0, 2, 4, 1, 3, 5)),
+            "You took both shifts first, then both scales, then both gates. The six come as shift, scale, "
+            "gate of the attention, then shift, scale, gate of `think`.",
+            about="order",
+        ),
+        Misconception(
+            "same-three-twice",
+            _dit(six=_ordered(0, 1, 2, 0, 1, 2)),
+            "You used the same three vectors twice. `think` has three of its own: the last three of the six.",
+            about="input",
+        ),
+        Misconception(
+            "first-norm-forgotten",
+            _dit(first=lambda block, tokens: tokens),
+            "`self.norm_1` is not used. Both parts begin with a norm; scale and shift come right after it.",
+            about="missing",
+        ),
+        Misconception(
+            "second-norm-forgotten",
+            _dit(second=lambda block, tokens: tokens),
+            "`self.norm_2` is not used. Both parts begin with a norm; scale and shift come right after it.",
+            about="missing",
+        ),
+        Misconception(
+            "not-scaled",
+            _dit(tell=lambda h, shift, scale: h + shift),
+            "You only added the shift. The embedding gives a scale as well: norm(h)·(1 + scale) + shift.",
+            about="missing",
+        ),
+        Misconception(
+            "not-shifted",
+            _dit(tell=lambda h, shift, scale: h * (1 + scale)),
+            "You only scaled. The embedding gives a shift as well: norm(h)·(1 + scale) + shift.",
+            about="missing",
+        ),
+        Misconception(
+            "shift-scaled-too",
+            _dit(tell=lambda h, shift, scale: (h + shift) * (1 + scale)),
+            "You shifted first and scaled the shift as well. It is norm(h)·(1 + scale) + shift: the shift "
+            "comes last.",
+            about="order",
+        ),
+        Misconception(
+            "normed-kept",
+            _dit(keep=lambda tokens, normed: normed),
+            "You added to the normed tokens. What comes in passes on as it is: keep `tokens`, and give the "
+            "normed ones another name.",
+            about="input",
+        ),
+        Misconception(
+            "no-shortcut",
+            _dit(keep=lambda tokens, normed: 0 * tokens),
+            "What comes in is missing from what goes out. Each part is *added* to the tokens.",
+            about="missing",
+        ),
+        Misconception(
+            "side-by-side",
+            type("DiTBlock", (DiTBlock,), {"forward": _side_by_side}),
+            "Attention and `think` both got the tokens that came in. They work one after the other: `think` "
+            "gets the tokens to which the attention has been added.",
+            about="order",
+        ),
+        Misconception(
+            "attention-not-kept",
+            type("DiTBlock", (DiTBlock,), {"forward": _first_kept_apart}),
+            "At the end you added to the tokens that came in, so the attention's part is lost. Add to the "
+            "tokens as they are after the attention.",
+            about="input",
+        ),
+        Misconception(
+            "attention-alone",
+            type("DiTBlock", (DiTBlock,), {"forward": _attention_alone}),
+            "The second half is missing: norm, scale and shift, `think`, gate, added.",
+            about="missing",
+        ),
+        Misconception(
+            "think-first",
+            _dit(layers=("think", "attend")),
+            "You put `think` first. Each token gathers from the others first, and thinks about it then.",
+            about="order",
+        ),
+        Misconception(
+            "split-along-the-batch",
+            type("DiTBlock", (DiTBlock,), {"forward": _token_by_token}),
+            "You split along the batch: chunk(6) cuts dimension 0 unless it is told another one. The six "
+            "vectors lie along the last dimension; they then need a dimension of 1 for the tokens.",
+            about="axis",
+        ),
+    ],
+    alternatives=[_dit(), _DiTByStacking, _DiTByFunctions],
+    hints=(
+        "Two rounds of the same: norm, scale and shift, a layer, a gate, and what came in is added. The "
+        "layer is attention in the first round, `think` in the second.",
+        "tokens ← tokens + gate₁·attend(norm₁(tokens)·(1 + scale₁) + shift₁), then the same with norm₂, "
+        "`think` and the other three vectors.",
+        "`six = self.to_six(embedding)[:, None].chunk(6, dim=2)`, unpacked as shift, scale, gate, twice; "
+        "then `tokens = tokens + gate_1 * self.attend(…)` and `return tokens + gate_2 * self.think(…)`.",
+    ),
+    call=_tokens_output,
+    figure=_dit_figure,
+    figure_alt="What a block with random weights adds to 12 tokens of 16 channels. With an embedding of 0 "
+    "all gates are shut, and it adds nothing; with a larger embedding it adds more.",
+)
+
+EXERCISES = [FIELD, EMBEDDING, BLOCK, ATTENTION, ASSEMBLE, TOKENS]
