@@ -122,7 +122,7 @@ predict(
         Choice(
             "about ½·β",
             True,
-            "x₁ is tied to both ends, each with variance β. Two such clues together leave half of it. You compute 0.45·β below.",
+            "x₁ is tied to both ends, each with variance β. Two such clues together leave half of it. You compute 0.455·β below.",
         ),
         Choice("β", False, "That would be so if only x₀ were known. Knowing x₂ as well narrows it down."),
         Choice("2·β", False, "That is how far x₂ is from x₀. Knowing more never makes it wider here."),
@@ -679,15 +679,17 @@ figure(
 # variance 4.3e-7. So for short steps the error of $\tilde\beta$ is nearly all a wrong *variance*. The shape is
 # right. At a length of 300 the shape is wrong, and your variance is no better than $\beta$.
 #
-# On the right the errors of all steps of a chain are added up. The sum bounds the divergence of the samples from the data. With
+# On the right the errors of all steps of a chain are added up, down to t = 1. (The variance $\tilde\beta$ of the step to the data
+# is 0, and its KL infinite.) The sum bounds how far, in nats, the samples at t = 1 are from noised data. With
 # $\tilde\beta$ a thousand levels leave 0.42 nats; with your variance ten levels leave less, 0.19. With $\beta$ a thousand leave
 # 0.012; with your variance a hundred leave less, 0.005.
 #
-# **So what are a thousand steps for? For not having to know the variance.** Halve all steps. With $\tilde\beta$ or
-# $\beta$ the error of each falls to about a quarter, there are twice as many, and half of the total is left. In tiny steps every
-# sensible variance is nearly right, and DDPM's network has to learn nothing but a mean. A sampler that knows the variance
-# gets by with far fewer steps. Nichol and Dhariwal let the network learn it. Bao et al. compute it from the network's
-# own guesses.
+# **So what are a thousand steps for? For not having to know the variance.** Halve all steps. With
+# $\beta$ the error of each falls to about a quarter, there are twice as many, and half of the total is left. (With $\tilde\beta$
+# the total falls faster: to a twentieth for ten times the levels.) In tiny steps every sensible variance is nearly right, and
+# DDPM's network has to learn nothing but a mean. A chain that knows the variance reaches the same sum in far fewer steps.
+# Nichol and Dhariwal let the network learn the variance. Bao et al. compute it from the network's
+# own guesses. (All this counts nats. How many steps *samples* need is measured below.)
 
 # %% [markdown] tags=["exercise-card"]
 # So the noise of a step may be a little too small or too large. What if there is none at all?
@@ -727,18 +729,19 @@ for t in (240, 200, 100):
     average = weight @ first
     square = (first - average).square()
     variance = weight @ square
-    errors_of = (weight.square() @ square).sqrt(), (weight.square() @ (square - variance).square()).sqrt()
+    mean_error = (weight.square() @ square).sqrt()
+    variance_error = (weight.square() @ (square - variance).square()).sqrt()
     mean, variances = gaussian_steps(clusters, seen, now, path(t))
-    print(f"250 → {t}: mean {average:.4f} ± {errors_of[0]:.4f}, formula {mean[0, 0]:.4f};", end=" ")
+    print(f"250 → {t}: mean {average:.4f} ± {mean_error:.4f}, formula {mean[0, 0]:.4f};", end=" ")
     print(
-        f"variance {variance:.4f} ± {errors_of[1]:.4f}, step_variance {variances['step_variance'][0, 0]:.4f},",
+        f"variance {variance:.4f} ± {variance_error:.4f}, step_variance {variances['step_variance'][0, 0]:.4f},",
         end=" ",
     )
     print(f"β̃ {variances['β̃']:.4f}, β {variances['β']:.4f}")
 
 # %% [markdown]
-# The means agree to about two standard errors, for every length of step. So does your `step_variance` with the variances of the draws. $\tilde\beta$ is too
-# small each time: it forgets that $x_0$ is in doubt. $\beta$ is too small here, too. It is no upper bound where $x$ lies
+# The means agree to about two standard errors, for every length of step. So does your `step_variance` with the variances of
+# the draws. $\tilde\beta$ is too small each time: it forgets that $x_0$ is in doubt. $\beta$ is too small here, too. It is no upper bound where $x$ lies
 # between clusters. (± is one standard error over the draws.)
 #
 # Now whole samples, with no noise, $\tilde\beta$, $\beta$ and your variance.
@@ -772,8 +775,8 @@ scrub(
     panels,
     levels,
     alt="Three clouds of 200 points from noise to data in 20 steps, over the exact density. Without noise the cloud shrinks to one "
-    "spot while the density is still wide, and the spot ends in the largest cluster. With β̃ the points fill three "
-    "clusters that are tighter than the density. With your variance they fill the density.",
+    "spot while the density is still wide, and the spot ends in the largest cluster. With β̃ they end in three "
+    "clusters, a little tighter than those of your variance.",
     title="Scrub from noise to data",
     frames=14,
     columns=5,
@@ -837,13 +840,18 @@ axes[1].legend(fontsize=10)
 figure(
     fig,
     alt="Left: the distance to the data over the number of steps falls towards the grey band of fresh data, 0.015. β̃ goes from 0.23 at "
-    "5 steps to 0.023 at 100; β and your variance from 0.17 to about 0.02, which they reach by 50. Right: the std in the largest "
+    "5 steps to 0.023 at 100; β and your variance from 0.17 to about 0.02 at 50; at 100 your variance lies higher again, at "
+    "0.025. Right: the std in the largest "
     "cluster, where the data has 0.20. β̃ is below from 20 steps on, β above throughout; yours falls from 0.46 at 5 to 0.20 at 50.",
 )
 
 # %% [markdown]
 # ± is one standard error over eight repeats with n = 4,000 points each; the grey band is what other draws of the data get. At 20
-# steps your variance and $\beta$ are close to that, at 0.021 and 0.024, and $\tilde\beta$ is at 0.056. From 20 steps on the clusters are too tight with $\tilde\beta$ and too wide with $\beta$. With your variance they are right from about 50
+# steps your variance and $\beta$ are close to that, at 0.021 and 0.024, and $\tilde\beta$ is at 0.056. At 100 steps your variance
+# comes out at 0.025 ± 0.003, above $\beta$. Other draws did not repeat that: 24 of them gave 0.018 ± 0.001 for both. So from
+# 20 steps on this distance does not tell the two apart.
+#
+# The spread of a cluster does. From 20 steps on the clusters are too tight with $\tilde\beta$ and too wide with $\beta$. With your variance they are right from about 50
 # steps on. Below 20 steps they are far too wide: one Gaussian step has to serve several clusters, and its shape is wrong. The two
 # published choices are extremes: $\tilde\beta_t$ is exact for data at a single point, $\beta_t$ for $\mathcal N(0, I)$
 # (Ho et al. 2020, section 3.2). Both are one number for all x, and the right variance is not.
@@ -882,7 +890,7 @@ for name, pictures in drawn.items():
 print(f"n = {len(wanted)}, one seed; ± over the draw of the samples")
 
 # %% [markdown]
-# Every 4 of the upper row is clean, and the figures say so: the classifier reads all of them, and a precision of 1.00 means that all
+# Every 4 of the upper row is clean, and the numbers say so: the classifier reads all of them, and a precision of 1.00 means that all
 # lie among real digits. Yet it is *nearly the same 4, ten times*. The recall is 0.00: hardly a real digit lies among these samples. The
 # Fréchet distance sums up both, and it is 4.4 against 0.7. (200 real digits: 0.54 ± 0.08,
 # mean and spread of ten balanced draws.)
@@ -892,8 +900,9 @@ print(f"n = {len(wanted)}, one seed; ± over the draw of the samples")
 #
 # ## Which variance for pictures?
 #
-# A network gives $\hat x_0$ and no variance. But its own squared error *is* the doubt about $x_0$, on average. So your
-# `step_variance` can be told that. For five of ten steps of the MNIST model:
+# A network gives $\hat x_0$ and no variance. But for the best guess the mean squared error *is* the doubt about $x_0$, on
+# average. So your `step_variance` can be told the error of the network. For five of ten steps of the MNIST model, measured on 40 of
+# its own samples:
 
 # %%
 levels = mnist.path.levels(10)
@@ -934,15 +943,17 @@ for steps in (5, 10, 20, 50, 1000):
     print(f"{steps:5d} steps: β̃ {small}, β {large}")
 
 # %% [markdown]
-# The doubt is small: most pixels are certain early. So the right variance is close to $\tilde\beta$, and $\beta$ is up to twice
+# The doubt is small: most pixels are certain early. (On 40 real digits it came out 1.05 to 1.23 times as
+# large.) So the right variance is close to $\tilde\beta$, and $\beta$ is up to twice
 # too large, the step to the data aside. Does this harm the pictures? It depends on what comes after.
 #
-# - Last step from t = 100: the steps after it take most of the excess away again. The distances are 0.71 ± 0.12 for
-#   $\tilde\beta$ and 0.70 ± 0.13 for $\beta$. Precision is lower with $\beta$, and recall higher.
+# - Last step from t = 100: this step returns $\hat x_0$, and so takes most of the excess noise away. The Fréchet distances are
+#   0.71 ± 0.12 for $\tilde\beta$ and 0.70 ± 0.13 for $\beta$. Precision is lower with $\beta$, and recall higher.
 # - Last step from t = 1: the step before it lands next to the data, and nothing takes its noise away. 0.74 ± 0.11 and 1.03 ± 0.13.
 #   This is the bug of exercise 03.4 in another place.
 #
-# The recorded rows all take their last step from t = 1. So $\beta$ is worse at 5 and 10 steps, and from 50 on nothing tells the
+# With 200 samples that gap is under two of its standard errors; the recorded rows, with 500, settle it. They all take their
+# last step from t = 1, and $\beta$ is worse at 5 and 10 steps, and from 50 on nothing tells the
 # two apart. (500 real digits are at 0.28 ± 0.03, mean and spread of ten balanced draws.) **Published** for CIFAR-10, with such steps
 # (Song et al. 2021, table 1; FID at 10, 50 and 1,000 steps): with $\tilde\beta$, their η = 1, 41.07, 8.01 and 4.73; with
 # $\beta$, their σ̂, 367, 32.7 and 3.17. There the larger variance wins at a thousand.
@@ -1021,7 +1032,7 @@ else:
 # | $\bar\alpha$ of the wrong index: next and now swapped, or off by one | no error; washed-out or grainy pictures; with the true ε as oracle, the end is not $x_0$ |
 # | the loop stops at $t = 1$, or skips the first step | slight grain; brightness pulled towards grey |
 # | $\log\tilde\beta_1 = \log 0$ | −∞ in the loss of the last step; published code takes $\tilde\beta_2$ there |
-# | dividing by $\sqrt{\bar\alpha_T}$ with an unclipped guess | $\hat x_0$ in the hundreds at the start; large numbers that never come back |
+# | dividing by $\sqrt{\bar\alpha_T}$ with an unclipped guess | an error of 0.1 in $\hat\varepsilon$ is one of 16 in $\hat x_0$ at t = 1000 (linear schedule) |
 
 # %% [markdown] tags=["interview"]
 # ## Interview card
@@ -1044,7 +1055,7 @@ interview_card(
         (
             "Why a thousand steps?",
             "So that the variance need not be known: in small steps β, β̃ and the right one agree. With the right variance, "
-            "learned (Nichol and Dhariwal 2021) or computed (Bao et al. 2022), far fewer will do.",
+            "learned (Nichol and Dhariwal 2021) or computed (Bao et al. 2022), far fewer reach the same KL.",
         ),
         (
             "Which variance: β or β̃?",

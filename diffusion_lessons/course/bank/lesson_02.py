@@ -1169,6 +1169,19 @@ TRAINING_BATCH = Exercise(
             about="root",
         ),
         Misconception(
+            "no-root-on-the-data",
+            _made(mixed=lambda a: (a, (1 - a).sqrt())),
+            "You multiplied the data by ᾱ. That is its share of the variance; the factor is the root, √ᾱ.",
+            about="root",
+        ),
+        Misconception(
+            "one-minus-the-root",
+            _made(mixed=lambda a: (a.sqrt(), 1 - a.sqrt())),
+            "You multiplied the noise by 1 − √ᾱ. The squares of the two factors add up to 1, not the "
+            "factors: it is √(1 − ᾱ).",
+            about="root",
+        ),
+        Misconception(
             "factors-swapped",
             _made(mixed=lambda a: ((1 - a).sqrt(), a.sqrt())),
             "The two factors are swapped: √ᾱ belongs to the data and √(1 − ᾱ) to the noise.",
@@ -1305,6 +1318,13 @@ ONWARD = Exercise(
             _with_kept(lambda s, t: ((t / s).sqrt(), (s - t).sqrt())),
             "You added what the noise's variance grows by, ᾱ_s − ᾱ_t. But the noise in x is turned down, "
             "too, with the picture: to make up for that it takes 1 − ᾱ_t/ᾱ_s.",
+            about="formula",
+        ),
+        Misconception(
+            "difference-of-deviations",
+            _with_kept(lambda s, t: ((t / s).sqrt(), (1 - t).sqrt() - (t / s * (1 - s)).sqrt())),
+            "You subtracted two standard deviations. Variances add up, so subtract those: what is added has "
+            "the variance (1 − ᾱ_t) − (ᾱ_t/ᾱ_s)·(1 − ᾱ_s), which is 1 − ᾱ_t/ᾱ_s.",
             about="formula",
         ),
         Misconception(

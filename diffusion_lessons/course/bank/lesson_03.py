@@ -1099,6 +1099,11 @@ def _clip_to_one(predict: Guess, x: Tensor, now: Level, next: Level, limit: floa
     return x0 if limit is None else x0.clamp(-1, 1)
 
 
+def _clip_at_zero(predict: Guess, x: Tensor, now: Level, next: Level, limit: float | None) -> Tensor:
+    x0 = x0_from_eps(x, predict(x, now), now.alpha**2)
+    return x0 if limit is None else x0.clamp(0, limit)
+
+
 def _clip_eps(predict: Guess, x: Tensor, now: Level, next: Level, limit: float | None) -> Tensor:
     eps = predict(x, now)
     return x0_from_eps(x, eps if limit is None else eps.clamp(-limit, limit), now.alpha**2)
@@ -1179,6 +1184,12 @@ ANCESTRAL_SAMPLE = Exercise(
             "clipped-to-one",
             _sampler(_clip_to_one, clip="never"),
             "You clip to [−1, 1] whatever `limit` is. It is the number that is given.",
+            about="input",
+        ),
+        Misconception(
+            "clipped-at-zero",
+            _sampler(_clip_at_zero, clip="never"),
+            "You cut x̂₀ to [0, limit]. Its range has both signs: [−limit, limit].",
             about="input",
         ),
         Misconception(
@@ -1460,7 +1471,7 @@ STEP_VARIANCE = Exercise(
     ),
     figure=_variance_figure,
     figure_alt="The variance of a step from t = 400 over the time where it leads. With variance_x0 = 0 it "
-    "starts at 0 at t = 400, rises and comes back to 0 at the data. With 0.3 and with 1 it lies above, and "
+    "is near 0 at t = 400, rises and comes back to 0 at the data. With 0.3 and with 1 it lies above, and "
     "reaches 0.3 and 1.",
 )
 

@@ -1740,8 +1740,8 @@ EDIT = Exercise(
         Misconception(
             "asked-at-0",
             _there_and_back(ask_up=lambda now, next: now),
-            "You asked the denoiser at t = 0. The first step up takes the ε̂ that it sees in the same x at "
-            "the first level above 0.",
+            "You asked the denoiser at t = 0. Up: the first step takes the ε̂ that it sees in the same x at "
+            "the first level above 0. Down: each step asks at the level where it starts, `now`.",
             about="level",
         ),
         Misconception(
@@ -1763,6 +1763,13 @@ EDIT = Exercise(
             _there_and_back(start=lambda x, x0, levels, noises: noises[0]),
             "You start the way down from drawn noise, and nothing of the picture is left. Start where the "
             "way up has ended.",
+            about="input",
+        ),
+        Misconception(
+            "start-from-the-picture",
+            _there_and_back(start=lambda x, x0, levels, noises: x0),
+            "Your way down starts from the picture itself, as if it were at levels[0]. Start where the way "
+            "up has ended.",
             about="input",
         ),
         Misconception(
