@@ -251,7 +251,7 @@ figure(
     fig,
     alt="Left: milliseconds of a call over the number of pictures in it, medians with the middle half. "
     "64 pictures take far less than 64 times as long as one, near the line 'fixed + per picture'. "
-    "Right: clock over prediction for four runs, medians with the middle half, near the diagonal.",
+    "Right: clock over prediction for four runs, medians with the middle half, most of them near the diagonal.",
 )
 
 # %% [markdown]
