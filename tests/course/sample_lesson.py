@@ -67,6 +67,7 @@ BANK = {
         _exercise("02.1", "add_noise", "implement", figure=_figure, figure_alt=ALT),
         _exercise("02.2", "mix", "reproduce"),
         _exercise("02.3", "repair", "debug", planted="variance"),
+        _exercise("02.4", "again", "implement"),
     )
 }
 
@@ -143,6 +144,14 @@ SEE = """# %% [markdown] tags=["see"]
 # %%
 print("a first picture")
 
+# %% [markdown] tags=["guess"]
+# ## Guess
+# How would you do it?
+#
+# <details><summary>One way</summary>
+# Blur it.
+# </details>
+
 # %% [markdown] tags=["predict"]
 # ## Predict
 
@@ -200,7 +209,8 @@ SAMPLE = (
     + answer("02.2", "mix", "kept = alpha * x\nreturn kept + sigma * noise")
     + idea(3)
     + answer("02.3", "repair", "return sigma * noise + alpha * x", PLANTED)
-    + filler(5, 250)
+    + answer("02.4", "again", "return alpha * x + noise * sigma")
+    + filler(12, 125)
     + TAIL
 )
 

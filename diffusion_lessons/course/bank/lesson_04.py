@@ -1197,11 +1197,11 @@ def _parts(t: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 Variance = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of the error and the three parts
 
 
-def _variance(formula: Variance, later: int = 0) -> Callable[..., Tensor]:
-    """A variance from the parts at t, or later."""
+def _variance(formula: Variance) -> Callable[..., Tensor]:
+    """A variance from the error and the parts."""
 
     def variance(error: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
-        return formula(error, *_parts(t + later, alphas_cumprod))
+        return formula(error, *_parts(t, alphas_cumprod))
 
     return variance
 
@@ -1210,6 +1210,11 @@ def _error_of_x_t(error: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
     now, before = alphas_cumprod[t], alphas_cumprod[t - 1]
     from_x = (now / before).sqrt() * (1 - before) / (1 - now)
     return _parts(t, alphas_cumprod)[1] + from_x**2 * error
+
+
+def _variance_with(formula: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A variance from the error, ᾱ_t and ᾱ_{t−1}."""
+    return lambda error, t, alphas_cumprod: formula(error, alphas_cumprod[t], alphas_cumprod[t - 1])
 
 
 def _by_the_weight(error: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
@@ -1352,6 +1357,50 @@ BEST_VARIANCE = Exercise(
             "This says how many times wider than β̃_t the guess should be. Multiply it by β̃_t.",
             about="missing",
         ),
+        Misconception(
+            "alpha-bar-for-alpha",
+            _variance_with(
+                lambda error, now, before: (
+                    (1 - now / before) * (1 - before) / (1 - now)
+                    + (before * (1 - now / before) / (1 - now)) ** 2 * error
+                )
+            ),
+            "In the factor of x₀ you put ᾱ_{t−1} for α_{t−1}. But α² = ᾱ: take the root.",
+            about="root",
+        ),
+        Misconception(
+            "alpha-of-time-t",
+            _variance_with(
+                lambda error, now, before: (
+                    (1 - now / before) * (1 - before) / (1 - now)
+                    + now * ((1 - now / before) / (1 - now)) ** 2 * error
+                )
+            ),
+            "In the factor of x₀ you put α_t. The mean belongs to the cleaner level, so it is α_{t−1}: "
+            "α_{t−1}·β_t/σ_t².",
+            about="level",
+        ),
+        Misconception(
+            "posterior-variance-upside-down",
+            _variance(lambda error, beta, tilde, factor: beta**2 / tilde + factor**2 * error),
+            "β̃_t is smaller than β_t: it is β_t·σ²_{t−1}/σ²_t, with the cleaner level on top. You divided "
+            "the other way round.",
+            about="swap",
+        ),
+        Misconception(
+            "deviations-added",
+            _variance(lambda error, beta, tilde, factor: (tilde.sqrt() + factor * error.sqrt()) ** 2),
+            "You added two standard deviations and squared their sum. The spread of the posterior and the "
+            "error of the mean are independent: their *squares* add up.",
+            about="order",
+        ),
+        Misconception(
+            "mean-over-the-times",
+            _variance(lambda error, beta, tilde, factor: tilde + (factor**2 * error).mean()),
+            "You averaged over the entries. Each stands for another time t, with an error and a variance of "
+            "its own.",
+            about="mean",
+        ),
     ],
     alternatives=[_variance(lambda error, beta, tilde, factor: tilde + factor**2 * error), _by_the_weight],
     hints=(
@@ -1462,8 +1511,15 @@ def _with_gradients(average: nn.Module, network: nn.Module, step: int, decay: fl
         kept.mul_(d).add_((1 - d) * now)
 
 
+@torch.no_grad()
+def _adding(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    for kept, now in zip(average.parameters(), network.parameters(), strict=True):
+        kept.add_((1 - min(decay, step / (step + 10))) * now)
+
+
 def _names_rebound(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
     d = min(decay, step / (step + 10))
+    kept: Tensor
     for kept, now in zip(average.parameters(), network.parameters(), strict=True):
         kept = d * kept + (1 - d) * now
 
@@ -1575,9 +1631,35 @@ AVERAGE_WEIGHTS = Exercise(
         Misconception(
             "nothing-written",
             _names_rebound,
-            "Nothing changes in `average`: `kept = …` gives the name to a new tensor. Write into the weight "
-            "that is there: kept.copy_(…), or kept.mul_(d).add_(…).",
+            "Nothing changes in `average`. `kept = …` only gives the name to a new tensor, and what is "
+            "written into a copy of the network is lost. Write into the weight that is there: kept.copy_(…).",
             about="missing",
+        ),
+        Misconception(
+            "one-in-place-of-ten",
+            _moving(rate=lambda step, decay: min(decay, step / (step + 1))),
+            "You took step/(step + 1), which averages the start and all steps alike. The 10 lets the early "
+            "steps be forgotten: step/(step + 10).",
+            about="formula",
+        ),
+        Misconception(
+            "decay-multiplied",
+            _moving(rate=lambda step, decay: decay * step / (step + 10)),
+            "You multiplied the decay by step/(step + 10). The share is the *smaller* of the two: min(…, …).",
+            about="formula",
+        ),
+        Misconception(
+            "nothing-given-up",
+            _adding,
+            "You add to the average and take nothing away, so it grows with each step. It keeps the share d "
+            "of itself: the two shares, d and 1 − d, add up to 1.",
+            about="missing",
+        ),
+        Misconception(
+            "away-from-the-network",
+            _moving(rate=lambda step, decay: 2 - min(decay, step / (step + 10))),
+            "The average moves away from the network. Towards it is + (1 − d)·(network − average).",
+            about="sign",
         ),
     ],
     alternatives=[_moving(), _by_names, _by_lerp],
@@ -1707,6 +1789,8 @@ def _training(
     report: bool = True,
     told_of: Callable[[Tensor], Tensor] = lambda chosen: chosen,
     bound: bool = True,
+    swapped: bool = False,
+    one_noise: bool = False,
 ) -> Callable[..., Any]:
     """The loop of the exercise with one thing changed."""
 
@@ -1734,7 +1818,9 @@ def _training(
                 elif what == "times":
                     drawn[what] = torch.multinomial(shares, BATCH, replacement=True, generator=generator)
                 else:
-                    drawn[what] = torch.randn(BATCH, *pictures.shape[1:], generator=generator)
+                    different = 1 if one_noise else BATCH
+                    noise = torch.randn(different, *pictures.shape[1:], generator=generator)
+                    drawn[what] = noise.expand(BATCH, *pictures.shape[1:])
             return drawn
 
         kept, step = draw() if once else None, 0
@@ -1746,7 +1832,9 @@ def _training(
             ask = network.of(labels[told_of(batch["chosen"])]) if bound else network
             loss = training_step(ask, optimizer, x0, batch["noise"], batch["times"], alphas_cumprod)
             losses.append(loss)
-            if not averaged_before and not averaged_at_the_end:
+            if swapped:
+                average_weights(network, average, step, DECAY)
+            elif not averaged_before and not averaged_at_the_end:
                 average_weights(average, network, step, DECAY)
             if report:
                 after_step(told(loss, losses))
@@ -1841,7 +1929,7 @@ def _by_hand(
         optimizer.zero_grad()
         d = min(DECAY, (step + 1) / (step + 11))
         kept = [d * old + (1 - d) * new.detach() for old, new in zip(kept, network.parameters(), strict=True)]
-        after_step(loss.item())
+        after_step(loss.detach().clone())
     average = copy.deepcopy(network)
     for weight, value in zip(average.parameters(), kept, strict=True):
         weight.data.copy_(value)
@@ -1973,6 +2061,20 @@ TRAIN_AVERAGED = Exercise(
             "The average is written back into the network, which makes each step smaller. The network goes "
             "on with its own weights; the average only watches.",
             about="extra",
+        ),
+        Misconception(
+            "average-and-network-swapped",
+            _training(swapped=True),
+            "You handed `average_weights` the two networks in the wrong order, so the network in training is "
+            "pulled back to its start. First the average, then the network.",
+            about="swap",
+        ),
+        Misconception(
+            "one-noise-for-all",
+            _training(one_noise=True),
+            "All pictures of a batch get the same noise. Draw it in the shape of the 32 pictures, "
+            "torch.randn(x0.shape, generator=generator).",
+            about="batch",
         ),
         Misconception(
             "labels-not-chosen",

@@ -531,7 +531,7 @@ def _log_snr_figure(reference: Callable[..., Tensor]) -> Any:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(6, 2.2), layout="constrained")
     log_snr = torch.linspace(8, -8, 1000, dtype=torch.float64)
     left.plot(range(1, 1001), log_snr.numpy(), marker="")
-    left.set(xlabel="t", ylabel="log SNR given")
+    left.set(xlabel="t", ylabel="log-SNR given")
     right.plot(DiscreteVP(reference(log_snr)).alphas_cumprod.numpy(), marker="")
     right.set(xlabel="t", ylabel="ᾱ of the schedule")
     return figure
@@ -555,20 +555,20 @@ FROM_LOG_SNR = Exercise(
         Misconception(
             "snr-for-alpha-bar",
             lambda log_snr: _betas(_from_one(log_snr.exp())),
-            "You took exp(log SNR), which is the SNR, for ᾱ. But SNR = ᾱ/(1 − ᾱ): solve that for ᾱ.",
+            "You took exp(log-SNR), which is the SNR, for ᾱ. But SNR = ᾱ/(1 − ᾱ): solve that for ᾱ.",
             about="formula",
         ),
         Misconception(
             "ratio-of-factors",
             lambda log_snr: _betas(_from_one((2 * log_snr).sigmoid())),
-            "You read the input as log(α/σ), the ratio of the factors. Here log SNR is log(α²/σ²), the ratio "
+            "You read the input as log(α/σ), the ratio of the factors. Here log-SNR is log(α²/σ²), the ratio "
             "of the variances: there is no factor 2 to add.",
             about="factor",
         ),
         Misconception(
             "sign-turned",
             lambda log_snr: _betas(_from_one((-log_snr).sigmoid())),
-            "The sign is turned: your ᾱ is small where log SNR is large. A large log SNR is nearly clean, "
+            "The sign is turned: your ᾱ is small where log-SNR is large. A large log-SNR is nearly clean, "
             "with ᾱ near 1.",
             about="sign",
         ),
@@ -587,7 +587,7 @@ FROM_LOG_SNR = Exercise(
         Misconception(
             "half-of-the-log",
             lambda log_snr: _betas(_from_one((log_snr / 2).sigmoid())),
-            "You halved log SNR before the sigmoid. SNR = ᾱ/(1 − ᾱ) is a ratio of variances: its logarithm "
+            "You halved log-SNR before the sigmoid. SNR = ᾱ/(1 − ᾱ) is a ratio of variances: its logarithm "
             "is the logit of ᾱ as it stands.",
             about="factor",
         ),
@@ -613,14 +613,14 @@ FROM_LOG_SNR = Exercise(
         Misconception(
             "zero-in-front",
             lambda log_snr: _betas(torch.cat([log_snr.new_zeros(1), log_snr]).sigmoid()),
-            "You put a 0 in front of log SNR, which is ᾱ_0 = ½. At t = 0 there is no noise at all: put ᾱ_0 "
+            "You put a 0 in front of log-SNR, which is ᾱ_0 = ½. At t = 0 there is no noise at all: put ᾱ_0 "
             "= 1 in front, after the sigmoid.",
             about="input",
         ),
         Misconception(
             "one-in-front-too-early",
             lambda log_snr: _betas(torch.cat([log_snr.new_ones(1), log_snr]).sigmoid()),
-            "You put the 1 in front of log SNR and took the sigmoid of it as well. It is ᾱ_0 that is 1: "
+            "You put the 1 in front of log-SNR and took the sigmoid of it as well. It is ᾱ_0 that is 1: "
             "first the sigmoid, then the 1.",
             about="order",
         ),
@@ -646,14 +646,14 @@ FROM_LOG_SNR = Exercise(
         Misconception(
             "decibels",
             lambda log_snr: schedule_from_log_snr(log_snr * math.log(10) / 10),
-            "You took log SNR for decibels. It is the natural logarithm: SNR = exp(log SNR).",
+            "You took log-SNR for decibels. It is the natural logarithm: SNR = exp(log-SNR).",
             about="formula",
         ),
         Misconception(
             "logarithm-kept",
             lambda log_snr: _betas(_from_one(log_snr / (1 + log_snr))),
-            "You used log SNR as if it were the SNR. Undo the logarithm first: ᾱ = SNR/(1 + SNR) with SNR = "
-            "exp(log SNR), which is the sigmoid.",
+            "You used log-SNR as if it were the SNR. Undo the logarithm first: ᾱ = SNR/(1 + SNR) with SNR = "
+            "exp(log-SNR), which is the sigmoid.",
             about="missing",
         ),
         Misconception(
@@ -678,7 +678,7 @@ FROM_LOG_SNR = Exercise(
             "softmax",
             lambda log_snr: _betas(_from_one(log_snr.softmax(0))),
             "You took the softmax, which spreads a total of 1 over the whole list. Each ᾱ_t belongs to its "
-            "own log SNR: the sigmoid.",
+            "own log-SNR: the sigmoid.",
             about="formula",
         ),
     ],
@@ -689,7 +689,7 @@ FROM_LOG_SNR = Exercise(
         "`betas_of(torch.cat([log_snr.new_ones(1), …]))`, with ᾱ_1 … ᾱ_T in the place of the dots.",
     ),
     figure=_log_snr_figure,
-    figure_alt="Left, a straight line of log SNR from 8 to −8 over 1000 steps. Right, the ᾱ that belongs to "
+    figure_alt="Left, a straight line of log-SNR from 8 to −8 over 1000 steps. Right, the ᾱ that belongs to "
     "it: a falling S-curve, near 1 for a quarter of the time and near 0 for the last quarter.",
 )
 
@@ -1082,7 +1082,7 @@ SHIFT = Exercise(
             "cleaner-not-noisier",
             _shifted(lambda k: 2 * math.log(k)),
             "You shifted the wrong way. A larger picture keeps more of its coarse content under the same "
-            "noise, so its schedule needs a lower SNR: less log SNR at each time.",
+            "noise, so its schedule needs a lower SNR: less log-SNR at each time.",
             about="sign",
         ),
         Misconception(
@@ -1095,7 +1095,7 @@ SHIFT = Exercise(
         Misconception(
             "betas-multiplied",
             lambda betas, k: (k**2 * betas).clamp(max=1.0),
-            "You multiplied β by k². What a shift moves is log SNR, the sum of all steps so far; for late "
+            "You multiplied β by k². What a shift moves is log-SNR, the sum of all steps so far; for late "
             "times its steps are hardly larger than before.",
             about="input",
         ),
@@ -1103,7 +1103,7 @@ SHIFT = Exercise(
             "signal-divided",
             lambda betas, k: _betas(_from_one((1 - betas).cumprod(0) / k**2)),
             "You divided ᾱ by k². SNR is ᾱ/(1 − ᾱ): with less signal the noise grows as well, and nearly "
-            "clean levels are moved far too much. Shift log SNR, and turn it back.",
+            "clean levels are moved far too much. Shift log-SNR, and turn it back.",
             about="input",
         ),
         Misconception(
@@ -1116,7 +1116,7 @@ SHIFT = Exercise(
         Misconception(
             "log-snr-returned",
             lambda betas, k: (1 - betas).cumprod(0).logit() - 2 * math.log(k),
-            "You returned the shifted log SNR. It is right; your schedule_from_log_snr turns it into the "
+            "You returned the shifted log-SNR. It is right; your schedule_from_log_snr turns it into the "
             "steps β that are asked for.",
             about="reading",
         ),
@@ -1137,19 +1137,19 @@ SHIFT = Exercise(
         Misconception(
             "log-divided",
             lambda betas, k: schedule_from_log_snr((1 - betas).cumprod(0).logit() / k**2),
-            "You divided log SNR by k². It is the SNR that is divided: its logarithm is shifted by −2·log k.",
+            "You divided log-SNR by k². It is the SNR that is divided: its logarithm is shifted by −2·log k.",
             about="formula",
         ),
         Misconception(
             "log2",
             _shifted(lambda k: -2 * math.log2(k)),
-            "You took the logarithm to base 2. log SNR is a natural logarithm, and so is the shift.",
+            "You took the logarithm to base 2. log-SNR is a natural logarithm, and so is the shift.",
             about="factor",
         ),
         Misconception(
             "alpha-bar-for-the-snr",
             lambda betas, k: schedule_from_log_snr((1 - betas).cumprod(0).log() - 2 * math.log(k)),
-            "You took log ᾱ for log SNR. SNR = ᾱ/(1 − ᾱ), so its logarithm is the logit of ᾱ.",
+            "You took log ᾱ for log-SNR. SNR = ᾱ/(1 − ᾱ), so its logarithm is the logit of ᾱ.",
             about="formula",
         ),
         Misconception(
@@ -1168,14 +1168,14 @@ SHIFT = Exercise(
         Misconception(
             "log10",
             _shifted(lambda k: -2 * math.log10(k)),
-            "You took the logarithm to base 10. log SNR is a natural logarithm, and so is the shift: "
+            "You took the logarithm to base 10. log-SNR is a natural logarithm, and so is the shift: "
             "math.log(k).",
             about="formula",
         ),
         Misconception(
             "betas-multiplied-and-clipped",
             lambda betas, k: (k**2 * betas).clamp(max=0.999),
-            "You multiplied β by k² and clipped it. It is log SNR, made by all steps so far, that is "
+            "You multiplied β by k² and clipped it. It is log-SNR, made by all steps so far, that is "
             "shifted: turn it into β afterwards.",
             about="input",
         ),
@@ -1199,7 +1199,7 @@ SHIFT = Exercise(
             lambda betas, k: _betas(
                 _from_one(((1 - betas).cumprod(0).sqrt().logit() - 2 * math.log(k)).sigmoid() ** 2)
             ),
-            "You took the logit of √ᾱ and squared afterwards. log SNR is the logit of ᾱ itself, for SNR "
+            "You took the logit of √ᾱ and squared afterwards. log-SNR is the logit of ᾱ itself, for SNR "
             "compares variances.",
             about="root",
         ),
@@ -1307,15 +1307,65 @@ def _other(**methods: Any) -> type[Schedule]:
     return type("Schedule", (_ByLerp,), methods)
 
 
-def _between(mixed: Callable[[Tensor, Tensor, Tensor], Tensor]) -> type[Schedule]:
-    """A schedule whose ᾱ between two whole times is mixed(ᾱ before, ᾱ after, share of the way)."""
+def _tabled(table: Callable[[Tensor], Tensor], more: int = 0) -> type[Schedule]:
+    """A schedule that keeps another table, table(betas), and counts so many steps more."""
+
+    def init(self: Schedule, betas: Tensor) -> None:
+        self.T, self.alphas_cumprod = len(betas) + more, table(betas)
+
+    return _other(__init__=init)
+
+
+def _neighbours(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """ᾱ at the whole times before and after t, and the share of the way between them."""
+    below = t.floor().clamp(max=self.T - 1).long()
+    return self.alphas_cumprod[below], self.alphas_cumprod[below + 1], t - below
+
+
+def _between(mixed: Callable[[Tensor, Tensor, Tensor], Tensor], ends: bool = False) -> type[Schedule]:
+    """A schedule whose ᾱ between two whole times is mixed(ᾱ before, ᾱ after, share of the way).
+
+    With `ends` it is right where log-SNR is infinite.
+    """
 
     def at(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
-        below = t.floor().clamp(max=self.T - 1).long()
-        signal = mixed(self.alphas_cumprod[below], self.alphas_cumprod[below + 1], t - below)
+        low, high, way = _neighbours(self, t)
+        signal = mixed(low, high, way)
+        if ends:
+            signal = torch.where((low == 1) | (high == 0), torch.lerp(low, high, way), signal)
         return signal.sqrt(), (1 - signal).sqrt()
 
     return _other(at=at)
+
+
+def _by_log_snr(low: Tensor, high: Tensor, way: Tensor) -> Tensor:
+    return torch.lerp(low.logit(), high.logit(), way).sigmoid()
+
+
+def _by_snr(low: Tensor, high: Tensor, way: Tensor) -> Tensor:
+    snr = torch.lerp(low / (1 - low), high / (1 - high), way)
+    return snr / (1 + snr)
+
+
+def _by_both_factors(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+    low, high, way = _neighbours(self, t)
+    return torch.lerp(low.sqrt(), high.sqrt(), way), torch.lerp((1 - low).sqrt(), (1 - high).sqrt(), way)
+
+
+def _level_early(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+    """The neighbours are taken one place too early."""
+    below = t.floor().clamp(max=self.T - 1).long()
+    before, after = self.alphas_cumprod[(below - 1).clamp(min=0)], self.alphas_cumprod[below]
+    signal = _by_log_snr(before, after, t - below)
+    signal = torch.where((before == 1) | (after == 0), torch.lerp(before, after, t - below), signal)
+    return signal.sqrt(), (1 - signal).sqrt()
+
+
+def _beyond_the_table(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+    """At t = T the neighbour after is looked for."""
+    below = t.floor().long()
+    signal = _by_log_snr(self.alphas_cumprod[below], self.alphas_cumprod[below + 1], t - below)
+    return signal.sqrt(), (1 - signal).sqrt()
 
 
 def _levels_at(times: Callable[[int, int], Tensor]) -> type[Schedule]:
@@ -1328,17 +1378,32 @@ def _levels_at(times: Callable[[int, int], Tensor]) -> type[Schedule]:
     return _other(levels=levels)
 
 
+def _listed(made: Callable[..., Any]) -> type[Schedule]:
+    """A schedule whose levels are made(t, α, σ) of all times at once."""
+
+    def levels(self: Schedule, n: int) -> Any:
+        t = _downwards(self.T, n)
+        return made(t, *self.at(t))
+
+    return _other(levels=levels)
+
+
 def _downwards(T: float, n: int) -> Tensor:
     return torch.arange(n, -1, -1, dtype=torch.float64) * T / n
 
 
+def _drawn(made: Callable[[Any, Callable[[Tensor], Tensor], int], Any]) -> type[Schedule]:
+    """A schedule that is designed otherwise: made(cls, log_snr, T)."""
+    return _other(from_log_snr=classmethod(made), at=_ByLerp.at)
+
+
 def _drawn_at(times: Callable[[int], Tensor]) -> type[Schedule]:
     """A schedule that asks for log-SNR at other u, times(T)."""
+    return _drawn(lambda cls, log_snr, T: cls(schedule_from_log_snr(log_snr(times(T)))))
 
-    def from_log_snr(cls: Any, log_snr: Callable[[Tensor], Tensor], T: int) -> Any:
-        return cls(schedule_from_log_snr(log_snr(times(T))))
 
-    return _other(from_log_snr=classmethod(from_log_snr), at=_ByLerp.at)
+def _upwards(T: int) -> Tensor:
+    return torch.arange(1, T + 1, dtype=torch.float64)
 
 
 def _factors(made: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> type[Schedule]:
@@ -1397,37 +1462,35 @@ SCHEDULE = Exercise(
         Misconception(
             "alpha-bar-between",
             _between(lambda low, high, rest: torch.lerp(low, high, rest)),
-            "Between whole times you drew a straight line in ᾱ. The line is asked for in log SNR, the logit "
+            "Between whole times you drew a straight line in ᾱ. The line is asked for in log-SNR, the logit "
             "of ᾱ: go there, mix, and come back with the sigmoid.",
             about="input",
         ),
         Misconception(
             "alpha-between",
             _between(lambda low, high, rest: torch.lerp(low.sqrt(), high.sqrt(), rest) ** 2),
-            "Between whole times you drew a straight line in α. The line is asked for in log SNR, the logit "
+            "Between whole times you drew a straight line in α. The line is asked for in log-SNR, the logit "
             "of ᾱ.",
             about="input",
         ),
         Misconception(
             "nearest-time",
             _other(at=lambda self, t: _ByLerp.at(self, t.round())),
-            "You rounded the time. Times are real numbers here: between two whole times log SNR is a "
+            "You rounded the time. Times are real numbers here: between two whole times log-SNR is a "
             "straight line.",
             about="rounding",
         ),
         Misconception(
             "time-before",
             _other(at=lambda self, t: _ByLerp.at(self, t.floor())),
-            "You took the whole time below t. Between two whole times log SNR is a straight line.",
+            "You took the whole time below t. Between two whole times log-SNR is a straight line.",
             about="rounding",
         ),
         Misconception(
             "way-upside-down",
             _between(
-                lambda low, high, rest: torch.where(
-                    (low == 1) | (high == 0),
-                    torch.lerp(high, low, rest),
-                    torch.lerp(high.logit(), low.logit(), rest).sigmoid(),
+                lambda low, high, way: torch.where(
+                    (low == 1) | (high == 0), torch.lerp(high, low, way), _by_log_snr(high, low, way)
                 )
             ),
             "Your two neighbours have changed places: at t = 3.1 the level of t = 3 counts 0.9 and that of "
@@ -1487,13 +1550,13 @@ SCHEDULE = Exercise(
         Misconception(
             "u-from-0",
             _drawn_at(lambda T: torch.arange(T, dtype=torch.float64) / T),
-            "You asked for log SNR at u = 0 … (T − 1)/T. The steps lead to t = 1 … T, so u goes from 1/T "
+            "You asked for log-SNR at u = 0 … (T − 1)/T. The steps lead to t = 1 … T, so u goes from 1/T "
             "to 1.",
             about="index",
         ),
         Misconception(
             "t-for-u",
-            _drawn_at(lambda T: torch.arange(1, T + 1, dtype=torch.float64)),
+            _drawn_at(_upwards),
             "You handed whole times to log_snr. It wants the share of the way, u = t/T, from 1/T to 1.",
             about="input",
         ),
@@ -1502,6 +1565,301 @@ SCHEDULE = Exercise(
             _drawn_at(lambda T: torch.linspace(0, 1, T, dtype=torch.float64)),
             "You took T values of u from 0 to 1. The steps lead to t = 1 … T: u = 1/T, 2/T … 1.",
             about="count",
+        ),
+        Misconception(
+            "alpha-between-not-at-the-ends",
+            _between(lambda low, high, way: torch.lerp(low.sqrt(), high.sqrt(), way) ** 2, ends=True),
+            "In the middle of the schedule you drew a straight line in α between whole times. The line is "
+            "asked for in log-SNR, the logit of ᾱ.",
+            about="input",
+        ),
+        Misconception(
+            "both-factors-between",
+            _other(at=_by_both_factors),
+            "You drew straight lines in α and in σ. Then α² + σ² falls below 1 between whole times. The "
+            "line is asked for in log-SNR; α and σ follow from it.",
+            about="input",
+        ),
+        Misconception(
+            "log-of-alpha-bar-between",
+            _between(lambda low, high, way: torch.lerp(low.log(), high.log(), way).exp(), ends=True),
+            "Between whole times you drew a straight line in log ᾱ. log-SNR is the logit of ᾱ, log(ᾱ/(1 "
+            "− ᾱ)).",
+            about="formula",
+        ),
+        Misconception(
+            "log-of-alpha-bar-everywhere",
+            _between(lambda low, high, way: torch.lerp(low.log(), high.log(), way).exp()),
+            "You mixed log ᾱ of the two neighbours. log-SNR is the logit of ᾱ, log(ᾱ/(1 − ᾱ)). Where it is "
+            "infinite, mix ᾱ itself.",
+            about="formula",
+        ),
+        Misconception(
+            "snr-between",
+            _between(_by_snr, ends=True),
+            "Between whole times you drew a straight line in the SNR itself. The line is asked for in "
+            "its logarithm.",
+            about="missing",
+        ),
+        Misconception(
+            "neighbours-swapped",
+            _between(lambda low, high, way: _by_log_snr(high, low, way), ends=True),
+            "In log-SNR your two neighbours have changed places: at t = 3.1 the level of t = 3 counts "
+            "0.9 and that of t = 4 counts 0.1.",
+            about="swap",
+        ),
+        Misconception(
+            "half-way-always",
+            _between(lambda low, high, way: _by_log_snr(low, high, torch.full_like(way, 0.5)), ends=True),
+            "You always took the middle of two whole times. How far t is on its way decides: t = 3.1 is "
+            "a tenth of the way from 3 to 4.",
+            about="formula",
+        ),
+        Misconception(
+            "time-after",
+            _other(at=lambda self, t: _ByLerp.at(self, t.ceil())),
+            "You took the whole time above t. Between two whole times log-SNR is a straight line.",
+            about="rounding",
+        ),
+        Misconception(
+            "infinite-at-both-ends",
+            _between(_by_log_snr),
+            "Where ᾱ is 1 or 0 its logit is infinite, and a mixture with infinity is infinite or NaN. "
+            "Between such a time and its neighbour draw the straight line in ᾱ itself.",
+            about="boundary",
+        ),
+        Misconception(
+            "infinite-at-T",
+            _between(
+                lambda low, high, way: torch.where(
+                    low == 1, torch.lerp(low, high, way), _by_log_snr(low, high, way)
+                )
+            ),
+            "The start is right. But a schedule may end with ᾱ_T = 0, where the logit is infinite as "
+            "well: in that last step, too, draw the line in ᾱ itself.",
+            about="boundary",
+        ),
+        Misconception(
+            "infinite-at-0",
+            _between(
+                lambda low, high, way: torch.where(
+                    high == 0, torch.lerp(low, high, way), _by_log_snr(low, high, way)
+                )
+            ),
+            "The end is right. But ᾱ_0 = 1, and its logit is infinite, too: in the first step draw the "
+            "line in ᾱ itself.",
+            about="boundary",
+        ),
+        Misconception(
+            "sigmoid-forgotten",
+            _between(lambda low, high, way: torch.lerp(low.logit(), high.logit(), way), ends=True),
+            "You mixed log-SNR and took it for ᾱ. The sigmoid leads back from log-SNR to ᾱ.",
+            about="missing",
+        ),
+        Misconception(
+            "exp-for-sigmoid",
+            _between(lambda low, high, way: torch.lerp(low.logit(), high.logit(), way).exp(), ends=True),
+            "You went back from log-SNR by exp. That gives the SNR, ᾱ/(1 − ᾱ), and not ᾱ: take the sigmoid.",
+            about="formula",
+        ),
+        Misconception(
+            "half-of-log-snr",
+            _between(
+                lambda low, high, way: (torch.lerp(low.logit(), high.logit(), way) / 2).sigmoid(), ends=True
+            ),
+            "You halved log-SNR on the way back. Its sigmoid is ᾱ as it stands; the roots for α and σ "
+            "come afterwards.",
+            about="factor",
+        ),
+        Misconception(
+            "one-place-too-early",
+            _other(at=_level_early),
+            "Your table is read one place too early: ᾱ_0 … ᾱ_T stand at the places 0 … T, so a time "
+            "between k and k + 1 has the neighbours k and k + 1.",
+            about="index",
+        ),
+        Misconception(
+            "beyond-the-table",
+            _other(at=_beyond_the_table),
+            "At t = T you looked for a neighbour beyond the table. T is the number of steps, len(betas), "
+            "and the last pair of neighbours is T − 1 and T.",
+            about="boundary",
+        ),
+        Misconception(
+            "sigma-not-rooted",
+            _factors(lambda alpha, sigma: (alpha, sigma**2)),
+            "α is right, and σ is not: you returned 1 − ᾱ, the variance of the noise. σ is its root.",
+            about="root",
+        ),
+        Misconception(
+            "alpha-not-rooted",
+            _factors(lambda alpha, sigma: (alpha**2, sigma)),
+            "σ is right, and α is not: you returned ᾱ, a share of the variance. α is its root.",
+            about="root",
+        ),
+        Misconception(
+            "one-not-in-front",
+            _tabled(lambda betas: (1 - betas).cumprod(0)),
+            "Your table begins with ᾱ_1. ᾱ_0 = 1 belongs in front, the data: T steps have T + 1 entries.",
+            about="count",
+        ),
+        Misconception(
+            "zero-in-front",
+            _tabled(lambda betas: torch.cat([betas.new_zeros(1), (1 - betas).cumprod(0)])),
+            "You put a 0 in front. At t = 0 all is signal: ᾱ_0 = 1.",
+            about="input",
+        ),
+        Misconception(
+            "product-forgotten",
+            _tabled(lambda betas: _from_one(1 - betas)),
+            "Your table holds 1 − β_t, what one step keeps. ᾱ_t is the product of all steps up to t: "
+            "cumprod.",
+            about="missing",
+        ),
+        Misconception(
+            "product-of-betas",
+            _tabled(lambda betas: _from_one(betas.cumprod(0))),
+            "You multiplied the β. A step keeps the share 1 − β_t of the signal: these are multiplied.",
+            about="formula",
+        ),
+        Misconception(
+            "roots-in-the-table",
+            _tabled(lambda betas: _from_one((1 - betas).cumprod(0).sqrt())),
+            "Your table holds √ᾱ, the factor of the data. self.alphas_cumprod is ᾱ itself.",
+            about="root",
+        ),
+        Misconception(
+            "T-one-too-small",
+            _tabled(lambda betas: _from_one((1 - betas).cumprod(0)), more=-1),
+            "Your T is the last place of betas. It is the number of steps, len(betas): t runs from 0 to T.",
+            about="count",
+        ),
+        Misconception(
+            "levels-from-T-minus-1",
+            _levels_at(lambda T, n: _downwards(T - 1, n)),
+            "Your levels start at T − 1. The noisiest time is T itself.",
+            about="index",
+        ),
+        Misconception(
+            "levels-down-to-1",
+            _levels_at(lambda T, n: torch.linspace(T, 1, n + 1, dtype=torch.float64)),
+            "Your levels end at t = 1, with a little noise. The data are at t = 0.",
+            about="index",
+        ),
+        Misconception(
+            "whole-strides",
+            _levels_at(lambda T, n: _downwards(T // n * n, n)),
+            "Your strides are T // n, a whole number, so the walk starts below T where n does not divide "
+            "T. Strides are T / n.",
+            about="rounding",
+        ),
+        Misconception(
+            "levels-rounded-down",
+            _levels_at(lambda T, n: _downwards(T, n).floor()),
+            "You rounded the times of the levels down. With real times no rounding is needed: n equal "
+            "strides.",
+            about="rounding",
+        ),
+        Misconception(
+            "leading-levels",
+            _levels_at(
+                lambda T, n: torch.tensor(
+                    [1 + T // n * k for k in reversed(range(n))] + [0], dtype=torch.float64
+                )
+            ),
+            "This is the spacing of the colleague in exercise 05.4: it starts below T. n equal strides "
+            "go from T itself to 0.",
+            about="level",
+        ),
+        Misconception(
+            "shares-for-times",
+            _listed(lambda t, alpha, sigma: list(zip(t / t[0], alpha, sigma, strict=True))),
+            "Your t are shares of the way, from 1 to 0. Times are asked for, from T to 0.",
+            about="reading",
+        ),
+        Misconception(
+            "time-last",
+            _listed(lambda t, alpha, sigma: list(zip(alpha, sigma, t, strict=True))),
+            "The three are in another order than asked: (t, α, σ).",
+            about="order",
+        ),
+        Misconception(
+            "time-forgotten",
+            _listed(lambda t, alpha, sigma: list(zip(alpha, sigma, strict=True))),
+            "You listed α and σ without their time. Each level is a triple (t, α, σ).",
+            about="missing",
+        ),
+        Misconception(
+            "sigma-before-alpha",
+            _listed(lambda t, alpha, sigma: list(zip(t, sigma, alpha, strict=True))),
+            "In your levels α and σ have changed places: (t, α, σ).",
+            about="swap",
+        ),
+        Misconception(
+            "three-columns",
+            _listed(lambda t, alpha, sigma: (t, alpha, sigma)),
+            "You returned three tensors. Asked is a list of levels, each a triple (t, α, σ): zip turns "
+            "columns into triples.",
+            about="shape",
+        ),
+        Misconception(
+            "variances-in-levels",
+            _listed(lambda t, alpha, sigma: list(zip(t, alpha**2, sigma**2, strict=True))),
+            "Your levels hold ᾱ and 1 − ᾱ. α and σ, the factors, are their roots: `at` gives them.",
+            about="root",
+        ),
+        Misconception(
+            "u-with-0",
+            _drawn_at(lambda T: torch.arange(T + 1, dtype=torch.float64) / T),
+            "You asked for log-SNR at T + 1 values of u, 0 among them, and got one step too many. ᾱ_0 = "
+            "1 is put in front by schedule_from_log_snr; u goes from 1/T to 1.",
+            about="count",
+        ),
+        Misconception(
+            "u-falls",
+            _drawn_at(lambda T: _upwards(T).flip(0) / T),
+            "You handed over u from 1 down to 1/T. The steps lead from the data to noise: u rises.",
+            about="direction",
+        ),
+        Misconception(
+            "u-in-the-middle",
+            _drawn_at(lambda T: (_upwards(T) - 0.5) / T),
+            "You asked for log-SNR in the middle of each step. It is given at the end of each step, t = "
+            "1 … T: u = t/T.",
+            about="index",
+        ),
+        Misconception(
+            "u-of-1000",
+            _drawn_at(lambda T: _upwards(T) / 1000),
+            "You divided by 1000, whatever T is. u is the share of the way, t/T.",
+            about="input",
+        ),
+        Misconception(
+            "log-snr-for-betas",
+            _drawn(lambda cls, log_snr, T: cls(log_snr(_upwards(T) / T))),
+            "You made a schedule of log-SNR as if it were β. Your schedule_from_log_snr turns it into "
+            "the steps first.",
+            about="missing",
+        ),
+        Misconception(
+            "alpha-bar-for-betas",
+            _drawn(lambda cls, log_snr, T: cls(log_snr(_upwards(T) / T).sigmoid())),
+            "You made a schedule of ᾱ as if it were β. Your schedule_from_log_snr goes all the way to "
+            "the steps.",
+            about="missing",
+        ),
+        Misconception(
+            "noise-so-far-for-betas",
+            _drawn(lambda cls, log_snr, T: cls(1 - log_snr(_upwards(T) / T).sigmoid())),
+            "You made a schedule of 1 − ᾱ_t, all the noise up to t, as if it were β_t, the noise of one "
+            "step. Your schedule_from_log_snr goes all the way to the steps.",
+            about="formula",
+        ),
+        Misconception(
+            "steps-for-a-schedule",
+            _drawn(lambda cls, log_snr, T: schedule_from_log_snr(log_snr(_upwards(T) / T))),
+            "from_log_snr returned the steps β. Asked is a schedule made of them: cls(…).",
+            about="reading",
         ),
     ],
     alternatives=[_ByLerp, _ByLoop],

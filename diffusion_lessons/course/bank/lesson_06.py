@@ -150,6 +150,21 @@ def _kernel_in_the_step(layers: Layers) -> int:
     return size
 
 
+def _first_stride_forgotten(layers: Layers) -> int:
+    size, step = layers[0][0], 1
+    for kernel, stride in layers[1:]:
+        size += (kernel - 1) * step
+        step *= stride
+    return size
+
+
+def _strides_of_all(layers: Layers) -> int:
+    size = 1
+    for kernel, stride in reversed(layers):
+        size = size * stride + kernel - 1
+    return size
+
+
 FIELD = Exercise(
     id="06.1",
     name="receptive_field",
@@ -303,6 +318,20 @@ FIELD = Exercise(
             lambda layers: receptive_field(layers) // 2,
             "That is how far the field reaches to one side. Asked is its whole width.",
             about="reading",
+        ),
+        Misconception(
+            "first-stride-forgotten",
+            _first_stride_forgotten,
+            "You began with the first kernel and left the first layer's stride out. It counts for the layers "
+            "after it. And where there is no layer at all, there is no first one: begin at 1.",
+            about="missing",
+        ),
+        Misconception(
+            "a-stride-too-many",
+            _strides_of_all,
+            "You went from the last layer to the first, and counted one stride too many: between r positions "
+            "there are r − 1 strides, so r of them need (r − 1)·stride + kernel.",
+            about="count",
         ),
     ],
     alternatives=[_from_the_end, _summed],
@@ -522,6 +551,13 @@ EMBEDDING = Exercise(
             _sines_of(lambda index, half: 10_000 ** -(index // half)),
             "Your exponents are whole numbers, so all frequencies are 1: divide by /, not by //.",
             about="rounding",
+        ),
+        Misconception(
+            "no-dimension-for-the-entries",
+            lambda time, dim: time * _usual(torch.arange(dim // 2, device=time.device), dim // 2),
+            "The times lack a dimension for the entries. Every time meets every frequency: time[:, None] is "
+            "(B, 1), and times (dim/2,) that gives (B, dim/2).",
+            about="shape",
         ),
         Misconception(
             "a-frequency-for-each-entry",
@@ -1147,6 +1183,7 @@ def _unet(
         net.time_embedding(time) + net.label_embedding(label)
     ),
     middle: Callable[[Any, Tensor], Tensor] = lambda net, h: net.middle_attention(h),
+    after: Callable[[Any, Tensor], Tensor] = lambda net, h: h,
     crosses: Callable[[Any], bool] = lambda layer: not isinstance(layer, Upsample),
     end: Callable[[Any, Tensor], Tensor] = lambda net, h: net.conv_out(F.silu(net.norm_out(h))),
 ) -> type[UNet]:
@@ -1162,7 +1199,7 @@ def _unet(
                 skips.append(h)
         h = self.middle_1(h, embedding)
         h = middle(self, h)
-        h = self.middle_2(h, embedding)
+        h = after(self, self.middle_2(h, embedding))
         for layer in self.up:
             h = join(h, take(skips)) if crosses(layer) else h
             h = _pass(layer, h, embedding)
@@ -1239,6 +1276,21 @@ def _unet_figure(reference: Callable[..., Any]) -> Any:
     return figures.strip(list(pictures), [str(int(label)) for label in labels])
 
 
+class _SkipsForAll(UNet):
+    """Entries of `up` and skips in pairs, until the skips end."""
+
+    def forward(self, x: Tensor, time: Tensor, condition: Any = None) -> Tensor:
+        assert self.label_embedding is not None
+        embedding = F.silu(self.time_embedding(time) + self.label_embedding(condition))
+        kept = [self.stem(x)]
+        for layer in self.down:
+            kept.append(_pass(layer, kept[-1], embedding))
+        h = self.middle_2(self.middle_attention(self.middle_1(kept[-1], embedding)), embedding)
+        for layer, skip in zip(self.up, reversed(kept), strict=False):
+            h = _pass(layer, h if isinstance(layer, Upsample) else torch.cat([h, skip], dim=1), embedding)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
 class _InputAdded(UNet):
     def forward(self, x: Tensor, time: Tensor, condition: Any = None) -> Tensor:
         return x + UNet.forward(self, x, time, condition)
@@ -1313,6 +1365,13 @@ ASSEMBLE = Exercise(
             about="missing",
         ),
         Misconception(
+            "a-skip-spent-on-an-up",
+            _SkipsForAll,
+            "You went through `self.up` and the skips in pairs. An `Up` takes no skip: one is lost at each "
+            "of them, and the last blocks never run. Take a skip only for a block.",
+            about="count",
+        ),
+        Misconception(
             "label-forgotten",
             _unet(embed=lambda net, time, label: F.silu(net.time_embedding(time))),
             "The label is missing: all blocks are told the time alone, so a 3 and an 8 are drawn from the "
@@ -1342,6 +1401,13 @@ ASSEMBLE = Exercise(
             _unet(middle=lambda net, h: h),
             "The middle has three parts: a block, attention, a block. You left `self.middle_attention` out.",
             about="missing",
+        ),
+        Misconception(
+            "middle-attention-last",
+            _unet(middle=lambda net, h: h, after=lambda net, h: net.middle_attention(h)),
+            "You put `self.middle_attention` behind both blocks of the middle. It stands between them: "
+            "middle_1, middle_attention, middle_2.",
+            about="order",
         ),
         Misconception(
             "bare-end",
@@ -1471,6 +1537,66 @@ def _gate_on_the_sum(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
     return gate_2 * (tokens + self.think(self.norm_2(tokens) * (1 + scale_2) + shift_2))
 
 
+Layer = Callable[[Tensor], Tensor]
+Round = Callable[[Tensor, Layer, Layer, Tensor, Tensor, Tensor], Tensor]
+
+
+def _round(h: Tensor, norm: Layer, layer: Layer, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
+    return h + gate * layer(norm(h) * (1 + scale) + shift)
+
+
+def _rounds(first: Round = _round, second: Round = _round) -> type[DiTBlock]:
+    """A transformer's block of two rounds: the attention's, then that of the linear layers."""
+
+    def forward(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
+        six = _six(self, embedding)
+        tokens = first(tokens, self.norm_1, self.attend, *six[:3])
+        return second(tokens, self.norm_2, self.think, *six[3:])
+
+    return type("DiTBlock", (DiTBlock,), {"forward": forward})
+
+
+def _both(wrong: Round) -> type[DiTBlock]:
+    return _rounds(wrong, wrong)
+
+
+def _ungated(h: Tensor, norm: Layer, layer: Layer, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
+    return h + layer(norm(h) * (1 + scale) + shift)
+
+
+def _opened_by_one(
+    h: Tensor, norm: Layer, layer: Layer, shift: Tensor, scale: Tensor, gate: Tensor
+) -> Tensor:
+    return h + (1 + gate) * layer(norm(h) * (1 + scale) + shift)
+
+
+def _not_added(h: Tensor, norm: Layer, layer: Layer, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
+    return gate * layer(norm(h) * (1 + scale) + shift)
+
+
+def _one_forgotten(
+    h: Tensor, norm: Layer, layer: Layer, shift: Tensor, scale: Tensor, gate: Tensor
+) -> Tensor:
+    return h + gate * layer(norm(h) * scale + shift)
+
+
+def _told_kept(h: Tensor, norm: Layer, layer: Layer, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
+    told = norm(h) * (1 + scale) + shift
+    return told + gate * layer(told)
+
+
+def _second_on(seen: Callable[[Tensor, Tensor], Tensor]) -> type[DiTBlock]:
+    """The second norm gets seen(gate, what the attention gave) in the place of the tokens."""
+
+    def forward(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = _six(self, embedding)
+        h = self.attend(self.norm_1(tokens) * (1 + scale_1) + shift_1)
+        told = self.norm_2(seen(gate_1, h)) * (1 + scale_2) + shift_2
+        return tokens + gate_1 * h + gate_2 * self.think(told)
+
+    return type("DiTBlock", (DiTBlock,), {"forward": forward})
+
+
 def _token_by_token(self: Any, tokens: Tensor, embedding: Tensor) -> Tensor:
     shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.to_six(embedding).chunk(6)
     tokens = tokens + gate_1 * self.attend(self.norm_1(tokens) * (1 + scale_1) + shift_1)
@@ -1572,7 +1698,7 @@ TOKENS = Exercise(
         Misconception(
             "gate-opened-by-one",
             _dit(gate=lambda gate, h: (1 + gate) * h),
-            "You multiplied by 1 + gate. The gate has no 1: where it is 0, the layer has no say, and the "
+            "You multiplied by 1 + gate. The gate has no 1: where it is 0, the layer adds nothing, so the "
             "block begins as the identity.",
             about="extra",
         ),
@@ -1591,6 +1717,12 @@ TOKENS = Exercise(
             about="extra",
         ),
         Misconception(
+            "gate-bent",
+            _dit(gate=lambda gate, h: gate.tanh() * h),
+            "You put a tanh on the gates. They are plain factors, as `to_six` gives them.",
+            about="extra",
+        ),
+        Misconception(
             "gate-on-the-sum",
             type("DiTBlock", (DiTBlock,), {"forward": _gate_on_the_sum}),
             "You multiplied the sum by the gate. The gate belongs to what is added; what came in passes "
@@ -1602,19 +1734,6 @@ TOKENS = Exercise(
             _dit(six=_ordered(1, 0, 2, 4, 3, 5)),
             "Scale and shift are swapped: of each three vectors the first is the shift, the second the "
             "scale, the third the gate.",
-            about="swap",
-        ),
-        Misconception(
-            "gate-taken-first",
-            _dit(six=_ordered(1, 2, 0, 4, 5, 3)),
-            "You took the gate for the first of each three vectors. The order is shift, scale, gate.",
-            about="order",
-        ),
-        Misconception(
-            "halves-swapped",
-            _dit(six=_ordered(3, 4, 5, 0, 1, 2)),
-            "The first three vectors are for the attention, the last three for `think`. You have them the "
-            "other way round.",
             about="swap",
         ),
         Misconception(
@@ -1695,17 +1814,177 @@ TOKENS = Exercise(
             about="missing",
         ),
         Misconception(
-            "think-first",
-            _dit(layers=("think", "attend")),
-            "You put `think` first. Each token gathers from the others first, and thinks about it then.",
-            about="order",
-        ),
-        Misconception(
             "split-along-the-batch",
             type("DiTBlock", (DiTBlock,), {"forward": _token_by_token}),
             "You split along the batch: chunk(6) cuts dimension 0 unless it is told another one. The six "
             "vectors lie along the last dimension; they then need a dimension of 1 for the tokens.",
             about="axis",
+        ),
+        Misconception(
+            "embedding-activated-again",
+            _dit(six=lambda block, embedding: _six(block, F.silu(embedding))),
+            "You put a SiLU on the embedding. The network has done that already, once for all its blocks: "
+            "`to_six` takes the embedding as it comes.",
+            about="extra",
+        ),
+        Misconception(
+            "no-dimension-for-the-tokens",
+            _dit(six=lambda block, embedding: block.to_six(embedding).chunk(6, dim=1)),
+            "Your six vectors lack a dimension for the tokens. Made for each picture they are (B, C). "
+            "To meet the tokens, (B, N, C), they become (B, 1, C), with the 1 in the middle.",
+            about="shape",
+        ),
+        Misconception(
+            "dimension-at-the-end",
+            _dit(six=lambda block, embedding: block.to_six(embedding)[:, :, None].chunk(6, dim=1)),
+            "Your six vectors are (B, C, 1). The channels of a token lie along the last dimension, so the 1 "
+            "that stands for the tokens comes in the middle: (B, 1, C).",
+            about="shape",
+        ),
+        Misconception(
+            "dimensions-of-a-picture",
+            _dit(six=lambda block, embedding: block.to_six(embedding)[:, :, None, None].chunk(6, dim=1)),
+            "Your six vectors are (B, C, 1, 1), as in the residual block, which works on pictures. Tokens "
+            "are (B, N, C): here it is (B, 1, C).",
+            about="shape",
+        ),
+        Misconception(
+            "gate-and-scale-swapped",
+            _dit(six=_ordered(0, 2, 1, 3, 5, 4)),
+            "Scale and gate are swapped: of each three vectors the first is the shift, the second the scale, "
+            "the third the gate.",
+            about="swap",
+        ),
+        Misconception(
+            "one-gate-for-both",
+            _dit(six=_ordered(0, 1, 2, 3, 4, 2)),
+            "You used the first gate twice. `think` has a gate of its own, the last of the six.",
+            about="input",
+        ),
+        Misconception(
+            "first-gate-forgotten",
+            _rounds(first=_ungated),
+            "The attention's gate is not used: what `attend` gives is multiplied by it before it is added.",
+            about="missing",
+        ),
+        Misconception(
+            "second-gate-forgotten",
+            _rounds(second=_ungated),
+            "The second gate is not used: what `think` gives is multiplied by it before it is added.",
+            about="missing",
+        ),
+        Misconception(
+            "one-on-the-first-gate",
+            _rounds(first=_opened_by_one),
+            "You multiplied what `attend` gives by 1 + gate. Only the scales get a 1: where a gate is 0, the "
+            "layer adds nothing.",
+            about="extra",
+        ),
+        Misconception(
+            "one-on-the-second-gate",
+            _rounds(second=_opened_by_one),
+            "You multiplied what `think` gives by 1 + gate. Only the scales get a 1: where a gate is 0, the "
+            "layer adds nothing.",
+            about="extra",
+        ),
+        Misconception(
+            "gate-before-the-layer",
+            _both(lambda h, norm, layer, b, s, g: h + layer(g * (norm(h) * (1 + s) + b))),
+            "You put the gate on what goes into the layer. It belongs on what comes out, right before that "
+            "is added.",
+            about="order",
+        ),
+        Misconception(
+            "mixed-by-the-gate",
+            _both(lambda h, norm, layer, b, s, g: (1 - g) * h + g * layer(norm(h) * (1 + s) + b)),
+            "You mixed by gate and 1 − gate, as in a recurrent network. Here what came in passes whole, and "
+            "the gate is a factor of what is added.",
+            about="formula",
+        ),
+        Misconception(
+            "one-forgotten-in-the-first",
+            _rounds(first=_one_forgotten),
+            "Before the attention you multiplied by scale. The factor is 1 + scale in both rounds.",
+            about="missing",
+        ),
+        Misconception(
+            "one-forgotten-in-the-second",
+            _rounds(second=_one_forgotten),
+            "Before `think` you multiplied by scale. The factor is 1 + scale in both rounds.",
+            about="missing",
+        ),
+        Misconception(
+            "norms-forgotten",
+            _both(lambda h, norm, layer, b, s, g: h + g * layer(h * (1 + s) + b)),
+            "The norms are not used. Both parts begin with one; scale and shift come right after it.",
+            about="missing",
+        ),
+        Misconception(
+            "norm-after-scale-shift",
+            _both(lambda h, norm, layer, b, s, g: h + g * layer(norm(h * (1 + s) + b))),
+            "You scaled and shifted before the norm, which takes much of it out again. Norm first, then "
+            "scale and shift.",
+            about="order",
+        ),
+        Misconception(
+            "norm-on-the-sum",
+            _both(lambda h, norm, layer, b, s, g: norm(h + g * layer(h * (1 + s) + b))),
+            "You put the norm on the sum, as the first transformers did. Here it comes before scale, shift "
+            "and layer, and the sum passes on as it is.",
+            about="order",
+        ),
+        Misconception(
+            "gates-alone",
+            _dit(tell=lambda h, shift, scale: h),
+            "Shifts and scales are not used: each norm is followed by ·(1 + scale) + shift.",
+            about="missing",
+        ),
+        Misconception(
+            "activated-after-the-norm",
+            _dit(tell=lambda h, shift, scale: F.silu(h * (1 + scale) + shift)),
+            "You put a SiLU before the layer, as in the residual block. A transformer's block has none "
+            "there: `think` holds the only activation.",
+            about="extra",
+        ),
+        Misconception(
+            "told-kept",
+            _both(_told_kept),
+            "You added to what came out of norm, scale and shift. What comes in passes on as it is: keep "
+            "`tokens`, and give the other tensor another name.",
+            about="input",
+        ),
+        Misconception(
+            "first-shortcut-missing",
+            _rounds(first=_not_added),
+            "After the attention what came in is gone. What `attend` gives, times its gate, is *added* to "
+            "the tokens.",
+            about="missing",
+        ),
+        Misconception(
+            "second-shortcut-missing",
+            _rounds(second=_not_added),
+            "At the end what went into the second round is missing. What `think` gives, times its gate, is "
+            "*added* to the tokens.",
+            about="missing",
+        ),
+        Misconception(
+            "second-on-the-attention-alone",
+            _second_on(lambda gate, h: h),
+            "The second norm got what `attend` gave. It gets the tokens to which that has been added.",
+            about="input",
+        ),
+        Misconception(
+            "second-on-the-gated-attention",
+            _second_on(lambda gate, h: gate * h),
+            "The second norm got what the attention adds. It gets the sum, the tokens to which that has been "
+            "added.",
+            about="input",
+        ),
+        Misconception(
+            "attention-twice",
+            _dit(layers=("attend", "attend")),
+            "You called `attend` in both rounds. The second one's layer is `think`.",
+            about="input",
         ),
     ],
     alternatives=[_dit(), _DiTByStacking, _DiTByFunctions],

@@ -100,6 +100,7 @@ def test_difficulty_is_1_to_3(problems):
         "objectives",
         "setup",
         "see",
+        "guess",
         "predict",
         "experiment",
         "play",
@@ -115,11 +116,9 @@ def test_a_missing_section_is_named(problems, tag):
 
 
 def test_a_guess_asks_and_folds_its_answer(problems):
-    guess = '# %% [markdown] tags=["guess"]\n# ## Guess\n# How would you do it?\n#\n'
-    folded = "# <details><summary>One way</summary>\n# Blur it.\n# </details>\n\n"
-    before = '# %% [markdown] tags=["predict"]'
-    assert problems(changed(before, guess + folded + before)) == []
-    assert "folded in <details>" in the_one(problems(changed(before, guess + "\n" + before)), "guess")[2]
+    folded = "# <details><summary>One way</summary>\n# Blur it.\n# </details>\n"
+    assert "folded in <details>" in the_one(problems(changed(folded, "")), "guess")[2]
+    assert "an open question" in the_one(problems(changed("do it?", "do it.")), "guess")[2]
 
 
 def test_agreement_may_be_declined_with_a_reason(problems):
@@ -321,9 +320,9 @@ def test_lines_that_only_the_source_has_are_not_counted(problems):
 
 
 def test_words_cells_and_code_have_limits(problems):
-    assert "cells; a lesson has 35 to 80" in the_one(problems(SAMPLE + filler(50, 1)), "budget")[2]
+    assert "cells; a lesson has 45 to 80" in the_one(problems(SAMPLE + filler(50, 1)), "budget")[2]
     assert (
-        "visible words; a lesson has 1200 to 3000" in the_one(problems(SAMPLE + filler(8, 250)), "budget")[2]
+        "visible words; a lesson has 1500 to 3000" in the_one(problems(SAMPLE + filler(8, 250)), "budget")[2]
     )
     code = "# %%\n" + "a = 1\n" * 39
     assert "visible lines of code" in the_one(problems(SAMPLE + code * 8), "budget")[2]

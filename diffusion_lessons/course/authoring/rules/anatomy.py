@@ -9,7 +9,7 @@ import nbformat
 from diffusion_lessons.course.authoring.rules.limits import visible_words
 from diffusion_lessons.course.authoring.source import SECTIONS, Answer, Cell, Lesson, Said, parse
 
-OPTIONAL = ("guess", "agreement")
+OPTIONAL = ("agreement",)
 NUMBER = re.compile(r"\b(\d\d\.\d+)\b")
 TABLE = re.compile(r"(?m)^\|[ :|-]+\|$")
 NOTICE = re.compile(r"(?i)\bwhat to notice\b")

@@ -37,10 +37,10 @@ def exercise_problems(lesson: Lesson, answers: list[Answer], bank: Mapping[str, 
 
 
 def kind_problems(answers: list[Answer], bank: Mapping[str, Any]) -> Said:
-    """Three to seven exercises, of two kinds or more, one of them "debug"."""
+    """Four to seven exercises, of two kinds or more, one of them "debug"."""
     kinds = [bank[answer.id].kind for answer in answers if answer.id in bank]
-    if not 3 <= len(answers) <= 7:
-        yield 1, "exercise", f"{len(answers)} exercises; a lesson has 3 to 7"
+    if not 4 <= len(answers) <= 7:
+        yield 1, "exercise", f"{len(answers)} exercises; a lesson has 4 to 7"
     if kinds and len(set(kinds)) < 2:
         yield 1, "exercise", f"all exercises are of the kind {kinds[0]!r}: mix them"
     if kinds and "debug" not in kinds:

@@ -10,8 +10,8 @@ from diffusion_lessons.course.authoring.render import Context
 from diffusion_lessons.course.authoring.source import Lesson, Said
 
 MAX_CELL_LINES = 40
-CELLS = (35, 80)
-WORDS = (1200, 3000)
+CELLS = (45, 80)
+WORDS = (1500, 3000)
 MAX_CODE_LINES = 300
 MAX_BYTES = 1_000_000
 MAX_SECONDS = 90
