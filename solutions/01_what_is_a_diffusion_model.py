@@ -603,8 +603,9 @@ def train_network(network, optimizer, path, batches, after_step):
     """Train a network to guess the clean pictures: one step of the optimizer for each batch.
 
     network(x, t, label) gives guesses (B, …); optimizer: one of torch's, made for this network; path(t).like(x0)
-    gives α and σ, ready to multiply x0; batches: for each step x0 and noise (B, …), t (B,) and label (B,); call
-    after_step(loss) at the end of each step, with the mean squared error over all entries of that batch, a number.
+    gives α and σ of each picture, ready to multiply x0; batches: for each step x0 and noise (B, …), t (B,) and
+    label (B,), t as it comes, not always whole; call after_step(loss) at the end of each step, when the optimizer
+    has stepped, with the mean squared error over all entries of that batch, a float or a 0-d tensor.
     """
     ### BEGIN SOLUTION
     for x0, noise, t, label in batches:
@@ -650,7 +651,8 @@ def draw_digits(network, label, noise, levels):
     """Pictures of the digits label, from pure noise, with no gradients kept.
 
     network(x, t, label) wants a time for each picture: t is (N,), in the dtype of x and on its device; label:
-    (N,); noise: (N, C, H, W); levels: n + 1 of them from noise to data, with .t, .alpha and .sigma.
+    (N,); noise: (N, C, H, W); levels: n + 1 of them from noise to data, with .t, .alpha and .sigma, all 0-d and
+    float64; a time need not be whole.
     """
 
     ### BEGIN SOLUTION

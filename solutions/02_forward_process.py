@@ -291,7 +291,7 @@ for t in (0, 100, 500, 700, 1000):
 def jump(x0, noise, t, alphas_cumprod):
     """From clean pictures to time t, each picture to its own.
 
-    x0, noise: (B, C, H, W); t: (B,) whole numbers from 0 to T; alphas_cumprod: (T + 1,).
+    x0, noise: (B, C, H, W); t: (B,) whole numbers from 0 to T; alphas_cumprod: (T + 1,), in the dtype of x0.
     """
     ### BEGIN SOLUTION
     kept = alphas_cumprod[t].view(-1, 1, 1, 1)
@@ -687,7 +687,8 @@ for t in (500, 800, 1000):
 def onward(x, noise, s, t, alphas_cumprod):
     """From pictures at time s to a later (or the same) time t, in one draw of q(x_t | x_s).
 
-    x, noise: (B, C, H, W); s, t: (B,) whole numbers, 0 ≤ s ≤ t ≤ T for each picture; alphas_cumprod: (T + 1,).
+    x, noise: (B, C, H, W); s, t: (B,) whole numbers, 0 ≤ s ≤ t ≤ T for each picture; alphas_cumprod: (T + 1,), in
+    the dtype of x, all above 0.
     """
     ### BEGIN SOLUTION
     kept = (alphas_cumprod[t] / alphas_cumprod[s]).view(-1, 1, 1, 1)

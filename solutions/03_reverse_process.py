@@ -383,7 +383,7 @@ def ancestral_sample(predict_eps, x, levels, noises, limit=None):
     """Walk down the levels by ancestral steps; returns the list of x at each level, the start first.
 
     predict_eps(x, level): the guess of the noise in x (B, ...); x: at levels[0]; levels: n + 1, falling, each with
-    alpha and sigma, 0-d, α² = ᾱ, the last often data; noises: (n, B, ...), for step i noises[i]; limit: None, or the
+    alpha and sigma, 0-d, α² = ᾱ, the last often data; noises: a tensor (n, B, ...), for step i noises[i]; limit: None, or the
     number to whose range [−limit, limit] each x̂₀ is clipped before its step.
     """
     ### BEGIN SOLUTION
@@ -553,8 +553,8 @@ figure(
 def step_variance(variance_x0, alpha_bar, alpha_bar_next):
     """The variance of q(x_next | x), where x0 is known only up to a variance.
 
-    variance_x0: (B, ...), the variance of x0 given x; alpha_bar, alpha_bar_next: 0-d tensors, where x is and
-    where the step leads. Returns (B, ...).
+    variance_x0: (B, ...), the variance of each entry of x0 given x; alpha_bar, alpha_bar_next: 0-d tensors, where
+    x is and where the step leads. Returns (B, ...), in the dtype of variance_x0.
     """
     ### BEGIN SOLUTION
     beta = 1 - alpha_bar / alpha_bar_next

@@ -293,8 +293,8 @@ figure(
 def spaced_times(T, n, spacing):
     """The n times at which the network is evaluated, falling, and then 0: a list of n + 1 Python ints.
 
-    spacing: "trailing", "leading" or "linspace"; n: at least 2. Fractions go to the nearest whole number, as
-    round() does it.
+    spacing: "trailing", "leading" or "linspace"; n: at least 2. Fractions go to the nearest whole number as
+    Python's round() does it, a half to the even one: round(2.5) is 2.
     """
     ### BEGIN SOLUTION
     if spacing == "trailing":
@@ -375,8 +375,8 @@ figure(
 def walk_times(denoiser, path, times, x):
     """DDIM through the given times, falling, and from the last of them to 0. Returns x at t = 0.
 
-    x: (B, …), noise at times[0]; times: a list; denoiser(x, level) gives the pair (x0, eps); path(t) gives the
-    level of time t; path.T is the noisiest time.
+    x: (B, …), noise at times[0]; times: a list, which is to stay as it is; denoiser(x, level) gives the pair
+    (x0, eps); path(t) gives the level of time t; path.T is the noisiest time.
     """
     ### BEGIN SOLUTION
     for t, after in zip(times, [*times[1:], 0], strict=True):
@@ -609,8 +609,8 @@ def distil(teacher, student, optimizer, levels, draw, watched, lr):
     student answers; optimizer holds its weights. levels: the teacher's, one more than it has steps, from noise
     to data. draw(n) gives i, x0, noise for one training step of a student with n steps. watched: loop over it,
     k = 0, 1, …, one training step each; len(watched) is their number. The learning rate falls in a straight
-    line: lr · (1 − k/number). Give each loss to watched.tell(loss): the mean squared error of v, times
-    max(α², σ²) of the level where the student's step begins.
+    line: lr · (1 − k/number). Give each loss to watched.tell(loss), a float or a 0-d tensor: the mean squared
+    error of v, times max(α², σ²) of the level where the student's step begins.
     """
     ### BEGIN SOLUTION
     n = len(levels) // 2

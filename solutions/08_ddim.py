@@ -173,8 +173,8 @@ predict(
 def ddim_step(x, estimate, now, next, noise=None, eta=0.0):
     """From the level `now` to the level `next`. With eta = 0 it may also go to a noisier one, or start at t = 0.
 
-    x, noise: (B, ...); estimate.x0, estimate.eps: (B, ...); now and next have .alpha and .sigma,
-    0-d tensors. With eta = 0 noise may be None, and β̃, negative on the way up, is not needed. Returns (B, ...).
+    x, noise: (B, ...); estimate.x0, estimate.eps: (B, ...); now and next have .alpha and .sigma, 0-d tensors with
+    α² + σ² = 1. With eta = 0 noise may be None, and β̃, negative on the way up, is not needed. Returns (B, ...).
     """
     ### BEGIN SOLUTION
     if eta == 0:
@@ -262,7 +262,7 @@ scrub(
 def clipped_step(x, estimate, now, next, noise=None):
     """A step with η = 0 whose guess of the picture is kept in [−1, 1]. Arguments as for ddim_step.
 
-    On entry x = α·x0 + σ·eps holds, at the level `now`.
+    On entry x = α·x0 + σ·eps holds, at the level `now`, which is above t = 0: σ > 0.
     """
     ### BEGIN SOLUTION
     x0 = estimate.x0.clamp(-1, 1)
@@ -354,8 +354,9 @@ from itertools import pairwise
 def invert(denoiser, x0, levels):
     """The noise (B, ...) at levels[0] that DDIM would turn into the pictures x0 (B, ...).
 
-    denoiser(x, level) gives the pair (x0, eps), with these names, and must not be asked at t = 0; levels: as
-    for sampling, from noise to data, the last is t = 0. From step to step x is carried, nothing else.
+    denoiser(x, level) gives the pair (x0, eps), with these names, and must not be asked at t = 0; levels: as for
+    sampling, from noise to data, the last is t = 0, and levels[-2] the first time above it. From step to step x is
+    carried, nothing else.
     """
     ### BEGIN SOLUTION
     x, rising = x0, levels[::-1]
@@ -505,7 +506,7 @@ def edit(denoiser, x0, old, new, levels, noises, eta=0.0):
 
     denoiser(x, level, labels) gives the pair (x0, eps), with these names, and must not be asked at t = 0; levels:
     falling, the last is t = 0. Up: as `invert`, told `old`. Down: as `ddim_step` with eta, told `new`, x̂₀ clipped to
-    [−1, 1] and ε̂ in step with it; the step from levels[i] draws noises[i].
+    [−1, 1] and ε̂ in step with it; the step from levels[i] draws noises[i] (N, B, C, H, W), given at eta = 0, too.
     """
     ### BEGIN SOLUTION
     x = x0
@@ -644,7 +645,8 @@ print(f"n = {n}, 18 to 20 evaluations each; ± one standard error over the pictu
 def slerp(a, b, weight):
     """On the arc from a to b, both (B, ...): weight, a number, is 0 for a and 1 for b. One angle for each pair.
 
-    Pairs that point the same way (angles below 1e-4 or so) take the straight line.
+    Pairs that point the same way (angles below 1e-4 or so), equally long or not, take the straight line. No pair
+    points in opposite ways.
     """
     ### BEGIN SOLUTION
     cosine = torch.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)

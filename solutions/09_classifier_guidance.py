@@ -523,7 +523,7 @@ def noisy_loss(classifier, x0, noise, t, y, alphas_cumprod):
     """The cross-entropy of a classifier on noised samples, one number each: (B,).
 
     classifier: called as classifier(x, t), gives logits (B, K); x0, noise: (B, ...); t, y: (B,) whole
-    numbers; alphas_cumprod: (T + 1,).
+    numbers; alphas_cumprod: (T + 1,), in the dtype of x0. Returns the dtype of the logits.
     """
     ### BEGIN SOLUTION
     kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))

@@ -353,7 +353,7 @@ def guided(denoiser, x, level, labels, away, scale):
     """The pair (x̂₀, ε̂) at x (B, C, H, W), away from one set of labels, towards the other.
 
     denoiser(x, level, labels) gives (x0, eps) for any batch; labels, away: (B,), away often "no label".
-    One call with a doubled batch or two calls: both are right.
+    One call with a doubled batch or two calls: both are right. Nothing is clipped here.
     """
     ### BEGIN SOLUTION
     conditions = torch.cat([labels, away])
@@ -422,9 +422,10 @@ strip(
 # %% tags=["exercise"]
 @exercise("10.4")
 def interval_scale(level, scale, low, high):
-    """The guidance scale at a level, a number: scale inside the interval of σ/α, no guidance outside.
+    """The guidance scale at a level: scale inside the interval of σ/α, no guidance outside.
 
-    level: with t, alpha and sigma, 0-d tensors. low does not belong to the interval, high does.
+    level: with t, alpha and sigma, 0-d tensors. low does not belong to the interval, high does. Returns a number,
+    or a tensor of one entry.
     """
     ### BEGIN SOLUTION
     return scale if low < level.sigma / level.alpha <= high else 1.0
@@ -505,7 +506,7 @@ def draw_guided(denoiser, x, labels, no_label, levels, scale_at):
     """Pictures (B, C, H, W), guided towards labels: DDIM steps without noise down the levels.
 
     denoiser(x, level, labels) gives the pair (x0, eps) for any batch; x: noise at levels[0]; labels,
-    no_label: (B,); scale_at(level): the guidance scale, a number. Where it is 1, ask with labels alone;
+    no_label: (B,); scale_at(level): the guidance scale, above 0. Where it is 1, ask with labels alone;
     elsewhere about both. In every step, mixed or not, x0 is clipped to [−1, 1], and eps follows from
     x = α·x0 + σ·eps. levels: falling, each with alpha and sigma; the last may lie above data.
     """

@@ -1,6 +1,7 @@
 """Lesson 01, what a diffusion model is: noise, the way back, a check for copies, training and drawing."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -62,6 +63,11 @@ def _data(g: torch.Generator, low: float, high: float) -> tuple[float, float]:
     return 1.0, 0.0
 
 
+def _exploding(g: torch.Generator, low: float, high: float) -> tuple[float, float]:
+    """Data at full strength and σ between two bounds, above 1 as well."""
+    return 1.0, number(g, low, high)
+
+
 Drawn = Callable[[torch.Generator, float, float], tuple[float, float]]  # α and σ
 
 
@@ -103,6 +109,7 @@ NOISE_POINTS = Exercise(
         Case("two colour pictures, mostly noise, where α + σ = 1", _noised(_on_line, 0.6, 0.9, 2, 3, 6, 8)),
         Case("α = 1, σ = 0: the data itself", _noised(_data, 0.0, 0.0, 5, 2)),
         Case("four points, each at a level of its own", _own_levels),
+        Case("five points where α stays 1 and σ is above 1", _noised(_exploding, 1.5, 4.0, 5, 2)),
     ],
     misconceptions=[
         Misconception(
@@ -209,6 +216,13 @@ NOISE_POINTS = Exercise(
             "them.",
             about="extra",
         ),
+        Misconception(
+            "one-minus-sigma",
+            lambda x0, noise, alpha, sigma: (1 - sigma) * x0 + sigma * noise,
+            "You gave the data the factor 1 − σ. It has a factor of its own, α, which is handed over: α and "
+            "σ add up to 1 on some paths alone.",
+            about="input",
+        ),
     ],
     alternatives=[
         lambda x0, noise, alpha, sigma: torch.add(noise * sigma, x0 * alpha),
@@ -263,6 +277,25 @@ def _from(eps: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return step
 
 
+def _end_where_alpha_is_1(
+    x: Tensor, x0_hat: Tensor, alpha: Any, sigma: Any, alpha_next: Any, sigma_next: Any
+) -> Tensor:
+    if alpha_next == 1:
+        return x0_hat
+    return denoise_step(x, x0_hat, alpha, sigma, alpha_next, sigma_next)
+
+
+def _on_the_circle(now: bool, after: bool) -> Callable[..., Tensor]:
+    """The step with one σ, or both, worked out of its α."""
+
+    def step(x: Tensor, x0_hat: Tensor, alpha: Any, sigma: Any, alpha_next: Any, sigma_next: Any) -> Tensor:
+        sigma = (1 - alpha**2) ** 0.5 if now else sigma
+        sigma_next = (1 - alpha_next**2) ** 0.5 if after else sigma_next
+        return alpha_next * x0_hat + sigma_next * (x - alpha * x0_hat) / torch.as_tensor(sigma)
+
+    return step
+
+
 def _divided_by_the_next(
     x: Tensor, x0_hat: Tensor, alpha: Any, sigma: Any, alpha_next: Any, sigma_next: Any
 ) -> Tensor:
@@ -303,7 +336,8 @@ DENOISE_STEP = Exercise(
             _step(_on_circle, (0.985, 0.998), (0.9, 0.97), 2, 3, 6, 8),
         ),
         Case("the last step, to α = 1, σ = 0", _step(_on_circle, (0.2, 0.4), (0.0, 0.0), 5, 2, end=True)),
-        Case("a path where α + σ = 1", _step(_on_line, (0.55, 0.7), (0.2, 0.4), 7, 2)),
+        Case("a path where α + σ = 1", _step(_on_line, (0.1, 0.2), (0.03, 0.06), 7, 2)),
+        Case("a path where α stays 1 and σ begins above 1", _step(_exploding, (2.5, 4.0), (1.2, 1.8), 6, 2)),
     ],
     misconceptions=[
         Misconception(
@@ -450,6 +484,34 @@ DENOISE_STEP = Exercise(
             "You brought the noise to variance 1. It is what the guess leaves of x, divided by σ: use it as "
             "it is.",
             about="extra",
+        ),
+        Misconception(
+            "alpha-1-for-the-end",
+            _end_where_alpha_is_1,
+            "You take α' = 1 for the end and return the guess. There are models whose α is 1 all the way; "
+            "there, too, σ' says how much noise is left.",
+            about="boundary",
+        ),
+        Misconception(
+            "sigmas-from-alphas",
+            _on_the_circle(True, True),
+            "You worked both σ out of α, by √(1 − α²). Not every model keeps to α² + σ² = 1: take sigma and "
+            "sigma_next as they are given.",
+            about="input",
+        ),
+        Misconception(
+            "sigma-from-alpha",
+            _on_the_circle(True, False),
+            "You worked σ out of α, by √(1 − α²). Not every model keeps to α² + σ² = 1: take sigma as it is "
+            "given.",
+            about="input",
+        ),
+        Misconception(
+            "sigma-next-from-alpha-next",
+            _on_the_circle(False, True),
+            "You worked σ_next out of α_next, by √(1 − α²). Not every model keeps to α² + σ² = 1: take "
+            "sigma_next as it is given.",
+            about="input",
         ),
     ],
     alternatives=[
@@ -850,6 +912,7 @@ NEAREST_DISTANCE = Exercise(
         Case("four made pictures, six to learn from", _sets(4, 6, 1, 8, 7)),
         Case("five colour pictures, two of them copies", _sets(5, 9, 3, 6, 8, copies=2)),
         Case("seven points in the plane, three to learn from", _sets(7, 3, 2)),
+        Case("a single picture, four to learn from", _sets(1, 4, 1, 5, 6)),
     ],
     misconceptions=[
         Misconception(
@@ -1063,7 +1126,7 @@ class _Descent:
     """Plain gradient descent; what torch's own would load first takes seconds."""
 
     def __init__(self, network: nn.Module, lr: float) -> None:
-        self.parameters, self.lr = list(network.parameters()), lr
+        self.parameters, self.lr, self.made = list(network.parameters()), lr, 0  # steps with a gradient
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for weight in self.parameters:
@@ -1071,6 +1134,7 @@ class _Descent:
 
     @torch.no_grad()
     def step(self) -> None:
+        self.made += any(weight.grad is not None for weight in self.parameters)
         for weight in self.parameters:
             if weight.grad is not None:
                 weight.sub_(self.lr * weight.grad)
@@ -1086,21 +1150,26 @@ def _on_tiny(
     label: Tensor,
 ) -> dict[str, Any]:
     """A step of plain gradient descent for each entry of x0, noise, t and label, which come one by one."""
-    network, losses = _Tiny(weights), list[float]()
+    network, losses, made = _Tiny(weights), list[float](), list[int]()
+    optimizer = _Descent(network, lr=0.3)
     batches = (list(batch) for batch in zip(x0, noise, t, label, strict=True))
 
     def after_step(loss: Any) -> None:
         losses.append(float(loss.detach() if isinstance(loss, Tensor) else loss))
+        made.append(optimizer.made)
 
-    answer(network, _Descent(network, lr=0.3), path, batches, after_step)
+    kept = [each.clone() for each in (x0, noise, t, label)]
+    answer(network, optimizer, path, batches, after_step)
     return {
         "the losses told to after_step": losses,
+        "steps of the optimizer before each after_step": made,
         "weights after the last step": torch.cat([network.weights, network.labels]).detach().clone(),
+        "batches left as they came": all(map(torch.equal, kept, (x0, noise, t, label))),
     }
 
 
-def _some_batches(draw: Callable[..., Tensor], steps: int, *shape: int) -> Make:
-    """Some batches of one shape, each picture at a time of its own."""
+def _some_batches(draw: Callable[..., Tensor], steps: int, *shape: int, between: bool = False) -> Make:
+    """Some batches of one shape, each picture at a time of its own; `between` whole times, too."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
         size = (steps, *shape)
@@ -1109,7 +1178,8 @@ def _some_batches(draw: Callable[..., Tensor], steps: int, *shape: int) -> Make:
             "weights": torch.cat([0.3 + 0.2 * torch.rand(1, generator=g), 0.3 * normal(g, 11)]),
             "x0": draw(g, *size) if len(shape) < 4 else draw(g, steps * shape[0], *shape[1:]).view(size),
             "noise": normal(g, *size),
-            "t": torch.tensor([several(g, shape[0], 1, 1000) for _ in range(steps)]).float(),
+            "t": torch.tensor([several(g, shape[0], 1, 999) for _ in range(steps)]).float()
+            + between * torch.rand(steps, shape[0], generator=g),
             "label": torch.tensor([several(g, shape[0], 0, 9) for _ in range(steps)]),
         }
 
@@ -1127,10 +1197,9 @@ def _mean_square(guess: Tensor, x0: Tensor, noise: Tensor, x: Tensor) -> Tensor:
 def _loop(
     loss: Loss = _mean_square,
     told: Callable[..., tuple[Any, ...]] = lambda x, t, label, x0: (x, t, label),
-    calls: Sequence[str] = ("zero_grad", "backward", "step"),
+    calls: Sequence[str] = ("zero_grad", "backward", "step", "report"),
     at: Callable[[Tensor], Tensor] = lambda t: t,
     batches_used: int | None = None,
-    reported: bool = True,
 ) -> Loop:
     """The loop of the exercise with one thing changed."""
 
@@ -1140,10 +1209,14 @@ def _loop(
         for x0, noise, t, label in list(batches)[:batches_used]:
             x = noise_points(x0, noise, *path(at(t)).like(x0))
             found = loss(network(*told(x, t, label, x0)), x0, noise, x)
+            does = {
+                "zero_grad": optimizer.zero_grad,
+                "backward": found.backward,
+                "step": optimizer.step,
+                "report": partial(after_step, float(found.detach())),
+            }
             for call in calls:
-                (found if call == "backward" else optimizer).__getattribute__(call)()
-            if reported:
-                after_step(float(found.detach()))
+                does[call]()
 
     return train
 
@@ -1177,6 +1250,52 @@ def _reported_once(
     losses: list[float] = []
     train_network(network, optimizer, path, batches, losses.append)
     after_step(losses[-1])
+
+
+def _reported_at_the_end(
+    network: nn.Module, optimizer: Any, path: DiscreteVP, batches: Iterable[Any], after_step: Report
+) -> None:
+    losses: list[float] = []
+    train_network(network, optimizer, path, batches, losses.append)
+    for loss in losses:
+        after_step(loss)
+
+
+def _one_step_at_the_end(
+    network: nn.Module, optimizer: Any, path: DiscreteVP, batches: Iterable[Any], after_step: Report
+) -> None:
+    optimizer.zero_grad()
+    _loop(calls=("backward", "report"))(network, optimizer, path, batches, after_step)
+    optimizer.step()
+
+
+def _noise_in_place(
+    network: nn.Module, optimizer: Any, path: DiscreteVP, batches: Iterable[Any], after_step: Report
+) -> None:
+    def strengthened() -> Any:
+        for x0, noise, t, label in batches:
+            kept = noise.clone()
+            noise.mul_(path(t).like(x0)[1])
+            yield x0, kept, t, label
+
+    train_network(network, optimizer, path, strengthened(), after_step)
+
+
+def _loop_with_factors(factors: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Loop:
+    """The loop with other factors in the noisy picture."""
+
+    def train(
+        network: nn.Module, optimizer: Any, path: DiscreteVP, batches: Iterable[Any], after_step: Report
+    ) -> None:
+        for x0, noise, t, label in batches:
+            x = noise_points(x0, noise, *factors(*path(t).like(x0)))
+            loss = (network(x, t, label) - x0).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            after_step(loss.item())
+
+    return train
 
 
 def _by_torch(
@@ -1233,7 +1352,10 @@ TRAIN_NETWORK = Exercise(
     builds_on=[NOISE_POINTS],
     cases=[
         Case("four steps on five pictures each", _some_batches(blobs, 4, 5, 1, 6, 4)),
-        Case("three steps on four colour pictures each", _some_batches(blobs, 3, 4, 3, 4, 5)),
+        Case(
+            "three steps on four colour pictures each, at times that are not whole",
+            _some_batches(blobs, 3, 4, 3, 4, 5, between=True),
+        ),
         Case("five steps on six points each, beyond ±1", _some_batches(normal, 5, 6, 2)),
     ],
     misconceptions=[
@@ -1281,21 +1403,21 @@ TRAIN_NETWORK = Exercise(
         ),
         Misconception(
             "gradients-never-cleared",
-            _loop(calls=("backward", "step")),
+            _loop(calls=("backward", "step", "report")),
             "The losses begin right, but gradients are never cleared. They add up from batch to batch, and "
             "each step also goes where all steps before it went: optimizer.zero_grad().",
             about="gradient",
         ),
         Misconception(
             "weights-never-move",
-            _loop(calls=("backward", "zero_grad")),
+            _loop(calls=("backward", "zero_grad", "report")),
             "The weights never move: optimizer.step() is missing, or it comes where there is no gradient. "
             "The order is zero_grad, backward, step.",
             about="order",
         ),
         Misconception(
             "two-steps-with-one-gradient",
-            _loop(calls=("zero_grad", "backward", "step", "step")),
+            _loop(calls=("zero_grad", "backward", "step", "step", "report")),
             "The optimizer steps twice with one gradient. One batch, one loss, one step.",
             about="count",
         ),
@@ -1329,7 +1451,7 @@ TRAIN_NETWORK = Exercise(
         ),
         Misconception(
             "after-step-never-called",
-            _loop(reported=False),
+            _loop(calls=("zero_grad", "backward", "step")),
             "The training is right, but after_step is never called: nobody sees the loss, and the learning "
             "rate, which the lesson lowers there, stays where it is.",
             about="missing",
@@ -1354,8 +1476,82 @@ TRAIN_NETWORK = Exercise(
             "of this batch alone.",
             about="mean",
         ),
+        Misconception(
+            "after-step-too-early",
+            _loop(calls=("zero_grad", "backward", "report", "step")),
+            "The training is right, but you call after_step before optimizer.step(). It belongs to the end "
+            "of the step: the lesson changes the learning rate there, for the next one.",
+            about="order",
+        ),
+        Misconception(
+            "all-reported-at-the-end",
+            _reported_at_the_end,
+            "You keep the losses and hand all of them to after_step when the loop is over. Call it inside of "
+            "the loop, at the end of every step.",
+            about="order",
+        ),
+        Misconception(
+            "whole-times",
+            _loop(told=lambda x, t, label, x0: (x, t.long(), label)),
+            "You turn t into whole numbers before the network is told. A time may lie between two of them: "
+            "hand t over as it comes.",
+            about="rounding",
+        ),
+        Misconception(
+            "whole-times-for-the-noise",
+            _loop(at=torch.Tensor.long),
+            "You turn t into whole numbers before the path is asked. A time may lie between two of them: "
+            "path(t) takes t as it comes.",
+            about="rounding",
+        ),
+        Misconception(
+            "loss-divided-by-the-batch",
+            _loop(loss=lambda guess, x0, noise, x: (guess - x0).square().sum() / len(x0)),
+            "You added the squared errors of each picture up and took the mean over the batch alone. It is "
+            "the mean over all entries: of the batch, the channels, rows and columns.",
+            about="mean",
+        ),
+        Misconception(
+            "half-of-the-loss",
+            _loop(loss=lambda guess, x0, noise, x: (guess - x0).square().mean() / 2),
+            "You halved the mean squared error, so that its gradient has no 2. Leave the half out: the loss "
+            "is the mean itself.",
+            about="factor",
+        ),
+        Misconception(
+            "factors-swapped",
+            _loop_with_factors(lambda alpha, sigma: (sigma, alpha)),
+            "The two factors have changed places in your noisy picture: α belongs to x0, σ to the noise.",
+            about="swap",
+        ),
+        Misconception(
+            "data-at-full-strength",
+            _loop_with_factors(lambda alpha, sigma: (torch.ones_like(alpha), sigma)),
+            "You added the noise and left x0 at full strength. The noisy picture is α·x0 + σ·noise.",
+            about="missing",
+        ),
+        Misconception(
+            "one-step-for-all-batches",
+            _one_step_at_the_end,
+            "The optimizer steps once, after the loop. Each batch has a step of its own.",
+            about="count",
+        ),
+        Misconception(
+            "whole-times-for-both",
+            _loop(told=lambda x, t, label, x0: (x, t.long(), label), at=torch.Tensor.long),
+            "You turn t into whole numbers. A time may lie between two of them: hand t over as it comes, to "
+            "the path and to the network.",
+            about="rounding",
+        ),
+        Misconception(
+            "batch-changed-in-place",
+            _noise_in_place,
+            "The training is right, but you change a tensor of the batch in place (*=, mul_). The caller "
+            "may still need it: make a new one, as noise_points does.",
+            about="extra",
+        ),
     ],
-    alternatives=[_by_torch, _loop(calls=("backward", "step", "zero_grad"))],
+    alternatives=[_by_torch, _loop(calls=("backward", "step", "zero_grad", "report"))],
     hints=(
         "Each batch is an exercise with its answer. Make the noisy picture, let the network guess, and "
         "compare the guess with the clean picture. Then the three calls of every training loop in PyTorch.",
@@ -1394,6 +1590,10 @@ class _ExactDigits(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         _one_for_each("t", t, x)
+        if t.dtype != x.dtype:
+            raise ValueError(f"the network wants t in the dtype of x, {x.dtype}, got {t.dtype}")
+        if label is not None:
+            _one_for_each("label", label, x)
         alpha, sigma = self.path(t).like(x)
         centre = self.centres.mean().expand(len(x)) if label is None else self.centres[label]
         centre = centre.view(-1, *[1] * (x.ndim - 1))
@@ -1406,7 +1606,7 @@ def _drawn(
     path: DiscreteVP,
     centres: Tensor,
     spread: float,
-    times: list[int],
+    times: list[float],
     label: Tensor,
     noise: Tensor,
 ) -> Any:
@@ -1415,15 +1615,19 @@ def _drawn(
     return answer(network, label, noise, [path(t) for t in times])
 
 
-def _asked(high: tuple[int, int], *shape: int) -> Make:
-    """Pictures of several labels, from a time between the two, with a network that knows each brightness."""
+def _asked(high: tuple[int, int], *shape: int, between: bool = False) -> Make:
+    """Pictures of several labels, from a time between the two, with a network that knows each brightness.
+
+    `between`: the times lie between whole numbers, as those of even levels may.
+    """
 
     def make(g: torch.Generator) -> dict[str, Any]:
+        by = number(g, 0.55, 0.85) if between else 0.0
         return {
             "path": DiscreteVP(cosine(g)),
             "centres": 3 * torch.rand(10, generator=g) - 1.5,
             "spread": number(g, 0.2, 0.4),
-            "times": [*falling(g, whole(g, 4, 7), 100, whole(g, *high), apart=60), 0],
+            "times": [*(t + by for t in falling(g, whole(g, 4, 7), 100, whole(g, *high), apart=60)), 0.0],
             "label": torch.tensor(several(g, shape[0], 0, 9)),
             "noise": normal(g, *shape),
         }
@@ -1452,6 +1656,15 @@ def _ask(
 
 
 @torch.no_grad()
+def _clipped_guesses(network: nn.Module, label: Tensor, noise: Tensor, levels: list[Level]) -> Tensor:
+    def denoiser(x: Tensor, level: Level) -> Tensor:
+        guess: Tensor = network(x, level.t.to(x).expand(len(x)), label)
+        return guess.clamp(-1, 1)
+
+    return walk_down(noise, denoiser, levels)
+
+
+@torch.no_grad()
 def _in_one_go(network: nn.Module, label: Tensor, noise: Tensor, levels: list[Level]) -> Tensor:
     guess: Tensor = network(noise, levels[0].t.to(noise).expand(len(noise)), label)
     return guess
@@ -1461,6 +1674,14 @@ def _in_one_go(network: nn.Module, label: Tensor, noise: Tensor, levels: list[Le
 def _first_time_only(network: nn.Module, label: Tensor, noise: Tensor, levels: list[Level]) -> Tensor:
     t = levels[0].t.to(noise).expand(len(noise))
     return walk_down(noise, lambda x, level: network(x, t, label), levels)
+
+
+@torch.no_grad()
+def _told_the_step(network: nn.Module, label: Tensor, noise: Tensor, levels: list[Level]) -> Tensor:
+    x = noise
+    for i, (now, after) in enumerate(pairwise(levels)):
+        x = _move(x, network(x, torch.full((len(x),), float(i)), label), now, after)
+    return x
 
 
 @torch.no_grad()
@@ -1506,7 +1727,9 @@ DRAW_DIGITS = Exercise(
     builds_on=[WALK_DOWN],
     cases=[
         Case("three pictures of three labels", _asked((1000, 1000), 3, 1, 6, 4)),
-        Case("two colour pictures", _asked((950, 999), 2, 3, 4, 5)),
+        Case(
+            "two colour pictures, at times that are not whole", _asked((950, 999), 2, 3, 4, 5, between=True)
+        ),
         Case("five points of five labels, not from T", _asked((600, 750), 5, 2)),
     ],
     misconceptions=[
@@ -1581,6 +1804,61 @@ DRAW_DIGITS = Exercise(
             "You moved the result to [0, 1]. The pictures of this course lie in [−1, 1], and what the walk "
             "gives is the result.",
             about="extra",
+        ),
+        Misconception(
+            "whole-times",
+            _ask(told=lambda x, t, label: (x, t.long(), label)),
+            "You tell the network the time as whole numbers (int64). It wants t in the dtype of x: a time "
+            "may lie between two whole numbers. torch.full((len(x),), float(level.t), dtype=x.dtype, …)",
+            about="rounding",
+        ),
+        Misconception(
+            "time-cut-off",
+            _ask(told=lambda x, t, label: (x, t.floor(), label)),
+            "You cut the fraction of the time off. A level may lie between two whole times: float(level.t), "
+            "not int(level.t).",
+            about="rounding",
+        ),
+        Misconception(
+            "time-rounded",
+            _ask(told=lambda x, t, label: (x, t.round(), label)),
+            "You rounded the time to a whole number. A level may lie between two whole times: "
+            "float(level.t).",
+            about="rounding",
+        ),
+        Misconception(
+            "time-in-double-precision",
+            _ask(told=lambda x, t, label: (x, t.double(), label)),
+            "You tell the network the time in float64, as level.t has it. It wants t in the dtype of x: "
+            "level.t.to(x.dtype), or dtype=x.dtype in torch.full.",
+            about="reading",
+        ),
+        Misconception(
+            "one-time-alone",
+            _ask(told=lambda x, t, label: (x, t[0], label)),
+            "You hand the network one time. It wants one for each picture, t of shape (N,): "
+            "torch.full((len(x),), float(level.t), …)",
+            about="shape",
+        ),
+        Misconception(
+            "guess-clipped",
+            _clipped_guesses,
+            "You cut the network's guess to [−1, 1] before the step. Later lessons do so; here the guess is "
+            "used as it comes.",
+            about="extra",
+        ),
+        Misconception(
+            "first-step-skipped",
+            lambda network, label, noise, levels: _ask()(network, label, noise, levels[1:]),
+            "The walk starts at levels[1], but the noise is at levels[0]. Give `walk_down` all of the "
+            "levels.",
+            about="count",
+        ),
+        Misconception(
+            "number-of-the-step-told",
+            _told_the_step,
+            "You tell the network the number of the step. It was trained with times: level.t.",
+            about="input",
         ),
     ],
     alternatives=[

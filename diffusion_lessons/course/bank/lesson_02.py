@@ -155,6 +155,39 @@ ONE_STEP = Exercise(
             "none. The roots belong to the factors, √(1 − β) and √β.",
             about="order",
         ),
+        Misconception(
+            "half-of-beta",
+            lambda x, noise, beta: (1 - beta / 2) * x + beta.sqrt() * noise,
+            "You multiplied the picture by 1 − β/2. That is near √(1 − β) for a small β alone; the factor "
+            "is the root itself.",
+            about="formula",
+        ),
+        Misconception(
+            "normalised-after",
+            lambda x, noise, beta: (x + beta.sqrt() * noise) / (1 + beta).sqrt(),
+            "You added the noise first and turned both down by √(1 + β). That keeps the variance, too, but "
+            "it is another step: here the picture alone is turned down, by √(1 − β).",
+            about="order",
+        ),
+        Misconception(
+            "root-of-one-plus-beta",
+            lambda x, noise, beta: (1 + beta).sqrt() * x + beta.sqrt() * noise,
+            "You multiplied the picture by √(1 + β), which turns it up. It is turned down, by √(1 − β).",
+            about="sign",
+        ),
+        Misconception(
+            "picture-divided",
+            lambda x, noise, beta: x / (1 - beta).sqrt() + beta.sqrt() * noise,
+            "You divided the picture by √(1 − β), which turns it up, and at β = 1 divides by 0. Multiply.",
+            about="factor",
+        ),
+        Misconception(
+            "all-turned-down",
+            lambda x, noise, beta: (1 - beta).sqrt() * (x + beta.sqrt() * noise),
+            "You turned the noise down together with the picture: the bracket is too wide. √(1 − β) belongs "
+            "to the picture alone.",
+            about="factor",
+        ),
     ],
     alternatives=[
         lambda x, noise, beta: math.sqrt(1 - beta) * x + math.sqrt(beta) * noise,
@@ -269,6 +302,16 @@ def _jump_picture_kept(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Ten
 def _jump_no_root_on_picture(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
     a = alphas_cumprod[t]
     return _factors(a, (1 - a).sqrt())(x0, noise)
+
+
+def _jump_exploding(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors(torch.ones_like(a), ((1 - a) / a).sqrt())(x0, noise)
+
+
+def _jump_divided(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    a = alphas_cumprod[t]
+    return _factors(a.rsqrt(), (1 - a).sqrt())(x0, noise)
 
 
 def _jump_subtracted(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
@@ -446,6 +489,19 @@ JUMP = Exercise(
             "You took t = 0 for t = 1. t = 0 is a time like any other, the clean picture: the list starts "
             "with ᾱ₀ = 1.",
             about="boundary",
+        ),
+        Misconception(
+            "noise-at-the-ratio",
+            _jump_exploding,
+            "You left the picture at full strength and added √((1 − ᾱ)/ᾱ)·noise. The ratio is right, but "
+            "this chain turns the picture down: √ᾱ·x0 + √(1 − ᾱ)·noise.",
+            about="formula",
+        ),
+        Misconception(
+            "picture-divided",
+            _jump_divided,
+            "You divided the picture by √ᾱ, which turns it up. Multiply: √ᾱ falls from 1 to 0.",
+            about="factor",
         ),
     ],
     alternatives=[
@@ -677,6 +733,12 @@ EQUAL_TIME = Exercise(
             "each other: until ᾱ ≤ 1 − ᾱ.",
             about="formula",
         ),
+        Misconception(
+            "a-float",
+            lambda alphas_cumprod: float(equal_time(alphas_cumprod)),
+            "The number is right, but it is a float. A time is a place in the list here: return an int.",
+            about="reading",
+        ),
     ],
     alternatives=[
         lambda alphas_cumprod: int((alphas_cumprod > 0.5).sum()),
@@ -726,6 +788,13 @@ def _one_noise_for_all(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
     return run_chain(x0, noises[:1].expand_as(noises), betas)
 
 
+def _clipped_chain(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
+    x = x0
+    for beta, noise in zip(betas, noises, strict=True):
+        x = one_step(x, noise, beta).clamp(-1, 1)
+    return x
+
+
 def _from_the_picture(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
     return one_step(x0, noises[-1], betas[-1])
 
@@ -753,6 +822,11 @@ def _brought_to_variance_1(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
         x = (1 - beta).sqrt() * x + beta * noise
         x = x / x.std()
     return x
+
+
+def _scaled_up_at_the_end(x0: Tensor, noises: Tensor, betas: Tensor) -> Tensor:
+    x = _chain(lambda b: (1 - b).sqrt(), lambda b: b)(x0, noises, betas)
+    return x / x.std()
 
 
 RUN_CHAIN = Exercise(
@@ -877,6 +951,39 @@ RUN_CHAIN = Exercise(
             "still too weak. Its factor is √β, and then the variance keeps itself.",
             about="formula",
         ),
+        Misconception(
+            "noises-from-the-end",
+            lambda x0, noises, betas: run_chain(x0, noises.flip(0), betas),
+            "The factors are right, but you take the noises from the end of the list. The first step has "
+            "noises[0].",
+            about="direction",
+        ),
+        Misconception(
+            "noises-one-place-off",
+            lambda x0, noises, betas: run_chain(x0, noises.roll(1, 0), betas),
+            "The factors are right, but the noises are one place off: step i, counted from 0, has noises[i].",
+            about="index",
+        ),
+        Misconception(
+            "clipped-in-each-step",
+            _clipped_chain,
+            "The factors are right, but you cut x to [−1, 1] in each step. Noisy pictures have no range: "
+            "leave them as they are.",
+            about="extra",
+        ),
+        Misconception(
+            "mean-beta",
+            lambda x0, noises, betas: run_chain(x0, noises, betas.mean().expand_as(betas)),
+            "You used the mean of the betas in every step. Step i has its own: betas[i].",
+            about="mean",
+        ),
+        Misconception(
+            "scaled-up-at-the-end",
+            _scaled_up_at_the_end,
+            "The noise is as weak as before, and you scale the result up to spread 1. That scales the rest "
+            "of the picture, too. The noise's factor is √β in each step.",
+            about="order",
+        ),
     ],
     alternatives=[
         _chain(lambda b: (1 - b).sqrt(), lambda b: b.sqrt()),
@@ -981,14 +1088,15 @@ def _read(answer: Callable[..., Any], data: Tensor, n: int, alphas_cumprod: Tens
     of_picture, of_noise, whole = _factors_by_time(batch, data, T)
     return {
         "x is made of data[rows] and noise": whole,
-        "the factor of the data at t = 1, 2, … T": of_picture,
-        "the factor of the noise at t = 1, 2, … T": of_noise,
         "t = 0 comes": bool((t == 0).any()),
         "t = 1 comes as often as it should": bool(each[0]),
         "t = T comes as often as it should": bool(each[-1]),
         "every time comes as often as it should": bool(each.all()),
+        "the factor of the data at t = 1, 2, … T": of_picture,
+        "the factor of the noise at t = 1, 2, … T": of_noise,
         "every row comes as often as it should": bool(_fair(rows, torch.arange(len(data))).all()),
         "noise is from N(0, 1)": _gaussian(noise),
+        "every number of the noise is drawn for itself": len(noise.unique()) > 0.98 * noise.numel(),
         "each sample has noise of its own": n == 1 or not torch.equal(noise[0], noise[-1]),
         "the next batch has other rows": n == 1 or not torch.equal(rows, others[0][3]),
         "the next batch has other times": n == 1 or not torch.equal(t, others[0][1]),
@@ -1040,6 +1148,17 @@ def _made(
 def _noise_drawn_twice(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
     x, t, noise, rows = training_batch(data, n, alphas_cumprod, generator)
     return x, t, torch.randn(noise.shape, generator=generator), rows
+
+
+def _noise_turned_down(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
+    x, t, noise, rows = training_batch(data, n, alphas_cumprod, generator)
+    return x, t, (1 - alphas_cumprod[t]).sqrt().view(n, *[1] * (data.ndim - 1)) * noise, rows
+
+
+def _factors_for_pictures(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
+    _, t, noise, rows = training_batch(data, n, alphas_cumprod, generator)
+    a = alphas_cumprod[t].view(-1, 1, 1, 1)
+    return a.sqrt() * data[rows] + (1 - a).sqrt() * noise, t, noise, rows
 
 
 def _factors_without_shape(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
@@ -1208,6 +1327,41 @@ TRAINING_BATCH = Exercise(
             "data. Give them the shape (n, 1, 1, 1) for pictures and (n, 1) for points: "
             "factor.view(n, *[1] * (data.ndim - 1)).",
             about="shape",
+        ),
+        Misconception(
+            "one-noise-for-all-channels",
+            _made(noise=lambda shape, g: torch.randn(shape[0], 1, *shape[2:], generator=g).expand(shape)),
+            "The channels of a sample share their noise. Every number gets noise of its own: as many "
+            "numbers as x has.",
+            about="batch",
+        ),
+        Misconception(
+            "last-time-never-nor-the-only-one",
+            _made(times=lambda n, T, g: torch.randint(1, T, (n,), generator=g)),
+            "t = T never comes, and with T = 1 there is no time left: torch.randint leaves its upper end "
+            "out. Sampling will start at T: randint(1, T + 1).",
+            about="boundary",
+        ),
+        Misconception(
+            "noise-returned-turned-down",
+            _noise_turned_down,
+            "x is right, but the noise that you return is multiplied by its factor already. Return it as it "
+            "was drawn: the network is to find that.",
+            about="input",
+        ),
+        Misconception(
+            "factors-for-pictures-only",
+            _factors_for_pictures,
+            "Your factors have the shape (n, 1, 1, 1), which fits pictures alone. Data may be points (N, "
+            "2): take as many 1s as the data has dimensions beside the first.",
+            about="shape",
+        ),
+        Misconception(
+            "without-putting-back",
+            _made(rows=lambda n, N, g: torch.randperm(N, generator=g)[:n]),
+            "You draw rows without putting them back, so there are no more than the data has. The same row "
+            "may come twice: torch.randint(len(data), (n,), …).",
+            about="formula",
         ),
     ],
     alternatives=[_made(), _batch_by_layers],
@@ -1403,6 +1557,19 @@ ONWARD = Exercise(
             "You took the step at s once more. ᾱ_s holds the steps up to s, so the quotient ᾱ_t/ᾱ_s holds "
             "those from s + 1 to t.",
             about="index",
+        ),
+        Misconception(
+            "levels-of-noise-subtracted",
+            _with_kept(lambda s, t: ((t / s).sqrt(), (1 - t).sqrt() - (1 - s).sqrt())),
+            "You subtracted two standard deviations, that of the end and that of the start. Variances add "
+            "up, and the noise in x is turned down too: what is added has the variance 1 − ᾱ_t/ᾱ_s.",
+            about="formula",
+        ),
+        Misconception(
+            "root-taken-too-early",
+            _with_kept(lambda s, t: ((t / s).sqrt(), (1 - (t / s).sqrt()).sqrt())),
+            "You took the root of the ratio before the difference. The noise's factor is √(1 − ᾱ_t/ᾱ_s).",
+            about="order",
         ),
     ],
     alternatives=[

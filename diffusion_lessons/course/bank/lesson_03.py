@@ -73,6 +73,14 @@ def _posterior_with(
     return answer
 
 
+def _without_a_draw(
+    x0: Tensor, x: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor
+) -> tuple[Tensor, Tensor]:
+    eps = (x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+    variance = posterior_mean_var(x0, x, alpha_bar, alpha_bar_next)[1]
+    return alpha_bar_next.sqrt() * x0 + (1 - alpha_bar_next).sqrt() * eps, variance
+
+
 def _by_precision(x0: Tensor, x: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor) -> tuple[Tensor, Tensor]:
     """Bayes with precisions: what is known of x_next from x0, and from x, weighed (not at the data)."""
     if alpha_bar_next == 1:
@@ -240,6 +248,27 @@ POSTERIOR = Exercise(
             "In the factor of x you took √ᾱ, of the whole way from the data. What Ho et al. call α_t is "
             "that of one step: √(1 − β) = √(ᾱ/ᾱ_next).",
             about="level",
+        ),
+        Misconception(
+            "mean-of-ddim",
+            _without_a_draw,
+            "The variance is right. Your mean is the step that draws nothing: it keeps the noise of x at "
+            "full strength, √(1 − ᾱ_next). The posterior's mean weighs x0 and x by how much noise lies on "
+            "each side.",
+            about="formula",
+        ),
+        Misconception(
+            "difference-for-beta",
+            _posterior_with(beta=lambda a, n: n - a),
+            "Your β is ᾱ_next − ᾱ. What a step keeps is a ratio: 1 − β = ᾱ/ᾱ_next.",
+            about="formula",
+        ),
+        Misconception(
+            "forward-variance-at-the-end",
+            _posterior_with(variance=lambda a, n, b: b if n == 1 else (1 - n) / (1 - a) * b),
+            "On the step to the data you return another variance. The formula gives 0 there by itself: "
+            "x_next is x0.",
+            about="boundary",
         ),
     ],
     alternatives=[_posterior_with(), _by_precision],
@@ -420,6 +449,12 @@ X0_FROM_EPS = Exercise(
             "belongs to another picture.",
             about="extra",
         ),
+        Misconception(
+            "ratio-without-a-root",
+            lambda x, eps, alpha_bar: x / alpha_bar.sqrt() - (1 / alpha_bar - 1) * eps,
+            "In x/√ᾱ − √(1/ᾱ − 1)·ε you left out the root over 1/ᾱ − 1.",
+            about="root",
+        ),
     ],
     alternatives=[
         lambda x, eps, alpha_bar: (x - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt(),
@@ -473,6 +508,11 @@ def _stepped(
     return step
 
 
+def _around_ddim(x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor) -> Tensor:
+    mean, variance = _without_a_draw(x0, x, alpha_bar, alpha_bar_next)
+    return mean + variance.sqrt() * noise
+
+
 def _renoised(x: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Tensor) -> Tensor:
     return alpha_bar_next.sqrt() * x0 + (1 - alpha_bar_next).sqrt() * noise
 
@@ -515,7 +555,7 @@ ANCESTRAL_STEP = Exercise(
         Case("two pictures, a small step", _step(linear, (200, 400), (10, 30), 2, 1, 8, 6)),
         Case("two colour pictures, a large step", _step(cosine, (600, 750), (300, 450), 2, 3, 6, 8)),
         Case("the last step, from t < 100 to the data", _step(linear, (30, 90), (100, 100), 2, 1, 5, 4)),
-        Case("two pictures, nearly at the data", _step(linear, (40, 50), (30, 36), 2, 1, 4, 5)),
+        Case("two pictures, to t < 5, nearly the data", _step(linear, (41, 42), (38, 40), 2, 1, 4, 5)),
         Case("seven points in the plane, half-way", _step(cosine, (450, 550), (80, 150), 7, 2)),
     ],
     misconceptions=[
@@ -644,6 +684,20 @@ ANCESTRAL_STEP = Exercise(
             "last: mean + std·noise.",
             about="order",
         ),
+        Misconception(
+            "forward-variance-but-at-the-end",
+            _stepped(lambda small, beta, a, n: beta.sqrt() * (n < 1)),
+            "Your noise has the variance β of the step forward, and none on the step to the data. This step "
+            "draws from the posterior: β̃, from posterior_mean_var, which is 0 there by itself.",
+            about="formula",
+        ),
+        Misconception(
+            "draw-around-the-step-without-one",
+            _around_ddim,
+            "You added the noise to the step that draws nothing, which keeps all of the noise in x: the "
+            "result is noisier than its level. It is added to the posterior's mean.",
+            about="formula",
+        ),
     ],
     alternatives=[
         _stepped(lambda small, beta, a, n: small**0.5),
@@ -734,6 +788,20 @@ def _walked(
     return walk
 
 
+def _changed_noise(change: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The right walk with another strength of its noise."""
+
+    def walk(
+        predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+    ) -> Tensor:
+        for i, (now, then) in enumerate(pairwise(alpha_bars)):
+            std = change((1 - now / then).sqrt()) if i < len(noises) - 1 else 0.0
+            x = posterior_mean_var(predict_x0(x, i), x, now, then)[0] + std * noises[i]
+        return x
+
+    return walk
+
+
 def _clamped(
     predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
 ) -> Tensor:
@@ -752,6 +820,12 @@ def _guess_at_the_end(
     last = len(noises) - 1
     x = _walked(lambda i, n: True, steps=lambda n: n - 1)(predict_x0, x, noises, alpha_bars)
     return predict_x0(x, last)
+
+
+def _one_more_guess(
+    predict_x0: Callable[[Tensor, int], Tensor], x: Tensor, noises: Tensor, alpha_bars: Tensor
+) -> Tensor:
+    return predict_x0(_walked(lambda i, n: True)(predict_x0, x, noises, alpha_bars), len(noises) - 1)
 
 
 def _factor_zero_at_the_end(
@@ -917,6 +991,43 @@ WALK_BACK = Exercise(
             "is still at step i.",
             about="index",
         ),
+        Misconception(
+            "variance-for-std-in-the-steps",
+            _changed_noise(lambda std: std**2),
+            "The last noise is gone, as it should be. But you took the root off in the other steps: c·noise "
+            "has variance c², so the factor is √β.",
+            about="root",
+        ),
+        Misconception(
+            "half-of-the-last-noise",
+            _with_std(lambda now, then: (1 - now / then).sqrt() * (0.5 if then == 1 else 1.0)),
+            "You made the last noise weaker. None belongs there: the last step leads to the data, and "
+            "returns its mean.",
+            about="factor",
+        ),
+        Misconception(
+            "guess-clipped",
+            lambda predict_x0, x, noises, alpha_bars: walk_back(
+                lambda x, i: predict_x0(x, i).clamp(-1, 1), x, noises, alpha_bars
+            ),
+            "The last noise is gone, as it should be. But you cut the guesses to [−1, 1]: nothing asks for "
+            "that here.",
+            about="extra",
+        ),
+        Misconception(
+            "noises-one-place-off",
+            lambda predict_x0, x, noises, alpha_bars: walk_back(predict_x0, x, noises.roll(1, 0), alpha_bars),
+            "The last noise is gone, as it should be. But the noises are one place off: step i has "
+            "noises[i].",
+            about="index",
+        ),
+        Misconception(
+            "one-more-guess",
+            _one_more_guess,
+            "The noise of the last step stays, and you ask for one more guess to wipe it off. Leave that "
+            "noise out: the last step leads to the data.",
+            about="extra",
+        ),
     ],
     alternatives=[_package_walk, _walked(lambda i, n: i < n - 1), _guess_at_the_end, _factor_zero_at_the_end],
     hints=(
@@ -995,6 +1106,18 @@ Guess = Callable[[Tensor, Level], Tensor]  # of the noise in x, at a level
 
 
 def ancestral_sample(
+    predict_eps: Guess, x: Tensor, levels: list[Level], noises: Tensor, limit: float | None = None
+) -> list[Tensor]:
+    """x at each level, by the functions of this lesson: their misconceptions are known here, too."""
+    walk = [x]
+    for now, next, noise in zip(levels[:-1], levels[1:], noises, strict=True):
+        x0 = x0_from_eps(walk[-1], predict_eps(walk[-1], now), now.alpha**2)
+        x0 = x0 if limit is None else x0.clamp(-limit, limit)
+        walk.append(ancestral_step(walk[-1], x0, now.alpha**2, next.alpha**2, noise))
+    return walk
+
+
+def _package_sample(
     predict_eps: Guess, x: Tensor, levels: list[Level], noises: Tensor, limit: float | None = None
 ) -> list[Tensor]:
     """The package's walk with its ancestral step, and x at each level."""
@@ -1092,6 +1215,21 @@ def _with_factor(factor: Callable[[Tensor, Level, Level], Tensor]) -> Callable[.
         return mean + factor(variance, now, next) * noise
 
     return step
+
+
+def _clip_by(cut: Callable[[Tensor, float], Tensor]) -> Callable[..., Tensor]:
+    """x̂₀, cut to the limit in another way."""
+
+    def guess(predict: Guess, x: Tensor, now: Level, next: Level, limit: float | None) -> Tensor:
+        x0 = x0_from_eps(x, predict(x, now), now.alpha**2)
+        return x0 if limit is None else cut(x0, limit)
+
+    return guess
+
+
+def _clip_always(predict: Guess, x: Tensor, now: Level, next: Level, limit: float | None) -> Tensor:
+    bound = 1.0 if limit is None else limit
+    return x0_from_eps(x, predict(x, now), now.alpha**2).clamp(-bound, bound)
 
 
 def _clip_to_one(predict: Guess, x: Tensor, now: Level, next: Level, limit: float | None) -> Tensor:
@@ -1289,8 +1427,62 @@ ANCESTRAL_SAMPLE = Exercise(
             "both.",
             about="formula",
         ),
+        Misconception(
+            "cut-from-above-alone",
+            _sampler(_clip_by(lambda x0, limit: x0.clamp(max=limit)), clip="never"),
+            "You cut x̂₀ from above alone. Its range has two ends: [−limit, limit].",
+            about="missing",
+        ),
+        Misconception(
+            "cut-from-below-alone",
+            _sampler(_clip_by(lambda x0, limit: x0.clamp(min=-limit)), clip="never"),
+            "You cut x̂₀ from below alone. Its range has two ends: [−limit, limit].",
+            about="missing",
+        ),
+        Misconception(
+            "squashed",
+            _sampler(_clip_by(lambda x0, limit: limit * torch.tanh(x0 / limit)), clip="never"),
+            "You squashed x̂₀ by tanh, which changes what is in range, too. Clipping leaves that alone: "
+            "clamp(−limit, limit).",
+            about="formula",
+        ),
+        Misconception(
+            "clipped-without-a-limit",
+            _sampler(_clip_always, clip="never"),
+            "You clip to [−1, 1] where no limit is given. With limit = None nothing is clipped.",
+            about="boundary",
+        ),
+        Misconception(
+            "list-turned-round",
+            _sampler(kept=lambda walk: walk[::-1]),
+            "Your list has the end first. The start comes first, and the last x at the end.",
+            about="direction",
+        ),
+        Misconception(
+            "one-tensor-for-all",
+            _sampler(kept=lambda walk: [walk[-1]] * len(walk)),
+            "All entries of your list are the same tensor: it was changed in place, or put in again and "
+            "again. Make a new x in each step, and append that.",
+            about="extra",
+        ),
+        Misconception(
+            "stacked",
+            _sampler(kept=torch.stack),
+            "Your numbers are right, but stacked to one tensor. Asked is a list of x at each level.",
+            about="reading",
+        ),
+        Misconception(
+            "end-clipped",
+            _sampler(kept=lambda walk: [*walk[:-1], walk[-1].clamp(-1, 1)]),
+            "You cut the last x to [−1, 1]. Only x̂₀ is clipped, to the limit, before its step.",
+            about="extra",
+        ),
     ],
-    alternatives=[_sampler(), _sampler(step=_with_factor(lambda small, now, next: small.sqrt()))],
+    alternatives=[
+        _package_sample,
+        _sampler(),
+        _sampler(step=_with_factor(lambda small, now, next: small.sqrt())),
+    ],
     hints=(
         "It is a loop over pairs of neighbouring levels. In each round: ask for the noise, turn it into a "
         "picture, clip it, take your step. Nothing new is computed.",
@@ -1460,6 +1652,30 @@ STEP_VARIANCE = Exercise(
             "This is the variance of noising x0 afresh to the next level, as if x were not known. x is "
             "known: take the posterior's variance and its factor of x0.",
             about="formula",
+        ),
+        Misconception(
+            "denominator-forgotten",
+            _total(on_x0=lambda a, n, b: n.sqrt() * b),
+            "In the factor of x0 you left out the denominator 1 − ᾱ: it is √ᾱ_next·β/(1 − ᾱ).",
+            about="missing",
+        ),
+        Misconception(
+            "no-root-on-the-next-share",
+            _total(on_x0=lambda a, n, b: n * b / (1 - a)),
+            "In the factor of x0 you took ᾱ_next. It is the root: √ᾱ_next·β/(1 − ᾱ).",
+            about="root",
+        ),
+        Misconception(
+            "next-share-forgotten",
+            _total(on_x0=lambda a, n, b: b / (1 - a)),
+            "In the factor of x0 you left out √ᾱ_next: it is √ᾱ_next·β/(1 − ᾱ).",
+            about="missing",
+        ),
+        Misconception(
+            "mean-of-the-doubt",
+            _total(lambda own, c, v, b: own + c**2 * v.mean() + 0 * v),
+            "You took the mean of variance_x0. Each entry keeps its own.",
+            about="mean",
         ),
     ],
     alternatives=[_total(), _by_drawing_it_out],

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -137,7 +138,10 @@ RUN = Exercise(
         Case("the same at guidance 1", _run(_remainder, (20, 50), _at(1.0, 1.0))),
         Case("a single picture, some 1000 steps", _run(_one, (900, 1000), _at(1.0, 1.0))),
         Case("full batches without any condition: guidance 0", _run(_full, (5, 15), _at(0.0, 0.0))),
-        Case("full batches, guidance between 0 and 1", _run(_full, (5, 15), _at(0.3, 0.7))),
+        Case("full batches, guidance between 0 and 1", _run(_full, (5, 15), _at(0.8, 0.95))),
+        Case(
+            "a scale below 0, which leads away from the condition", _run(_remainder, (5, 15), _at(-2.0, -0.5))
+        ),
     ],
     misconceptions=[
         Misconception(
@@ -362,6 +366,33 @@ RUN = Exercise(
             "The fraction is upside down: there are pictures / batch batches, rounded up.",
             about="direction",
         ),
+        Misconception(
+            "once-below-0",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps, 1.0 if guidance <= 0 else guidance, fixed, per_picture
+            ),
+            "You count one evaluation at every scale up to 0. Only at exactly 0 is one enough: a scale "
+            "below 0 mixes both answers, too.",
+            about="boundary",
+        ),
+        Misconception(
+            "twice-but-at-0",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: run_seconds(
+                pictures, batch, steps, 2.0 if guidance else 0.0, fixed, per_picture
+            ),
+            "At guidance 1 you count two evaluations. There the conditional answer alone is left: one is "
+            "enough at exactly 0 and at exactly 1.",
+            about="boundary",
+        ),
+        Misconception(
+            "nothing-at-0",
+            lambda pictures, batch, steps, guidance, fixed, per_picture: (
+                run_seconds(pictures, batch, steps, guidance, fixed, per_picture)
+                - (guidance == 0) * steps * pictures * per_picture
+            ),
+            "At guidance 0 you count no evaluation. The unconditional answer is left, and it costs one.",
+            about="boundary",
+        ),
     ],
     alternatives=[_by_batches, _by_sum],
     hints=(
@@ -456,6 +487,42 @@ def _space(n: Sequence[int], T: tuple[int, int], spacing: str, whole_stride: boo
     return make
 
 
+def _halves(spacing: str) -> Make:
+    """Fractions of exactly ½, some above an even number and some above an odd one.
+
+    The number of gaps is a power of 2: no way to compute a ½ then rounds it off.
+    """
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        gaps = 2 ** whole(g, 3, 5)
+        T = gaps * whole(g, 30, 40) + gaps // 2
+        linspace = spacing == "linspace"
+        return {"T": T + linspace, "n": gaps + linspace, "spacing": spacing}
+
+    return make
+
+
+def _half_up(t: float) -> int:
+    return math.floor(t + 0.5)
+
+
+def _half_down(t: float) -> int:
+    return math.ceil(t - 0.5)
+
+
+def _rounded_by(rounding: Callable[[float], int]) -> Callable[..., list[int]]:
+    """The three spacings with fractions rounded in another way."""
+
+    def answer(T: int, n: int, spacing: str) -> list[int]:
+        if spacing == "leading":
+            return spaced_times(T, n, spacing)
+        if spacing == "trailing":
+            return [rounding(T * k / n) for k in range(n, -1, -1)]
+        return [*(rounding(1 + (T - 1) * k / (n - 1)) for k in reversed(range(n))), 0]
+
+    return answer
+
+
 def _space_figure(reference: Callable[..., list[int]]) -> Any:
     from matplotlib import pyplot
 
@@ -470,12 +537,14 @@ def _space_figure(reference: Callable[..., list[int]]) -> Any:
 
 
 def _all_ints(answer: Callable[..., Any], T: int, n: int, spacing: str) -> Any:
-    """The list, or, where it is a tensor or holds some, that it does: some would be let pass as numbers."""
+    """The list, or that it is or holds what is no Python number: some of that would pass as one."""
     times = answer(T, n, spacing)
     if isinstance(times, Tensor):
         return "a tensor"
-    tensors = isinstance(times, (list, tuple)) and any(isinstance(t, Tensor) for t in times)
-    return "a list that holds tensors" if tensors else times
+    held = times if isinstance(times, (list, tuple)) else []
+    if any(isinstance(t, Tensor) for t in held):
+        return "a list that holds tensors"
+    return "a list that holds numpy numbers" if any(isinstance(t, np.generic) for t in held) else times
 
 
 SPACE = Exercise(
@@ -493,6 +562,8 @@ SPACE = Exercise(
         Case("trailing, not a whole stride", _space([7, 13, 27, 31], (950, 1050), "trailing")),
         Case("leading, not a whole stride", _space([7, 13, 27, 31], (950, 1050), "leading")),
         Case("linspace, of some 100 times", _space([4, 6, 8], (90, 120), "linspace")),
+        Case("trailing, half a time over at every second one", _halves("trailing")),
+        Case("linspace, half a time over at every second one", _halves("linspace")),
     ],
     misconceptions=[
         Misconception(
@@ -658,6 +729,58 @@ SPACE = Exercise(
             "Your list holds tensors. Asked are Python ints: .tolist() makes them of a tensor, int(…) of a "
             "single number.",
             about="shape",
+        ),
+        Misconception(
+            "halves-up",
+            _rounded_by(_half_up),
+            "You round a half up. round() goes to the even neighbour: round(2.5) is 2, and round(3.5) is 4.",
+            about="rounding",
+        ),
+        Misconception(
+            "halves-down",
+            _rounded_by(_half_down),
+            "You round a half down. round() goes to the even neighbour: round(2.5) is 2, and round(3.5) is "
+            "4.",
+            about="rounding",
+        ),
+        Misconception(
+            "floats",
+            lambda T, n, spacing: [float(t) for t in spaced_times(T, n, spacing)],
+            "The numbers are right, but they are floats. Asked is a list of Python ints: "
+            "int(…), or round(…) with one argument.",
+            about="reading",
+        ),
+        Misconception(
+            "numpy-numbers",
+            lambda T, n, spacing: [np.int64(t) for t in spaced_times(T, n, spacing)],
+            "Your list holds numpy's numbers. Asked is a list of Python ints: .tolist() makes some of an "
+            "array, int(…) of one number.",
+            about="reading",
+        ),
+        Misconception(
+            "trailing-halves-up",
+            _spaced(trailing=lambda T, n: [*((2 * T * k + n) // (2 * n) for k in range(n, 0, -1)), 0]),
+            'In "trailing" you round a half up. round() goes to the even neighbour: round(2.5) is 2.',
+            about="rounding",
+        ),
+        Misconception(
+            "trailing-cut-off",
+            _spaced(trailing=lambda T, n: [*(T * k // n for k in range(n, 0, -1)), 0]),
+            'In "trailing" you cut the fractions off. They go to the nearest whole number: round(…).',
+            about="rounding",
+        ),
+        Misconception(
+            "linspace-cut-off",
+            _spaced(linspace=lambda T, n: [*(1 + (T - 1) * k // (n - 1) for k in reversed(range(n))), 0]),
+            'In "linspace" you cut the fractions off. They go to the nearest whole number: round(…).',
+            about="rounding",
+        ),
+        Misconception(
+            "linspace-to-zero-twice",
+            _spaced(linspace=lambda T, n: [*(T * k / (n - 1) for k in reversed(range(n))), 0]),
+            'In "linspace" your n times run from T to 0, so that 0 comes twice. They run from T to 1, and 0 '
+            "follows.",
+            about="boundary",
         ),
     ],
     alternatives=[_spaced_by_hand, _spaced_by_torch],
@@ -1162,8 +1285,8 @@ TARGET = Exercise(
         Misconception(
             "noise-of-this-level",
             _target_wrong(lambda x, r, a, s, b, u: (r - u * (x - a * r) / s) / b),
-            "You took what was reached for x̃₀ when you worked out the noise in x. Both are unknown: use both "
-            "equations, and let ε̃ drop out.",
+            "You took what was reached for x̃₀ when you worked out the noise in x. Both are unknown: use "
+            "both equations, and let ε̃ drop out.",
             about="input",
         ),
         Misconception(
@@ -1202,6 +1325,13 @@ TARGET = Exercise(
             "You took roots of α and σ. They are factors already: ᾱ is α², of which one takes the root.",
             about="root",
         ),
+        Misconception(
+            "alphas-exchanged-below",
+            _target_wrong(lambda x, r, a, s, b, u: (r - u / s * x) / (a - u / s * b)),
+            "Below the line α and α' have changed places. x has the factor σ'/σ above, so its α has it "
+            "below: α' − (σ'/σ)·α.",
+            about="swap",
+        ),
     ],
     alternatives=[_target_solved, _target_by_matrix],
     hints=(
@@ -1235,7 +1365,10 @@ RING = GaussianMixture(CENTRES, 0.1)
 
 
 def _on_ring(answer: Callable[..., Any], x0: Tensor, noise: Tensor, betas: Tensor, n: int, i: int) -> Any:
-    return answer(RING, x0, noise, DiscreteVP(betas).levels(n), i)
+    def teacher(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        return RING(x, level)
+
+    return answer(teacher, x0, noise, DiscreteVP(betas).levels(n), i)
 
 
 def _shown(
@@ -1434,6 +1567,14 @@ def _teachers_noise_in_v(
     return x, V.of(V.solve(right, x, now).x0, eps, now)
 
 
+def _teachers_first_noise_in_v(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now = levels[2 * i]
+    x, right = student_example(teacher, x0, noise, levels, i)
+    return x, V.of(V.solve(right, x, now).x0, teacher(x, now).eps, now)
+
+
 def _teacher_shown_the_data(
     teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
 ) -> tuple[Tensor, Tensor]:
@@ -1528,8 +1669,8 @@ EXAMPLE = Exercise(
         Misconception(
             "noised-anew",
             _renoised,
-            "Half-way you mixed the teacher's x̂₀ with the noise that was drawn at first. A DDIM step goes on "
-            "with the teacher's own ε̂.",
+            "Half-way you mixed the teacher's x̂₀ with the noise that was drawn at first. A DDIM step goes "
+            "on with the teacher's own ε̂.",
             about="input",
         ),
         Misconception(
@@ -1656,6 +1797,13 @@ EXAMPLE = Exercise(
             "student starts where the teacher does: x at the first level.",
             about="input",
         ),
+        Misconception(
+            "first-noise-of-the-teacher-in-v",
+            _teachers_first_noise_in_v,
+            "You took the teacher's first ε̂ for ε̃. v is made of x̃₀ and of the noise that makes up x with "
+            "it: ε̃ = (x − α·x̃₀)/σ.",
+            about="input",
+        ),
     ],
     alternatives=[_example_by_hand, _example_by_sample],
     hints=(
@@ -1739,13 +1887,15 @@ class Rounds:
     """What stands for `Watched`: so many rounds, and the losses that it was told."""
 
     def __init__(self, rounds: int) -> None:
-        self.rounds, self.losses = rounds, list[float]()
+        self.rounds, self.losses, self.begun = rounds, list[float](), 0
 
     def __len__(self) -> int:
         return self.rounds
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rounds))
+        for k in range(self.rounds):
+            self.begun += 1
+            yield k
 
     def tell(self, loss: Any) -> None:
         self.losses.append(float(loss.detach() if isinstance(loss, Tensor) else loss))
@@ -1784,6 +1934,7 @@ def _on_tiny(
         "losses": torch.tensor(watched.losses, dtype=torch.float64),
         "weights of the student that was returned": _weights(given),
         "gradients reached the teacher": teacher.weights.grad is not None,
+        "rounds that `watched` has counted": watched.begun,
     }
 
 
@@ -1881,13 +2032,39 @@ class _FirstOf:
     """The first round of another, as where `return` stands inside the loop."""
 
     def __init__(self, whole: Any) -> None:
-        self.tell, self.rounds = whole.tell, len(whole)
+        self.tell, self.whole = whole.tell, whole
 
     def __len__(self) -> int:
-        return self.rounds
+        return len(self.whole)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(1))
+        return islice(self.whole, 1)
+
+
+def _copied(
+    teacher: Any, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    student.load_state_dict(teacher.state_dict())
+    return distil(teacher, student, optimizer, levels, draw, watched, lr)
+
+
+class _Numbers:
+    """Rounds that are counted past `watched`."""
+
+    def __init__(self, whole: Any) -> None:
+        self.tell, self.whole = whole.tell, whole
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.whole)))
+
+
+def _counted_by_itself(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    return distil(teacher, student, optimizer, levels, draw, _Numbers(watched), lr)
 
 
 def _teacher_returned(
@@ -1902,6 +2079,29 @@ def _loss_returned(
 ) -> Any:
     distil(teacher, student, optimizer, levels, draw, watched, lr)
     return torch.zeros(())
+
+
+def _compounded(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    rates = list[float]()
+
+    def rate(lr: float, k: int, n: int) -> float:
+        rates.append((rates[-1] if rates else lr) * (1 - k / n))
+        return rates[-1]
+
+    return _loop(rate=rate)(teacher, student, optimizer, levels, draw, watched, lr)
+
+
+def _weighed_at_the_end(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    ends = {id(now): after for now, after in zip(levels[::2], levels[2::2], strict=False)}
+
+    def loss(student: Any, x: Tensor, v: Tensor, now: Level) -> Tensor:
+        return max(_scaled(ends[id(now)])) ** 2 * (student.v(x, now) - v).square().mean()
+
+    return _loop(loss=loss)(teacher, student, optimizer, levels, draw, watched, lr)
 
 
 def _by_students_steps(
@@ -2156,6 +2356,52 @@ DISTIL = Exercise(
             _teacher_returned,
             "You returned the teacher. The student is what was trained.",
             about="reading",
+        ),
+        Misconception(
+            "watched-passed-by",
+            _counted_by_itself,
+            "The student is right, but your loop does not go over `watched` itself: it shows the loss and "
+            "the time left only to `for k in watched:`.",
+            about="reading",
+        ),
+        Misconception(
+            "rate-0-at-the-last",
+            _loop(rate=lambda lr, k, n: lr * (1 - k / max(n - 1, 1))),
+            "Your learning rate is 0 in the last training step, which changes nothing then. It is divided "
+            "by the number of steps: lr·(1 − k/n) reaches 0 only after the last one.",
+            about="count",
+        ),
+        Misconception(
+            "summed-over-the-entries",
+            _loop(
+                loss=lambda student, x, v, now: (
+                    max(_scaled(now)) ** 2 * (student.v(x, now) - v).square().flatten(1).sum(1).mean()
+                )
+            ),
+            "You added the squared errors of each sample up, and took the mean over the batch alone. It is "
+            "the mean over all entries.",
+            about="mean",
+        ),
+        Misconception(
+            "copied-from-the-teacher",
+            _copied,
+            "You copied the teacher's weights to the student first. Whether it starts from them is the "
+            "caller's business: train the student as it comes.",
+            about="extra",
+        ),
+        Misconception(
+            "rate-compounded",
+            _compounded,
+            "You lower the rate that the step before has left, so that it falls faster and faster. It is "
+            "lr·(1 − k/n), each time from lr itself.",
+            about="formula",
+        ),
+        Misconception(
+            "weight-of-the-end",
+            _weighed_at_the_end,
+            "Your weight is that of the level where the student's step ends. It is that of its start, where "
+            "the student is asked.",
+            about="level",
         ),
     ],
     alternatives=[_distil_by_hand, _loop(loss=_by_guesses)],

@@ -13,7 +13,16 @@ from torch.nn.functional import cosine_similarity
 from diffusion_lessons import samplers
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import blobs, data, falling, gaussian, normal, number, whole
+from diffusion_lessons.course.bank.inputs import (
+    blobs,
+    data,
+    falling,
+    gaussian,
+    normal,
+    number,
+    several,
+    whole,
+)
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.guidance import Clip
@@ -178,8 +187,8 @@ UPDATE = Exercise(
     reference=ddim_step,
     cases=[
         Case(
-            "two pictures, down from t > 700, η about a half",
-            _move((700, 850), (500, 650), (0.3, 0.7), 2, 1, 8, 6),
+            "two pictures, down from t > 700, η below a half",
+            _move((700, 850), (500, 650), (0.25, 0.45), 2, 1, 8, 6),
         ),
         Case("colour pictures, half-way, η = 1", _move((480, 550), (350, 420), (1.0, 1.0), 2, 3, 6, 8)),
         Case("points in the plane, a large step, η = 0", _move((900, 980), (500, 700), (0.0, 0.0), 7, 2)),
@@ -383,6 +392,16 @@ UPDATE = Exercise(
             "`noise` may be None. With η = 0 leave both alone: return before them.",
             about="boundary",
         ),
+        Misconception(
+            "no-square-on-the-sigmas",
+            _update(
+                _rest_or_0,
+                _fresh,
+                lambda now, next: next.sigma / now.sigma * (1 - (now.alpha / next.alpha) ** 2),
+            ),
+            "In β̃ you left out the square over σ'/σ: it is (σ'/σ)²·(1 − (α/α')²).",
+            about="root",
+        ),
     ],
     alternatives=[
         _from_posterior,
@@ -454,6 +473,14 @@ def _clipped_by_scale(
     x0 = torch.maximum(torch.minimum(estimate.x0, torch.ones(())), -torch.ones(()))
     keep = next.sigma / now.sigma
     return keep * x + (next.alpha - keep * now.alpha) * x0
+
+
+def _moved_the_wrong_way(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor | None = None
+) -> Tensor:
+    x0 = estimate.x0.clamp(-1, 1)
+    eps = estimate.eps - now.alpha / now.sigma * (estimate.x0 - x0)
+    return next.alpha * x0 + next.sigma * eps
 
 
 def _guess(t: tuple[int, int], t_next: tuple[int, int], strength: tuple[float, float], *shape: int) -> Make:
@@ -628,6 +655,19 @@ CLIPPED = Exercise(
             "beside the clipped x̂₀.",
             about="input",
         ),
+        Misconception(
+            "noise-moved-the-wrong-way",
+            _moved_the_wrong_way,
+            "You moved ε̂ the wrong way: where the clip makes x̂₀ smaller, ε̂ grows, since α·x̂₀ + σ·ε̂ is "
+            "still x. It is (x − α·x̂₀)/σ.",
+            about="sign",
+        ),
+        Misconception(
+            "divided-by-one-minus-alpha",
+            _remade(lambda x, x0, now, next: (x - now.alpha * x0) / (1 - now.alpha)),
+            "You divided by 1 − α. What is left of x is σ·ε̂: divide by σ.",
+            about="factor",
+        ),
     ],
     alternatives=[_clipped_by_scale, _remade(lambda x, x0, now, next: (x - now.alpha * x0) / now.sigma)],
     hints=(
@@ -680,6 +720,14 @@ def _asked_at_the_first(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> 
     return _rising(lambda now, next: levels[-2])(denoiser, x0, levels)
 
 
+def _clipped_rising(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+    x = x0
+    for now, next in pairwise(levels[::-1]):
+        eps = denoiser(x, now if now.sigma > 0 else next).eps
+        x = add_noise(((x - now.sigma * eps) / now.alpha).clamp(-1, 1), eps, next)
+    return x
+
+
 def _last_noise(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
     x, eps = x0, x0
     for now, next in pairwise(levels[::-1]):
@@ -723,8 +771,15 @@ def _even(low: int, high: int) -> Times:
 
 
 def _uneven(n: int, last: int, end: bool = True) -> Times:
-    """n + 1 uneven times that start below T; the last is 0, or without `end` one above `last`."""
-    return lambda g: [float(t) for t in falling(g, n + 1 - end, last, 960, apart=50)] + [0.0] * end
+    """n + 1 uneven times from below T; the lowest of several is about `last`, then comes 0 with `end`."""
+
+    def times(g: torch.Generator) -> list[float]:
+        drawn = falling(g, n + 1 - end, last, 960, apart=50)
+        if len(drawn) > 1:
+            drawn[-1] = whole(g, last, last + 9)
+        return [float(t) for t in drawn] + [0.0] * end
+
+    return times
 
 
 def _picture(times: Times, *shape: int) -> Make:
@@ -758,6 +813,14 @@ def _sloped(
         return x
 
     return inverted
+
+
+def _slope_alone(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+    x = x0
+    for now, next in pairwise(levels[::-1]):
+        eps = denoiser(x, now if now.sigma > 0 else next).eps
+        x = next.alpha * x / now.alpha + (next.sigma / next.alpha - now.sigma / now.alpha) * eps
+    return x
 
 
 INVERT = Exercise(
@@ -873,6 +936,26 @@ INVERT = Exercise(
             "level by level, and ask at each.",
             about="missing",
         ),
+        Misconception(
+            "guess-clipped",
+            _clipped_rising,
+            "You cut x̂₀ to [−1, 1] on the way. The noise must be that of this x: follow ε̂ as it comes.",
+            about="extra",
+        ),
+        Misconception(
+            "first-step-without-noise",
+            lambda denoiser, x0, levels: _rising(skip=1)(denoiser, levels[-2].alpha * x0, levels),
+            "Your first step turns the picture down and adds no noise. It takes the ε̂ that is seen in x at "
+            "levels[-2].",
+            about="missing",
+        ),
+        Misconception(
+            "slope-not-multiplied",
+            _slope_alone,
+            "α' multiplies x/α alone in your step. The whole of x/α plus the slope's part is x'/α': "
+            "multiply all of it by α'.",
+            about="factor",
+        ),
     ],
     alternatives=[_rising(), _by_the_slope],
     hints=(
@@ -978,10 +1061,13 @@ def _one_end(g: torch.Generator) -> dict[str, Any]:
 
 
 def _some_the_same(g: torch.Generator) -> dict[str, Any]:
-    """Entries ±4, sixteen a noise: where two are the same, at one place in four, the cosine is 1 exactly."""
+    """Entries ±4, sixteen a noise: where two are the same, the cosine is 1 exactly.
+
+    At one place in four they are, and at another b is twice as long.
+    """
     a, b = torch.where(normal(g, 2, 4, 1, 2, 8) > 0, 4.0, -4.0)
-    place = whole(g, 1, 3)
-    b[place] = a[place]
+    same, longer = several(g, 2, 1, 3)
+    b[same], b[longer] = a[same], 2 * a[longer]
     return {"a": a, "b": b, "weight": number(g, 0.3, 0.4)}
 
 
@@ -1013,6 +1099,15 @@ def _line_stretched(a: Tensor, b: Tensor, weight: float) -> Tensor:
     return _unit(line) * a.flatten(1).norm(dim=1).view(-1, *[1] * (a.ndim - 1))
 
 
+def _at_parallel(other: Callable[[Tensor, Tensor, float], Tensor]) -> Callable[..., Tensor]:
+    """Another answer where two noises point the same way."""
+
+    def along(a: Tensor, b: Tensor, weight: float) -> Tensor:
+        return torch.where(_flat_angle(a, b) < 1e-4, other(a, b, weight), _arc()(a, b, weight))
+
+    return along
+
+
 SLERP = Exercise(
     id="08.4",
     name="slerp",
@@ -1026,7 +1121,7 @@ SLERP = Exercise(
         Case("colour, nearer to a, b twice as strong", _pair((0.2, 0.35), 2, 3, 4, 6, stretch=2.0)),
         Case("vectors that lean the same way", _pair((0.6, 0.85), 4, 12, tilt=1.5)),
         Case("at one end: a or b itself", _one_end),
-        Case("four pairs, one of them the same noise twice", _some_the_same),
+        Case("four pairs: one is the same noise twice, another points the same way", _some_the_same),
     ],
     misconceptions=[
         Misconception(
@@ -1185,6 +1280,49 @@ SLERP = Exercise(
             "even on the arc, and at weight 1 it is not b. Take the weights from the angle.",
             about="formula",
         ),
+        Misconception(
+            "start-where-parallel",
+            _at_parallel(lambda a, b, weight: a),
+            "You return a where a and b point the same way. They need not be equally long: take the "
+            "straight line there, (1 − weight)·a + weight·b.",
+            about="boundary",
+        ),
+        Misconception(
+            "end-where-parallel",
+            _at_parallel(lambda a, b, weight: b),
+            "You return b where a and b point the same way. They need not be equally long: take the "
+            "straight line there, (1 − weight)·a + weight·b.",
+            about="boundary",
+        ),
+        Misconception(
+            "zero-where-parallel",
+            _at_parallel(lambda a, b, weight: 0 * a),
+            "Your result is 0 where a and b point the same way. Take the straight line there, (1 − "
+            "weight)·a + weight·b.",
+            about="boundary",
+        ),
+        Misconception(
+            "middle-where-parallel",
+            _at_parallel(lambda a, b, weight: (a + b) / 2),
+            "You return the middle of a and b where they point the same way. Take the straight line there, "
+            "(1 − weight)·a + weight·b.",
+            about="boundary",
+        ),
+        Misconception(
+            "mean-angle",
+            _arc(lambda a, b: _flat_angle(a, b).mean()),
+            "You took the mean of all angles. Each pair has an angle of its own.",
+            about="batch",
+        ),
+        Misconception(
+            "length-of-a",
+            lambda a, b, weight: (
+                _unit(_arc()(a, b, weight)) * a.flatten(1).norm(dim=1).view(-1, *[1] * (a.ndim - 1))
+            ),
+            "You brought the result to the length of a. On the arc the length goes over from that of a to "
+            "that of b: the two weights alone do it.",
+            about="extra",
+        ),
     ],
     alternatives=[_arc(), _by_turning],
     hints=(
@@ -1245,6 +1383,11 @@ def _first_remembered(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Ten
         x = keep * x + (next.alpha - keep * now.alpha) * mixed
         first = first or (now, guess)
     return x
+
+
+def _asked_ahead(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Tensor:
+    ahead = {id(now): after if after.sigma > 0 else now for now, after in pairwise(levels)}
+    return dpmpp_2m(lambda x, level, condition=None: denoiser(x, ahead[id(level)]), x, levels)
 
 
 def _lower_order_at_the_last(denoiser: Denoiser, x: Tensor, levels: list[Level]) -> Tensor:
@@ -1396,8 +1539,8 @@ SOLVER = Exercise(
         Misconception(
             "noise-extrapolated",
             _noise_multistep,
-            "You extrapolated ε̂. That is DPM-Solver, which came before. The ++ stands for the same with x̂₀, "
-            "which changes less from step to step, and can be clipped.",
+            "You extrapolated ε̂. That is DPM-Solver, which came before. The ++ stands for the same with "
+            "x̂₀, which changes less from step to step, and can be clipped.",
             about="input",
         ),
         Misconception(
@@ -1500,6 +1643,23 @@ SOLVER = Exercise(
             "You asked the denoiser more than once a step. Remember the x̂₀ of the step before: that it "
             "costs no second question is what this method is for.",
             about="extra",
+        ),
+        Misconception(
+            "asked-at-the-next-level",
+            _asked_ahead,
+            "You ask the denoiser at the level where the step ends. x is at `now`, where it starts.",
+            about="level",
+        ),
+        Misconception(
+            "snr-for-its-logarithm",
+            _multistep(
+                lambda before, now, next: (
+                    (_snr(next) ** 2 - _snr(now) ** 2) / (_snr(now) ** 2 - _snr(before) ** 2) / 2
+                )
+            ),
+            "You took the SNR itself, (α/σ)², for λ. λ is its logarithm, and half of it or all makes no "
+            "difference here: .log_snr.",
+            about="missing",
         ),
     ],
     alternatives=[_multistep(_half_ratio), _by_exponentials],
@@ -1844,6 +2004,12 @@ EDIT = Exercise(
             _there_and_back(clip_down="never", result="clipped"),
             "You clipped the finished picture alone. It is x̂₀ that is cut to [−1, 1], in every step down.",
             about="order",
+        ),
+        Misconception(
+            "noises-one-place-off",
+            _there_and_back(draw=lambda noises, i: noises[i - 1]),
+            "Your draws are one place off: the step from levels[i] has noises[i], counted from 0.",
+            about="index",
         ),
     ],
     alternatives=[_there_and_back(), _by_pieces],

@@ -296,6 +296,27 @@ CLASS_GRADIENT = Exercise(
             "logsumexp of them all, log_softmax.",
             about="formula",
         ),
+        Misconception(
+            "largest-for-the-logsumexp",
+            _gradient_of(lambda logits, y: (_chosen(logits, y)[:, 0] - logits.amax(1)).sum()),
+            "You took the largest logit off. log p(y|x) is the logit minus the logsumexp of them all: "
+            "log_softmax.",
+            about="formula",
+        ),
+        Misconception(
+            "mean-for-the-logsumexp",
+            _gradient_of(lambda logits, y: (_chosen(logits, y)[:, 0] - logits.mean(1)).sum()),
+            "You took the mean of the logits off. log p(y|x) is the logit minus the logsumexp of them all: "
+            "log_softmax.",
+            about="formula",
+        ),
+        Misconception(
+            "indices-swapped",
+            _gradient_of(lambda logits, y: logits.log_softmax(1)[y, torch.arange(len(y))].sum()),
+            "The two indices have changed places: the sample comes first, and then its class, "
+            "log_p[range(len(y)), y].",
+            about="swap",
+        ),
     ],
     alternatives=[_by_backward, _one_by_one],
     hints=(
@@ -546,6 +567,14 @@ GUIDED_EPS = Exercise(
             "You multiplied by σ/√ᾱ. What turns a score into noise is σ = √(1 − ᾱ) alone.",
             about="extra",
         ),
+        Misconception(
+            "no-push-up-to-1",
+            lambda eps, gradient, alpha_bar, scale: guided_eps(
+                eps, gradient, alpha_bar, scale if scale > 1 else 0.0
+            ),
+            "You push above scale 1 alone. Here 0 is no push, and 1 the push of Bayes' rule.",
+            about="boundary",
+        ),
     ],
     alternatives=[_pushed(lambda alpha_bar, scale: scale * _sigma(alpha_bar)), _through_the_score],
     hints=(
@@ -607,6 +636,14 @@ def _guided_by(
 
 def _at_level(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
     return class_gradient(lambda z: classifier(z, level), x, y)
+
+
+def _guess_moved(
+    denoiser: Any, classifier: Any, path: Any, x: Tensor, t: Tensor, y: Tensor, scale: float
+) -> Any:
+    x0, eps = denoiser(x, path(t))
+    pushed = guided(denoiser, classifier, path, x, t, y, scale)[1]
+    return x0 + eps - pushed, pushed
 
 
 def _as_if_clean(classifier: Any, path: Any, x: Tensor, x0: Tensor, level: Level, y: Tensor) -> Tensor:
@@ -689,6 +726,11 @@ def _noisy_points(
     return make
 
 
+def _between_times(g: torch.Generator) -> dict[str, Any]:
+    made = _noisy_points((60, 90), (0.3, 0.7), 4, 3, 2)(g)
+    return made | {"t": made["t"].floor() + number(g, 0.6, 0.8)}
+
+
 def _guided_figure(reference: Callable[..., Any]) -> Any:
     from matplotlib import pyplot
 
@@ -724,6 +766,7 @@ GUIDED = Exercise(
         Case(
             "six points that are mostly noise, scale above 1", _noisy_points((800, 880), (1.5, 2.5), 6, 4, 2)
         ),
+        Case("four points at a time that is not whole, scale below 1", _between_times),
     ],
     planted="asked-as-if-clean",
     misconceptions=[
@@ -890,6 +933,38 @@ GUIDED = Exercise(
             ),
             "ε is right now. But x − σ·ε is α·x̂₀: to get x̂₀, divide by level.alpha.",
             about="missing",
+        ),
+        Misconception(
+            "whole-time",
+            lambda denoiser, classifier, path, x, t, y, scale: guided(
+                denoiser, classifier, path, x, t.long(), y, scale
+            ),
+            "You turned t into a whole number. A time may lie between two of them: path(t) takes t as it "
+            "comes.",
+            about="rounding",
+        ),
+        Misconception(
+            "time-rounded",
+            lambda denoiser, classifier, path, x, t, y, scale: guided(
+                denoiser, classifier, path, x, t.round(), y, scale
+            ),
+            "You rounded t. A time may lie between two whole ones: path(t) takes t as it comes.",
+            about="rounding",
+        ),
+        Misconception(
+            "scale-at-least-1",
+            lambda denoiser, classifier, path, x, t, y, scale: guided(
+                denoiser, classifier, path, x, t, y, max(scale, 1.0)
+            ),
+            "You raise scales below 1 to 1. They are asked for, too: use the scale as it is.",
+            about="boundary",
+        ),
+        Misconception(
+            "guess-pushed-by-sigma",
+            _guess_moved,
+            "You pushed x̂₀ by scale·σ·gradient. By that ε̂ is pushed, with a minus; x̂₀ then moves by "
+            "scale·σ²/α·gradient: work it out from the pushed ε̂.",
+            about="factor",
         ),
     ],
     alternatives=[
@@ -1228,6 +1303,11 @@ def _one_level(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> 
     return _seen(x0, noise, t[:1].expand(len(t)), alphas_cumprod)
 
 
+def _by_sigmoid(logits: Tensor, y: Tensor) -> Tensor:
+    wanted = F.one_hot(y, logits.shape[1]).to(logits)
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1)
+
+
 def _picked(logits: Tensor, y: Tensor) -> Tensor:
     return -logits.log_softmax(1)[torch.arange(len(y), device=y.device), y]
 
@@ -1236,6 +1316,8 @@ def _with_weights(answer: Callable[..., Any], weights: Tensor, **inputs: Tensor)
     """The classifier is linear, and its first class is the likelier the later the time."""
 
     def classifier(x: Tensor, t: Tensor) -> Tensor:
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"one time for each of {len(x)} samples, got {tuple(t.shape)}")
         logits = x.flatten(1) @ weights  # (B, K)
         later = t.to(x.dtype).view(-1, 1) / 100
         return logits + later * (torch.arange(weights.shape[1], device=x.device) == 0)
@@ -1479,6 +1561,32 @@ NOISY_LOSS = Exercise(
             "difference.",
             about="root",
         ),
+        Misconception(
+            "one-time-told",
+            _classifier_loss(told=lambda t: t[:1].expand_as(t)),
+            "You told the classifier the first time for the whole batch. Each sample has its own: t.",
+            about="batch",
+        ),
+        Misconception(
+            "time-one-late",
+            _classifier_loss(told=lambda t: t + 1),
+            "You told the classifier t + 1. It is told the time that the picture was noised to, t itself.",
+            about="level",
+        ),
+        Misconception(
+            "clipped",
+            _classifier_loss(see=lambda *given: _seen(*given).clamp(-1, 1)),
+            "You cut the noised samples to [−1, 1]. Noise has no range: the classifier is to know it as it "
+            "is.",
+            about="extra",
+        ),
+        Misconception(
+            "sigmoid",
+            _classifier_loss(loss=_by_sigmoid),
+            "You took each class by itself, by a sigmoid. The classes exclude each other: softmax, as "
+            "cross_entropy has it.",
+            about="formula",
+        ),
     ],
     alternatives=[
         _classifier_loss(loss=_picked),
@@ -1618,6 +1726,18 @@ def _clipped_to_one(
     plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
 ) -> tuple[Tensor, Tensor]:
     return _clipped_after(plain, eps, pushed, x, now, 1.0)
+
+
+def _cut(cut: Callable[[Tensor, float], Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """x̂₀ kept within the bound in another way."""
+
+    def estimate(
+        plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+    ) -> tuple[Tensor, Tensor]:
+        x0 = cut(_cleaned(pushed, x, now), bound)
+        return x0, (x - now.alpha * x0) / now.sigma
+
+    return estimate
 
 
 def _stale_noise(
@@ -1820,8 +1940,8 @@ GUIDED_WALK = Exercise(
         Misconception(
             "noise-not-renewed",
             _walk_by(_stale_noise),
-            "You clipped x̂₀ and kept ε̂ as it was, so that the two no longer make up x. After the clip, ε̂ is "
-            "(x − α·x̂₀)/σ (lesson 8).",
+            "You clipped x̂₀ and kept ε̂ as it was, so that the two no longer make up x. After the clip, ε̂ "
+            "is (x − α·x̂₀)/σ (lesson 8).",
             about="missing",
         ),
         Misconception(
@@ -1864,8 +1984,8 @@ GUIDED_WALK = Exercise(
         Misconception(
             "landed-where-it-was",
             _walk_by(landed=lambda now, next: now),
-            "You put x̂₀ and ε̂ together at the level where x is already, so x never moves. The step leads to "
-            "the next level: its α and σ.",
+            "You put x̂₀ and ε̂ together at the level where x is already, so x never moves. The step leads "
+            "to the next level: its α and σ.",
             about="level",
         ),
         Misconception(
@@ -1899,6 +2019,41 @@ GUIDED_WALK = Exercise(
             "You pushed x̂₀ by scale·σ·gradient. By that ε̂ is pushed, with a minus; x̂₀ then moves by "
             "scale·σ²/α·gradient. Push ε̂, and work out x̂₀ from it.",
             about="factor",
+        ),
+        Misconception(
+            "cut-from-above-alone",
+            _walk_by(_cut(lambda x0, bound: x0.clamp(max=bound))),
+            "You cut x̂₀ from above alone. It is kept within both: −bound and bound.",
+            about="missing",
+        ),
+        Misconception(
+            "cut-at-0",
+            _walk_by(_cut(lambda x0, bound: x0.clamp(0, bound))),
+            "You cut x̂₀ at 0. It is kept within −bound and bound.",
+            about="input",
+        ),
+        Misconception(
+            "clipped-without-a-bound",
+            _walk_by(
+                _cut(lambda x0, bound: x0.clamp(-1, 1) if bound == float("inf") else x0.clamp(-bound, bound))
+            ),
+            "You cut x̂₀ to [−1, 1] where no bound is given. With the bound infinite nothing is cut.",
+            about="boundary",
+        ),
+        Misconception(
+            "bound-of-1-at-most",
+            _walk_by(_cut(lambda x0, bound: x0.clamp(-min(bound, 1.0), min(bound, 1.0)))),
+            "You keep x̂₀ within 1 where the bound is larger. The bound is used as it is.",
+            about="input",
+        ),
+        Misconception(
+            "one-tensor-for-all",
+            lambda denoiser, classifier, x, levels, y, scale, bound: _package_walk(
+                denoiser, classifier, x, levels, y, scale, bound
+            )[-1:].expand(len(levels), *x.shape),
+            "All entries of your result are the same: x was changed in place, or put in again and again. "
+            "Make a new x in each step, and keep that.",
+            about="extra",
         ),
     ],
     alternatives=[_package_walk, _walk_by()],

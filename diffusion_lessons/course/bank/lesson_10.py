@@ -50,8 +50,11 @@ def _dropped_on_a_copy(labels: Tensor, rate: float, num_classes: int, chance: Te
     return _dropped_in_place(labels.clone(), rate, num_classes, chance)
 
 
-def _batch(n: tuple[int, int], rate: tuple[int, int], classes: tuple[int, int]) -> Make:
-    """Each between two bounds, the rate in 64ths: one chance is the rate itself, two are next to it."""
+def _batch(n: tuple[int, int], rate: tuple[int, int], classes: tuple[int, int], unseen: int = 0) -> Make:
+    """Each between two bounds, the rate in 64ths: one chance is the rate itself, two are next to it.
+
+    The last `unseen` classes have no label in the batch.
+    """
 
     def make(g: torch.Generator) -> dict[str, Any]:
         count, num_classes, share = whole(g, *n), whole(g, *classes), whole(g, *rate) / 64
@@ -59,7 +62,7 @@ def _batch(n: tuple[int, int], rate: tuple[int, int], classes: tuple[int, int]) 
         on, below, above = several(g, 3, 0, count - 1)
         chance[on] = min(share, 0.75)
         chance[below], chance[above] = max(share - 1 / 64, 0), min(share + 1 / 64, 0.75)
-        labels = torch.randint(num_classes, (count,), generator=g)
+        labels = torch.randint(num_classes - unseen, (count,), generator=g)
         return {"labels": labels, "rate": share, "num_classes": num_classes, "chance": chance}
 
     return make
@@ -91,7 +94,7 @@ DROP = Exercise(
         ),
         Case(
             "labels of a few classes, about half dropped, one chance is the rate",
-            _batch((13, 17), (27, 40), (3, 6)),
+            _batch((13, 17), (33, 42), (4, 6), unseen=1),
         ),
         Case("rate 0, and one chance of 0: every label stays", _batch((7, 10), (0, 0), (8, 12))),
         Case("rate 1: no label stays", _batch((7, 10), (64, 64), (3, 6))),
@@ -214,6 +217,15 @@ DROP = Exercise(
             ),
             "You put another class in the place of a dropped label. That is a wrong label, and not none: "
             "the id for none is num_classes.",
+            about="input",
+        ),
+        Misconception(
+            "largest-label-plus-one",
+            lambda labels, rate, num_classes, chance: labels.masked_fill(
+                chance < rate, int(labels.max()) + 1
+            ),
+            "You put the largest label of the batch, plus 1, in the place of dropped ones. A batch need not "
+            "hold the last class: the id is num_classes.",
             about="input",
         ),
     ],
@@ -439,7 +451,8 @@ def _on_templates(
     def draws_templates(x: Tensor, level: Level, labels: Tensor) -> Estimate:
         if labels.shape != x.shape[:1]:
             raise ValueError(f"one label for each of {len(x)} pictures, got {tuple(labels.shape)}")
-        return Estimate.from_x0(torch.tanh(templates.to(x.device)[labels] + 0.3 * x), x, level)
+        guess = 1.6 * torch.tanh(templates.to(x.device)[labels] + 0.3 * x)  # beyond ±1, where a clamp shows
+        return Estimate.from_x0(guess, x, level)
 
     found = answer(draws_templates, x, DiscreteVP(cosine_betas())(t), labels, away, scale)
     return tuple(found) if isinstance(found, Estimate) else found
@@ -545,6 +558,38 @@ def _zeros_for_x(
     denoiser: Denoiser, x: Tensor, level: Level, labels: Tensor, away: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     x0, eps = denoiser(torch.cat([x, torch.zeros_like(x)]), level, torch.cat([labels, away]))
+    (x0_to, x0_from), (eps_to, eps_from) = x0.chunk(2), eps.chunk(2)
+    return mix(x0_to, x0_from, scale), mix(eps_to, eps_from, scale)
+
+
+def _clipped(before: bool, renewed: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    """x₀ cut to [−1, 1], before the mix or after it; ε as it was, or `renewed`."""
+
+    def answer(
+        denoiser: Denoiser, x: Tensor, level: Level, labels: Tensor, away: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        (one, eps_to), (other, eps_from) = denoiser(x, level, labels), denoiser(x, level, away)
+        if before:
+            one, other = one.clamp(-1, 1), other.clamp(-1, 1)
+        x0 = mix(one, other, scale)
+        x0 = x0 if before else x0.clamp(-1, 1)
+        eps = Estimate.from_x0(x0, x, level).eps if renewed else mix(eps_to, eps_from, scale)
+        return x0, eps
+
+    return answer
+
+
+def _every_second(
+    denoiser: Denoiser, x: Tensor, level: Level, labels: Tensor, away: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    x0, eps = denoiser(torch.cat([x, x]), level, torch.cat([labels, away]))
+    return mix(x0[::2], x0[1::2], scale), mix(eps[::2], eps[1::2], scale)
+
+
+def _pictures_interleaved(
+    denoiser: Denoiser, x: Tensor, level: Level, labels: Tensor, away: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    x0, eps = denoiser(x.repeat_interleave(2, 0), level, torch.cat([labels, away]))
     (x0_to, x0_from), (eps_to, eps_from) = x0.chunk(2), eps.chunk(2)
     return mix(x0_to, x0_from, scale), mix(eps_to, eps_from, scale)
 
@@ -695,6 +740,47 @@ GUIDED = Exercise(
             "The second half is asked about a picture of zeros. Both answers are about the same x: "
             "torch.cat([x, x]).",
             about="input",
+        ),
+        Misconception(
+            "answers-clipped-before-the-mix",
+            _clipped(before=True, renewed=False),
+            "You cut the two guesses to [−1, 1] before they are mixed. Nothing is clipped here: x̂₀ and ε̂ "
+            "are the mix of the answers as they come, so that they make up x.",
+            about="extra",
+        ),
+        Misconception(
+            "answers-clipped-and-eps-renewed",
+            _clipped(before=True, renewed=True),
+            "You cut the two guesses to [−1, 1], mixed them and worked out ε̂ anew. Nothing is clipped "
+            "here: mix the answers as they come.",
+            about="extra",
+        ),
+        Misconception(
+            "mix-clipped",
+            _clipped(before=False, renewed=False),
+            "You cut the mixed x̂₀ to [−1, 1]. Nothing is clipped here: then x̂₀ and ε̂ still make up x.",
+            about="extra",
+        ),
+        Misconception(
+            "mix-clipped-and-eps-renewed",
+            _clipped(before=False, renewed=True),
+            "You cut the mixed x̂₀ to [−1, 1] and worked out ε̂ anew. Clipping is the sampler's own "
+            "business, in exercise 10.6: return the mix as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "every-second-answer",
+            _every_second,
+            "You take every second answer for one condition. The batch holds all pictures with labels "
+            "first, and then all with away: chunk(2).",
+            about="order",
+        ),
+        Misconception(
+            "pictures-interleaved",
+            _pictures_interleaved,
+            "You repeated each picture beside itself, and the conditions stand in two blocks: most pictures "
+            "are asked with another's label. Join cat([x, x]) and cat([labels, away]).",
+            about="order",
         ),
     ],
     alternatives=[_package_guided, _two_passes, _halves(lambda labels, away: torch.cat([labels, away]))],
@@ -951,6 +1037,18 @@ INTERVAL = Exercise(
             "You returned whether to guide. Asked is the scale: `scale` within the interval and 1 outside.",
             about="reading",
         ),
+        Misconception(
+            "noise-from-alpha",
+            _where(lambda level, low, high: low < (1 - level.alpha) / level.alpha <= high),
+            "You took 1 − α for σ. That is right on the straight path alone: a level has a sigma of its own.",
+            about="input",
+        ),
+        Misconception(
+            "root-of-the-ratio",
+            _where(lambda level, low, high: low < _noise(level).sqrt() <= high),
+            "You took the root of σ/α. The bounds are on the ratio itself.",
+            about="root",
+        ),
     ],
     alternatives=[
         _where(lambda level, low, high: low * level.alpha < level.sigma <= high * level.alpha),
@@ -994,6 +1092,18 @@ def _rescaled(factor: Callable[[Tensor, Tensor], Any]) -> Callable[..., Tensor]:
 def _around_the_mean(x0: Tensor, x0_plain: Tensor, phi: float) -> Tensor:
     mean = x0.mean((1, 2, 3), keepdim=True)
     moved = mean + (x0 - mean) * _spread(x0_plain) / _spread(x0)
+    return phi * moved + (1 - phi) * x0
+
+
+def _over_channels(x: Tensor) -> Tensor:
+    """std(1), without its warning that a single channel has none."""
+    off = x - x.mean(1, keepdim=True)
+    return (off.square().sum(1, keepdim=True) / (x.shape[1] - 1)).sqrt()
+
+
+def _mean_moved(x0: Tensor, x0_plain: Tensor, phi: float) -> Tensor:
+    mean, plain = (each.mean((1, 2, 3), keepdim=True) for each in (x0, x0_plain))
+    moved = plain + (x0 - mean) * _spread(x0_plain) / _spread(x0)
     return phi * moved + (1 - phi) * x0
 
 
@@ -1185,6 +1295,20 @@ RESCALE = Exercise(
             "well.",
             about="extra",
         ),
+        Misconception(
+            "spread-of-each-place",
+            _rescaled(lambda x0, plain: _over_channels(plain) / _over_channels(x0)),
+            "You took a spread for each place, over the channels: std(1). It is one number for a picture: "
+            "std((1, 2, 3), keepdim=True).",
+            about="axis",
+        ),
+        Misconception(
+            "mean-moved-too",
+            _mean_moved,
+            "You brought the mean to that of the plain picture, too. Only the spread is brought back: the "
+            "picture is multiplied by one factor.",
+            about="extra",
+        ),
     ],
     alternatives=[_rescaled(lambda x0, plain: _spread(plain) / _spread(x0)), _rescaled_one_by_one],
     hints=(
@@ -1277,11 +1401,15 @@ def _walk(
                 else:
                     both = [denoiser(x, asked(now, next), each) for each in two]
                     x0, eps = (torch.cat([getattr(each, name) for each in both]) for name in ("x0", "eps"))
-                if clip == "answers":
+                if clip.startswith("answers"):
                     x0 = x0.clamp(-1, 1)
                 (x0_to, x0_away), (eps_to, eps_away) = x0.chunk(2), eps.chunk(2)
                 x0, eps = combine(x0_to, x0_away, s), combine(eps_to, eps_away, s)
-            if clip == "always" or (clip == "where guided" and not alone):
+            if clip in ("always", "answers and mix") or (clip == "where guided" and not alone):
+                x0 = x0.clamp(-1, 1)
+            if clip == "to 0 and 1":
+                x0 = x0.clamp(0, 1)
+            if clip == "answers, all" and alone:
                 x0 = x0.clamp(-1, 1)
             if not stale:
                 eps = Estimate.from_x0(x0, x, now).eps
@@ -1489,6 +1617,26 @@ SAMPLER = Exercise(
             _walk(noise="first"),
             "You put the noise of the start in the place of ε in every step. DDIM uses the ε that belongs to "
             "this x and this x0.",
+            about="input",
+        ),
+        Misconception(
+            "all-answers-clipped-before-the-mix",
+            _walk(clip="answers, all"),
+            "You clipped each answer of the denoiser, and mixed then. The mix leaves [−1, 1] again: clip "
+            "what was mixed.",
+            about="order",
+        ),
+        Misconception(
+            "clipped-before-and-after",
+            _walk(clip="answers and mix"),
+            "You clipped the two answers before the mix, and the mix once more. Mix the answers as they "
+            "come, and clip the mix alone.",
+            about="extra",
+        ),
+        Misconception(
+            "clipped-to-0-and-1",
+            _walk(clip="to 0 and 1"),
+            "You cut x0 to [0, 1]. The pictures of this course lie in [−1, 1].",
             about="input",
         ),
     ],

@@ -98,8 +98,17 @@ class _Comparison:
             sentence = f"{len(expected)} results were expected, and you gave {len(given)}"
             return Difference("length", sentence, expected, given)
         if as_array(expected) is not None and as_array(given) is not None:
-            return self._values(expected, given)
+            return self._values(expected, given) or self._whole(expected, given)
         return self._members(dict(enumerate(expected)), dict(enumerate(given)))
+
+    def _whole(self, expected: Plain, given: Plain) -> Difference | None:
+        """Where the numbers are right: are they floats, and ours Python's whole numbers?"""
+        floats = [each for each in row_of(given) if isinstance(each, float) or "float" in _dtype(each)]
+        if not self.strict or not floats or not all(type(each) is int for each in row_of(expected)):
+            return None
+        several = len(row_of(expected)) > 1
+        said = f"the number{'s are' if several else ' is'} right, but {'one is ' if several else ''}a float"
+        return Difference("type", f"{said}: whole numbers are asked for, int(…)", expected, given)
 
     def _members(self, expected: dict, given: dict, name: str = "[{!r}]") -> Difference | None:
         missing = [repr(key) for key in expected if key not in given]
@@ -117,7 +126,8 @@ class _Comparison:
         wanted = isinstance(expected, Array) and self.strict
         if not isinstance(given, NUMBERS) or (wanted and getattr(given, "kind", "") != expected.kind):
             return _other_type(expected, given)
-        return self._shape_and_values(expected, given) or self._dtype_and_device(expected, given)
+        shape_or_values = self._shape_and_values(expected, given)
+        return shape_or_values or self._whole(expected, given) or self._dtype_and_device(expected, given)
 
     def _shape_and_values(self, expected: Plain, given: Plain) -> Difference | None:
         mine, theirs = as_array(expected), as_array(given)
@@ -183,6 +193,10 @@ class _Comparison:
                 sentence = f"the numbers are right, but their {kind} is {theirs}, expected was {mine}"
                 return Difference(kind, sentence, expected, given)
         return None
+
+
+def _dtype(value: Plain) -> str:
+    return value.dtype if isinstance(value, Array) else ""
 
 
 def row_of(value: Plain) -> list[Any]:

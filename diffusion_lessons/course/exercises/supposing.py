@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.course.exercises.exercise import Exercise
-from diffusion_lessons.course.exercises.values import Array, Fields, Plain, number
+from diffusion_lessons.course.exercises.values import Array, Fields, Opaque, Plain, number
 
 SUPPOSED = "Your result is what ours gives"  # how the sentences begin
 Arguments = dict[str, Any]
@@ -71,7 +71,9 @@ def _written_in(names: inspect.Signature, calls: Sequence[dict[str, Plain]]) -> 
     for name, value in calls[0].items() if calls else ():
         if _kind(value) in (int, float):
             found = [names.parameters[name].default, 2, *(call.get(name) for call in calls)]
-            yield from ((name, each) for each in dict.fromkeys(found) if _kind(each) in (int, float))
+            known = (0, 1) if _kind(value) is float else (1,)  # tried by NUMBER as well
+            told = [each for each in dict.fromkeys(found) if _kind(each) in (int, float)]
+            yield from ((name, each) for each in told if each not in known)
 
 
 def _with(function: Any, earlier: Exercise, wrong: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,13 +107,21 @@ def _changes(first: dict[str, Plain]) -> Iterator[tuple[str, str, Change, str]]:
         for what, about, change in _of_one(value):
             end = ": is it left out?" if about == "missing" else "."
             said = f"with {what.format(f'`{name}`')} in the place of `{name}`{end}"
-            yield said, about, _set(name, lambda given, name=name, change=change: change(given[name])), name  # type: ignore
+            yield said, about, _set(name, _of_argument(name, change)), name
+        if isinstance(value, Opaque) and value.type == "function":
+            for what, about, change in ANSWERS:
+                said = f"with the answers of `{name}` {what}"
+                yield said, about, _set(name, _of_argument(name, change)), name
     lengths = {length - less for length in map(_length, first.values()) for less in (0, 1)}
     for n in sorted(lengths, reverse=True):
         each, between = ([name for name in first if _length(first[name]) == n + more] for more in (0, 1))
         if n >= 2 and (len(each + between) > 1 or isinstance(first[(each + between)[0]], list)):
             for said, about, part in ROUNDS:
                 yield said, about, _shorter(each, between, part), ""
+
+
+def _of_argument(name: str, change: Callable[[Any], Any]) -> Callable[[Arguments], Any]:
+    return lambda given: change(given[name])
 
 
 def _set(name: str, new: Callable[[Arguments], Any]) -> Change:
@@ -168,14 +178,47 @@ MANY: Sequence[Of] = (
     ("{} cut to [−1, 1]", "extra", lambda v: v.clamp(-1, 1)),
     ("the first sample's {}, for all of them,", "batch", lambda v: v[:1].expand_as(v)),
     ("{} with its last two dimensions swapped", "axis", lambda v: v.transpose(-1, -2)),
+    ("{} from its other end", "direction", lambda v: v.flip(0)),
 )
+STRENGTH: Sequence[Of] = (("half of {}", "factor", lambda v: v / 2), ("2·{}", "factor", lambda v: 2 * v))
+
+
+def _cut(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A denoiser whose guess of x₀, or a network whose answer, is cut to [−1, 1]."""
+
+    def cut(*args: Any, **kwargs: Any) -> Any:
+        answer = function(*args, **kwargs)
+        if isinstance(answer, tuple):
+            parts = [answer[0].clamp(-1, 1), *answer[1:]]
+            return type(answer)(*parts) if hasattr(answer, "_fields") else tuple(parts)
+        return answer.clamp(-1, 1)
+
+    return cut
+
+
+def _asked_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that keeps the answer to its first call."""
+    kept: list[Any] = []
+
+    def first(*args: Any, **kwargs: Any) -> Any:
+        if not kept:
+            kept.append(function(*args, **kwargs))
+        return kept[0]
+
+    return first
+
+
+ANSWERS: Sequence[Of] = (
+    ("cut to [−1, 1]: nothing asks for that.", "extra", _cut),
+    ("kept from the first call: it is to be asked anew each time.", "order", _asked_once),
+)  # of an argument that is a function
 
 
 def _of_one(value: Plain) -> Sequence[Of]:
     if isinstance(value, Array) and value.kind == "tensor":
         few = FEW if "float" in value.dtype else WHOLE if "int" in value.dtype else ()
         if len(value.shape) > 1:
-            return [*ANY, *MANY] if "float" in value.dtype else MANY[2:]
+            return [*ANY, *MANY, *STRENGTH] if "float" in value.dtype else MANY[2:]
         return [*few, *(ROW if _length(value) > 1 else ()), *(ANY if few is FEW else ())]
     if isinstance(value, bool):
         return ()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor
@@ -65,6 +66,7 @@ def mutants(exercise: Exercise) -> Iterator[Mutant]:
     if not isinstance(exercise.reference, type):
         yield Mutant(exercise, "the result, cut to [−1, 1]", _result(exercise, cut), True)
         yield Mutant(exercise, "the first sample's numbers for all", _alike(exercise), True)
+        yield Mutant(exercise, "what a function answers, cut to [−1, 1]", _answers_cut(exercise), True)
 
 
 # Where the right answers are written -----------------------------------------------------------------
@@ -236,6 +238,30 @@ def _alike(exercise: Exercise) -> Callable[..., Any]:
             return first(value) if isinstance(value, Tensor) and value.ndim == 1 else value
 
         return exercise.reference(*map(same, args), **{name: same(each) for name, each in kwargs.items()})
+
+    answer.__signature__ = inspect.signature(exercise.reference)
+    return answer
+
+
+def _answers_cut(exercise: Exercise) -> Callable[..., Any]:
+    """What a denoiser, or another function among the arguments, answers is cut: the first of two or more."""
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        def cut_off(value: Any) -> Any:
+            if not isinstance(value, FunctionType):
+                return value
+
+            def asked(*args: Any, **kwargs: Any) -> Any:
+                found = value(*args, **kwargs)
+                if not isinstance(found, tuple):
+                    return cut(found)
+                parts = (cut(found[0]), *found[1:])
+                return type(found)(*parts) if hasattr(found, "_fields") else parts
+
+            return asked
+
+        given = {name: cut_off(value) for name, value in kwargs.items()}
+        return exercise.reference(*map(cut_off, args), **given)
 
     answer.__signature__ = inspect.signature(exercise.reference)
     return answer

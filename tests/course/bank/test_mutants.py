@@ -50,6 +50,8 @@ EQUIVALENT = (
     ("08.6", "the result, cut", RANGE),
     ("09.2", "guided_eps: gradient * x", "x is 0 in the reference"),
     ("09.3", "guided_eps: gradient * x", "x is 0 in the reference"),
+    ("09.3", "what a function answers, cut", "of the two guesses ε̂ alone is read"),
+    ("09.6", "what a function answers, cut", "of the two guesses ε̂ alone is read"),
     ("09.6", "guided_eps: gradient * x", "x is 0 in the reference"),
 )
 

@@ -59,6 +59,8 @@ SLIPS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "count": (lambda it: {"steps": it["steps"] - 1}, "`steps` − 1"),
     "ignored": (lambda it: {"scale": 1.0}, "with 1 in the place of `scale`"),
     "clipped": (lambda it: {"x": it["x"].clamp(-1, 1)}, "`x` cut to [−1, 1]"),
+    "halved": (lambda it: {"noise": it["noise"] / 2}, "half of `noise`"),
+    "other order": (lambda it: {"noise": it["noise"].flip(0)}, "`noise` from its other end"),
 }
 
 
@@ -77,6 +79,42 @@ def test_the_reference_with_another_argument_explains_an_answer(name: str) -> No
     assert "what ours gives" not in verdict.first  # nothing of that at a first attempt
     assert "numbers differ, most at index" in verdict.first
     assert "It looks like a slip in " in verdict.first
+
+
+def follow(ask: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+    for _ in range(3):
+        guess, rest = ask(x)
+        x = 0.9 * guess + 0.1 * rest
+    return x
+
+
+def asking(answer: Callable[..., Any], x: Tensor) -> Any:
+    def ask(x: Tensor) -> tuple[Tensor, Tensor]:
+        return 1.1 * x, x.sin()
+
+    return answer(ask, x)
+
+
+FOLLOW = replace(
+    BLEND,
+    name="follow",
+    reference=follow,
+    call=asking,
+    cases=[Case(f"{n} rows", lambda g, n=n: {"x": 2 * torch.randn(n, 5, generator=g)}) for n in (3, 4, 6)],
+)
+
+
+def test_what_a_function_among_the_arguments_answers_may_be_cut_or_kept() -> None:
+    def cut(ask: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+        return follow(lambda x: (ask(x)[0].clamp(-1, 1), ask(x)[1]), x)
+
+    def kept(ask: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+        first = ask(x)
+        return follow(lambda x: first, x)
+
+    assert "with the answers of `ask` cut to [−1, 1]" in check(FOLLOW, cut).message
+    assert "with the answers of `ask` kept from the first call" in check(FOLLOW, kept).message
+    assert check(FOLLOW, follow).passed
 
 
 def test_an_answer_that_fits_in_one_case_only_is_told_nothing() -> None:
