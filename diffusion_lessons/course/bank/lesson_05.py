@@ -1342,11 +1342,6 @@ def _by_log_snr(low: Tensor, high: Tensor, way: Tensor) -> Tensor:
     return torch.lerp(low.logit(), high.logit(), way).sigmoid()
 
 
-def _by_snr(low: Tensor, high: Tensor, way: Tensor) -> Tensor:
-    snr = torch.lerp(low / (1 - low), high / (1 - high), way)
-    return snr / (1 + snr)
-
-
 def _by_both_factors(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
     low, high, way = _neighbours(self, t)
     return torch.lerp(low.sqrt(), high.sqrt(), way), torch.lerp((1 - low).sqrt(), (1 - high).sqrt(), way)
@@ -1567,13 +1562,6 @@ SCHEDULE = Exercise(
             about="count",
         ),
         Misconception(
-            "alpha-between-not-at-the-ends",
-            _between(lambda low, high, way: torch.lerp(low.sqrt(), high.sqrt(), way) ** 2, ends=True),
-            "In the middle of the schedule you drew a straight line in α between whole times. The line is "
-            "asked for in log-SNR, the logit of ᾱ.",
-            about="input",
-        ),
-        Misconception(
             "both-factors-between",
             _other(at=_by_both_factors),
             "You drew straight lines in α and in σ. Then α² + σ² falls below 1 between whole times. The "
@@ -1586,40 +1574,6 @@ SCHEDULE = Exercise(
             "Between whole times you drew a straight line in log ᾱ. log-SNR is the logit of ᾱ, log(ᾱ/(1 "
             "− ᾱ)).",
             about="formula",
-        ),
-        Misconception(
-            "log-of-alpha-bar-everywhere",
-            _between(lambda low, high, way: torch.lerp(low.log(), high.log(), way).exp()),
-            "You mixed log ᾱ of the two neighbours. log-SNR is the logit of ᾱ, log(ᾱ/(1 − ᾱ)). Where it is "
-            "infinite, mix ᾱ itself.",
-            about="formula",
-        ),
-        Misconception(
-            "snr-between",
-            _between(_by_snr, ends=True),
-            "Between whole times you drew a straight line in the SNR itself. The line is asked for in "
-            "its logarithm.",
-            about="missing",
-        ),
-        Misconception(
-            "neighbours-swapped",
-            _between(lambda low, high, way: _by_log_snr(high, low, way), ends=True),
-            "In log-SNR your two neighbours have changed places: at t = 3.1 the level of t = 3 counts "
-            "0.9 and that of t = 4 counts 0.1.",
-            about="swap",
-        ),
-        Misconception(
-            "half-way-always",
-            _between(lambda low, high, way: _by_log_snr(low, high, torch.full_like(way, 0.5)), ends=True),
-            "You always took the middle of two whole times. How far t is on its way decides: t = 3.1 is "
-            "a tenth of the way from 3 to 4.",
-            about="formula",
-        ),
-        Misconception(
-            "time-after",
-            _other(at=lambda self, t: _ByLerp.at(self, t.ceil())),
-            "You took the whole time above t. Between two whole times log-SNR is a straight line.",
-            about="rounding",
         ),
         Misconception(
             "infinite-at-both-ends",
@@ -1663,15 +1617,6 @@ SCHEDULE = Exercise(
             about="formula",
         ),
         Misconception(
-            "half-of-log-snr",
-            _between(
-                lambda low, high, way: (torch.lerp(low.logit(), high.logit(), way) / 2).sigmoid(), ends=True
-            ),
-            "You halved log-SNR on the way back. Its sigmoid is ᾱ as it stands; the roots for α and σ "
-            "come afterwards.",
-            about="factor",
-        ),
-        Misconception(
             "one-place-too-early",
             _other(at=_level_early),
             "Your table is read one place too early: ᾱ_0 … ᾱ_T stand at the places 0 … T, so a time "
@@ -1692,22 +1637,10 @@ SCHEDULE = Exercise(
             about="root",
         ),
         Misconception(
-            "alpha-not-rooted",
-            _factors(lambda alpha, sigma: (alpha**2, sigma)),
-            "σ is right, and α is not: you returned ᾱ, a share of the variance. α is its root.",
-            about="root",
-        ),
-        Misconception(
             "one-not-in-front",
             _tabled(lambda betas: (1 - betas).cumprod(0)),
             "Your table begins with ᾱ_1. ᾱ_0 = 1 belongs in front, the data: T steps have T + 1 entries.",
             about="count",
-        ),
-        Misconception(
-            "zero-in-front",
-            _tabled(lambda betas: torch.cat([betas.new_zeros(1), (1 - betas).cumprod(0)])),
-            "You put a 0 in front. At t = 0 all is signal: ᾱ_0 = 1.",
-            about="input",
         ),
         Misconception(
             "product-forgotten",
@@ -1715,12 +1648,6 @@ SCHEDULE = Exercise(
             "Your table holds 1 − β_t, what one step keeps. ᾱ_t is the product of all steps up to t: "
             "cumprod.",
             about="missing",
-        ),
-        Misconception(
-            "product-of-betas",
-            _tabled(lambda betas: _from_one(betas.cumprod(0))),
-            "You multiplied the β. A step keeps the share 1 − β_t of the signal: these are multiplied.",
-            about="formula",
         ),
         Misconception(
             "roots-in-the-table",
@@ -1754,13 +1681,6 @@ SCHEDULE = Exercise(
             about="rounding",
         ),
         Misconception(
-            "levels-rounded-down",
-            _levels_at(lambda T, n: _downwards(T, n).floor()),
-            "You rounded the times of the levels down. With real times no rounding is needed: n equal "
-            "strides.",
-            about="rounding",
-        ),
-        Misconception(
             "leading-levels",
             _levels_at(
                 lambda T, n: torch.tensor(
@@ -1772,28 +1692,10 @@ SCHEDULE = Exercise(
             about="level",
         ),
         Misconception(
-            "shares-for-times",
-            _listed(lambda t, alpha, sigma: list(zip(t / t[0], alpha, sigma, strict=True))),
-            "Your t are shares of the way, from 1 to 0. Times are asked for, from T to 0.",
-            about="reading",
-        ),
-        Misconception(
-            "time-last",
-            _listed(lambda t, alpha, sigma: list(zip(alpha, sigma, t, strict=True))),
-            "The three are in another order than asked: (t, α, σ).",
-            about="order",
-        ),
-        Misconception(
             "time-forgotten",
             _listed(lambda t, alpha, sigma: list(zip(alpha, sigma, strict=True))),
             "You listed α and σ without their time. Each level is a triple (t, α, σ).",
             about="missing",
-        ),
-        Misconception(
-            "sigma-before-alpha",
-            _listed(lambda t, alpha, sigma: list(zip(t, sigma, alpha, strict=True))),
-            "In your levels α and σ have changed places: (t, α, σ).",
-            about="swap",
         ),
         Misconception(
             "three-columns",
@@ -1803,36 +1705,11 @@ SCHEDULE = Exercise(
             about="shape",
         ),
         Misconception(
-            "variances-in-levels",
-            _listed(lambda t, alpha, sigma: list(zip(t, alpha**2, sigma**2, strict=True))),
-            "Your levels hold ᾱ and 1 − ᾱ. α and σ, the factors, are their roots: `at` gives them.",
-            about="root",
-        ),
-        Misconception(
             "u-with-0",
             _drawn_at(lambda T: torch.arange(T + 1, dtype=torch.float64) / T),
             "You asked for log-SNR at T + 1 values of u, 0 among them, and got one step too many. ᾱ_0 = "
             "1 is put in front by schedule_from_log_snr; u goes from 1/T to 1.",
             about="count",
-        ),
-        Misconception(
-            "u-falls",
-            _drawn_at(lambda T: _upwards(T).flip(0) / T),
-            "You handed over u from 1 down to 1/T. The steps lead from the data to noise: u rises.",
-            about="direction",
-        ),
-        Misconception(
-            "u-in-the-middle",
-            _drawn_at(lambda T: (_upwards(T) - 0.5) / T),
-            "You asked for log-SNR in the middle of each step. It is given at the end of each step, t = "
-            "1 … T: u = t/T.",
-            about="index",
-        ),
-        Misconception(
-            "u-of-1000",
-            _drawn_at(lambda T: _upwards(T) / 1000),
-            "You divided by 1000, whatever T is. u is the share of the way, t/T.",
-            about="input",
         ),
         Misconception(
             "log-snr-for-betas",
@@ -1847,13 +1724,6 @@ SCHEDULE = Exercise(
             "You made a schedule of ᾱ as if it were β. Your schedule_from_log_snr goes all the way to "
             "the steps.",
             about="missing",
-        ),
-        Misconception(
-            "noise-so-far-for-betas",
-            _drawn(lambda cls, log_snr, T: cls(1 - log_snr(_upwards(T) / T).sigmoid())),
-            "You made a schedule of 1 − ᾱ_t, all the noise up to t, as if it were β_t, the noise of one "
-            "step. Your schedule_from_log_snr goes all the way to the steps.",
-            about="formula",
         ),
         Misconception(
             "steps-for-a-schedule",

@@ -556,7 +556,7 @@ EMBEDDING = Exercise(
             "no-dimension-for-the-entries",
             lambda time, dim: time * _usual(torch.arange(dim // 2, device=time.device), dim // 2),
             "The times lack a dimension for the entries. Every time meets every frequency: time[:, None] is "
-            "(B, 1), and times (dim/2,) that gives (B, dim/2).",
+            "(B, 1), and multiplied by the frequencies, (dim/2,), it gives (B, dim/2).",
             about="shape",
         ),
         Misconception(
