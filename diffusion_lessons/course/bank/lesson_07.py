@@ -987,7 +987,7 @@ def _target_solved(x: Tensor, reached: Tensor, now: Level, next: Level) -> Tenso
 
 
 def _target_by_matrix(x: Tensor, reached: Tensor, now: Level, next: Level) -> Tensor:
-    system = torch.tensor([_scaled(now), _scaled(next)], dtype=torch.float64)
+    system = torch.tensor([_scaled(now), _scaled(next)], dtype=torch.float64, device=x.device)
     both = torch.stack([x, reached]).double().flatten(1)
     return torch.linalg.solve(system, both)[0].view_as(x).to(x.dtype)
 
@@ -1235,7 +1235,7 @@ RING = GaussianMixture(CENTRES, 0.1)
 
 
 def _on_ring(answer: Callable[..., Any], x0: Tensor, noise: Tensor, betas: Tensor, n: int, i: int) -> Any:
-    return answer(RING, x0, noise, DiscreteVP(betas).levels(n), i)
+    return answer(GaussianMixture(CENTRES.to(x0.device), 0.1), x0, noise, DiscreteVP(betas).levels(n), i)
 
 
 def _shown(
