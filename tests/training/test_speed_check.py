@@ -36,11 +36,10 @@ def network() -> UNet:
     return UNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def loss_of(forward: nn.Module) -> torch.Tensor:
+def loss_of(forward: nn.Module, device: torch.device = CPU) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     path = DiscreteVP(cosine_betas())
     x0, noise = torch.randn(2, 16, 1, 8, 8, generator=generator).unbind()
-    device = next((p.device for p in getattr(forward, "parameters", list)()), CPU)
     t = path.sample_times(16, generator)
     labels = torch.arange(16, device=device) % 4
     return diffusion_loss(forward, path, V, x0.to(device), noise.to(device), t, labels).mean()
@@ -189,7 +188,7 @@ def test_modes_hold_on_a_gpu(network: UNet, name: str) -> None:
     if name == "bf16" and not has_bf16(CUDA):
         pytest.skip("this GPU has no bf16 of its own")
     network = network.to("cuda")
-    _, _, checks = choose(network, loss_of, [SpeedMode(name), EAGER])
+    _, _, checks = choose(network, lambda forward: loss_of(forward, CUDA), [SpeedMode(name), EAGER])
     assert checks[0].holds, str(checks[0])
     assert torch.get_float32_matmul_precision() == "highest"
 

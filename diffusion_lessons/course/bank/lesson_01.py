@@ -1303,9 +1303,7 @@ def _by_torch(
 ) -> None:
     for x0, noise, t, label in batches:
         level = path(t)
-        alpha, sigma = (
-            factor.float().view(-1, *[1] * (x0.ndim - 1)) for factor in (level.alpha, level.sigma)
-        )
+        alpha, sigma = (factor.to(x0).view(-1, *[1] * (x0.ndim - 1)) for factor in (level.alpha, level.sigma))
         loss = nn.functional.mse_loss(network(alpha * x0 + sigma * noise, t, label), x0)
         loss.backward()
         optimizer.step()

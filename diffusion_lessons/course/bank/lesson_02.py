@@ -1075,6 +1075,7 @@ def _factors_by_time(batch: Batch, data: Tensor, T: int) -> tuple[Tensor, Tensor
 
 def _read(answer: Callable[..., Any], data: Tensor, n: int, alphas_cumprod: Tensor, seed: int) -> Any:
     """What holds for every right batch, in whatever order its random numbers are drawn."""
+    data, alphas_cumprod = data.cpu(), alphas_cumprod.cpu()  # where the generator draws
     T = len(alphas_cumprod) - 1
     generator = torch.Generator().manual_seed(seed)
     first = answer(data, n, alphas_cumprod, generator)

@@ -1110,7 +1110,7 @@ def _target_solved(x: Tensor, reached: Tensor, now: Level, next: Level) -> Tenso
 
 
 def _target_by_matrix(x: Tensor, reached: Tensor, now: Level, next: Level) -> Tensor:
-    system = torch.tensor([_scaled(now), _scaled(next)], dtype=torch.float64)
+    system = torch.tensor([_scaled(now), _scaled(next)], dtype=torch.float64, device=x.device)
     both = torch.stack([x, reached]).double().flatten(1)
     return torch.linalg.solve(system, both)[0].view_as(x).to(x.dtype)
 
@@ -1365,8 +1365,10 @@ RING = GaussianMixture(CENTRES, 0.1)
 
 
 def _on_ring(answer: Callable[..., Any], x0: Tensor, noise: Tensor, betas: Tensor, n: int, i: int) -> Any:
+    ring = GaussianMixture(CENTRES.to(x0.device), 0.1)
+
     def teacher(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
-        return RING(x, level)
+        return ring(x, level)
 
     return answer(teacher, x0, noise, DiscreteVP(betas).levels(n), i)
 

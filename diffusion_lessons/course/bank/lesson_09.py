@@ -346,13 +346,15 @@ def guided_eps(eps: Tensor, gradient: Tensor, alpha_bar: Tensor, scale: float) -
     def linear(x: Tensor, level: Level) -> Tensor:
         """Logits whose log-odds have this gradient at every x."""
         log_odds = (gradient * x).flatten(1).sum(1)
-        return torch.stack([log_odds, 0 * log_odds], 1) + torch.tensor([-1e4, 0.0])
+        return torch.stack([log_odds, 0 * log_odds], 1) + torch.tensor([-1e4, 0.0], device=x.device)
 
     def plain(x: Tensor, level: Level, condition: Any = None) -> Estimate:
         return Estimate(x, eps)
 
     guidance = ClassifierGuidance(plain, linear, scale)
-    return guidance(torch.zeros_like(eps), level, torch.zeros(len(eps), dtype=torch.long)).eps
+    return guidance(
+        torch.zeros_like(eps), level, torch.zeros(len(eps), dtype=torch.long, device=eps.device)
+    ).eps
 
 
 def _pushed(

@@ -43,7 +43,8 @@ def _first_ones_dropped(labels: Tensor, rate: float, num_classes: int, chance: T
 
 def _dropped_by_list(labels: Tensor, rate: float, num_classes: int, chance: Tensor) -> Tensor:
     pairs = zip(labels.tolist(), chance.tolist(), strict=True)
-    return torch.tensor([num_classes if c < rate else label for label, c in pairs])
+    kept = [num_classes if c < rate else label for label, c in pairs]
+    return torch.tensor(kept, device=labels.device)
 
 
 def _dropped_on_a_copy(labels: Tensor, rate: float, num_classes: int, chance: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import linecache
 import random
 import site
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os.path import normcase, sep
 from pathlib import Path
@@ -131,10 +131,16 @@ class Runner:
 
 
 def moved(inputs: Any, device: str) -> Any:
-    """Inputs with their tensors on a device; levels and other objects stay as they are."""
-    if isinstance(inputs, dict):
+    """Inputs with their tensors on a device; levels, schedules and other objects stay as they are."""
+    if isinstance(inputs, dict) and not _schedules(inputs.values()):
         return {name: moved(value, device) for name, value in inputs.items()}
     return inputs.to(device) if isinstance(inputs, torch.Tensor) else inputs
+
+
+def _schedules(inputs: Iterable[Any]) -> bool:
+    """Are all numbers rows in double precision? Those are schedules and levels, on the CPU everywhere."""
+    floats = [each for each in inputs if isinstance(each, torch.Tensor) and each.is_floating_point()]
+    return bool(floats) and all(each.dtype == torch.float64 and each.ndim <= 1 for each in floats)
 
 
 @contextlib.contextmanager
@@ -142,7 +148,11 @@ def undisturbed() -> Iterator[None]:
     """Work that leaves the global random numbers as they were, and that no default device touches."""
     python, numbers = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # not where it is the CPU anyway: there torch.as_tensor would take a tensor off the GPU
+        default = (
+            contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+        )
+        with torch.random.fork_rng(devices=[]), default:
             yield
     finally:
         random.setstate(python)

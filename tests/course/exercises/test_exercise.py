@@ -550,4 +550,4 @@ def test_an_answer_that_stays_on_the_cpu_is_found_on_the_gpu() -> None:
     assert back.kind == "device"
     mixed = judge(SCALE, run(SCALE, lambda x, factor: x * torch.ones(4), cases, device="cuda"), cases)
     assert mixed.kind == "exception"
-    assert "made on the device of its inputs" in mixed.message
+    assert "Make new tensors on the device of the inputs: torch.zeros(" in mixed.message
