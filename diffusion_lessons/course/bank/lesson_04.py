@@ -223,6 +223,12 @@ GAUSSIAN_KL = Exercise(
             about="factor",
         ),
         Misconception(
+            "logarithm-to-base-2",
+            _kl(1 / math.log(2), 1.0, 0.5),
+            "Your logarithm is to base 2, while the other terms are in nats. Take the natural logarithm.",
+            about="factor",
+        ),
+        Misconception(
             "means-left-out",
             lambda mean_p, std_p, mean_q, std_q: (std_q / std_p).log() + std_p**2 / (2 * std_q**2) - 0.5,
             "The means do not come in: you compared the widths alone. In the fraction stands std_p² + "
@@ -1352,6 +1358,33 @@ BEST_VARIANCE = Exercise(
             about="input",
         ),
         Misconception(
+            "noise-level-for-the-posterior",
+            _variance_with(
+                lambda error, now, before: 1 - before + before * ((1 - now / before) / (1 - now)) ** 2 * error
+            ),
+            "You started from σ²_{t−1}, the noise of the cleaner level. Whoever knows x_t and x₀ knows more: "
+            "the posterior's variance is β̃_t = β_t·σ²_{t−1}/σ²_t.",
+            about="formula",
+        ),
+        Misconception(
+            "sigma-not-squared",
+            _variance_with(
+                lambda error, now, before: (
+                    (1 - now / before) * (1 - before) / (1 - now)
+                    + before * (1 - now / before) ** 2 / (1 - now) * error
+                )
+            ),
+            "In the factor of x₀ you divided by σ_t. It is divided by σ_t², which is 1 − ᾱ_t: "
+            "α_{t−1}·β_t/σ_t².",
+            about="root",
+        ),
+        Misconception(
+            "larger-of-the-two",
+            _variance(lambda error, beta, tilde, factor: torch.maximum(tilde, factor**2 * error)),
+            "You took the larger of the two variances. The step has to cover both at once: add them.",
+            about="formula",
+        ),
+        Misconception(
             "ratio-of-the-variances",
             lambda error, t, alphas_cumprod: 1 + 2 * _on_x0(t, alphas_cumprod) * error,
             "This says how many times wider than β̃_t the guess should be. Multiply it by β̃_t.",
@@ -1481,7 +1514,10 @@ def _moving(
         d = rate(step, decay)
         for kept, now in zip(average.parameters(), network.parameters(), strict=True):
             mixed = d * kept + (1 - d) * now
-            (kept if into == "average" else now).copy_(mixed)
+            if into != "network":
+                kept.copy_(mixed)
+            if into != "average":
+                now.copy_(mixed)
 
     return move
 
@@ -1570,7 +1606,8 @@ AVERAGE_WEIGHTS = Exercise(
             "no-warm-up",
             _moving(rate=lambda step, decay: decay),
             "You use the decay from the first step on. Then the average holds on to the random start: "
-            "0.999⁶⁰⁰ is 55 %. Early on the share is step/(step + 10).",
+            "0.999⁶⁰⁰ is 55 %. Early on the share is step/(step + 10). Are its brackets there? Without them, "
+            "step/step + 10 is 11, and never the smaller one.",
             about="missing",
         ),
         Misconception(
@@ -1607,6 +1644,13 @@ AVERAGE_WEIGHTS = Exercise(
             "You wrote the average into the network that is being trained. It goes on with its own weights; "
             "only `average` changes.",
             about="swap",
+        ),
+        Misconception(
+            "both-changed",
+            _moving(into="both"),
+            "The average is right, but you wrote it into the network, too. The network in training goes on "
+            "with its own weights.",
+            about="extra",
         ),
         Misconception(
             "first-weight-alone",
@@ -1738,7 +1782,9 @@ def _a_training(
     seed: int,
     weights: Tensor,
 ) -> dict[str, Any]:
-    """A short training of the network with labels."""
+    """A short training of the network with labels, on the CPU, where its generator draws."""
+    given = (pictures, labels, alphas_cumprod, shares, weights)
+    pictures, labels, alphas_cumprod, shares, weights = (each.cpu() for each in given)
     network, losses = _Labelled(weights), list[float]()
     average = answer(
         network,
@@ -1791,6 +1837,9 @@ def _training(
     bound: bool = True,
     swapped: bool = False,
     one_noise: bool = False,
+    uniform: bool = False,
+    fewer: int = 0,
+    asked: str = "network",
 ) -> Callable[..., Any]:
     """The loop of the exercise with one thing changed."""
 
@@ -1812,14 +1861,14 @@ def _training(
             drawn = {}
             for what in order.split():
                 if what == "chosen":
-                    drawn[what] = torch.randint(len(pictures), (BATCH,), generator=generator)
+                    drawn[what] = torch.randint(len(pictures) - fewer, (BATCH,), generator=generator)
                 elif what == "times" and evenly:
                     drawn[what] = torch.randint(1, T + 1, (BATCH,), generator=generator)
                 elif what == "times":
                     drawn[what] = torch.multinomial(shares, BATCH, replacement=True, generator=generator)
                 else:
-                    different = 1 if one_noise else BATCH
-                    noise = torch.randn(different, *pictures.shape[1:], generator=generator)
+                    different, law = 1 if one_noise else BATCH, torch.rand if uniform else torch.randn
+                    noise = law(different, *pictures.shape[1:], generator=generator)
                     drawn[what] = noise.expand(BATCH, *pictures.shape[1:])
             return drawn
 
@@ -1829,7 +1878,8 @@ def _training(
             if averaged_before:
                 average_weights(average, network, step, DECAY)
             x0 = pictures[batch["chosen"]]
-            ask = network.of(labels[told_of(batch["chosen"])]) if bound else network
+            one = network if asked == "network" else average
+            ask = one.of(labels[told_of(batch["chosen"])]) if bound else one
             loss = training_step(ask, optimizer, x0, batch["noise"], batch["times"], alphas_cumprod)
             losses.append(loss)
             if swapped:
@@ -2075,6 +2125,25 @@ TRAIN_AVERAGED = Exercise(
             "All pictures of a batch get the same noise. Draw it in the shape of the 32 pictures, "
             "torch.randn(x0.shape, generator=generator).",
             about="batch",
+        ),
+        Misconception(
+            "uniform-noise",
+            _training(uniform=True),
+            "Your noise is uniform between 0 and 1, from torch.rand. Gaussian noise is torch.randn.",
+            about="input",
+        ),
+        Misconception(
+            "last-picture-never-drawn",
+            _training(fewer=1),
+            "The last picture is never drawn. torch.randint(N, …) gives 0 to N − 1 already: no −1 is needed.",
+            about="index",
+        ),
+        Misconception(
+            "average-asked",
+            _training(asked="average"),
+            "The loss is that of the average, so the network gets no gradient and its weights never move. "
+            "Hand network.of(…) to `training_step`; the average only follows.",
+            about="swap",
         ),
         Misconception(
             "labels-not-chosen",

@@ -230,10 +230,10 @@ COSINE = Exercise(
             about="missing",
         ),
         Misconception(
-            "alpha-bar-kept-from-0",
-            lambda T, s, max_beta: _from_curve(T, s, lambda a: _betas((a / a[0]).clamp(min=1 - max_beta))),
-            "You clipped ᾱ at 1 − max_beta. That cuts the noisy end of the curve off: its steps do nothing, "
-            "and T is left with signal. Clip the β themselves, `.clamp(max=max_beta)`.",
+            "one-in-front",
+            lambda T, s, max_beta: _from_curve(T, s, lambda a: _betas(_from_one(a[1:]))).clamp(max=max_beta),
+            "You put a 1 in front of the curve. But f(0) lies a little below 1, because of s, and ᾱ_t is "
+            "f(t)/f(0). Take f at t = 0 … T: in the ratio of neighbours f(0) cancels.",
             about="input",
         ),
         Misconception(
@@ -1287,18 +1287,21 @@ def _schedule_output(
     answer: Any, betas: Tensor, times: Tensor, n: int, ends: tuple[float, float], T: int
 ) -> dict[str, Any]:
     """What the four methods give; the log-SNR handed over is a line from one end to minus the other."""
+    betas, times = betas.cpu(), times.cpu()  # schedules are on the CPU everywhere
     made = answer(betas)
     drawn = answer.from_log_snr(lambda u: ends[0] - (ends[0] + ends[1]) * u, T)
-    levels = [
-        torch.stack([torch.as_tensor(each, dtype=torch.float64) for each in level])
-        for level in made.levels(n)
-    ]
+    factors, levels = made.at(times), made.levels(n)
+    if factors is not None:
+        factors = torch.stack(list(factors))
+    if levels is not None:
+        triples = ([torch.as_tensor(each, dtype=torch.float64) for each in level] for level in levels)
+        levels = torch.stack([torch.stack(triple) for triple in triples])
     return {
         "T": made.T,
         "alphas_cumprod": made.alphas_cumprod,
-        "at": torch.stack(list(made.at(times))),
-        "levels": torch.stack(levels),
-        "from_log_snr": drawn.alphas_cumprod,
+        "at": factors,
+        "levels": levels,
+        "from_log_snr": None if drawn is None else drawn.alphas_cumprod,
     }
 
 
