@@ -76,7 +76,7 @@ def draw(seed: int, index: Tensor, split: str = "train") -> Scenes:
     if split not in SPLITS:
         raise unknown("split of scenes", split, SPLITS)
     u = _uniform(seed, index, SPLITS.index(split))  # (B, _NUMBERS) in [0, 1)
-    form = torch.bucketize(u[:, 0], torch.tensor(SHARES).cumsum(0)[:-1], right=True)
+    form = torch.bucketize(u[:, 0].contiguous(), torch.tensor(SHARES).cumsum(0)[:-1], right=True)
     number = 2 + (u[:, 1] < 0.5).long()  # of the like objects of "several"
     kind = _kind_of_each(form, number)
     present, kind = kind >= 0, kind.clamp(min=0)

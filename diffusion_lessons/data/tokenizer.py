@@ -1,8 +1,8 @@
 """Byte-pair encoding of captions (Sennrich, Haddow and Birch 2016), as CLIP does it (Radford et al. 2021).
 
-A text becomes words, a word the bytes of its letters, and again and again the two neighbours that were merged
-earliest in training become one. Every text can be encoded, since every byte is a token. A tokenizer is trained
-here on captions, or made from CLIP's published merges.
+A text becomes words, a word the bytes of its letters, and again and again the two neighbours that were
+merged earliest in training become one. Every text can be encoded, since every byte is a token. A tokenizer
+is trained here on captions, or made from CLIP's published merges.
 """
 
 import json
@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,10 +77,10 @@ class Tokenizer:
         return max(self.ids.values()) + 1
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """The condition of B texts: "tokens" int64 (B, context), and "mask" bool, True up to the first END.
+        """The condition of B texts: "tokens" int64 (B, context), and "mask" bool, True up to END.
 
-        A text that does not fit is cut, its END is kept, and a warning says how many were. A text that is none
-        is a ValueError.
+        A text that does not fit is cut, its END is kept, and a warning says how many were. What is no text is
+        a ValueError.
         """
         if isinstance(texts, str):
             raise ValueError(f"expected a list of texts, got the text {texts!r}: put it into a list")
@@ -105,7 +106,7 @@ class Tokenizer:
         return [self.ids[part] for part in (BEGIN, *parts, END)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of these ids, without its ends; words are joined by spaces. An unknown id is a ValueError."""
+        """The text of these ids without its ends, a space between words. An unknown id is a ValueError."""
         kept = []
         for i in map(int, ids):
             if i not in self._tokens:
@@ -128,7 +129,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """The tokenizer of a published model: `merges.txt` and `vocab.json`, with its pad token where it says one.
+        """The tokenizer of a published model: `merges.txt`, `vocab.json`, and its pad token if it names one.
 
         Files that are missing or don't fit together are a ValueError.
         """
@@ -156,9 +157,9 @@ class Tokenizer:
         while len(merges) < room:
             pairs: Counter[Pair] = Counter()
             for word, parts in words.items():
-                for pair in zip(parts[:-1], parts[1:], strict=True):
+                for pair in pairwise(parts):
                     pairs[pair] += counts[word]
-            best = max(pairs, key=lambda pair: (pairs[pair], pair), default=None)
+            best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
             if best is None or pairs[best] < 2:
                 break
             merges.append(best)
@@ -170,7 +171,7 @@ class Tokenizer:
             return [word]
         parts = _spelt(word)
         while len(parts) > 1:
-            pairs = zip(parts[:-1], parts[1:], strict=True)
+            pairs = pairwise(parts)
             first = min(pairs, key=lambda pair: self._rank.get(pair, len(self._rank)))
             if first not in self._rank:
                 break

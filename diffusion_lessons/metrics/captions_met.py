@@ -1,4 +1,4 @@
-"""Whether a picture shows what its caption asks for, attribute by attribute, as the reader of scenes sees it."""
+"""Whether a picture shows what its caption asks for, attribute by attribute, as the reader sees it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ NOTHING = Met(False, False, False, False, False, False, False)
 
 
 def met(wish: Wish, seen: tuple[Seen, ...] | None) -> Met:
-    """How much of a wish a picture meets in which this was seen; None, what the reader cannot tell, meets nothing."""
+    """How much of a wish a picture meets in which this was seen; None (it cannot be told) meets nothing."""
     if seen is None:
         return NOTHING
     wanted = [each for each in wish.objects for _ in range(each.count)]
@@ -52,9 +52,9 @@ def met(wish: Wish, seen: tuple[Seen, ...] | None) -> Met:
 
 
 def captions_met(pictures: Tensor, captions: Sequence[str]) -> dict[str, tuple[float, tuple[float, float]]]:
-    """The share of pictures, bytes (B, 3, S, S), that meet their captions, by attribute, each with its 95 % interval.
+    """The share of pictures, bytes (B, 3, S, S), that meet their captions, with its 95 % interval.
 
-    The attributes are those of `Met`, and "everything". Another number of captions, or one that is none of
+    By attribute: those of `Met`, and "everything". Another number of captions, or one that is none of
     scenes, is a ValueError.
     """
     if len(pictures) != len(captions):
