@@ -14,6 +14,16 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1) @ value
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, seen: Tensor | None = None) -> Tensor:
+    """Multi-head attention of tokens: query (B, N, heads·d), key and value (B, M, heads·d) -> like query.
+
+    seen is True where a query may look at a key, of a shape that spreads to (B, heads, N, M).
+    """
+    query, key, value = (each.unflatten(2, (heads, -1)).transpose(1, 2) for each in (query, key, value))
+    y = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    return y.transpose(1, 2).flatten(2)
+
+
 class SelfAttention(nn.Module):
     """GroupNorm, multi-head self-attention, a residual: (B, channels, H, W) -> the same.
 
