@@ -10,7 +10,8 @@ styles leave a size out, and then any size will do.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -138,6 +139,37 @@ def read(caption: str) -> Wish:
     return Wish(tuple(found), relation)
 
 
+WRONGS = ("colour", "shape", "size", "relation", "swapped")  # what a wrong caption may get wrong
+
+
+def wrong(wish: Wish, what: str, chance: np.random.Generator) -> Wish | None:
+    """Another wish that differs in one thing alone; None where this one says nothing of it.
+
+    "swapped" exchanges the colours of its two kinds of object: the words stay the same. Another name is a
+    ValueError.
+    """
+    if what not in WRONGS:
+        raise unknown("thing to get wrong", what, WRONGS)
+    if what == "relation":
+        if wish.relation is None:
+            return None
+        return replace(wish, relation=_another(wish.relation, RELATIONS, chance))
+    objects = list(wish.objects)
+    if what == "swapped":
+        if len({each.colour for each in objects}) < 2:
+            return None
+        first, second = objects
+        colours = replace(first, colour=second.colour), replace(second, colour=first.colour)
+        return replace(wish, objects=colours)
+    known = {"colour": tuple(COLOURS), "shape": SHAPES, "size": SIZES}[what]
+    said = [i for i, each in enumerate(objects) if getattr(each, what)]
+    if not said:
+        return None
+    i = said[chance.integers(len(said))]
+    objects[i] = replace(objects[i], **{what: _another(getattr(objects[i], what), known, chance)})
+    return replace(wish, objects=tuple(objects))
+
+
 _JOINTS = (*RELATIONS, "and")
 _FILLERS = {"a", "an", "the", "one", "picture", "image", "of", "there", "is", "are", "with", "sign"}
 _NAMED = {said: name for name, ways in SAME.items() for said in ways}
@@ -160,6 +192,11 @@ def _canonical(caption: str) -> list[str]:
                 f"{caption!r}: captions of scenes don't have the word {word!r}; they have {known}"
             )
     return words
+
+
+def _another(name: str, names: Sequence[str], chance: np.random.Generator) -> str:
+    others = [each for each in names if each != name]
+    return others[chance.integers(len(others))]
 
 
 def _kind_of(word: str) -> str:

@@ -25,7 +25,7 @@ class Seen(NamedTuple):
 
 
 class Autoencoding(Task):
-    """Learn |x − x̂| + 2·(x − x̂)², a mean over pixels, and the divergence of the latents (Rombach et al. 2022).
+    """Learn |x − x̂| + 2·(x − x̂)², a mean over pixels, and the latents' divergence (Rombach et al. 2022).
 
     The network is a `Vae` whose scale is 1 while it learns; the one that is written has the scale with which
     its latents have a standard deviation of 1.
