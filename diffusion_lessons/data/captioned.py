@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_lessons.data.captions import UNSIZED, captions, plain, read, wrong
+from diffusion_lessons.data.captions import UNSIZED, WRONGS, captions, plain, read, wrong
 from diffusion_lessons.data.dataset import Rendered, Row
 from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.data.tokenizer import Tokenizer

@@ -12,6 +12,7 @@ styles leave a size out, and then any size will do.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -166,7 +167,8 @@ def wrong(wish: Wish, what: str, chance: np.random.Generator) -> Wish | None:
     if not said:
         return None
     i = said[chance.integers(len(said))]
-    objects[i] = replace(objects[i], **{what: _another(getattr(objects[i], what), known, chance)})
+    changed: Any = {what: _another(getattr(objects[i], what), known, chance)}
+    objects[i] = replace(objects[i], **changed)
     return replace(wish, objects=tuple(objects))
 
 

@@ -41,7 +41,7 @@ class Prompted(nn.Module):
     def null_condition(self, batch: int) -> Condition:
         """The tokens of the empty text, that of a caption that was dropped."""
         text = self.config.text
-        device = self.text.text_model["final_layer_norm"].weight.device
+        device = next(self.parameters()).device
         tokens = torch.full((batch, text.context), text.end, device=device)
         tokens[:, 0] = text.begin
         mask = torch.arange(text.context, device=device).expand(batch, -1) < 2

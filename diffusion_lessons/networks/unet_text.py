@@ -60,7 +60,7 @@ class TextUNet(nn.Module):
         self.down_blocks, skips = nn.ModuleList(), [first]
         for level, width in enumerate(widths):
             inputs = [skips[-1], *[width] * (config.blocks_per_level - 1)]
-            self.down_blocks.append(TextLevel(config, level, inputs, down=level < last))
+            self.down_blocks.append(DownLevel(config, level, inputs, change=level < last))
             skips += [width] * (config.blocks_per_level + (level < last))
 
         self.mid_block = TextMiddle(config)
@@ -71,7 +71,7 @@ class TextUNet(nn.Module):
             for _ in range(config.blocks_per_level + 1):
                 inputs.append(channels + skips.pop())
                 channels = widths[level]
-            self.up_blocks.append(TextLevel(config, level, inputs, up=level > 0))
+            self.up_blocks.append(UpLevel(config, level, inputs, change=level > 0))
 
         self.conv_norm_out = nn.GroupNorm(config.groups, first, EPS)
         self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
@@ -85,21 +85,12 @@ class TextUNet(nn.Module):
         self._check(x, time, context, seen)
         seen = None if seen is None else seen[:, None, None, :]  # (B, heads, positions, L)
         embedding = self.time_embedding(time)
-        h = self.conv_in(x)
-        skips = [h]
+        skips = [self.conv_in(x)]
         for level in self.down_blocks:
-            for block, attention in level.pairs():
-                h = attention(block(h, embedding), context, seen)
-                skips.append(h)
-            if hasattr(level, "downsamplers"):
-                h = level.downsamplers[0](h)
-                skips.append(h)
-        h = self.mid_block(h, embedding, context, seen)
+            skips += level(skips[-1], embedding, context, seen)
+        h = self.mid_block(skips[-1], embedding, context, seen)
         for level in self.up_blocks:
-            for block, attention in level.pairs():
-                h = attention(block(torch.cat([h, skips.pop()], 1), embedding), context, seen)
-            if hasattr(level, "upsamplers"):
-                h = level.upsamplers[0](h, skips[-1].shape[-2:])
+            h = level(h, skips, embedding, context, seen)
         return self.conv_out(F.silu(self.conv_norm_out(h)))
 
     def _check(self, x: Tensor, time: Tensor, context: Tensor | None, seen: Tensor | None) -> None:
@@ -137,33 +128,51 @@ class TimeMlp(nn.Module):
 
 
 class TextLevel(nn.Module):
-    """Blocks of one size, each with a transformer where the level has any, then a change of size."""
+    """Blocks of one size, each with a transformer behind it where the level has any."""
 
-    def __init__(
-        self, config: TextUNetConfig, level: int, inputs: list[int], down: bool = False, up: bool = False
-    ) -> None:
+    def __init__(self, config: TextUNetConfig, level: int, inputs: list[int]) -> None:
         super().__init__()
         width, time = config.widths[level], 4 * config.widths[0]
         self.resnets = nn.ModuleList(Resnet(each, width, time, config.groups, EPS) for each in inputs)
+        self.attentions = None
         if config.attention[level]:
             heads = config.heads[level]
             self.attentions = nn.ModuleList(Transformer(config, width, heads) for _ in inputs)
-        if down:
-            self.downsamplers = nn.ModuleList([Downsampler(width)])
-        if up:
-            self.upsamplers = nn.ModuleList([Upsampler(width)])
 
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Each block with what attends behind it."""
-        attentions = self.attentions if hasattr(self, "attentions") else [NoAttention() for _ in self.resnets]
-        return list(zip(self.resnets, attentions, strict=True))
+    def block(self, k: int, h: Tensor, embedding: Tensor, context: Tensor, seen: Tensor | None) -> Tensor:
+        """The k-th block and its transformer."""
+        h = self.resnets[k](h, embedding)
+        return h if self.attentions is None else self.attentions[k](h, context, seen)
 
 
-class NoAttention(nn.Module):
-    """Stands where a level has no transformer."""
+class DownLevel(TextLevel):
+    """A level on the way down; all that it makes waits for the way up."""
 
-    def forward(self, x: Tensor, context: Tensor, seen: Tensor | None) -> Tensor:
-        return x
+    def __init__(self, config: TextUNetConfig, level: int, inputs: list[int], change: bool) -> None:
+        super().__init__(config, level, inputs)
+        self.downsamplers = nn.ModuleList([Downsampler(config.widths[level])]) if change else None
+
+    def forward(self, h: Tensor, embedding: Tensor, context: Tensor, seen: Tensor | None) -> list[Tensor]:
+        made = []
+        for k in range(len(self.resnets)):
+            h = self.block(k, h, embedding, context, seen)
+            made.append(h)
+        return made if self.downsamplers is None else [*made, self.downsamplers[0](h)]
+
+
+class UpLevel(TextLevel):
+    """A level on the way up; each block takes the last of the skips."""
+
+    def __init__(self, config: TextUNetConfig, level: int, inputs: list[int], change: bool) -> None:
+        super().__init__(config, level, inputs)
+        self.upsamplers = nn.ModuleList([Upsampler(config.widths[level])]) if change else None
+
+    def forward(
+        self, h: Tensor, skips: list[Tensor], embedding: Tensor, context: Tensor, seen: Tensor | None
+    ) -> Tensor:
+        for k in range(len(self.resnets)):
+            h = self.block(k, torch.cat([h, skips.pop()], 1), embedding, context, seen)
+        return h if self.upsamplers is None else self.upsamplers[0](h, skips[-1].shape[-2:])
 
 
 class TextMiddle(nn.Module):

@@ -24,7 +24,7 @@ def load_noisy_classifier(file: Path) -> NetworkClassifier:
     tensors, description = read_tensors(file, kind="noisy-classifier")
     if BETAS not in tensors:
         raise CheckpointError(f"{file} holds no path")
-    network = network_in(tensors, description).requires_grad_(False)
+    network = network_in(tensors, description["network"]).requires_grad_(False)
     return NetworkClassifier(network, DiscreteVP(tensors[BETAS]))
 
 

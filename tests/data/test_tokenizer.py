@@ -44,7 +44,7 @@ def strings(n: int) -> list[str]:
 def published() -> Tokenizer:
     """CLIP's own, from the file of merges in a package that is installed for nothing else."""
     file = distribution("open-clip-torch").locate_file("open_clip/bpe_simple_vocab_16e6.txt.gz")
-    lines = gzip.open(str(file)).read().decode().split("\n")
+    lines = gzip.decompress(Path(str(file)).read_bytes()).decode().split("\n")
     return Tokenizer(merges_of("\n".join(lines[: 49152 - 256 - 2 + 1])))
 
 
