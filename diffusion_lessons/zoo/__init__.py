@@ -68,13 +68,16 @@ def yardstick(name: str) -> "Yardstick":
 
 
 def open_model(name: str) -> "Checkpoint":
-    """A checkpoint by file, by the folder of a training run, or by its name in the zoo.
+    """A checkpoint by file, by the folder of a training run or of a published model, or by its zoo name.
 
     Nothing of that name, or no diffusion model, is a ValueError that says what there is.
     """
     from diffusion_lessons.checkpoint import load_checkpoint
+    from diffusion_lessons.zoo.published import is_published, open_published
 
     file = Path(name)
+    if is_published(file):
+        return open_published(file)
     if file.is_dir():
         file = file / "model.safetensors"
     if file.exists() or file.suffix == ".safetensors":
