@@ -85,9 +85,13 @@ class Checkpoint:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The steps and the guidance to sample with unless told otherwise; a distilled model has its own."""
-        usual = {"steps": 25, "guidance": 2.0 if self.classes or self.tokenizer else 1.0}
-        return usual | dict(self.info.get("sampling", {}))
+        """The steps, guidance and spacing to sample with unless told otherwise.
+
+        A published model is "usual"ly sampled in its own way; a distilled one knows its own "sampling" alone.
+        """
+        told = self.classes or self.tokenizer
+        usual = {"steps": 25, "guidance": 2.0 if told else 1.0, "spacing": "trailing"}
+        return usual | dict(self.info.get("usual", {})) | dict(self.info.get("sampling", {}))
 
 
 def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> None:

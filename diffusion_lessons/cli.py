@@ -29,7 +29,7 @@ class Sampling:
     sampler: str = "ddim"  # ddim, ddpm, heun or dpmpp-2m
     steps: int | None = None  # 25, or what a model was distilled for, if left out
     guidance: float | None = None  # 1 is plain conditional; 2, or 1 if distilled, if left out
-    spacing: str = "trailing"  # trailing, leading or linspace
+    spacing: str | None = None  # trailing, leading, linspace or stable-diffusion; the model's own if left out
     precision: str = "auto"  # auto (bf16 where the hardware has it) or float32
     seed: int = 0  # same seed, same machine, same pictures; from 0 to 2^63 - 1
 

@@ -60,7 +60,7 @@ def walk(
     sampler: str = "ddim",
     steps: int | None = None,
     guidance: float | None = None,
-    spacing: str = "trailing",
+    spacing: str | None = None,
     clip: bool | None = None,
     negative: Condition = None,
     precision: str = "auto",
@@ -105,7 +105,8 @@ def walk(
     denoiser = Autocast(denoiser) if precision == "auto" else denoiser
     options: dict[str, Any] = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
     options |= {} if step is None else {"step": step}
-    levels = checkpoint.path.levels(usual["steps"] if steps is None else steps, spacing)
+    steps = usual["steps"] if steps is None else steps
+    levels = checkpoint.path.levels(steps, spacing or usual["spacing"])
     if "sampling" in checkpoint.info:
         _warn_of_other_settings(checkpoint, levels, scale)
     return SAMPLERS[sampler](denoiser, noise, levels, condition, **options)

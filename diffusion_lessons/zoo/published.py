@@ -29,7 +29,7 @@ from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.targets import EPSILON, V
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-SAMPLING = {"steps": 25, "guidance": 7.5, "spacing": "stable-diffusion"}
+USUAL = {"steps": 25, "guidance": 7.5, "spacing": "stable-diffusion"}
 TARGETS = {"epsilon": EPSILON, "v_prediction": V}
 SCHEDULES = {"linear": linear_betas, "scaled_linear": scaled_linear_betas}
 # the autoencoders of Stable Diffusion 1 were published before these layers were renamed
@@ -67,7 +67,7 @@ def open_published(folder: Path) -> Checkpoint:
     decoder = _made(Vae, vae)
     _load(decoder, _vae_names(_weights(folder / "vae")), folder / "vae")
     side = int(unet.get("sample_size", 64))
-    shape, info = (config.unet.out_channels, side, side), {"sampling": SAMPLING, "published": str(folder)}
+    shape, info = (config.unet.out_channels, side, side), {"usual": USUAL, "published": str(folder)}
     tokenizer = Tokenizer.from_folder(folder / "tokenizer")
     return Checkpoint(network, DiscreteVP(betas), target, (), shape, {}, info, decoder, tokenizer)
 
