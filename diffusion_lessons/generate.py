@@ -19,6 +19,7 @@ from diffusion_lessons.data import to_uint8
 from diffusion_lessons.denoiser import Autocast, Denoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.networks import Prompted
+from diffusion_lessons.painting import Begun, Canvas
 from diffusion_lessons.paths import Level
 from diffusion_lessons.pictures import grid, save_gif, save_png
 from diffusion_lessons.samplers import SAMPLERS, Noise, Point, Step
@@ -63,6 +64,7 @@ def walk(
     spacing: str | None = None,
     clip: bool | None = None,
     negative: Condition = None,
+    begun: Begun | None = None,
     precision: str = "auto",
     step: Step | None = None,
     generator: torch.Generator | Noise | None = None,
@@ -78,6 +80,7 @@ def walk(
             model's own.
         clip: keep each estimate in [−1, 1]; None does so where samples are pictures and no latents.
         negative: a condition of 1 row or N to guide away from in the place of "no condition".
+        begun: a picture to begin with, or to paint in.
         precision: "auto" is bf16 where the hardware really has it; or "float32".
         step: for "ddim", another step than its own: your own, or one with η.
         generator: of the steps' noise, as for `trajectory`.
@@ -102,11 +105,15 @@ def walk(
         denoiser = ClassifierFreeGuidance(network, scale, negative)
     if clip or (clip is None and checkpoint.vae is None):
         denoiser = Clip(denoiser)
+    if begun is not None:
+        denoiser, condition = begun.wrapped(denoiser), begun.told(condition, len(noise))
     denoiser = Autocast(denoiser) if precision == "auto" else denoiser
     options: dict[str, Any] = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
     options |= {} if step is None else {"step": step}
     steps = usual["steps"] if steps is None else steps
     levels = checkpoint.path.levels(steps, spacing or usual["spacing"])
+    if begun is not None:
+        noise, levels = begun.start(noise, levels)
     if "sampling" in checkpoint.info:
         _warn_of_other_settings(checkpoint, levels, scale)
     return SAMPLERS[sampler](denoiser, noise, levels, condition, **options)
@@ -135,23 +142,27 @@ def generate(
     device: torch.device | str | None = None,
     batch: int = 256,
     progress: bool = False,
+    canvas: Canvas | None = None,
     **how: Any,
 ) -> Tensor:
     """Sample pictures (N, C, H, W) in batches: float32 in about [−1, 1], on the CPU.
 
     All noise of a picture depends on the seed, its place and the step alone. The condition is labels (N,),
     the prompts of `checkpoint.prompts`, or None for n pictures without; the device None is a GPU where there
-    is one; `progress` shows a bar of the pictures finished; `how` is for `walk`. The checkpoint's network
-    stays where it is and as it is.
+    is one; `progress` shows a bar of the pictures finished; the canvas is a picture to begin with; `how` is
+    for `walk`. The checkpoint's network stays where it is and as it is.
     """
     n = rows_of(condition) or n or 0
     model = checkpoint.on(choose_device(device))
+    if canvas is not None:
+        how["begun"] = Begun(canvas, model)
     walks = _walks(model, condition, n, batch, seed, **how)
     pictures = []
     with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
         for points in walks:
             last = deque(points, maxlen=1)[0][1].float()
-            pictures.append(model.pictures(last).cpu())
+            drawn = model.pictures(last).cpu()
+            pictures.append(drawn if canvas is None else canvas.finished(drawn))
             bar.update(len(pictures[-1]))
     return torch.cat(pictures)
 
@@ -196,9 +207,12 @@ def save_trajectory(
     n: int,
     file: Path,
     device: torch.device | str | None = None,
+    canvas: Canvas | None = None,
     **how: Any,
 ) -> None:
     """Write the walk of `generate` to n pictures as a .gif: what the sampler holds at each level."""
     model = checkpoint.on(choose_device(device))
+    if canvas is not None:
+        how["begun"] = Begun(canvas, model)
     (points,) = _walks(model, condition, n, batch=n, **how)
     save_gif([grid(model.pictures(x).cpu()) for _, x, _ in points], file)

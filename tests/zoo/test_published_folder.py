@@ -23,6 +23,8 @@ from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.generate import generate, walk
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Inpaint
 from diffusion_lessons.networks import Prompted
+from diffusion_lessons.painting import Begun, Canvas
+from diffusion_lessons.paths import add_noise
 from diffusion_lessons.samplers import sample
 
 SCHEDULER: dict[str, Any] = dict(
@@ -141,6 +143,48 @@ def test_nine_channels_of_inpainting_agree(tmp_path: Path) -> None:
     condition = {**model.prompts(PROMPTS[:1]), "known": known}
     *_, (_, x, _) = walk(model, condition, start, steps=10, precision="float32")
     assert (x - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("strength", [0.6, 0.25, 1.0])
+def test_a_picture_to_begin_with_agrees(published: tuple[Path, Any], strength: float) -> None:
+    folder, theirs = published
+    model, picture = zoo.open_model(str(folder)), noise(1, 3, 16, 16).clamp(-1, 1)
+    begun = Begun(Canvas(picture, strength), model)
+    img2img = diffusers.StableDiffusionImg2ImgPipeline(**theirs.components, requires_safety_checker=False)
+    img2img.set_progress_bar_config(disable=True)
+    how = dict(num_inference_steps=10, guidance_scale=7.5, generator=torch.Generator().manual_seed(5))
+    expected = img2img(PROMPTS[:1], begun.known, strength, output_type="latent", **how).images
+    start = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    if strength == 1:  # they begin with the noised picture there, too; we with noise
+        start = add_noise(begun.known, start, model.path(902.0))
+    *_, (_, x, _) = walk(model, model.prompts(PROMPTS[:1]), start, steps=10, begun=begun, precision="float32")
+    assert (x - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_a_thin_mask_is_painted_and_what_is_kept_comes_back_exactly(published: tuple[Path, Any]) -> None:
+    model, picture = zoo.open_model(str(published[0])), noise(1, 3, 16, 16).clamp(-1, 1)
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 7] = 1  # one pixel wide: half of a latent's cell
+    begun = Begun(Canvas(picture, mask=mask), model)
+    assert begun.mask is not None
+    assert begun.mask.sum() == 8
+    drawn = generate(model, model.prompts(PROMPTS), steps=3, canvas=Canvas(picture, mask=mask))
+    kept = (mask == 0).expand_as(drawn)
+    assert torch.equal(drawn[kept], picture.expand_as(drawn)[kept])
+    assert not torch.allclose(drawn[~kept], picture.expand_as(drawn)[~kept], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("canvas", "message"),
+    [
+        (dict(picture=torch.zeros(2, 3, 16, 16)), "one picture (1, C, H, W)"),
+        (dict(strength=0.0), "a share above 0, at most 1, got 0.0"),
+        (dict(mask=torch.zeros(1, 1, 8, 8)), "the mask of this picture is (1, 1, 16, 16), got (1, 1, 8, 8)"),
+    ],
+)
+def test_a_canvas_that_does_not_fit_is_refused(canvas: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Canvas(**dict(picture=torch.zeros(1, 3, 16, 16)) | canvas)
 
 
 @torch.no_grad()
