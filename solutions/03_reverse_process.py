@@ -10,8 +10,9 @@
 #
 # - say where a noisy picture came from, if the clean one is known (exercise 03.1)
 # - turn a guess of the noise into a guess of the picture, and either into the score (exercise 03.2)
-# - take one step back, and draw samples with it (exercise 03.3)
-# - find noise that is added where no later step removes it (exercise 03.4)
+# - take one step back, build the sampler of DDPM from it, and find a bug in its last step (exercises 03.3, 03.6 and
+#   03.4)
+# - compute the noise that a step should add, and say what a thousand steps are for (exercise 03.7)
 # - foresee what becomes of samples without noise, and why (exercise 03.5)
 
 # %% tags=["setup"]
@@ -20,45 +21,90 @@
 # %% [markdown] tags=["see"]
 # ## See it first
 #
-# One of the 1,442 training digits lies under this noise. **Which one?** For each of them the probability can be
-# computed exactly. Below, for falling t: the noisy picture, six draws from that probability, and the mean of all 1,442,
-# weighted with it. Drag the slider: when does it become clear?
+# One handwritten digit lies under noise. **Which one?** The panel in the middle shows nine answers: from the same noisy
+# picture a network goes back to a clean one, nine times. The right panel shows its best guess x̂₀, the mean of
+# all possible answers. Drag the slider. When do all nine agree?
 
 # %%
 import torch
 
-from diffusion_lessons.course import budget, exercise, figure, scrub
-from diffusion_lessons.data import load_dataset, to_float
-from diffusion_lessons.mixtures import GaussianMixture
-from diffusion_lessons.paths import DiscreteVP, add_noise
-from diffusion_lessons.schedules import linear_betas
+from diffusion_lessons import zoo
+from diffusion_lessons.course import budget, exercise, figure, scrub, strip
+from diffusion_lessons.guidance import Clip
+from diffusion_lessons.paths import add_noise
+from diffusion_lessons.samplers import ddpm_step, sample
 
-train = load_dataset("digits", "train", size=16)
-digits = to_float(train.images)  # (1442, 1, 16, 16) in [−1, 1]
-album = GaussianMixture(digits.flatten(1), stds=0.0)  # the data set itself: 1,442 points in 256 dimensions
-path = DiscreteVP(linear_betas())
+mnist = zoo.load("mnist-unet")
+mnist.network.to(device)
+network = mnist.denoiser()
+denoiser = Clip(network)  # each guess of a picture is kept in [−1, 1]
 
-noise = torch.randn(1, 1, 16, 16, generator=generator)
-levels = [path(t) for t in range(800, 49, -25)]
-frames = {"x": [], "six it could be": [], "mean of all": []}
-for level in levels:
-    x = add_noise(digits[3:4], noise, level)
-    chance = album.posterior(x.flatten(1), level)[0]  # (1442,), for each training digit
-    six = digits[torch.multinomial(chance, 6, replacement=True, generator=generator)]  # (6, 1, 16, 16)
-    frames["x"].append(x[0])
-    frames["six it could be"].append(six.view(2, 3, 16, 16).permute(0, 2, 1, 3).reshape(1, 32, 48))
-    frames["mean of all"].append((chance @ digits.flatten(1)).view(1, 16, 16))
+
+def fresh(*shape, seeded=None):
+    """Noise from N(0, 1), by a generator of its own where one is given."""
+    return torch.randn(*shape, generator=seeded or generator).to(device)
+
+
+# %% jupyter={"source_hidden": true}
+def sheet(pictures):
+    """Nine pictures as one, in three rows."""
+    return torch.cat([torch.cat(list(row), -1) for row in pictures.chunk(3)], -2).cpu()
+
+
+seeded = torch.Generator().manual_seed(9)
+draw = dict(step=ddpm_step, generator=seeded)
+four = torch.tensor([4], device=device)
+digit = sample(denoiser, fresh(1, 1, 32, 32, seeded=seeded), mnist.path.levels(25), four, **draw)
+noise, no_label = fresh(1, 1, 32, 32, seeded=seeded), network.null_condition(9)
+times = [1000, 900, 850, 800, 700, 600, 500, 300, 100]
+frames = {"x": [], "nine that it could be": [], "x̂₀, the mean of all": []}
+for t in times:
+    x = add_noise(digit, noise, mnist.path(t)).expand(9, -1, -1, -1)
+    back = [mnist.path(s) for s in range(t, -1, -50)]  # levels from here to data
+    guess = denoiser(x[:1], mnist.path(t), no_label[:1]).x0.detach()
+    frames["x"].append(x[0].cpu())
+    frames["nine that it could be"].append(sheet(sample(denoiser, x, back, no_label, **draw)))
+    frames["x̂₀, the mean of all"].append(guess[0].cpu())
 scrub(
-    {name: torch.stack(pictures) for name, pictures in frames.items()},
-    levels,
-    alt="From t = 800 to t = 50: a noisy picture; six training digits that it could be, at first all kinds, from "
-    "about t = 400 mostly twos and threes, at last six times the same 3; and their mean, a blur that sharpens.",
+    frames,
+    [mnist.path(t) for t in times],
+    alt="A 4 under noise from t = 1000 to t = 100, nine clean digits that it could be, and their mean. At t = 1000 the nine are of "
+    "all kinds and the mean is a blur; at 800 they are 4s and 9s and the mean lies between; from 500 down all nine and the "
+    "mean are the same 4.",
+    columns=5,
 )
+
+# %% [markdown]
+# At t = 1000 the nine have nothing in common. At 800 they are 4s and 9s, at 600 all are 4s, and from 500 down they are the same
+# 4. The network was not told which digit it is: it *draws* one of those that are still possible. The guess x̂₀ never
+# chooses. While many digits are possible, it is their blurred mean.
+#
+# How does one go from x to nine different clean digits? You build `sample` and its step, `ddpm_step`, on this page.
+
+# %% [markdown] tags=["guess"]
+# ## Guess
+#
+# Film a digit while it sinks into noise, one frame a step: $x_0, x_1, \dots, x_{1000}$. You have as many such films as you
+# like, and a network that learns from pairs. Now somebody hands you a last frame, pure noise, without its film. **How would
+# you make the frames before it?** Think two minutes, then unfold.
+#
+# <details><summary>What can be said</summary>
+#
+# - *Take the noise off again.* Each step added random numbers. Nobody kept them.
+# - *Train on neighbouring frames: $x_t$ in, $x_{t-1}$ out.* A good idea. In squared error the network learns a mean: the
+#   average of all frames that may have come before. A real frame is no average. What comes of a thousand means in a row is a
+#   question of this lesson.
+# - *Learn a whole distribution of the frame before, and draw from it.* This is what we want. For a small step it is nearly
+#   Gaussian, so a mean and a variance are enough.
+# - *Guess the first frame, and noise it again up to $t-1$.* Close, too. But $x_t$ itself says much about $x_{t-1}$. How much of
+#   each belongs into the mix? The next section computes it.
+#
+# </details>
 
 # %% [markdown] tags=["predict"]
 # ## Predict
 #
-# So the way back has many ends, until late. But if the end $x_0$ is *given*, even the step back is simple. Think of two
+# The way back has many ends, until late. But if the end $x_0$ is *given*, the step back is easy to compute. Think of two
 # steps forward, $x_0 \to x_1 \to x_2$, each with about the same little noise $\beta$. You see $x_0$ and $x_2$, not
 # $x_1$.
 
@@ -76,7 +122,7 @@ predict(
         Choice(
             "about ½·β",
             True,
-            "x₁ is tied to both ends, each with variance β. Two such clues together leave half of it. You compute 0.45·β below.",
+            "x₁ is tied to both ends, each with variance β. Two such clues together leave half of it. You compute 0.455·β below.",
         ),
         Choice("β", False, "That would be so if only x₀ were known. Knowing x₂ as well narrows it down."),
         Choice("2·β", False, "That is how far x₂ is from x₀. Knowing more never makes it wider here."),
@@ -136,8 +182,8 @@ predict(
 def posterior_mean_var(x0, x, alpha_bar, alpha_bar_next):
     """Mean and variance of q(x_next | x, x0).
 
-    x0, x: (B, ...), clean and noisy; alpha_bar: 0-d tensor, where x is; alpha_bar_next: 0-d tensor,
-    a level with less noise, 1 at the data. Returns (mean of shape (B, ...), variance 0-d).
+    x0, x: (B, ...), clean and noisy; alpha_bar: 0-d tensor, where x is; alpha_bar_next: 0-d tensor, a level
+    with less noise, 1 at the data. Returns a tuple: the mean (B, ...), and the variance, a 0-d tensor.
     """
     ### BEGIN SOLUTION
     beta = 1 - alpha_bar / alpha_bar_next
@@ -148,6 +194,10 @@ def posterior_mean_var(x0, x, alpha_bar, alpha_bar_next):
 
 
 # %% tags=["nbval-check-output"]
+from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.schedules import linear_betas
+
+path = DiscreteVP(linear_betas())  # the thousand levels of the DDPM paper
 bars = path.alphas_cumprod  # (1001,) float64, ᾱ at t = 0 … 1000
 one = torch.ones(1)
 for t in (1, 2, 10, 100, 1000):
@@ -155,34 +205,44 @@ for t in (1, 2, 10, 100, 1000):
     print(f"t = {t:4d}: the posterior's variance is {variance / path.betas[t - 1]:.3f} of the step's β")
 
 # %%
-# Brute force, for one pixel: draws from x₀ = −0.5 at t = 250, weighed by how likely each becomes x = 0.8 at t = 400.
-import matplotlib.pyplot as plt
+# Brute force, for one pixel: draws from x₀ = −0.5 at t = 250, weighted by how likely each becomes x = 0.8 at t = 400.
 from torch.distributions import Normal
 
 x0, x, now, then = torch.tensor([-0.5]), torch.tensor([0.8]), path(400), path(250)
-keep = (bars[400] / bars[250]).sqrt()
+keep = float(now.alpha / then.alpha)
 drawn = add_noise(x0.expand(200_000), torch.randn(200_000, generator=generator), then)
-weight = Normal(keep * drawn, (1 - keep**2).sqrt()).log_prob(x).softmax(0)  # (200000,)
+weight = Normal(keep * drawn, (1 - keep**2) ** 0.5).log_prob(x).softmax(0)  # (200000,)
 mean, variance = posterior_mean_var(x0, x, bars[400], bars[250])
+average = weight @ drawn
+print(f"weighted draws: mean {average:.3f}, variance {weight @ (drawn - average).square():.3f}")
+print(f"your formula:   mean {mean.item():.3f}, variance {variance:.3f}")
+
+# %% jupyter={"source_hidden": true}
+import matplotlib.pyplot as plt
+
 bells = {
     "known from x₀ alone": Normal(then.alpha * x0, then.sigma),
-    "known from x at t = 400 alone": Normal(x / keep, (1 - keep**2).sqrt() / keep),
+    "known from x at t = 400 alone": Normal(x / keep, (1 - keep**2) ** 0.5 / keep),
     "both: your formula": Normal(mean, variance.sqrt()),
 }
-fig, ax = plt.subplots(figsize=(6.4, 2.6))
+fig, ax = plt.subplots(figsize=(7.2, 2.7))
 line = torch.linspace(-3, 5, 400)
-ax.hist(drawn, 100, weights=weight, density=True, alpha=0.35, color="gray", label="weighted draws")
+ax.hist(
+    drawn, 60, weights=weight, density=True, histtype="stepfilled", color="#cccccc", label="weighted draws"
+)
 for (name, bell), style in zip(bells.items(), (":", "--", "-"), strict=True):
     ax.plot(line, bell.log_prob(line).exp(), linestyle=style, marker="", label=name)
 ax.set(xlabel="value of the pixel at t = 250", ylabel="density", xlim=(-3, 5))
-ax.legend(fontsize=9)
-alt = "Density of one pixel at t = 250. Known from x₀ alone: a wide bell around −0.4. From x alone: one around 1.3. The "
-figure(fig, alt + "posterior is narrower than both and lies between them; the weighted histogram fills it.")
+ax.legend(fontsize=10)
+figure(
+    fig,
+    alt="Density of one pixel at t = 250. Known from x₀ alone: a wide bell around −0.4. From x alone: one around 1.3. The "
+    "posterior is narrower than both and lies between them; the weighted histogram fills it.",
+)
 
 # %% [markdown]
-# **What to notice:** your prediction stands in the list above, at t = 2. In the figure, 200,000 draws from $x_0$ were
-# weighed by how well each leads to $x_{400}$, and they fill your curve. The posterior lies between what the two clues
-# say, and is narrower than both.
+# **What to notice:** your prediction stands in the list above, at t = 2. The posterior lies between what the two clues say,
+# and is narrower than both. 200,000 draws that were never told the formula fill its curve.
 
 # %% [markdown] tags=["idea"]
 # ## What the network has to guess
@@ -196,7 +256,8 @@ figure(fig, alt + "posterior is narrower than both and lies between them; the we
 # The network may as well guess the noise. $x_t$ is known and is made of two parts, so one part gives the other. And
 # there is a third name for the same thing: the **score**, the direction in which noisy pictures become more likely. It
 # points against the noise.
-#
+
+# %% [markdown]
 # $$\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\;\hat\varepsilon}{\sqrt{\bar\alpha_t}}, \qquad
 # \nabla_{x_t} \log q(x_t) = -\frac{\hat\varepsilon}{\sqrt{1-\bar\alpha_t}}$$
 #
@@ -236,37 +297,49 @@ def x0_from_eps(x, eps, alpha_bar):
 
 # %%
 # Three clusters whose exact ε̂ is known, no network needed. Is the gradient of their log-density the noise?
-clusters = GaussianMixture([[-1.0, -0.5], [1.0, -0.6], [0.1, 1.0]], [0.2, 0.1, 0.15], [0.5, 0.2, 0.3])
-data, _ = clusters.sample(2000, generator)
+from diffusion_lessons.mixtures import GaussianMixture
 
-fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), sharey=True)
-side = torch.linspace(-2, 2, 11)
-for ax, t in zip(axes, (30, 200, 500), strict=True):
-    level, x = path(t), torch.cartesian_prod(side, side).requires_grad_()  # (121, 2)
+clusters = GaussianMixture([[-1.0, -0.5], [1.0, -0.6], [0.1, 1.0]], [0.2, 0.1, 0.15], [0.5, 0.2, 0.3])
+for t in (30, 200, 500):
+    level, x = path(t), torch.randn(500, 2, generator=generator).requires_grad_()
     (score,) = torch.autograd.grad(clusters.log_prob(x, level).sum(), x)
-    x, eps = x.detach(), clusters(x.detach(), level).eps
-    x0 = x0_from_eps(x, eps, bars[t])
+    eps = clusters(x.detach(), level).eps
     gap = (score + eps / level.sigma.float()).abs().max() / score.abs().max()
     print(f"t = {t}: the largest relative difference between the score and −ε̂/σ is {gap:.0e}")
-    noisy = add_noise(data, torch.randn(data.shape, generator=generator), level)
-    ax.scatter(*noisy[:600].T, s=2, color="#56B4E9")
-    ax.quiver(*x.T, *(x0 - x).T, angles="xy", scale_units="xy", scale=3, width=0.006)
-    ax.set(title=f"t = {t}", xlabel="first coordinate", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
-axes[0].set(ylabel="second coordinate")
-alt = "Noisy points of three clusters, and from each place of a grid an arrow a third of the way to the best guess of x₀. At "
-alt += "t = 30 each arrow points to the nearest cluster, at t = 500 nearly all to the middle."
-figure(fig, alt)
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.course import Points, landscape
+
+data, _ = clusters.sample(250, generator)
+grain = torch.randn(250, 2, generator=generator)
+levels = [path(t) for t in range(1000, 0, -80)]
+noisy = [add_noise(data, grain, level) for level in levels]
+guesses = [
+    x0_from_eps(x, clusters(x, level).eps, level.alpha**2) for x, level in zip(noisy, levels, strict=True)
+]
+scrub(
+    {
+        "x over density and score": landscape(clusters, levels, noisy, 2.4, cells=40),
+        "x̂₀ of the same points": Points(guesses, 2.4, behind=data),
+    },
+    levels,
+    alt="Left, 250 noisy points of three clusters over their density, with arrows along the score: one round cloud at t = 1000, "
+    "three clusters at t = 40. Right, the best guesses at the clean points, over the data in grey: at t = 1000 all in one "
+    "spot between the clusters, then spread along the lines between them, at t = 40 on the clusters.",
+    columns=6,
+)
 
 # %% [markdown]
-# **What to notice:** the score is the noise, to rounding. The arrows go a third of the way to $\hat x_0$. With little
-# noise the guess is a cluster; with much noise it is the middle of everything, where *no data is*. That is the blur
+# **What to notice:** the score is the noise, to rounding. Each arrow points from x to $\alpha\hat x_0$. With little noise the
+# guesses lie in the clusters. With much noise they all lie in the middle, where *no data is*. That is the blur
 # again. So $\hat x_0$ is not a sample. It is a direction to set out in, to be asked for again after a small step.
 
 # %% [markdown] tags=["idea"]
 # ## One step back, and then many
 #
 # Now all the parts are there. Stand at $x_t$. Let the network guess the noise, turn that into $\hat x_0$, put it into
-# the posterior, and *draw* from it: mean plus noise. You stand at $x_{t-1}$, which is a little cleaner. Ask again.
+# the posterior, and *draw* from it: mean plus noise. You stand at $x_{t-1}$, which is a little cleaner. Ask again. Each
+# step costs one evaluation of the network (NFE).
 #
 # This is **ancestral sampling**: each picture is drawn from its ancestor. It begins at $x_T$, drawn from
 # $\mathcal N(0, I)$, which needs no network, and its last step ends at the data.
@@ -297,61 +370,91 @@ def ancestral_step(x, x0, alpha_bar, alpha_bar_next, noise):
     ### END SOLUTION
 
 
+# %% [markdown] tags=["exercise-card"]
+# Now the whole sampler. Your three pieces go into one loop. A network's early guesses may lie far outside of what a picture
+# can be, so published samplers clip $\hat x_0$ to the range of the pictures, and so does yours where it is told a `limit`.
+#
+# {{exercise 03.6}}
+
+
+# %% tags=["exercise"]
+@exercise("03.6")
+def ancestral_sample(predict_eps, x, levels, noises, limit=None):
+    """Walk down the levels by ancestral steps; returns the list of x at each level, the start first.
+
+    predict_eps(x, level): the guess of the noise in x (B, ...); x: at levels[0]; levels: n + 1, falling, each with
+    alpha and sigma, 0-d, α² = ᾱ, the last often data; noises: (n, B, ...), for step i noises[i]; limit: None, or the
+    number to whose range [−limit, limit] each x̂₀ is clipped before its step.
+    """
+    ### BEGIN SOLUTION
+    walk = [x]
+    for i in range(len(levels) - 1):
+        now, after = levels[i], levels[i + 1]
+        eps = predict_eps(x, now)
+        x0 = x0_from_eps(x, eps, now.alpha**2)
+        if limit is not None:
+            x0 = x0.clamp(-limit, limit)
+        x = ancestral_step(x, x0, now.alpha**2, after.alpha**2, noises[i])
+        walk.append(x)
+    return walk
+    ### END SOLUTION
+
+
 # %% [markdown]
-# The package's `sample` walks down a list of levels and calls a `step` for each pair. A thin adapter puts *your*
-# functions in: from here on every sample of this lesson is made by them. First with the exact $\hat\varepsilon$ of the
-# three clusters.
+# The step to the data needs no rule of its own: its $\tilde\beta$ is 0. Your sampler draws from here on, first with the exact
+# $\hat\varepsilon$ of the three clusters.
+
 
 # %%
-from diffusion_lessons.samplers import sample
+def exact_eps(x, level):
+    return clusters(x, level).eps
 
 
-def my_step(x, estimate, now, next, noise):
-    """Your functions in the shape that `sample` asks for; at level t, ᾱ is α²."""
-    x0 = x0_from_eps(x, estimate.eps, now.alpha**2)
-    return ancestral_step(x, x0, now.alpha**2, next.alpha**2, noise)
-
-
-start = torch.randn(4000, 2, generator=generator)
-made = sample(clusters, start, path.levels(200), step=my_step, generator=generator)
-found = clusters.posterior(made, path(1)).argmax(1).bincount(minlength=3) / 4000
+levels, start = path.levels(200), torch.randn(4000, 2, generator=generator)
+walk = ancestral_sample(exact_eps, start, levels, torch.randn(200, 4000, 2, generator=generator))
+found = clusters.posterior(walk[-1], path(1)).argmax(1).bincount(minlength=3) / 4000
 for share, weight in zip(found, clusters.weights, strict=True):
     error = (weight * (1 - weight) / 4000).sqrt()
     print(f"cluster with {weight:.0%} of the data: {share:.1%} ± {error:.1%} of the samples")
 
-guess = clusters(start, path(1000)).x0
-sets = {"data": data, "your 200 steps": made[:2000], "x̂₀ from t = 1000": guess}
-fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), sharey=True)
-for ax, (title, points) in zip(axes, sets.items(), strict=True):
-    ax.scatter(*points.T, s=2, color="#0072B2")
-    ax.set(title=title, xlabel="first coordinate", xlim=(-2, 2), ylim=(-2, 2))
-axes[0].set(ylabel="second coordinate")
-alt = "Left: three clusters of data. Middle: 2000 samples after 200 of your steps look the same. Right: the best guess "
-figure(fig, alt + "of x₀, made at once from the same noise, is a single spot in the middle.")
+# %% jupyter={"source_hidden": true}
+shown = [0, 40, 80, *range(100, 200, 8), 200]  # of the 201 places of a walk
+points = [walk[i][:250] for i in shown]
+guesses = [clusters(walk[i][:250], levels[i]).x0 for i in shown[:-1]] + [
+    points[-1]
+]  # at t = 0 the point itself
+scrub(
+    {
+        "your walk, over density and score": landscape(
+            clusters, [levels[i] for i in shown], points, 2.4, cells=40
+        ),
+        "x̂₀ on the way": Points(guesses, 2.4, behind=data),
+    },
+    [levels[i] for i in shown],
+    alt="Left, 250 points on their way from a round cloud to three clusters; at each level they lie where the density of noisy "
+    "data is. Right, their guesses x̂₀: one spot in the middle at first, then a triangle of lines, at last the clusters.",
+    title="Scrub from noise to data",
+    columns=6,
+)
 
 # %% [markdown]
-# **What to notice:** the same noise and the same exact $\hat x_0$. In one go it gives one spot, the mean of all data;
-# in 200 small steps it gives the data, each cluster with its share. But exactness has a price. The next cell takes the
-# exact denoiser of the 1,442 digits, and your steps lead back to those digits. A network with the best possible loss
-# would only copy.
+# **What to notice:** at every level the points lie where the exact density is, and at the end each cluster has its share. The
+# guesses start as one spot, the mean of all data. A draw from one wide choice became two hundred draws from narrow
+# choices, and each narrow choice is nearly Gaussian.
 #
-# One more choice of DDPM is missing. It used a larger variance, that of the step forward. The loop below does so, and
-# has a bug that is easy to write and hard to see.
-
-# %%
-levels, start = path.levels(100), torch.randn(8, 256, generator=generator)
-copies = sample(album, start, levels, step=my_step, generator=generator)
-nearest = torch.cdist(copies, digits.flatten(1)).min(1).values  # (8,)
-print(f"8 samples with the exact denoiser of the 1,442: at most {nearest.max():.2f} from a training digit")
+# (The ± covers the draw of 4,000 samples.)
 
 # %% [markdown] tags=["exercise-card"]
+# One more choice of DDPM is missing. For CIFAR-10 its authors' code used a *larger* variance, $\beta$, that of the step forward.
+# The loop below does so. It has a bug that is easy to write and hard to see.
+#
 # {{exercise 03.4}}
 
 
 # %% tags=["exercise"]
 @exercise("03.4")
 def walk_back(predict_x0, x, noises, alpha_bars):
-    """From noise to data, with the larger variance: that of the step forward.
+    """From noise to data, with the larger variance, that of the step forward. This variance is to stay.
 
     predict_x0(x, i) gives the guess at step i; x: (B, ...), pure noise; noises: (n, B, ...), one
     for each step; alpha_bars: (n + 1,), rising, the last is 1: the data.
@@ -373,103 +476,224 @@ def walk_back(predict_x0, x, noises, alpha_bars):
     ### END STUDENT
 
 
-# %%
-# Now a network: the bundled model of MNIST digits. `Clip` keeps its x̂₀ in [−1, 1], and ε̂ in step with it.
-from diffusion_lessons import zoo
-from diffusion_lessons.guidance import Clip
+# %% [markdown]
+# Now a network: the bundled model of MNIST digits, and ten steps. Each row starts from the same noise.
 
-model, labels = zoo.load("mnist-unet"), torch.arange(10)
-denoiser, levels = Clip(model.denoiser()), model.path.levels(25)
-alpha_bars = torch.stack([level.alpha**2 for level in levels])  # (26,)
-start = torch.randn(10, 1, 32, 32, generator=generator)
-noises = torch.randn(25, 10, 1, 32, 32, generator=generator)
+
+# %%
+def told(labels):
+    """The network's guess of the noise in pictures with these labels, as your sampler asks for it."""
+
+    def predict_eps(x, level):
+        with torch.no_grad():
+            return network(x, level, labels).eps
+
+    return predict_eps
+
+
+ten, levels = torch.arange(10, device=device), mnist.path.levels(10)
+alpha_bars = torch.stack([level.alpha**2 for level in levels])  # (11,)
+seeded = torch.Generator().manual_seed(4)
+start, noises = fresh(10, 1, 32, 32, seeded=seeded), fresh(10, 10, 1, 32, 32, seeded=seeded)
+yours = ancestral_sample(told(ten), start, levels, noises, limit=1.0)[-1]
 with torch.no_grad():
-    mine = sample(denoiser, start, levels, labels, step=my_step, generator=generator)
-    wide = walk_back(lambda x, i: denoiser(x, levels[i], labels).x0, start, noises, alpha_bars)
-grain = (1 - alpha_bars[-2]).sqrt() * noises[-1]  # what the bug adds in the last step
-rows = {"your step": mine, "walk_back": wide, "+ last noise": wide + grain}
-fig, axes = plt.subplots(3, 1, figsize=(7, 2.5))
+    wide = walk_back(lambda x, i: denoiser(x, levels[i], ten).x0, start, noises, alpha_bars)
+grain = (1 - alpha_bars[-2]).sqrt()  # std of what the bug adds in the last step
+print(f"grain of the last step: {grain:.3f} with 10 steps, {mnist.path(1).sigma:.3f} with 1,000")
+
+# %% jupyter={"source_hidden": true}
+rows = {"your sampler": yours, "walk_back": wide, "with the bug": wide + grain * noises[-1]}
+fig, axes = plt.subplots(3, 1, figsize=(7.4, 2.6))
 for ax, (name, pictures) in zip(axes, rows.items(), strict=True):
-    ax.imshow(torch.cat(list(pictures[:, 0]), dim=1), vmin=-1.25, vmax=1.25)
+    ax.imshow(torch.cat(list(pictures[:, 0].cpu()), dim=1), vmin=-1.25, vmax=1.25)
     ax.set(xticks=[], yticks=[])
     ax.set_ylabel(name, rotation=0, ha="right", va="center")
-alt = "Three rows of the digits 0 to 9. The first, by your ancestral step, is clean; the second, by your walk_back, has a few "
-figure(fig, alt + "specks; the third is the second with the last step's noise: grain everywhere.")
+figure(
+    fig,
+    alt="Three rows of the digits 0 to 9. The first, by your sampler, is clean; the second, by your walk_back, has a few "
+    "specks; the third is the second with the last step's noise: grain everywhere.",
+)
 
 # %% [markdown]
-# **What to notice:** digits from noise, most of them readable, by your code. The grain of the last row has a standard
-# deviation of only 0.07, and every pixel has it. With 1,000 steps it would be 0.006. No eye sees that, and so this bug
-# lives long.
+# **What to notice:** digits from noise, by your code. With ten steps the bug shows at once. With a thousand its grain is
+# far too faint for the eye, and so this bug lives long.
 
 # %% [markdown] tags=["idea"]
-# ## Why so many steps?
+# ## What are a thousand steps for?
 #
 # We drew from a Gaussian around the right mean. But *is* $q(x_{t-1}\mid x_t)$ Gaussian, when $x_0$ is not known? By
 # Bayes' rule it is a product: how well $x_{t-1}$ leads to $x_t$, times how likely $x_{t-1}$ is at all.
 #
 # If the step is small, the first factor is a very narrow Gaussian. Across its width the logarithm of the second is
-# nearly a straight line, and a Gaussian times the exponential of a line is a Gaussian, moved a little. Moved by how
-# much? By the slope: the score. If the step is large, the second factor has room to show all its bumps.
+# nearly a straight line. A Gaussian times the exponential of a line is a Gaussian again, moved by the slope: the
+# score. If the step is large, the second factor has room to show all its bumps.
 #
+# And is its variance $\tilde\beta$? That is the variance for a *known* $x_0$. But $x_0$ is in doubt, and the mean
+# $\tilde\mu$ moves with it. So the variance of the whole step is larger, by the law of total variance.
+
+# %% [markdown]
 # $$q(x_s \mid x_t) \;\propto\; q(x_t\mid x_s)\; q(x_s), \qquad
-# \mathrm{KL}(h) = \mathbb E_{x_t}\, D_{\mathrm{KL}}\!\left(q(x_{t-h}\mid x_t)\,\big\|\,\mathcal N(\tilde\mu, \tilde\beta)\right)$$
+# \operatorname{Var}[x_s\mid x_t] = \tilde\beta + c^2 \operatorname{Var}[x_0\mid x_t], \qquad
+# \mathrm{KL}(h) = \mathbb E_{x_t}\, D_{\mathrm{KL}}\!\left(q(x_{t-h}\mid x_t)\,\big\|\,\mathcal N(\tilde\mu, v)\right)$$
 #
 # | symbol | meaning | shape |
 # |---|---|---|
 # | $s = t - h$ | where a step of length $h$ leads | |
-# | $q(x_s)$ | density of all data, noised to level s: two bumps in the figure below | (G,) on a grid |
+# | $c$ | the factor of $x_0$ in $\tilde\mu$ | number |
+# | $\operatorname{Var}[x_0\mid x_t]$ | the doubt about $x_0$, one number for each pixel (`variance_x0`) | (B, …) |
+# | $v$ | the variance of our step: $\tilde\beta$, $\beta$, or the right one | (B, …) |
 # | $\mathrm{KL}(h)$ | how far the Gaussian step is from the truth, in nats, on average over $x_t$ | number |
 
-# %%
-bumps = GaussianMixture(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), 0.15, [0.4, 0.6])
-grid = torch.linspace(-6, 6, 2401, dtype=torch.float64)  # (G,)
-width = grid[1] - grid[0]
+# %% [markdown] tags=["exercise-card"]
+# {{exercise 03.7}}
 
 
-def truth(x, now, next):
-    """The exact density of x_next on the grid, given x (B,): (B, G), by Bayes' rule."""
-    keep = now.alpha / next.alpha
-    forward = Normal(keep * grid, (1 - keep**2).sqrt()).log_prob(x[:, None])
-    return (bumps.log_prob(grid[:, None], next) + forward).softmax(1) / width
+# %% tags=["exercise"]
+@exercise("03.7")
+def step_variance(variance_x0, alpha_bar, alpha_bar_next):
+    """The variance of q(x_next | x), where x0 is known only up to a variance.
 
+    variance_x0: (B, ...), the variance of x0 given x; alpha_bar, alpha_bar_next: 0-d tensors, where x is and
+    where the step leads. Returns (B, ...).
+    """
+    ### BEGIN SOLUTION
+    beta = 1 - alpha_bar / alpha_bar_next
+    own = beta * (1 - alpha_bar_next) / (1 - alpha_bar)
+    factor = alpha_bar_next.sqrt() * beta / (1 - alpha_bar)
+    return own + factor**2 * variance_x0
+    ### END SOLUTION
 
-def gaussian(x, now, next):
-    """The log-density of an ancestral step with the exact guess: (B, G)."""
-    guess = bumps(x[:, None], now).x0
-    mean, variance = posterior_mean_var(guess, x[:, None], now.alpha**2, next.alpha**2)
-    return Normal(mean, variance.sqrt()).log_prob(grid)
-
-
-# %%
-now, x = path(400), torch.tensor([0.1], dtype=torch.float64)
-fig, axes = plt.subplots(1, 4, figsize=(7.4, 2.4))
-for ax, t in zip(axes, (390, 150, 50), strict=False):
-    ax.plot(grid, truth(x, now, path(t))[0], linestyle="-", marker="", label="truth")
-    ax.plot(grid, gaussian(x, now, path(t))[0].exp(), linestyle="--", marker="", label="our step")
-    ax.set(title=f"400 → {t}", xlabel=f"x at t = {t}", xlim=(-2.2, 2.2), yticks=[])
-axes[0].set_ylim(-0.08, 2.2)
-axes[0].legend(fontsize=8, loc="upper left")
-places = torch.linspace(-4, 4, 81, dtype=torch.float64)
-chance = bumps.log_prob(places[:, None], now).softmax(0)  # of x at t = 400
-lengths, errors = [1, 2, 5, 10, 20, 50, 100, 200, 300], []
-for h in lengths:
-    p, q = truth(places, now, path(400 - h)), gaussian(places, now, path(400 - h))
-    errors.append(float(chance @ ((torch.xlogy(p, p) - p * q).sum(1) * width)))
-    if h in (10, 20, 100, 200):
-        print(f"a step of {h:3d} from t = 400 is {errors[-1]:.1e} nats from the truth")
-axes[3].loglog(lengths, errors)
-axes[3].set(title="error of a step", xlabel="length h", ylabel="KL in nats")
-alt = "Where was a point that is at 0.1 at t = 400? At t = 390 truth and Gaussian coincide. At t = 150 the truth has two bumps, "
-alt += "at t = 50 two far peaks, and the Gaussian one in between. Right: the KL over the length h, a line of slope 2 that bends up."
-figure(fig, alt)
 
 # %% [markdown]
-# **What to notice:** from h = 10 to 20 the error grows fourfold, from 100 to 200 more than tenfold. The divergences of
-# the steps of a chain *add up* (and bound that of the samples). With steps half as long, each has a quarter of the
-# error, there are twice as many, and half of the total is left. That is why there are a thousand steps, and why lessons
-# 7, 8 and 18 look for ways round it.
+# For mixtures of Gaussians the doubt about $x_0$ is known exactly, and so is the true density of a step. We compare the three
+# variances, each around your mean, for data in one dimension with two bumps.
+
+
+# %%
+def moments(mixture, x, level):
+    """Mean and variance of x₀ given x (B, D), exactly: both (B, D)."""
+    share = mixture.posterior(x, level)[..., None]  # (B, K, 1), of each bump
+    means, variances = mixture.component_moments(x, level)  # (B, K, D), (B, K)
+    mean = (share * means).sum(1)
+    return mean, (share * (variances[..., None] + (means - mean[:, None]) ** 2)).sum(1)
+
+
+def gaussian_steps(mixture, x, now, after):
+    """Your mean (B, D), and three variances around it."""
+    mean_x0, doubt = moments(mixture, x, now)
+    mean, small = posterior_mean_var(mean_x0, x, now.alpha**2, after.alpha**2)
+    large = 1 - (now.alpha / after.alpha) ** 2
+    return mean, {"β̃": small, "β": large, "step_variance": step_variance(doubt, now.alpha**2, after.alpha**2)}
+
+
+# %% jupyter={"source_hidden": true}
+bumps = GaussianMixture(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), 0.15, [0.4, 0.6])
+
+
+def truth(places, x, now, after):
+    """The exact density at places (B, G) of where x (B, 1) came from, by Bayes' rule."""
+    keep = now.alpha / after.alpha
+    likely = bumps.log_prob(places.reshape(-1, 1), after).view(places.shape)
+    leads_to_x = Normal(keep * places, (1 - keep**2).sqrt()).log_prob(x)
+    return (likely + leads_to_x).softmax(1) / (places[:, 1:2] - places[:, :1])
+
+
+def errors(now, after):
+    """KL of the three Gaussian steps from the truth, on average over x."""
+    x = torch.linspace(-4, 4, 61, dtype=torch.float64)[:, None]
+    chance = bumps.log_prob(x, now).softmax(0)
+    mean, variances = gaussian_steps(bumps, x, now, after)
+    places = mean + variances["step_variance"].sqrt() * torch.linspace(
+        -10, 10, 401, dtype=x.dtype
+    )  # (61, 401)
+    p, found = truth(places, x, now, after), {}
+    for name, variance in variances.items():
+        log_ratio = p.clamp(min=1e-300).log() - Normal(mean, variance.sqrt()).log_prob(places)
+        found[name] = float(chance @ ((p * log_ratio).sum(1) * (places[:, 1] - places[:, 0])))
+    return found
+
+
+# %%
+lengths, counts = [1, 2, 5, 10, 20, 50, 100, 200, 300], [5, 10, 20, 50, 100, 200, 1000]
+single = {h: errors(path(400), path(400 - h)) for h in lengths}
+whole = {}
+for n in counts:
+    levels = path.levels(n, "linspace")[:-1]  # from t = 1000 to t = 1
+    steps = [errors(now, after) for now, after in zip(levels[:-1], levels[1:], strict=True)]
+    whole[n] = {name: sum(step[name] for step in steps) for name in steps[0]}
+for h in (10, 20, 300):
+    print(f"a step of {h:3d} from t = 400:", ", ".join(f"{name} {kl:.1e}" for name, kl in single[h].items()))
+for n in (10, 50, 100, 1000):
+    print(f"all steps, {n:4d} levels:", ", ".join(f"{name} {kl:.1e}" for name, kl in whole[n].items()))
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.course.widgets import COLOURS
+
+now, x = path(400), torch.tensor([[0.1]], dtype=torch.float64)
+line = torch.linspace(-6, 6, 2401, dtype=torch.float64)[None]
+fig, axes = plt.subplots(1, 3, figsize=(8.4, 2.7))
+for ax, t in zip(axes, (390, 150, 50), strict=True):
+    mean, variances = gaussian_steps(bumps, x, now, path(t))
+    ax.plot(line[0], truth(line, x, now, path(t))[0], "-", color="black", label="truth")
+    for name, style, colour in (("β̃", "--", COLOURS[1]), ("step_variance", ":", COLOURS[2])):
+        ax.plot(
+            line[0],
+            Normal(mean, variances[name].sqrt()).log_prob(line)[0].exp(),
+            style,
+            color=colour,
+            label=name,
+        )
+    ax.set(title=f"400 → {t}", xlabel=f"x at t = {t}", xlim=(-2.2, 2.2), yticks=[])
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=10)
+figure(
+    fig,
+    alt="Where was a point that is at 0.1 at t = 400? At t = 390 the truth and both Gaussians coincide. At t = 150 the truth "
+    "has two bumps; the Gaussian with β̃ is a narrow peak between them, that with your variance a wide one. At t = 50 the "
+    "truth has two far peaks and both Gaussians miss them.",
+)
+
+# %% jupyter={"source_hidden": true}
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.8, 3.0))
+for name, colour, marker in (
+    ("β̃", COLOURS[1], "s"),
+    ("β", COLOURS[3], "D"),
+    ("step_variance", COLOURS[2], "^"),
+):
+    left.loglog(lengths, [single[h][name] for h in lengths], marker=marker, color=colour)
+    right.loglog(counts, [whole[n][name] for n in counts], marker=marker, color=colour, label=name)
+left.set(title="one step from t = 400", xlabel="length h of the step", ylabel="KL in nats")
+right.set(title="all steps, t = 1000 to 1", xlabel="number of levels")
+right.legend(fontsize=10)
+figure(
+    fig,
+    alt="Left: KL of one step over its length, three rising lines. β̃ lies a factor of ten above β, both with slope 2; your "
+    "variance lies far below with slope 3, and meets β at 200. Right: the sum over the chain falls with the number of "
+    "levels: for β̃ from 2,000 nats to 0.4, for β from 1 to 0.01, for your variance from 1 to below 0.0001.",
+)
+
+# %% [markdown]
+# **What to notice:** above, a step of 10: the truth is a Gaussian. A step of 250: the truth has two bumps, and no Gaussian has
+# two.
+#
+# Below, on the left, all steps start at t = 400. A step of 10 with $\tilde\beta$ is 1.1e-4 nats off, with $\beta$ 8.0e-6, with your
+# variance 4.3e-7. So for short steps the error of $\tilde\beta$ is nearly all a wrong *variance*. The shape is
+# right. At a length of 300 the shape is wrong, and your variance is no better than $\beta$.
+#
+# On the right the errors of all steps of a chain are added up, down to t = 1. (The variance $\tilde\beta$ of the step to the data
+# is 0, and its KL infinite.) The sum bounds how far, in nats, the samples at t = 1 are from noised data. With
+# $\tilde\beta$ a thousand levels leave 0.42 nats; with your variance ten levels leave less, 0.19. With $\beta$ a thousand leave
+# 0.012; with your variance a hundred leave less, 0.005.
+#
+# **So what are a thousand steps for? For not having to know the variance.** Halve all steps. With
+# $\beta$ the error of each falls to about a quarter, there are twice as many, and half of the total is left. (With $\tilde\beta$
+# the total falls faster: to a twentieth for ten times the levels.) In tiny steps every sensible variance is nearly right, and
+# DDPM's network has to learn nothing but a mean. A chain that knows the variance reaches the same sum in far fewer steps.
+# Nichol and Dhariwal let the network learn the variance. Bao et al. compute it from the network's
+# own guesses. (All this counts nats. How many steps *samples* need is measured below.)
 
 # %% [markdown] tags=["exercise-card"]
+# So the noise of a step may be a little too small or too large. What if there is none at all?
+#
 # {{exercise 03.5}}
 
 
@@ -493,88 +717,83 @@ def without_noise():
 #
 # First the claim that carries everything: for the *mean* of $x_{t-1}$ the best guess $\hat x_0$ may stand in for $x_0$.
 # We test it on the three clusters by brute force, with nothing but the forward process: 400,000 draws of data, noised,
-# weighed with how likely each is to become the x that we see. (Importance sampling; n = 400,000 a row.)
+# weighted with how likely each is to become the x that we see. The same draws test your `step_variance`.
 
 # %%
 seen, now = torch.tensor([[0.2, 0.1]]), path(250)  # one point at t = 250
 for t in (240, 200, 100):
-    keep, (x0, _) = float((bars[250] / bars[t]).sqrt()), clusters.sample(400_000, generator)
+    keep, (x0, _) = float(now.alpha / path(t).alpha), clusters.sample(400_000, generator)
     drawn = add_noise(x0, torch.randn(x0.shape, generator=generator), path(t))
     weight = Normal(keep * drawn, (1 - keep**2) ** 0.5).log_prob(seen).sum(1).softmax(0)  # (400000,)
-    average = weight @ drawn  # (2,)
-    spread = (drawn - average).square()
-    around = weight @ spread.mean(1)  # a variance, mean over both coordinates
-    errors = weight.square() @ spread, weight.square() @ (spread.mean(1) - around).square()
-    mean, variance = posterior_mean_var(clusters(seen, now).x0, seen, bars[250], bars[t])
+    first = drawn[:, 0]  # the first coordinate
+    average = weight @ first
+    square = (first - average).square()
+    variance = weight @ square
+    mean_error = (weight.square() @ square).sqrt()
+    variance_error = (weight.square() @ (square - variance).square()).sqrt()
+    mean, variances = gaussian_steps(clusters, seen, now, path(t))
+    print(f"250 → {t}: mean {average:.4f} ± {mean_error:.4f}, formula {mean[0, 0]:.4f};", end=" ")
     print(
-        f"t = 250 → {t}: mean {average[0]:.4f} ± {errors[0][0].sqrt():.4f}, formula {mean[0, 0]:.4f}",
-        end="; ",
+        f"variance {variance:.4f} ± {variance_error:.4f}, step_variance {variances['step_variance'][0, 0]:.4f},",
+        end=" ",
     )
-    print(f"variance {around:.4f} ± {errors[1].sqrt():.4f}, β̃ {variance:.4f}, β {1 - keep**2:.4f}")
+    print(f"β̃ {variances['β̃']:.4f}, β {variances['β']:.4f}")
 
 # %% [markdown]
-# The means agree to about two standard errors, for every length of step. The variances do not: $\tilde\beta$ forgets
-# that $x_0$ is uncertain, and is too small. The shorter the step, the less that matters.
+# The means agree to about two standard errors, for every length of step. So does your `step_variance` with the variances of
+# the draws. $\tilde\beta$ is too small each time: it forgets that $x_0$ is in doubt. $\beta$ is too small here, too. It is no upper bound where $x$ lies
+# between clusters. (± is one standard error over the draws.)
 #
-# Now whole samples, with three choices of noise: none, your $\tilde\beta$, and the $\beta$ of your `walk_back`.
+# Now whole samples, with no noise, $\tilde\beta$, $\beta$ and your variance.
 
 
 # %%
-def mean_step(x, estimate, now, next, noise):
-    """Your step without its noise."""
-    return my_step(x, estimate, now, next, torch.zeros_like(noise))
+def walk_clusters(kind, x, levels):
+    """All x on the way, with the exact guess, your mean and one kind of variance."""
+    walk = [x]
+    for now, after in zip(levels[:-1], levels[1:], strict=True):
+        mean, variances = gaussian_steps(clusters, x, now, after)
+        if kind == "no noise" or (kind == "β" and after.sigma == 0):  # as in your walk_back
+            x = mean
+        else:
+            x = mean + variances[kind].sqrt() * torch.randn(x.shape, generator=generator)
+        walk.append(x)
+    return walk
 
 
-def walk_wide(n, start):
-    """Your walk_back on the clusters in n steps."""
-    levels, noises = path.levels(n), torch.randn(n, *start.shape, generator=generator)
-    alpha_bars = torch.stack([level.alpha**2 for level in levels])
-    return walk_back(lambda x, i: clusters(x, levels[i]).x0, start, noises, alpha_bars)
-
-
-start, levels = torch.randn(4000, 2, generator=generator), path.levels(50)
-clouds = {
-    "no noise": sample(clusters, start, levels, step=mean_step, generator=generator),
-    "variance β̃": sample(clusters, start, levels, step=my_step, generator=generator),
-    "variance β": walk_wide(50, start),
-}
-fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), sharey=True)
-for ax, (title, points) in zip(axes, clouds.items(), strict=True):
-    ax.scatter(*points.T, s=2, color="#0072B2")
-    ax.set(title=title, xlabel="first coordinate", xlim=(-2, 2), ylim=(-2, 2))
-axes[0].set(ylabel="second coordinate")
-alt = "50 steps. Without noise all 4000 points lie in one tiny spot, at the centre of the largest cluster. With the variance "
-figure(fig, alt + "β̃ and with β there are three clusters, tighter with β̃.")
-
-# %%
-# The network does the same: the digits 0 to 9 from four starts, without noise and with.
-labels, start = torch.arange(10).repeat(4), torch.randn(40, 1, 32, 32, generator=generator)
-levels, pairs = model.path.levels(20), torch.combinations(torch.arange(4))
-fig, axes = plt.subplots(2, 1, figsize=(7, 2.1))
-for ax, name, step in zip(axes, ("no noise", "your step"), (mean_step, my_step), strict=True):
-    made = sample(denoiser, start, levels, labels, step=step, generator=generator).view(4, 10, 32, 32)
-    apart = (made[pairs[:, 0]] - made[pairs[:, 1]]).square().mean((2, 3)).sqrt().mean(0)  # (10,), one a digit
-    print(
-        f"{name}: two starts end {apart.mean():.2f} ± {apart.std() / 10**0.5:.2f} apart (rms of the pixels)"
+ends = walk_clusters("no noise", torch.randn(4000, 2, generator=generator), path.levels(50))[-1]
+print(
+    f"50 steps without noise: 4,000 points lie around {ends.mean(0).numpy().round(2)}, std {ends.std(0).max():.4f}"
+)
+start, levels = torch.randn(200, 2, generator=generator), path.levels(20)
+panels = {}
+for kind in ("no noise", "β̃", "step_variance"):
+    panels[f"20 steps: {kind}"] = landscape(
+        clusters, levels, walk_clusters(kind, start, levels), 2.4, arrows=7, cells=32
     )
-    ax.imshow(torch.cat([torch.cat(list(row), dim=1) for row in made[:2]]), vmin=-1, vmax=1)
-    ax.set(xticks=[], yticks=[])
-    ax.set_ylabel(name, rotation=0, ha="right", va="center")
-alt = "Digits 0 to 9 from two of the four starts. Without noise both rows show the same ten digits; with noise they differ "
-figure(fig, alt + "in slant, weight and shape.")
+scrub(
+    panels,
+    levels,
+    alt="Three clouds of 200 points from noise to data in 20 steps, over the exact density. Without noise the cloud shrinks to one "
+    "spot while the density is still wide, and the spot ends in the largest cluster. With β̃ they end in three "
+    "clusters, a little tighter than those of your variance.",
+    title="Scrub from noise to data",
+    frames=14,
+    columns=5,
+)
 
 # %% [markdown]
-# One spot, and nearly the same ten digits from every start. Each mean has less spread than its level should have. The
-# loss multiplies up, and when the time comes to choose a cluster, all points stand in the same place. For data from
+# Without noise all points end as one spot. Each mean has less spread than its level should have. The losses multiply up, and
+# when the time comes to choose a cluster, all points stand in the same place. For data from
 # $\mathcal N(0,1)$ the mean of $x_{t-1}$ is $\sqrt{1-\beta_t}\;x_t$, and after all steps $\sqrt{\bar\alpha_T} = 0.006$
 # of the spread is left. The noise is where the variety comes from.
 #
-# How much of it, then? We measure the distance to the data over the number of steps, eight times for each variance.
+# How near do the other three come to the data? We repeat each eight times. (The distance is a closed box: {{built-in 20}}.)
 
 # %%
 from diffusion_lessons.metrics import sliced_wasserstein
 
-n, counts = budget.samples(4000), [5, 10, 20, 50, 100, 200]
+n, counts = budget.samples(4000), [5, 10, 20, 50, 100]
 
 
 def measured(points):
@@ -586,101 +805,220 @@ def measured(points):
     return torch.tensor(rows)
 
 
-results = {"data": [measured(clusters.sample(8 * n, generator)[0])], "β̃ (your step)": [], "β (walk_back)": []}
+results = {"data": [measured(clusters.sample(8 * n, generator)[0])], "β̃": [], "β": [], "step_variance": []}
 for steps in counts:
     start = torch.randn(8 * n, 2, generator=generator)
-    made = sample(clusters, start, path.levels(steps), step=my_step, generator=generator)
-    results["β̃ (your step)"].append(measured(made))
-    results["β (walk_back)"].append(measured(walk_wide(steps, start)))
-print(f"{'steps':14s}", "  ".join(f"{k:^13d}" for k in counts))
+    for kind in ("β̃", "β", "step_variance"):
+        results[kind].append(measured(walk_clusters(kind, start, path.levels(steps))[-1]))
+print(f"{'steps':13s}", "  ".join(f"{k:^13d}" for k in counts))
 for name, rows in results.items():
     cells = [f"{row[:, 0].mean():.3f} ± {row[:, 0].std() / 8**0.5:.3f}" for row in rows]
-    print(f"{name:14s}", "  ".join(cells))
+    print(f"{name:13s}", "  ".join(cells))
 
 # %% jupyter={"source_hidden": true}
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.8))
-for name, rows in results.items():
-    mean = torch.stack([row.mean(0) for row in rows]).T  # (2, steps)
-    error = torch.stack([row.std(0) / 8**0.5 for row in rows]).T
+fig, axes = plt.subplots(1, 2, figsize=(7.8, 3.0))
+for name, colour, marker in (
+    ("data", "gray", ""),
+    ("β̃", COLOURS[1], "s"),
+    ("β", COLOURS[3], "D"),
+    ("step_variance", COLOURS[2], "^"),
+):
+    mean = torch.stack([row.mean(0) for row in results[name]]).T  # (2, steps)
+    error = torch.stack([row.std(0) / 8**0.5 for row in results[name]]).T
     for ax, m, e in zip(axes, mean, error, strict=True):
         if name == "data":
-            ax.axhspan(float(m - e), float(m + e), color="gray", alpha=0.5, label="data, ± standard error")
+            ax.axhspan(float(m - e), float(m + e), color="gray", alpha=0.5, label="fresh data")
         else:
-            ax.errorbar(counts, m, yerr=e, capsize=2, label=name)
+            ax.errorbar(counts, m, yerr=e, capsize=2, label=name, color=colour, marker=marker)
 axes[0].set(xscale="log", yscale="log", xlabel="steps", ylabel="distance to the data")
 axes[1].set(xscale="log", xlabel="steps", ylabel="std in the largest cluster")
 axes[0].set_yticks([0.02, 0.05, 0.1, 0.2], ["0.02", "0.05", "0.1", "0.2"])
 for ax in axes:
     ax.set_xticks(counts, counts)
     ax.minorticks_off()
-axes[1].legend(fontsize=8)
+axes[1].legend(fontsize=10)
 figure(
     fig,
-    alt="Left: the distance to the data falls from about 0.23 (β̃) and 0.17 (β) at 5 steps towards that between two sets "
-    "of data, about 0.015: with β it is there by 200 steps, with β̃ at about 0.024. Right: from 20 steps on β̃ leaves the largest cluster "
-    "too tight, 0.16 to 0.19 where the data has 0.20, and β too wide, 0.22 falling to 0.20.",
+    alt="Left: the distance to the data over the number of steps falls towards the grey band of fresh data, 0.015. β̃ goes from 0.23 at "
+    "5 steps to 0.023 at 100; β and your variance from 0.17 to about 0.02 at 50; at 100 your variance lies higher again, at "
+    "0.025. Right: the std in the largest "
+    "cluster, where the data has 0.20. β̃ is below from 20 steps on, β above throughout; yours falls from 0.46 at 5 to 0.20 at 50.",
 )
 
 # %% [markdown]
-# Distances in the table are mean ± standard error over 8 repeats with n = 4,000 points each. The first row, the grey
-# band, is what another set of data would get. From 20 steps on the clusters are too tight with $\tilde\beta$, too wide
-# with $\beta$, and with more steps both come nearer. The two are extremes: $\tilde\beta_t$ is exact for data at a
-# single point, $\beta_t$ for $\mathcal N(0, I)$ (Ho et al. 2020, section 3.2). Both are one number for all x. The true
-# variance is not: between two clusters, as at the point above, even $\beta$ is too small.
+# ± is one standard error over eight repeats with n = 4,000 points each; the grey band is what other draws of the data get. At 20
+# steps your variance and $\beta$ are close to that, at 0.021 and 0.024, and $\tilde\beta$ is at 0.056. At 100 steps your variance
+# comes out at 0.025 ± 0.003, above $\beta$. Other draws did not repeat that: 24 of them gave 0.018 ± 0.001 for both. So from
+# 20 steps on this distance does not tell the two apart.
 #
-# Which one is better depends on the data. **Published** for CIFAR-10 (Song et al. 2021, table 1; FID at 10, 50 and
-# 1,000 steps): with $\tilde\beta$, their η = 1, 41.07, 8.01 and 4.73; with $\beta$, their σ̂, 367, 32.7 and 3.17. There
-# the larger variance is hopeless at few steps, where on our clusters it is the better one.
+# The spread of a cluster does. From 20 steps on the clusters are too tight with $\tilde\beta$ and too wide with $\beta$. With your variance they are right from about 50
+# steps on. Below 20 steps they are far too wide: one Gaussian step has to serve several clusters, and its shape is wrong. The two
+# published choices are extremes: $\tilde\beta_t$ is exact for data at a single point, $\beta_t$ for $\mathcal N(0, I)$
+# (Ho et al. 2020, section 3.2). Both are one number for all x, and the right variance is not.
+#
+# ## Pictures without noise look better. Are they?
+#
+# Now the network. Ten 4s from ten starts, in ten steps: above without noise, below by your sampler. Which row would you choose?
+
+# %%
+wanted = torch.arange(budget.samples(200, at_least=100)) % 10
+levels, asked = mnist.path.levels(10), told(wanted.to(device))
+start, noises = fresh(len(wanted), 1, 32, 32), fresh(10, len(wanted), 1, 32, 32)
+drawn = {
+    "no noise": ancestral_sample(asked, start, levels, 0 * noises, limit=1.0)[-1].cpu(),
+    "your sampler": ancestral_sample(asked, start, levels, noises, limit=1.0)[-1].cpu(),
+}
+strip(
+    {name: pictures[wanted == 4][:10] for name, pictures in drawn.items()},
+    alt="Two rows of ten 4s. Without noise: ten times the same clean, plain 4. By your sampler: ten 4s, each in a hand of its "
+    "own, open or closed, upright or slanted, and not all of them well drawn.",
+    columns=10,
+)
+
+# %%
+from diffusion_lessons.metrics import evaluate
+
+
+def report(name, pictures):
+    result = evaluate(pictures.cpu(), wanted, zoo.yardstick("mnist"))
+    row = {key: tuple(result[key].values()) for key in ("accuracy", "precision", "recall", "frechet")}
+    print(f"{name:24s}", ", ".join(f"{key} {value:.2f} ± {error:.2f}" for key, (value, error) in row.items()))
+
+
+for name, pictures in drawn.items():
+    report(name, pictures)
+print(f"n = {len(wanted)}, one seed; ± over the draw of the samples")
+
+# %% [markdown]
+# Every 4 of the upper row is clean, and the numbers say so: the classifier reads all of them, and a precision of 1.00 means that all
+# lie among real digits. Yet it is *nearly the same 4, ten times*. The recall is 0.00: hardly a real digit lies among these samples. The
+# Fréchet distance sums up both, and it is 4.4 against 0.7. (200 real digits: 0.54 ± 0.08,
+# mean and spread of ten balanced draws.)
+#
+# A mean leaves out what differs from hand to hand: slant, loops, accidents. What is left is a typical 4, which pleases the
+# eye. One picture tells whether a sampler draws well. It takes many to tell whether it draws *the data*.
+#
+# ## Which variance for pictures?
+#
+# A network gives $\hat x_0$ and no variance. But for the best guess the mean squared error *is* the doubt about $x_0$, on
+# average. So your `step_variance` can be told the error of the network. For five of ten steps of the MNIST model, measured on 40 of
+# its own samples:
+
+# %%
+levels = mnist.path.levels(10)
+forty = torch.arange(40, device=device) % 10
+drawn = ancestral_sample(told(forty), fresh(40, 1, 32, 32), levels, fresh(10, 40, 1, 32, 32), limit=1.0)[-1]
+for now, after in zip(levels[1:-1:2], levels[2::2], strict=True):
+    with torch.no_grad():
+        guess = denoiser(add_noise(drawn, fresh(40, 1, 32, 32), now), now, forty).x0
+    doubt = (guess - drawn).square().mean().cpu().double()  # over pictures and pixels
+    own = step_variance(0 * doubt, now.alpha**2, after.alpha**2)  # no doubt: β̃
+    large = 1 - (now.alpha / after.alpha) ** 2
+    right = step_variance(doubt, now.alpha**2, after.alpha**2)
+    print(
+        f"{now.t:4.0f} → {after.t:3.0f}: β̃ {own:.3f}, step_variance {right:.3f}, β {large:.3f}, doubt {doubt:.3f}"
+    )
+
+# %%
+for spacing in ("trailing", "linspace"):
+    levels = mnist.path.levels(10, spacing)
+    alpha_bars = torch.stack([level.alpha**2 for level in levels])
+    small = ancestral_sample(asked, start, levels, noises, limit=1.0)[-1]
+    with torch.no_grad():
+        large = walk_back(
+            lambda x, i: denoiser(x, levels[i], wanted.to(device)).x0, start, noises, alpha_bars
+        )
+    report(f"last step from {levels[-2].t:3.0f}: β̃", small)
+    report(f"last step from {levels[-2].t:3.0f}: β", large)
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.experiments import recorded
+
+kept = recorded("steps-by-eta")
+found = {(row["settings"]["steps"], row["settings"]["eta"]): row for row in kept["rows"]}
+print(f"recorded: MNIST, n = {kept['options']['n']}, one seed; Fréchet distance, ± over the samples")
+for steps in (5, 10, 20, 50, 1000):
+    cells = [found[steps, eta] for eta in ("1", "large")]
+    small, large = (f"{row['frechet']:.2f} ± {row['uncertainty']:.2f}" for row in cells)
+    print(f"{steps:5d} steps: β̃ {small}, β {large}")
+
+# %% [markdown]
+# The doubt is small: most pixels are certain early. (On 40 real digits it came out 1.05 to 1.23 times as
+# large.) So the right variance is close to $\tilde\beta$, and $\beta$ is up to twice
+# too large, the step to the data aside. Does this harm the pictures? It depends on what comes after.
+#
+# - Last step from t = 100: this step returns $\hat x_0$, and so takes most of the excess noise away. The Fréchet distances are
+#   0.71 ± 0.12 for $\tilde\beta$ and 0.70 ± 0.13 for $\beta$. Precision is lower with $\beta$, and recall higher.
+# - Last step from t = 1: the step before it lands next to the data, and nothing takes its noise away. 0.74 ± 0.11 and 1.03 ± 0.13.
+#   This is the bug of exercise 03.4 in another place.
+#
+# With 200 samples that gap is under two of its standard errors; the recorded rows, with 500, settle it. They all take their
+# last step from t = 1, and $\beta$ is worse at 5 and 10 steps, and from 50 on nothing tells the
+# two apart. (500 real digits are at 0.28 ± 0.03, mean and spread of ten balanced draws.) **Published** for CIFAR-10, with such steps
+# (Song et al. 2021, table 1; FID at 10, 50 and 1,000 steps): with $\tilde\beta$, their η = 1, 41.07, 8.01 and 4.73; with
+# $\beta$, their σ̂, 367, 32.7 and 3.17. There the larger variance wins at a thousand.
 
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# Two digits on their way, with your step. Compare x̂₀ at the start with the end. When is the digit decided, and when
-# only its details? And what is left in ε̂ at the end?
+# Three digits, drawn by your sampler in ten steps. `noise` is a factor of the noise in each step: 1 is your sampler, 0 leaves
+# means alone. From where on do the three differ? When is a digit decided, and when only its details?
 
-# %%
-from diffusion_lessons.samplers import trajectory
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.course import live
 
-start = torch.randn(2, 1, 32, 32, generator=generator)
-walk = trajectory(denoiser, start, model.path.levels(50), torch.tensor([2, 9]), my_step, generator)
-alt = "A 2 and a 9 from t = 1000 to t = 0. x is noise until about t = 600 and clears late; x̂₀ is a soft, average digit from the "
-scrub(
-    walk,
-    frames=17,
-    alt=alt + "first step, which takes a shape of its own by about t = 600; ε̂ is grain throughout.",
-)
+seeded = torch.Generator().manual_seed(1)
+three_starts, three_noises = fresh(3, 1, 32, 32, seeded=seeded), fresh(10, 3, 1, 32, 32, seeded=seeded)
+
+
+def row(pictures):
+    """Three pictures as one, side by side."""
+    return torch.cat(list(pictures), -1).cpu()
+
+
+def watch(digit, noise):
+    levels, labels = mnist.path.levels(10), torch.full((3,), digit, device=device)
+    walk = ancestral_sample(told(labels), three_starts, levels, noise * three_noises, limit=1.0)
+    with torch.no_grad():
+        guesses = [denoiser(x, level, labels).x0 for x, level in zip(walk[:-1], levels[:-1], strict=True)]
+    return scrub(
+        {"x": [row(x) for x in walk], "x̂₀": [row(x) for x in (*guesses, walk[-1])]},
+        levels,
+        alt="Three digits on their way from noise. x is noise until late. x̂₀ is a soft, average digit from the first step on, "
+        "the same three times, and takes on a shape of its own at each place.",
+        columns=4,
+    )
+
+
+live(watch, start={"digit": 4, "noise": 1.0}, digit=range(10), noise=[0.0, 0.25, 0.5, 0.75, 1.0])
 
 # %% [markdown] tags=["agreement"]
 # ## Agreement
 #
-# Your step against the package's own, and, where it is installed, against `DDPMScheduler` of diffusers, which stores
-# times as ours minus 1. All get the same ε̂ and the same noise.
+# Your whole walk against the package's, with the same noise. Then your step against `DDPMScheduler` of diffusers, where that is
+# installed, which stores times as ours minus 1.
 
 # %%
 import importlib.util
 
-from diffusion_lessons.samplers import ddpm_step
-from diffusion_lessons.targets import EPSILON
+levels, start = path.levels(50), torch.randn(4000, 2, generator=generator)
+noises = torch.randn(50, 4000, 2, generator=generator)
+ours = ancestral_sample(exact_eps, start, levels, noises)[-1]
+theirs = sample(clusters, start, levels, step=ddpm_step, generator=lambda i: noises[i])
+print(f"the package's walk: largest difference {(ours - theirs).abs().max():.0e}")
+if importlib.util.find_spec("diffusers"):
+    from diffusers import DDPMScheduler
 
-x, eps = torch.randn(2, 4, 1, 16, 16, generator=generator)
-has_diffusers = importlib.util.find_spec("diffusers") is not None
-gaps = {"the package's ddpm_step": [], "diffusers' DDPMScheduler": []}
-for t in (1, 2, 10, 100, 500, 1000):
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
-    estimate, now, then = EPSILON.solve(eps, x, path(t)), path(t), path(t - 1)
-    ours = my_step(x, estimate, now, then, noise)
-    theirs = [ddpm_step(x, estimate, now, then, noise)]
-    if has_diffusers:
-        from diffusers import DDPMScheduler
-
-        scheduler = DDPMScheduler(beta_start=0.0001, beta_end=0.02, clip_sample=False)
-        theirs.append(scheduler.step(eps, t - 1, x, torch.Generator().manual_seed(t)).prev_sample)
-    for name, given in zip(gaps, theirs, strict=False):
-        gaps[name].append(((ours - given).abs().max() / given.abs().max()).item())
-for name, values in gaps.items():
-    print(
-        f"{name}: " + (f"largest relative difference {max(values):.0e}" if values else "not installed here")
-    )
+    scheduler = DDPMScheduler(beta_start=0.0001, beta_end=0.02, clip_sample=False)
+    x, eps, gaps = *torch.randn(2, 4, 1, 16, 16, generator=generator), []
+    for t in (1, 2, 10, 100, 500, 1000):
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
+        ours = ancestral_sample(lambda x, level: eps, x, [path(t), path(t - 1)], [noise])[-1]
+        theirs = scheduler.step(eps, t - 1, x, torch.Generator().manual_seed(t)).prev_sample
+        gaps.append(((ours - theirs).abs().max() / theirs.abs().max()).item())
+    print(f"diffusers' DDPMScheduler: largest relative difference {max(gaps):.0e}")
+else:
+    print("diffusers is not installed here; the solved notebook shows the difference")
 
 # %% [markdown] tags=["pitfalls"]
 # ## Pitfalls
@@ -688,12 +1026,13 @@ for name, values in gaps.items():
 # | bug | how it looks |
 # |---|---|
 # | noise at the last step | fine grain on every picture, the stronger the fewer the steps |
-# | variance in place of standard deviation before the noise | far too little noise: samples all alike, smooth, few kinds |
+# | variance in place of standard deviation before the noise | far too little noise: in a thousand steps all samples are alike |
+# | samples judged one by one | a sampler without noise looks best of all |
 # | $\hat x_0$ clipped, $\hat\varepsilon$ left as it was | the two no longer make up $x_t$: drifting brightness, burnt contrast |
 # | $\bar\alpha$ of the wrong index: next and now swapped, or off by one | no error; washed-out or grainy pictures; with the true ε as oracle, the end is not $x_0$ |
 # | the loop stops at $t = 1$, or skips the first step | slight grain; brightness pulled towards grey |
 # | $\log\tilde\beta_1 = \log 0$ | −∞ in the loss of the last step; published code takes $\tilde\beta_2$ there |
-# | dividing by $\sqrt{\bar\alpha_T}$ with an unclipped guess | $\hat x_0$ in the hundreds at the start; large numbers that never come back |
+# | dividing by $\sqrt{\bar\alpha_T}$ with an unclipped guess | an error of 0.1 in $\hat\varepsilon$ is one of 16 in $\hat x_0$ at t = 1000 (linear schedule) |
 
 # %% [markdown] tags=["interview"]
 # ## Interview card
@@ -710,26 +1049,27 @@ interview_card(
     [
         (
             "Why is a blurred x̂₀ good enough?",
-            "The posterior mean is linear in x₀, so the average guess gives the exact mean of xₜ₋₁. Only the variance is "
-            "a little too small, and that error vanishes with the step length.",
+            "The posterior mean is linear in x₀, so the average guess gives the exact mean of xₜ₋₁. Only the variance β̃ is "
+            "too small, and that error vanishes with the step length.",
         ),
         (
-            "Why not jump to x̂₀ at once?",
-            "E[x₀ | x_T] is the mean of the data: the same blur for every start.",
+            "Why a thousand steps?",
+            "So that the variance need not be known: in small steps β, β̃ and the right one agree. With the right variance, "
+            "learned (Nichol and Dhariwal 2021) or computed (Bao et al. 2022), far fewer reach the same KL.",
+        ),
+        (
+            "Which variance: β or β̃?",
+            "They are two extremes: β̃ is exact for data at one point, β for N(0, I). The right one is β̃ plus what the "
+            "doubt about x₀ adds. With 1,000 steps both work; with few it depends on the data.",
+        ),
+        (
+            "Can I leave the noise out to get cleaner samples?",
+            "In this sampler no: it collapses to a few typical samples, with perfect precision and no recall. A sampler "
+            "without noise needs another step: DDIM keeps the spread by reusing ε̂ (lesson 8).",
         ),
         (
             "What has the score to do with it?",
             "∇ log q(xₜ) = −ε̂/√(1 − ᾱₜ). Predicting noise is estimating the score; both are E[x₀ | xₜ] in other units.",
-        ),
-        (
-            "Which variance: β or β̃?",
-            "They are two extremes: β̃ is exact for data at one point, β for N(0, I). With 1,000 steps both work; with few it "
-            "matters, so some models learn a value between them (Nichol and Dhariwal 2021).",
-        ),
-        (
-            "What would a perfect network sample?",
-            "The exact minimum of the training loss is the exact denoiser of the training set, and that gives the training "
-            "pictures back. New pictures come from what the network can not or does not fit.",
         ),
     ],
 )
@@ -765,14 +1105,35 @@ quiz(
             Choice("about 10", False, "That would be dividing by ᾱₜ = 0.01. It is its root."),
         ],
     ),
+)
+
+# %% jupyter={"source_hidden": true}
+quiz(
     Question(
-        "Samples are sharp and clean, but every run gives nearly the same few. What do you suspect first?",
+        "A sampler takes a thousand steps. Its samples are clean, but nearly all the same. What do you suspect first?",
         [
             Choice("noise at the last step", False, "That gives grain, and leaves the variety alone."),
             Choice("β̃ where √β̃ belongs", True, "Too little noise: all points draw together early."),
             Choice("too many steps", False, "More steps bring the samples nearer to the data's variety."),
         ],
     ),
+    Question(
+        "You halve the length of all steps. What happens, roughly, to the sum of their KL divergences, with β?",
+        [
+            Choice(
+                "nothing: twice as many steps, half the error each",
+                False,
+                "The error of a step falls with the square of its length.",
+            ),
+            Choice("it is halved", True, "A quarter of the error for each step, and twice as many steps."),
+            Choice(
+                "it falls to a quarter",
+                False,
+                "Each step has a quarter of the error, but there are twice as many.",
+            ),
+        ],
+    ),
+    title="Two more",
 )
 
 # %% [markdown] tags=["references"]
@@ -781,12 +1142,14 @@ quiz(
 # - Ho, Jain and Abbeel 2020, *Denoising Diffusion Probabilistic Models*, arXiv 2006.11239: section 2, eq. 6 and 7
 #   (posterior); section 3.2 (the two variances), eq. 11; algorithm 2 (sampling).
 # - Sohl-Dickstein et al. 2015, arXiv 1503.03585: section 2.2, why the reverse of a small step has the same form.
+# - Nichol and Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, arXiv 2102.09672: section 3.1,
+#   learned variances.
+# - Bao et al. 2022, *Analytic-DPM: an Analytic Estimate of the Optimal Reverse Variance in Diffusion Probabilistic Models*,
+#   arXiv 2201.06503: theorem 1, the best variance computed from the network's own guess.
 # - Song, Meng and Ermon 2021, *Denoising Diffusion Implicit Models*, arXiv 2010.02502: table 1, the published figures
 #   above.
 # - Song et al. 2021, *Score-Based Generative Modeling through Stochastic Differential Equations*, arXiv 2011.13456:
 #   section 3.
-# - Nichol and Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, arXiv 2102.09672: section 3.1,
-#   learned variances.
 #
 # You can sample with any guess of the noise. Next: how a network learns to guess, and why a plain squared error is
 # enough. {{lesson 04}}.

@@ -1,7 +1,7 @@
 """How bundled diffusion models are trained, measured as they are stored, and described on their cards.
 
-Students of a bundled model come from a chain, from 64 guided steps down to 4, 2 and 1: each is the teacher
-of the next.
+Students of a bundled model come from a chain, from 64 steps down to 4, 2 and 1: each is the teacher of the
+next.
 """
 
 import json
@@ -44,7 +44,7 @@ class ChainRecipe:
     """How students are trained, one stage after the other."""
 
     teacher: str = "mnist-unet"  # bundled model that the first student learns from
-    guidance: float = 2.0  # at which that teacher is asked; students need none
+    guidance: float = 1.0  # at which that teacher is asked; students need none, whatever it is
     # (sampling steps of the student, steps of its training), each with half the steps of the one before
     stages: tuple[tuple[int, int], ...] = tuple(STAGES.items())
     lr: float = 1e-3  # peak learning rate of each stage; it falls linearly to 0

@@ -11,6 +11,8 @@ from diffusion_lessons.experiments import find, recorded
 from diffusion_lessons.experiments.guidance_scales import (
     EXPERIMENT,
     FIGURES,
+    INTERVAL,
+    LEAST,
     METHODS,
     SCALES,
     Shared,
@@ -45,22 +47,57 @@ class Exact(torch.nn.Module):
 DENOISER = NetworkDenoiser(Exact(), PATH, V)
 
 
-def test_every_scale_of_both_methods_is_a_row() -> None:
+class Namer(torch.nn.Module):
+    """A classifier of clean points that is exact where there is no noise: the nearest of three centres."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -(x[:, None] - MEANS).square().sum(-1) / (2 * 0.1**2)
+
+
+def test_every_scale_of_every_method_is_a_row() -> None:
     assert find("guidance-scales") is EXPERIMENT
-    rows = EXPERIMENT.settings({})
-    assert len(rows) == len(METHODS) * len(SCALES) == 20
-    assert [row["method"] for row in rows[:2]] == list(METHODS)
+    rows = [(row["method"], row["scale"]) for row in EXPERIMENT.settings({})]
+    assert len(set(rows)) == len(rows)
+    assert set(rows) == {(method, scale) for method in METHODS for scale in SCALES if scale >= LEAST[method]}
     assert SCALES[0] == 0
 
 
 @pytest.mark.parametrize("t", [50.0, 400.0, 800.0])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
-def test_with_an_exact_classifier_the_two_scales_are_one(t: float, scale: float) -> None:
+def test_with_an_exact_classifier_all_scales_are_one(t: float, scale: float) -> None:
     x, labels = torch.randn(5, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
-    level = PATH(t)
-    one, other = (guided(method, scale, DENOISER, MIXTURE.log_joint)(x, level, labels) for method in METHODS)
-    torch.testing.assert_close(one.x0, other.x0)
-    torch.testing.assert_close(one.eps, other.eps)
+    level, free = PATH(t), guided("classifier-free", scale, DENOISER, MIXTURE.log_joint, Namer())
+    for method in ("classifier", *(["classifier on labels"] if scale >= 1 else [])):
+        other = guided(method, scale, DENOISER, MIXTURE.log_joint, Namer())(x, level, labels)
+        torch.testing.assert_close(free(x, level, labels).x0, other.x0)
+        torch.testing.assert_close(free(x, level, labels).eps, other.eps)
+
+
+def test_the_interval_guides_inside_and_nowhere_else() -> None:
+    x, labels = torch.randn(5, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    inside = 0
+    for t in range(50, 1000, 50):
+        level = PATH(float(t))
+        scale = 3.0 if INTERVAL[0] < float(level.sigma / level.alpha) <= INTERVAL[1] else 1.0
+        inside += scale == 3
+        wanted = guided("classifier-free", scale, DENOISER, MIXTURE.log_joint, Namer())
+        given = guided("interval", 3.0, DENOISER, MIXTURE.log_joint, Namer())
+        torch.testing.assert_close(given(x, level, labels).x0, wanted(x, level, labels).x0)
+    assert 5 < inside < 15
+
+
+def test_the_clean_classifier_is_asked_about_the_estimate() -> None:
+    """The gradient is that of its log p at x̂₀, through the denoiser."""
+    x, labels = torch.randn(4, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
+    level = PATH(300.0)
+    plain = MIXTURE(x, level)
+    given = guided("clean classifier", 2.0, DENOISER, MIXTURE.log_joint, Namer())(x, level, labels)
+    point = x.clone().requires_grad_()
+    log_p = Namer()(MIXTURE(point, level).x0).log_softmax(-1).gather(-1, labels[:, None]).sum()
+    (gradient,) = torch.autograd.grad(log_p, point)
+    moved = plain.x0 + 2 * level.sigma**2 / level.alpha * gradient
+    torch.testing.assert_close(given.x0, moved.clamp(-1, 1))
+    assert not torch.allclose(given.x0, plain.x0)
 
 
 def test_the_unconditional_denoiser_never_sees_the_label() -> None:
@@ -74,10 +111,14 @@ def test_a_row_is_measured() -> None:
     network = UNet(UNetConfig(1, 1, 8, (1, 2), attention_levels=(), num_classes=10))
     model = Checkpoint(network, PATH, V, tuple("0123456789"), (1, 16, 16), {"data": "digits"})
     classifier = NetworkClassifier(Classifier(ClassifierConfig(base_channels=8, time=True)).eval(), PATH)
-    shared, labels = Shared(model, classifier, torch.device("cpu")), torch.arange(100) % 10
+    clean = Classifier(ClassifierConfig(base_channels=8)).eval()
+    shared, labels = Shared(model, classifier, clean, torch.device("cpu")), torch.arange(100) % 10
     with torch.no_grad():
-        drawn = {method: draw(shared, method, 0.0, labels, seed=0, steps=2) for method in METHODS}
-    torch.testing.assert_close(drawn["classifier"], drawn["classifier-free"])
+        for least in (0.0, 1.0):  # where a way begins, all that begin there are one model
+            names = [method for method in METHODS if LEAST[method] == least] + ["classifier-free"]
+            drawn = [draw(shared, method, least, labels, seed=0, steps=2) for method in names]
+            for other in drawn[1:]:
+                torch.testing.assert_close(drawn[0], other)
     for method in METHODS:
         row = EXPERIMENT.measure(shared, {"method": method, "scale": 2.0}, {"n": 100, "seed": 0})
         assert set(row) == {*FIGURES, *(f"{name}_error" for name in FIGURES)}
@@ -88,10 +129,11 @@ def test_a_row_is_measured() -> None:
 def test_the_recorded_result_shows_both_ends_of_the_trade() -> None:
     result = recorded("guidance-scales")
     rows = {(row["settings"]["method"], row["settings"]["scale"]): row for row in result["rows"]}
-    assert set(rows) == {(method, scale) for method in METHODS for scale in SCALES}
+    assert set(rows) == {(row["method"], row["scale"]) for row in EXPERIMENT.settings({})}
     for method in METHODS:
-        assert rows[method, 0.0]["accuracy"] < 0.2  # nobody asked for a class
+        least = LEAST[method]
+        assert least or rows[method, 0.0]["accuracy"] < 0.2  # nobody asked for a class
         assert rows[method, 4.0]["accuracy"] > 0.9
         assert rows[method, 10.0]["recall"] < rows[method, 1.0]["recall"]
-    apart = abs(rows[METHODS[0], 0.0]["frechet"] - rows[METHODS[1], 0.0]["frechet"])
-    assert apart < 1e-3  # at scale 0 both are the unconditional model, from the same noise
+        apart = abs(rows[method, least]["frechet"] - rows["classifier-free", least]["frechet"])
+        assert apart < 1e-3  # where a way begins it is the plain model, from the same noise

@@ -1,7 +1,8 @@
-"""Lesson 02, the forward process: one step, the jump to any time, where signal and noise are equal."""
+"""Lesson 02, the forward process: one step, the jump, where SNR is 1, the chain, a batch, any two times."""
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -896,4 +897,529 @@ RUN_CHAIN = Exercise(
     "as strong as the picture was, and does not fade to grey.",
 )
 
-EXERCISES = [ONE_STEP, JUMP, EQUAL_TIME, RUN_CHAIN]
+
+# 02.5 A batch for training ---------------------------------------------------------------------------
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+CHANCE = 5.0  # standard errors that a count or a mean may lie off
+
+
+def training_batch(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Batch:
+    """Samples drawn from the data, each noised to a time of its own, and what they were made of."""
+    rows = torch.randint(len(data), (n,), generator=generator)
+    t = torch.randint(1, len(alphas_cumprod), (n,), generator=generator)
+    noise = torch.randn((n, *data.shape[1:]), generator=generator).to(data)
+    alpha_bar = alphas_cumprod.double()[t]
+    return add_noise(data[rows], noise, Level(t, alpha_bar.sqrt(), (1 - alpha_bar).sqrt())), t, noise, rows
+
+
+def _parts(made: Any, data: Tensor, n: int, T: int) -> Batch:
+    """The four parts of a batch, refused where they do not have the shapes that the task asks for."""
+    if not isinstance(made, (tuple, list)) or len(made) != 4:
+        found = f"{len(made)} things" if isinstance(made, (tuple, list)) else type(made).__name__
+        raise ValueError(f"a batch is (x, t, noise, rows), four tensors; you returned {found}")
+    x, t, noise, rows = made
+    wanted = dict(x=(n, *data.shape[1:]), t=(n,), noise=(n, *data.shape[1:]), rows=(n,))
+    for name, part in zip(wanted, (x, t, noise, rows), strict=True):
+        shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+        if shape != wanted[name]:
+            raise ValueError(f"{name} should have the shape {wanted[name]}, yours has {shape}")
+        if name in ("t", "rows") and part.is_floating_point():
+            raise ValueError(f"{name} holds whole numbers, yours has the dtype {part.dtype}")
+        if name in ("x", "noise") and part.dtype != data.dtype:
+            raise ValueError(f"{name} should have the dtype of the data, {data.dtype}, not {part.dtype}")
+        if not bool(part.isfinite().all()):
+            raise ValueError(f"{name} holds numbers that are NaN or infinite")
+    if int(rows.min()) < 0 or int(rows.max()) >= len(data) or int(t.min()) < 0 or int(t.max()) > T:
+        raise ValueError(f"rows are places in the data, 0 to {len(data) - 1}, and times lie in 0 to T = {T}")
+    return x, t, noise, rows
+
+
+def _fair(drawn: Tensor, among: Tensor) -> Tensor:
+    """Does each of these values come as often as chance allows if all are equally likely? (K,)"""
+    n, share = len(drawn), 1 / len(among)
+    counts = (drawn[:, None] == among).double().sum(0)
+    return (counts - n * share).abs() <= CHANCE * (n * share * (1 - share)) ** 0.5 + 1e-9
+
+
+def _gaussian(noise: Tensor) -> bool:
+    """Do the mean, the variance and the share within ±1 agree with N(0, 1)?"""
+    z, m = noise.double().flatten(), noise.numel()
+    inside = math.erf(0.5**0.5)  # 68 %
+    wanted = ((z, 0, 1), (z**2, 1, 2), ((z.abs() < 1).double(), inside, inside * (1 - inside)))
+    return all(abs(float(each.mean()) - mean) <= CHANCE * (var / m) ** 0.5 for each, mean, var in wanted)
+
+
+def _factors_by_time(batch: Batch, data: Tensor, T: int) -> tuple[Tensor, Tensor, bool]:
+    """(T,) factors of picture and noise, fitted to the samples of each time 1 … T; and is that all of x?"""
+    x, t, noise, rows = batch
+    found, left = torch.zeros(T, 2, dtype=torch.float64), 0.0
+    for time in t.unique().tolist():
+        here = t == time
+        parts = torch.stack([data[rows[here]].flatten(), noise[here].flatten()], 1).double()
+        wanted = x[here].flatten().double()
+        factors = torch.linalg.lstsq(parts, wanted[:, None], driver="gelsd").solution[:, 0]
+        left = max(left, float((parts @ factors - wanted).abs().max()))
+        if time:
+            found[time - 1] = factors
+    whole = left < 1e-4
+    return *((found if whole else torch.zeros_like(found)).float().T), whole
+
+
+def _read(answer: Callable[..., Any], data: Tensor, n: int, alphas_cumprod: Tensor, seed: int) -> Any:
+    """What holds for every right batch, in whatever order its random numbers are drawn."""
+    T = len(alphas_cumprod) - 1
+    generator = torch.Generator().manual_seed(seed)
+    first = answer(data, n, alphas_cumprod, generator)
+    if first is None:
+        return None
+    later = answer(data, n, alphas_cumprod, generator)
+    again = answer(data, n, alphas_cumprod, torch.Generator().manual_seed(seed))
+    _, t, noise, rows = batch = _parts(first, data, n, T)
+    others = [_parts(made, data, n, T) for made in (later, again)]
+    each = _fair(t, torch.arange(1, T + 1))
+    of_picture, of_noise, whole = _factors_by_time(batch, data, T)
+    return {
+        "x is made of data[rows] and noise": whole,
+        "the factor of the data at t = 1, 2, … T": of_picture,
+        "the factor of the noise at t = 1, 2, … T": of_noise,
+        "t = 0 comes": bool((t == 0).any()),
+        "t = 1 comes as often as it should": bool(each[0]),
+        "t = T comes as often as it should": bool(each[-1]),
+        "every time comes as often as it should": bool(each.all()),
+        "every row comes as often as it should": bool(_fair(rows, torch.arange(len(data))).all()),
+        "noise is from N(0, 1)": _gaussian(noise),
+        "each sample has noise of its own": n == 1 or not torch.equal(noise[0], noise[-1]),
+        "the next batch has other rows": n == 1 or not torch.equal(rows, others[0][3]),
+        "the next batch has other times": n == 1 or not torch.equal(t, others[0][1]),
+        "the next batch has other noise": not torch.equal(noise, others[0][2]),
+        "a generator in the same state gives the same batch": all(map(torch.equal, batch, others[1])),
+    }
+
+
+def _batch_of(samples: int, n: int, low: int, high: int, *shape: int) -> Make:
+    """A few samples, beyond ±1, a chain of so many steps, and a batch of n or a few more."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        betas = linear(g, whole(g, low, high)) if high > 1 else torch.tensor([number(g, 0.2, 0.4)]).double()
+        alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
+        data, many = normal(g, samples, *shape), whole(g, n, n + n // 4)
+        return {"data": data, "n": many, "alphas_cumprod": alphas_cumprod, "seed": whole(g, 0, 10**6)}
+
+    return make
+
+
+def _made(
+    times: Callable[[int, int, torch.Generator], Tensor] = lambda n, T, g: torch.randint(
+        1, T + 1, (n,), generator=g
+    ),
+    rows: Callable[[int, int, torch.Generator], Tensor] = lambda n, N, g: torch.randint(N, (n,), generator=g),
+    noise: Callable[..., Tensor] = lambda shape, g: torch.randn(shape, generator=g),
+    mixed: Callable[[Tensor], tuple[Tensor, Tensor]] = lambda a: (a.sqrt(), (1 - a).sqrt()),
+    place: int = 0,
+    seeded: bool = False,
+) -> Callable[..., Any]:
+    """The batch with one thing changed."""
+
+    def batch(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
+        if seeded:
+            generator.manual_seed(0)
+        t = times(n, len(alphas_cumprod) - 1, generator)
+        chosen = rows(n, len(data), generator)
+        shape = (n, *data.shape[1:])
+        eps = noise(shape, generator).expand(shape)
+        a, b = (
+            each.view(n, *[1] * (data.ndim - 1))
+            for each in mixed(alphas_cumprod[(t + place).clamp(max=len(alphas_cumprod) - 1)])
+        )
+        return a * data[chosen] + b * eps, t, eps, chosen
+
+    return batch
+
+
+def _noise_drawn_twice(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
+    x, t, noise, rows = training_batch(data, n, alphas_cumprod, generator)
+    return x, t, torch.randn(noise.shape, generator=generator), rows
+
+
+def _factors_without_shape(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
+    _, t, noise, rows = training_batch(data, n, alphas_cumprod, generator)
+    a = alphas_cumprod[t]
+    return a.sqrt() * data[rows] + (1 - a).sqrt() * noise, t, noise, rows
+
+
+def _batch_by_layers(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
+    """One time from each of n equal parts, shuffled; noise first."""
+    noise = torch.randn(n, *data.shape[1:], generator=generator)
+    T, u = len(alphas_cumprod) - 1, torch.rand(n, generator=generator)
+    t = ((torch.arange(n) + u) / n * T).long().clamp(max=T - 1)[torch.randperm(n, generator=generator)] + 1
+    rows = torch.multinomial(torch.ones(len(data)), n, replacement=True, generator=generator)
+    shape = (-1, *[1] * (data.ndim - 1))
+    kept, added = alphas_cumprod[t].sqrt().view(shape), (1 - alphas_cumprod[t]).sqrt().view(shape)
+    return kept * data[rows] + added * noise, t, noise, rows
+
+
+def _batch_figure(reference: Callable[..., Batch]) -> Any:
+    generator = torch.Generator().manual_seed(1647)
+    x, t, _, _ = reference(figures.digits(10), 6, DiscreteVP(linear_betas()).alphas_cumprod, generator)
+    order = t.argsort()
+    return figures.strip(list(x[order]), [f"t = {int(time)}" for time in t[order]])
+
+
+TRAINING_BATCH = Exercise(
+    id="02.5",
+    name="training_batch",
+    title="A batch for training",
+    kind="implement",
+    difficulty=2,
+    minutes=20,
+    reference=training_batch,
+    call=_read,
+    cases=[
+        Case("some 900 samples of a few pictures, a short chain", _batch_of(5, 800, 5, 8, 1, 3, 4)),
+        Case("some 1000 samples of a few colour pictures, a short chain", _batch_of(7, 900, 4, 6, 3, 2, 3)),
+        Case("some 800 points in the plane", _batch_of(6, 700, 5, 7, 2)),
+        Case("a single sample, a chain of one step", _batch_of(3, 1, 1, 1, 1, 12, 13)),
+    ],
+    misconceptions=[
+        Misconception(
+            "times-from-0",
+            _made(times=lambda n, T, g: torch.randint(0, T, (n,), generator=g)),
+            "Your times run from 0 to T − 1. At t = 0 there is no noise, and nothing to learn; and T, where "
+            "sampling starts, never comes. torch.randint leaves its upper end out: randint(1, T + 1).",
+            about="index",
+        ),
+        Misconception(
+            "last-time-never",
+            _made(times=lambda n, T, g: torch.randint(1, max(T, 2), (n,), generator=g)),
+            "t = T never comes: torch.randint leaves its upper end out. Sampling will start at T: "
+            "randint(1, T + 1).",
+            about="boundary",
+        ),
+        Misconception(
+            "zero-taken-in",
+            _made(times=lambda n, T, g: torch.randint(0, T + 1, (n,), generator=g)),
+            "Your times begin with 0. There x is the picture itself: no noise to find, nothing to learn. "
+            "They run from 1 to T.",
+            about="boundary",
+        ),
+        Misconception(
+            "one-time-for-all",
+            _made(times=lambda n, T, g: torch.randint(1, T + 1, (1,), generator=g).expand(n)),
+            "The whole batch has one time. Each sample gets a time of its own: draw n of them.",
+            about="batch",
+        ),
+        Misconception(
+            "one-noise-for-all",
+            _made(noise=lambda shape, g: torch.randn(1, *shape[1:], generator=g)),
+            "The whole batch has one noise. Each sample gets noise of its own: as many numbers as x has.",
+            about="batch",
+        ),
+        Misconception(
+            "uniform-noise",
+            _made(noise=lambda shape, g: torch.rand(shape, generator=g)),
+            "Your noise is uniform on 0 to 1: torch.rand. Noise from N(0, 1) is torch.randn.",
+            about="formula",
+        ),
+        Misconception(
+            "generator-forgotten",
+            _made(noise=lambda shape, g: torch.randn(shape)),
+            "Some of your random numbers do not come from the generator, so nobody can repeat your batch. "
+            "Give `generator=generator` to each function that draws.",
+            about="input",
+        ),
+        Misconception(
+            "generator-seeded-anew",
+            _made(seeded=True),
+            "You seed the generator, so that every batch is the same one. Draw from it as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "rows-in-order",
+            _made(rows=lambda n, N, g: torch.arange(n) % N),
+            "You take the rows in order, so every batch has the same ones. Draw them: "
+            "torch.randint(len(data), (n,), …).",
+            about="reading",
+        ),
+        Misconception(
+            "first-row-alone",
+            _made(rows=lambda n, N, g: torch.zeros(n, dtype=torch.long)),
+            "All of your samples are made of the first row. Draw a row for each: torch.randint(len(data), "
+            "(n,), …).",
+            about="batch",
+        ),
+        Misconception(
+            "noise-drawn-twice",
+            _noise_drawn_twice,
+            "x is not made of the noise that you return: you drew it twice. A network would be trained to "
+            "find noise that is not there. Draw once, keep it, use it for both.",
+            about="input",
+        ),
+        Misconception(
+            "variance-for-std",
+            _made(mixed=lambda a: (a.sqrt(), 1 - a)),
+            "You multiplied the noise by 1 − ᾱ, its variance. The factor is the root, √(1 − ᾱ).",
+            about="root",
+        ),
+        Misconception(
+            "no-roots",
+            _made(mixed=lambda a: (a, 1 - a)),
+            "You used ᾱ and 1 − ᾱ as the factors. They are shares of the variance; the factors are their "
+            "roots.",
+            about="root",
+        ),
+        Misconception(
+            "no-root-on-the-data",
+            _made(mixed=lambda a: (a, (1 - a).sqrt())),
+            "You multiplied the data by ᾱ. That is its share of the variance; the factor is the root, √ᾱ.",
+            about="root",
+        ),
+        Misconception(
+            "one-minus-the-root",
+            _made(mixed=lambda a: (a.sqrt(), 1 - a.sqrt())),
+            "You multiplied the noise by 1 − √ᾱ. The squares of the two factors add up to 1, not the "
+            "factors: it is √(1 − ᾱ).",
+            about="root",
+        ),
+        Misconception(
+            "factors-swapped",
+            _made(mixed=lambda a: ((1 - a).sqrt(), a.sqrt())),
+            "The two factors are swapped: √ᾱ belongs to the data and √(1 − ᾱ) to the noise.",
+            about="swap",
+        ),
+        Misconception(
+            "index-off-by-one",
+            _made(place=-1),
+            "You looked up ᾱ one place too early. The list starts with ᾱ₀ = 1, so that the entry for time t "
+            "is alphas_cumprod[t].",
+            about="index",
+        ),
+        Misconception(
+            "index-one-late",
+            _made(place=1),
+            "You looked up ᾱ one place too late. The list starts with ᾱ₀ = 1, so that the entry for time t "
+            "is alphas_cumprod[t].",
+            about="index",
+        ),
+        Misconception(
+            "factors-without-shape",
+            _factors_without_shape,
+            "Your factors have the shape (n,), and broadcasting lines that up with the last dimension of the "
+            "data. Give them the shape (n, 1, 1, 1) for pictures and (n, 1) for points: "
+            "factor.view(n, *[1] * (data.ndim - 1)).",
+            about="shape",
+        ),
+    ],
+    alternatives=[_made(), _batch_by_layers],
+    hints=(
+        "Three things are drawn for each sample: a row of the data, a time, and noise. The rest is the "
+        "jump, for data of any shape.",
+        "t is uniform on {1, …, T}, and T = len(alphas_cumprod) − 1. Then x = √ᾱ_t · data[rows] + √(1 − "
+        "ᾱ_t) · noise, with one ᾱ_t for each sample.",
+        "`rows = torch.randint(len(data), (n,), generator=generator)`, likewise `t` between 1 and T + 1, and "
+        "`noise = torch.randn(…)` in the shape of `data[rows]`; then "
+        "`kept = alphas_cumprod[t].view(n, *[1] * (data.ndim - 1))`.",
+    ),
+    figure=_batch_figure,
+    figure_alt="Six digits of a batch, in the order of their times: the earliest can be read, the last are "
+    "noise.",
+)
+
+
+# 02.6 From one time to a later one -------------------------------------------------------------------
+
+
+def onward(x: Tensor, noise: Tensor, s: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """`renoise` from the levels at the times s to those at t."""
+    alpha_bar = alphas_cumprod.double()
+    now, later = (Level(at, alpha_bar[at].sqrt(), (1 - alpha_bar[at]).sqrt()) for at in (s, t))
+    return renoise(x, now, later, noise)
+
+
+def _onward(
+    draw: Callable[..., Tensor],
+    times: Callable[[torch.Generator, int], tuple[list[int], list[int]]],
+    *shape: int,
+    betas: Callable[[torch.Generator], Tensor] = linear,
+) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        alphas_cumprod = DiscreteVP(betas(g)).alphas_cumprod.float()
+        s, t = times(g, len(alphas_cumprod) - 1)
+        size = (len(s), *shape)
+        inputs = {"x": draw(g, *size), "noise": normal(g, *size)}
+        return inputs | {"s": torch.tensor(s), "t": torch.tensor(t), "alphas_cumprod": alphas_cumprod}
+
+    return make
+
+
+def _far(g: torch.Generator, T: int) -> tuple[list[int], list[int]]:
+    """Early times, and later ones."""
+    return several(g, 4, T // 10, T // 3), several(g, 4, T // 2, T - T // 5)
+
+
+def _near(g: torch.Generator, T: int) -> tuple[list[int], list[int]]:
+    """From the data; a single step; to the same time; to the end."""
+    a, b, c = several(g, 3, T // 4, T // 2)
+    return [0, a, b, c], [whole(g, T // 4, T // 2), a + 1, b, T]
+
+
+def _with_kept(
+    factors: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """The answer with factors made of ᾱ at s and at t."""
+
+    def answer(x: Tensor, noise: Tensor, s: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+        return _factors(*factors(alphas_cumprod[s], alphas_cumprod[t]))(x, noise)
+
+    return answer
+
+
+def _onward_figure(reference: Callable[..., Tensor]) -> Any:
+    alphas_cumprod, times = DiscreteVP(linear_betas()).alphas_cumprod.float(), [0, 50, 100, 200, 300, 500]
+    pictures = [figures.digits(6)[5:]]
+    for i, (s, t) in enumerate(pairwise(times)):
+        noise = figures.noise(1, 1, 16, 16, seed=i)
+        pictures.append(reference(pictures[-1], noise, torch.tensor([s]), torch.tensor([t]), alphas_cumprod))
+    return figures.strip([each[0] for each in pictures], [f"t = {t}" for t in times])
+
+
+ONWARD = Exercise(
+    id="02.6",
+    name="onward",
+    title="From one time to a later one",
+    kind="stretch",
+    difficulty=3,
+    minutes=15,
+    reference=onward,
+    cases=[
+        Case("four pictures, each from a time of its own to a later one", _onward(blobs, _far, 1, 8, 6)),
+        Case("four colour pictures of the cosine schedule", _onward(blobs, _far, 3, 6, 5, betas=cosine)),
+        Case(
+            "from t = 0, one step, to the same time, to T; numbers beyond ±1", _onward(normal, _near, 2, 4, 7)
+        ),
+    ],
+    misconceptions=[
+        Misconception(
+            "jump-once-more",
+            _with_kept(lambda s, t: (t.sqrt(), (1 - t).sqrt())),
+            "You jumped as if x were the clean picture. A part of the way is done: the picture was turned "
+            "down by √ᾱ_s already, so what is missing is √(ᾱ_t/ᾱ_s).",
+            about="formula",
+        ),
+        Misconception(
+            "full-noise-again",
+            _with_kept(lambda s, t: ((t / s).sqrt(), (1 - t).sqrt())),
+            "The picture is right, and there is too much noise: x holds noise already. What is added has the "
+            "variance 1 − ᾱ_t/ᾱ_s.",
+            about="formula",
+        ),
+        Misconception(
+            "difference-of-variances",
+            _with_kept(lambda s, t: ((t / s).sqrt(), (s - t).sqrt())),
+            "You added what the noise's variance grows by, ᾱ_s − ᾱ_t. But the noise in x is turned down, "
+            "too, with the picture: to make up for that it takes 1 − ᾱ_t/ᾱ_s.",
+            about="formula",
+        ),
+        Misconception(
+            "difference-of-deviations",
+            _with_kept(lambda s, t: ((t / s).sqrt(), (1 - t).sqrt() - (t / s * (1 - s)).sqrt())),
+            "You subtracted two standard deviations. Variances add up, so subtract those: what is added has "
+            "the variance (1 − ᾱ_t) − (ᾱ_t/ᾱ_s)·(1 − ᾱ_s), which is 1 − ᾱ_t/ᾱ_s.",
+            about="formula",
+        ),
+        Misconception(
+            "picture-kept",
+            _with_kept(lambda s, t: (torch.ones_like(s), (1 - t / s).sqrt())),
+            "You left x at full strength. It is turned down by √(ᾱ_t/ᾱ_s), else the variance grows.",
+            about="missing",
+        ),
+        Misconception(
+            "no-roots",
+            _with_kept(lambda s, t: (t / s, 1 - t / s)),
+            "Your factors are shares of the variance. Their roots are the factors: √(ᾱ_t/ᾱ_s) and "
+            "√(1 − ᾱ_t/ᾱ_s).",
+            about="root",
+        ),
+        Misconception(
+            "variance-for-std",
+            _with_kept(lambda s, t: ((t / s).sqrt(), 1 - t / s)),
+            "You multiplied the noise by 1 − ᾱ_t/ᾱ_s, its variance. The factor is the root.",
+            about="root",
+        ),
+        Misconception(
+            "no-root-on-the-picture",
+            _with_kept(lambda s, t: (t / s, (1 - t / s).sqrt())),
+            "You multiplied x by ᾱ_t/ᾱ_s. That is a ratio of variances; the factor is its root.",
+            about="root",
+        ),
+        Misconception(
+            "product-for-ratio",
+            _with_kept(lambda s, t: ((t * s).sqrt(), (1 - t * s).sqrt())),
+            "You multiplied the two ᾱ. ᾱ_t holds all steps up to t, those up to s among them: divide, so "
+            "that the steps after s are left.",
+            about="formula",
+        ),
+        Misconception(
+            "steps-counted",
+            lambda x, noise, s, t, alphas_cumprod: jump(x, noise, t - s, alphas_cumprod),
+            "You jumped t − s steps from the start of the list. The steps after s are not as large as the "
+            "first ones: their product is ᾱ_t/ᾱ_s.",
+            about="index",
+        ),
+        Misconception(
+            "factors-swapped",
+            _with_kept(lambda s, t: ((1 - t / s).sqrt(), (t / s).sqrt())),
+            "The two factors are swapped: √(ᾱ_t/ᾱ_s) belongs to x, and the rest is noise.",
+            about="swap",
+        ),
+        Misconception(
+            "factor-without-shape",
+            lambda x, noise, s, t, alphas_cumprod: (
+                (alphas_cumprod[t] / alphas_cumprod[s]).sqrt() * x
+                + (1 - alphas_cumprod[t] / alphas_cumprod[s]).sqrt() * noise
+            ),
+            "Your factors have shape (B,), and broadcasting lines that up with the last dimension, the "
+            "width. Give them shape (B, 1, 1, 1): factor.view(-1, 1, 1, 1).",
+            about="shape",
+        ),
+        Misconception(
+            "ratio-upside-down",
+            _with_kept(lambda s, t: ((s / t).sqrt(), (1 - t / s).sqrt())),
+            "The ratio on x is upside down, so x is turned up. ᾱ falls with time: √(ᾱ_t/ᾱ_s) is below 1.",
+            about="swap",
+        ),
+        Misconception(
+            "first-times-for-all",
+            lambda x, noise, s, t, alphas_cumprod: onward(
+                x, noise, s[:1].expand_as(s), t[:1].expand_as(t), alphas_cumprod
+            ),
+            "You used the first two times for the whole batch. Each picture has an s and a t of its own: "
+            "index with all of s and t.",
+            about="batch",
+        ),
+        Misconception(
+            "step-too-many",
+            lambda x, noise, s, t, alphas_cumprod: onward(x, noise, (s - 1).clamp(min=0), t, alphas_cumprod),
+            "You took the step at s once more. ᾱ_s holds the steps up to s, so the quotient ᾱ_t/ᾱ_s holds "
+            "those from s + 1 to t.",
+            about="index",
+        ),
+    ],
+    alternatives=[
+        _with_kept(lambda s, t: ((t / s).sqrt(), (1 - t / s).sqrt())),
+        _with_kept(lambda s, t: ((t / s) ** 0.5, ((1 - t) - t / s * (1 - s)).clamp(min=0) ** 0.5)),
+    ],
+    hints=(
+        "All steps up to t are those up to s and then the others. x has the first ones behind it. Which "
+        "number says how much the others leave?",
+        "Each step multiplies the picture's variance by 1 − β, and ᾱ_t is the product of all. So the steps "
+        "from s + 1 to t leave ᾱ_t/ᾱ_s, and add noise of variance 1 − ᾱ_t/ᾱ_s.",
+        "As in `jump`, with another number: `kept = (alphas_cumprod[t] / alphas_cumprod[s]).view(-1, 1, 1, "
+        "1)`.",
+    ),
+    figure=_onward_figure,
+    figure_alt="One digit that goes on from t = 0 to 50, 100, 200, 300 and 500, from each time to the next: "
+    "grainier each time, and gone at 500.",
+)
+
+EXERCISES = [ONE_STEP, JUMP, EQUAL_TIME, RUN_CHAIN, TRAINING_BATCH, ONWARD]

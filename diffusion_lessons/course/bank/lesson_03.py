@@ -1,4 +1,4 @@
-"""Lesson 03, the reverse process: the posterior, x₀ from ε, the ancestral step, noise at the last step."""
+"""Lesson 03, the reverse process: the posterior, x₀ from ε, the ancestral step and walk, their variance."""
 
 import math
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import cosine, data, falling, linear, normal, whole
+from diffusion_lessons.course.bank.inputs import cosine, data, falling, linear, normal, number, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.paths import DiscreteVP, Level, add_noise, posterior
-from diffusion_lessons.samplers import ddpm_step
+from diffusion_lessons.samplers import ddpm_step, trajectory
 from diffusion_lessons.schedules import linear_betas
 from diffusion_lessons.targets import EPSILON, Estimate
 
@@ -989,4 +989,498 @@ WITHOUT_NOISE = Exercise(
     choices=CHOICES,
 )
 
-EXERCISES = [POSTERIOR, X0_FROM_EPS, ANCESTRAL_STEP, WALK_BACK, WITHOUT_NOISE]
+# 03.6 The ancestral sampler -------------------------------------------------------------------------
+
+Guess = Callable[[Tensor, Level], Tensor]  # of the noise in x, at a level
+
+
+def ancestral_sample(
+    predict_eps: Guess, x: Tensor, levels: list[Level], noises: Tensor, limit: float | None = None
+) -> list[Tensor]:
+    """The package's walk with its ancestral step, and x at each level."""
+
+    def denoiser(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        x0 = EPSILON.solve(predict_eps(x, level), x, level).x0
+        return Estimate.from_x0(x0 if limit is None else x0.clamp(-limit, limit), x, level)
+
+    return [x for _, x, _ in trajectory(denoiser, x, levels, None, ddpm_step, lambda i: noises[i])]
+
+
+def _sampled(
+    answer: Callable[..., Any],
+    betas: Tensor,
+    times: list[int],
+    x: Tensor,
+    noises: Tensor,
+    limit: float | None,
+    spread: float,
+) -> Any:
+    """With the exact guess for pixels from N(0.2, spread²), bent a little: it is no straight line of x."""
+    path = DiscreteVP(betas)
+
+    def predict_eps(x: Tensor, level: Level) -> Tensor:
+        alpha, sigma = level.like(x)
+        gain = alpha * spread**2 / (alpha**2 * spread**2 + sigma**2)
+        x0 = 0.2 + gain * (x - 0.2 * alpha) + 0.1 * torch.sin(2 * x)
+        return (x - alpha * x0) / sigma
+
+    return answer(predict_eps, x, [path(t) for t in times], noises, limit)
+
+
+def _down(
+    betas: Betas,
+    steps: tuple[int, int],
+    spread: float,
+    limit: tuple[float, float] | None,
+    *shape: int,
+    end: tuple[int, int] = (0, 0),
+) -> Make:
+    """So many uneven steps from much noise, to data or to a level above."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        n = whole(g, *steps)
+        return {
+            "betas": betas(g),
+            "times": [whole(g, 640, 700), *falling(g, n - 1, 90, 590, apart=50), whole(g, *end)],
+            "x": normal(g, *shape),
+            "noises": normal(g, n, *shape),
+            "limit": None if limit is None else number(g, *limit),
+            "spread": spread + number(g, 0.0, 0.2),
+        }
+
+    return make
+
+
+def _sampler(
+    guess: Callable[..., Tensor] = lambda predict, x, now, next, limit: x0_from_eps(
+        x, predict(x, now), now.alpha**2
+    ),
+    clip: str = "x0",
+    step: Callable[..., Tensor] = lambda x, x0, now, next, noise: ancestral_step(
+        x, x0, now.alpha**2, next.alpha**2, noise
+    ),
+    noise: Callable[[Tensor, int], Tensor] = lambda noises, i: noises[i],
+    pairs: Callable[[list[Level]], list[Level]] = lambda levels: levels,
+    kept: Callable[[list[Tensor]], Any] = lambda walk: walk,
+    from_start: bool = False,
+    result: str = "x",
+) -> Callable[..., Any]:
+    """The walk in plain steps, with a place for each slip."""
+
+    def answer(
+        predict_eps: Guess, x: Tensor, levels: list[Level], noises: Tensor, limit: float | None = None
+    ) -> Any:
+        start, walk = x, [x]
+        for i, (now, next) in enumerate(pairwise(pairs(levels))):
+            x0 = guess(predict_eps, start if from_start else x, now, next, limit)
+            if limit is not None and clip == "x0":
+                x0 = x0.clamp(-limit, limit)
+            x = step(start if from_start else x, x0, now, next, noise(noises, i))
+            if limit is not None and clip == "x":
+                x = x.clamp(-limit, limit)
+            walk.append(x if result == "x" else x0)
+        return kept(walk)
+
+    return answer
+
+
+def _with_factor(factor: Callable[[Tensor, Level, Level], Tensor]) -> Callable[..., Tensor]:
+    """The step with another factor of its noise, made from (β̃, now, next)."""
+
+    def step(x: Tensor, x0: Tensor, now: Level, next: Level, noise: Tensor) -> Tensor:
+        mean, variance = posterior_mean_var(x0, x, now.alpha**2, next.alpha**2)
+        return mean + factor(variance, now, next) * noise
+
+    return step
+
+
+def _clip_to_one(predict: Guess, x: Tensor, now: Level, next: Level, limit: float | None) -> Tensor:
+    x0 = x0_from_eps(x, predict(x, now), now.alpha**2)
+    return x0 if limit is None else x0.clamp(-1, 1)
+
+
+def _clip_at_zero(predict: Guess, x: Tensor, now: Level, next: Level, limit: float | None) -> Tensor:
+    x0 = x0_from_eps(x, predict(x, now), now.alpha**2)
+    return x0 if limit is None else x0.clamp(0, limit)
+
+
+def _clip_eps(predict: Guess, x: Tensor, now: Level, next: Level, limit: float | None) -> Tensor:
+    eps = predict(x, now)
+    return x0_from_eps(x, eps if limit is None else eps.clamp(-limit, limit), now.alpha**2)
+
+
+def _sampler_figure(reference: Callable[..., Any]) -> Any:
+    x0, x = figures.digits(9)[8:], figures.noise(1, 1, 16, 16)
+    levels = LINEAR.levels(40)
+
+    def knows(x: Tensor, level: Level) -> Tensor:
+        return Estimate.from_x0(0.9 * x0, x, level).eps
+
+    walk = reference(knows, x, levels, figures.noise(40, 1, 1, 16, 16, seed=1), 1.0)
+    shown = [0, 20, 30, 35, 38, 40]
+    return figures.strip([walk[i][0] for i in shown], [f"t = {levels[i].t:.0f}" for i in shown])
+
+
+ANCESTRAL_SAMPLE = Exercise(
+    id="03.6",
+    name="ancestral_sample",
+    title="The ancestral sampler",
+    kind="implement",
+    difficulty=3,
+    minutes=20,
+    reference=ancestral_sample,
+    builds_on=[POSTERIOR, X0_FROM_EPS, ANCESTRAL_STEP],
+    call=_sampled,
+    cases=[
+        Case("two pictures, some six steps to the data", _down(linear, (5, 7), 0.5, (0.5, 0.7), 2, 1, 8, 6)),
+        Case("nine points in the plane, nothing is clipped", _down(cosine, (4, 6), 0.8, None, 9, 2)),
+        Case(
+            "colour pictures, a list of levels that ends above data",
+            _down(linear, (4, 5), 1.4, (1.1, 1.2), 2, 3, 5, 4, end=(20, 60)),
+        ),
+        Case("one step from noise to data", _down(linear, (1, 1), 0.7, (0.2, 0.3), 3, 1, 4, 5)),
+    ],
+    misconceptions=[
+        Misconception(
+            "only-the-last",
+            _sampler(kept=lambda walk: walk[-1]),
+            "You returned the last x alone. Asked is a list: x at each of the levels, the start first.",
+            about="reading",
+        ),
+        Misconception(
+            "start-left-out",
+            _sampler(kept=lambda walk: walk[1:]),
+            "Your list lacks the start. It has one x for each level: n + 1 of them, the noise itself first.",
+            about="count",
+        ),
+        Misconception(
+            "last-left-out",
+            _sampler(kept=lambda walk: walk[:-1]),
+            "Your list lacks the end. Either the last step is not taken (n + 1 levels have n steps), or x is "
+            "put into the list before its step, and the last one never is.",
+            about="count",
+        ),
+        Misconception(
+            "not-clipped",
+            _sampler(clip="never"),
+            "Nothing is clipped in your answer. Where `limit` is given, x̂₀ is cut to [−limit, limit] before "
+            "it goes into the step.",
+            about="missing",
+        ),
+        Misconception(
+            "x-clipped",
+            _sampler(clip="x"),
+            "You clipped x. It holds noise, which has no range: the guess x̂₀ is what is cut to the limit.",
+            about="input",
+        ),
+        Misconception(
+            "eps-clipped",
+            _sampler(_clip_eps, clip="never"),
+            "You clipped the guess of the noise. Noise has no range: x̂₀, the guess of the picture, is what "
+            "is cut to the limit.",
+            about="input",
+        ),
+        Misconception(
+            "clipped-to-one",
+            _sampler(_clip_to_one, clip="never"),
+            "You clip to [−1, 1] whatever `limit` is. It is the number that is given.",
+            about="input",
+        ),
+        Misconception(
+            "clipped-at-zero",
+            _sampler(_clip_at_zero, clip="never"),
+            "You cut x̂₀ to [0, limit]. Its range has both signs: [−limit, limit].",
+            about="input",
+        ),
+        Misconception(
+            "eps-taken-for-x0",
+            _sampler(lambda predict, x, now, next, limit: predict(x, now)),
+            "You put the guess of the noise into the step as if it were x̂₀. Turn it into a picture first: "
+            "x0_from_eps.",
+            about="input",
+        ),
+        Misconception(
+            "alpha-for-alpha-bar",
+            _sampler(
+                lambda predict, x, now, next, limit: x0_from_eps(x, predict(x, now), now.alpha),
+                step=lambda x, x0, now, next, noise: ancestral_step(x, x0, now.alpha, next.alpha, noise),
+            ),
+            "You passed α where your functions want ᾱ. A level's alpha is the factor of the picture: ᾱ is "
+            "its square.",
+            about="root",
+        ),
+        Misconception(
+            "asked-at-the-next-level",
+            _sampler(lambda predict, x, now, next, limit: x0_from_eps(x, predict(x, next), now.alpha**2)),
+            "You ask for the noise at the level where the step ends. x is at the level where it starts.",
+            about="level",
+        ),
+        Misconception(
+            "solved-at-the-next-level",
+            _sampler(lambda predict, x, now, next, limit: x0_from_eps(x, predict(x, now), next.alpha**2)),
+            "x0_from_eps is told the ᾱ of the next level. x and its noise are at the level where the step "
+            "starts.",
+            about="level",
+        ),
+        Misconception(
+            "same-noise-every-step",
+            _sampler(noise=lambda noises, i: noises[0]),
+            "Every step draws with the same numbers. Step i has its own: noises[i].",
+            about="index",
+        ),
+        Misconception(
+            "noises-from-the-end",
+            _sampler(noise=lambda noises, i: noises[len(noises) - 1 - i]),
+            "You take the noises from the end of the list. The first step has noises[0].",
+            about="direction",
+        ),
+        Misconception(
+            "start-as-noise",
+            _sampler(noise=lambda noises, i: noises[i - 1] if i else noises[-1]),
+            "Your noises are one place off: step i has noises[i], counted from 0.",
+            about="index",
+        ),
+        Misconception(
+            "no-noise",
+            _sampler(noise=lambda noises, i: torch.zeros_like(noises[i])),
+            "Your steps draw nothing: they return means. Give noises[i] to ancestral_step.",
+            about="missing",
+        ),
+        Misconception(
+            "last-step-without-noise",
+            _sampler(noise=lambda noises, i: noises[i] if i < len(noises) - 1 else 0 * noises[i]),
+            "You leave the noise out of the last step. A list of levels may end above data, and there the "
+            "last step draws, too. At data its variance is 0 of its own: no rule is needed.",
+            about="extra",
+        ),
+        Misconception(
+            "variance-of-the-step-forward",
+            _sampler(
+                step=_with_factor(
+                    lambda small, now, next: (1 - (now.alpha / next.alpha) ** 2).sqrt() * (next.sigma > 0)
+                )
+            ),
+            "Your noise has the variance β of the step forward. This sampler uses the posterior's own, as "
+            "your ancestral_step does.",
+            about="formula",
+        ),
+        Misconception(
+            "around-the-start",
+            _sampler(from_start=True),
+            "Each step starts from the first x again. It starts from where the step before has ended.",
+            about="input",
+        ),
+        Misconception(
+            "first-step-skipped",
+            _sampler(pairs=lambda levels: levels[1:] if len(levels) > 2 else levels),
+            "You left the first step out. x is at levels[0]: the first step goes from there to levels[1].",
+            about="count",
+        ),
+        Misconception(
+            "guesses-returned",
+            _sampler(result="x0"),
+            "Your list holds the guesses x̂₀. Asked is x, where each step has ended.",
+            about="reading",
+        ),
+        Misconception(
+            "renoised",
+            _sampler(step=lambda x, x0, now, next, noise: next.like(x)[0] * x0 + next.like(x)[1] * noise),
+            "You go to x̂₀ and noise it afresh. Then each step forgets x. Call ancestral_step: it weighs "
+            "both.",
+            about="formula",
+        ),
+    ],
+    alternatives=[_sampler(), _sampler(step=_with_factor(lambda small, now, next: small.sqrt()))],
+    hints=(
+        "It is a loop over pairs of neighbouring levels. In each round: ask for the noise, turn it into a "
+        "picture, clip it, take your step. Nothing new is computed.",
+        "ᾱ = α² at a level. ε̂ = predict_eps(x, now); x̂₀ = x0_from_eps(x, ε̂, ᾱ_now), cut to ±limit; x = "
+        "ancestral_step(x, x̂₀, ᾱ_now, ᾱ_next, noises[i]).",
+        "`walk = [x]`, then `for i in range(len(levels) - 1):` with `now, after = levels[i], levels[i + 1]`, "
+        "four lines as above and `walk.append(x)`; at the end `return walk`.",
+    ),
+    atol=5e-5,
+    figure=_sampler_figure,
+    figure_alt="Forty steps with a guess that is always nearly the same digit 8: noise at t = 1000 and at "
+    "500, the shape of an 8 in it at 250, a grainy 8 at 125 and 50, a clean one at 0.",
+)
+
+
+# 03.7 The variance of the whole step ----------------------------------------------------------------
+
+
+def step_variance(variance_x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor) -> Tensor:
+    """The law of total variance: the posterior's own, and what the doubt about x0 adds."""
+    one, zero = torch.ones_like(variance_x0), torch.zeros_like(variance_x0)
+    factor, own = posterior(one, zero, _level(alpha_bar), _level(alpha_bar_next))  # of the mean on x0
+    return own + factor.square() * variance_x0
+
+
+Parts = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def _total(
+    made: Parts = lambda own, c, v, b: own + c**2 * v,
+    on_x0: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda a, n, b: n.sqrt() * b / (1 - a),
+) -> Callable[..., Tensor]:
+    """The variance made from (β̃, factor of x0, variance of x0, β)."""
+
+    def answer(variance_x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor) -> Tensor:
+        beta = 1 - alpha_bar / alpha_bar_next
+        own = beta * (1 - alpha_bar_next) / (1 - alpha_bar)
+        return made(own, on_x0(alpha_bar, alpha_bar_next, beta), variance_x0, beta)
+
+    return answer
+
+
+def _by_drawing_it_out(variance_x0: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor) -> Tensor:
+    """Both parts over one denominator."""
+    a, n = alpha_bar, alpha_bar_next
+    top = (n - a) * ((1 - n) * (1 - a) + (n - a) * variance_x0)
+    return top / (n * (1 - a) ** 2)
+
+
+def _doubt(betas: Betas, t: tuple[int, int], step: tuple[int, int], high: float, *shape: int) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        return {
+            "variance_x0": high * (0.1 + torch.rand(*shape, generator=g)),
+            **_drawn_pair(g, betas, t, step),
+        }
+
+    return make
+
+
+def _variance_figure(reference: Callable[..., Tensor]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(5.0, 2.4), constrained_layout=True)
+    times = range(0, 400, 5)
+    for doubt, style in ((1.0, ":"), (0.3, "-"), (0.0, "--")):
+        made = [reference(torch.tensor([doubt]), **_pair(LINEAR, 400, t)) for t in times]
+        axis.plot(times, [float(each) for each in made], style, label=f"variance_x0 = {doubt:g}")
+    axis.set(xlabel="where a step from t = 400 leads", ylabel="variance")
+    axis.legend(fontsize=9, frameon=False)
+    return figure
+
+
+STEP_VARIANCE = Exercise(
+    id="03.7",
+    name="step_variance",
+    title="What the doubt about x₀ adds",
+    kind="stretch",
+    difficulty=3,
+    minutes=10,
+    reference=step_variance,
+    cases=[
+        Case("seven points in the plane, a large step", _doubt(linear, (350, 450), (200, 300), 4.0, 7, 2)),
+        Case("pictures, a small step", _doubt(cosine, (500, 700), (10, 30), 0.6, 2, 1, 5, 4)),
+        Case("the last step, from t < 100 to the data", _doubt(linear, (30, 90), (100, 100), 0.5, 5, 2)),
+        Case("nine numbers, mostly noise", _doubt(cosine, (850, 950), (200, 400), 0.9, 9)),
+    ],
+    misconceptions=[
+        Misconception(
+            "doubt-forgotten",
+            _total(lambda own, c, v, b: own + 0 * v),
+            "This is the posterior's own variance, as if x0 were known. The mean of the posterior moves with "
+            "x0, and x0 is in doubt: that adds a second part.",
+            about="missing",
+        ),
+        Misconception(
+            "doubt-alone",
+            _total(lambda own, c, v, b: c**2 * v),
+            "This is only what the doubt about x0 adds. With a known x0 there would still be the posterior's "
+            "own variance: add the two.",
+            about="missing",
+        ),
+        Misconception(
+            "factor-not-squared",
+            _total(lambda own, c, v, b: own + c * v),
+            "x0 stands in the mean with a factor c, so its variance counts with c²: Var[c·x0] = c²·Var[x0].",
+            about="root",
+        ),
+        Misconception(
+            "no-factor",
+            _total(lambda own, c, v, b: own + v),
+            "You added the variance of x0 in full. In the posterior's mean x0 has a factor, which is small "
+            "for a small step.",
+            about="missing",
+        ),
+        Misconception(
+            "forward-variance",
+            _total(lambda own, c, v, b: b + c**2 * v),
+            "You started from β, the variance of the step forward. It is the posterior's own, β̃, that the "
+            "doubt is added to.",
+            about="formula",
+        ),
+        Misconception(
+            "std-returned",
+            _total(lambda own, c, v, b: (own + c**2 * v).sqrt()),
+            "You returned a standard deviation. The variance was asked for, without the root.",
+            about="root",
+        ),
+        Misconception(
+            "stds-added",
+            _total(lambda own, c, v, b: (own.sqrt() + c * v.sqrt()).square()),
+            "You added standard deviations. Independent parts add their variances: β̃ + c²·Var[x0].",
+            about="formula",
+        ),
+        Misconception(
+            "factor-of-x",
+            _total(on_x0=lambda a, n, b: (1 - b).sqrt() * (1 - n) / (1 - a)),
+            "You took the factor of x. What is in doubt is x0: take the factor that x0 has in the mean.",
+            about="factor",
+        ),
+        Misconception(
+            "now-for-next",
+            _total(on_x0=lambda a, n, b: a.sqrt() * b / (1 - a)),
+            "In the factor of x0 you took √ᾱ of where we stand. It is √ᾱ_next, that of where we go.",
+            about="level",
+        ),
+        Misconception(
+            "doubt-subtracted",
+            _total(lambda own, c, v, b: own - c**2 * v),
+            "You subtracted the second part. Doubt about x0 makes the step wider, never narrower.",
+            about="sign",
+        ),
+        Misconception(
+            "std-of-x0",
+            _total(lambda own, c, v, b: own + c**2 * v.sqrt()),
+            "You took the root of variance_x0. It is a variance already, and variances add.",
+            about="root",
+        ),
+        Misconception(
+            "variance-squared",
+            _total(lambda own, c, v, b: own + (c * v) ** 2),
+            "You squared variance_x0 along with its factor. Only the factor is squared: c²·Var[x0].",
+            about="root",
+        ),
+        Misconception(
+            "jump-from-the-guess",
+            lambda variance_x0, alpha_bar, alpha_bar_next: 1 - alpha_bar_next + alpha_bar_next * variance_x0,
+            "This is the variance of noising x0 afresh to the next level, as if x were not known. x is "
+            "known: take the posterior's variance and its factor of x0.",
+            about="formula",
+        ),
+    ],
+    alternatives=[_total(), _by_drawing_it_out],
+    hints=(
+        "Two things are uncertain: where x_next lies if x0 is known, and x0 itself. Their variances add.",
+        "Var[x_next | x] = β̃ + c²·Var[x0 | x]. c is the factor of x0 in μ̃: √ᾱ_next·β/(1 − ᾱ).",
+        "Either four lines with `beta`, `own`, `factor`; or ask your posterior_mean_var with x0 = 1 and "
+        "x = 0: its mean is the factor, its variance is β̃.",
+    ),
+    figure=_variance_figure,
+    figure_alt="The variance of a step from t = 400 over the time where it leads. With variance_x0 = 0 it "
+    "is near 0 at t = 400, rises and comes back to 0 at the data. With 0.3 and with 1 it lies above, and "
+    "reaches 0.3 and 1.",
+)
+
+EXERCISES = [
+    POSTERIOR,
+    X0_FROM_EPS,
+    ANCESTRAL_STEP,
+    WALK_BACK,
+    WITHOUT_NOISE,
+    ANCESTRAL_SAMPLE,
+    STEP_VARIANCE,
+]

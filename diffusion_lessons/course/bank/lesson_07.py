@@ -1,12 +1,12 @@
 """Lesson 07, the cost of sampling: the clock, spacing, a walk off its times, two steps in one, distilling."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.bank import figures
@@ -470,8 +470,10 @@ def _space_figure(reference: Callable[..., list[int]]) -> Any:
 
 
 def _all_ints(answer: Callable[..., Any], T: int, n: int, spacing: str) -> Any:
-    """The list, or, where it holds tensors, that it does: beside a list of numbers they would be let pass."""
+    """The list, or, where it is a tensor or holds some, that it does: some would be let pass as numbers."""
     times = answer(T, n, spacing)
+    if isinstance(times, Tensor):
+        return "a tensor"
     tensors = isinstance(times, (list, tuple)) and any(isinstance(t, Tensor) for t in times)
     return "a list that holds tensors" if tensors else times
 
@@ -635,6 +637,20 @@ SPACE = Exercise(
             "You rounded the stride of trailing before you multiplied, so its error adds up from step to "
             "step. Take T·k/n and round each time by itself.",
             about="rounding",
+        ),
+        Misconception(
+            "trailing-by-range",
+            _spaced(trailing=lambda T, n: [*range(T, 0, -(T // n)), 0]),
+            "Your trailing times go down from T in whole strides of T // n. Where n does not divide T the "
+            "strides fall short of 0, and there are too many of them. Take T·k/n and round each time by "
+            "itself.",
+            about="rounding",
+        ),
+        Misconception(
+            "a-tensor",
+            lambda T, n, spacing: torch.tensor(spaced_times(T, n, spacing)),
+            "You returned a tensor. Asked is a list of Python ints: .tolist() makes one of it.",
+            about="shape",
         ),
         Misconception(
             "tensors-in-the-list",
@@ -812,6 +828,13 @@ WALK = Exercise(
             _walk(lambda T, times: [(t, t - T / len(times)) for t in times]),
             "Your stride is now T/n exactly. That fits evenly spaced times up to rounding, but not linspace "
             "and not uneven ones. There is nothing to compute: the next time is in the list.",
+            about="level",
+        ),
+        Misconception(
+            "stride-of-the-first-time",
+            _walk(lambda T, times: [(t, t - times[0] // len(times)) for t in times]),
+            "Your stride is now made of times[0]. Steps still end where no next one begins. There is nothing "
+            "to compute: the next time is in the list.",
             about="level",
         ),
         Misconception(
@@ -1046,6 +1069,27 @@ TARGET = Exercise(
             "You divided what was reached by α'. That removes the factor, but the noise in it is still "
             "there: first subtract its share, (σ'/σ)·x.",
             about="missing",
+        ),
+        Misconception(
+            "brackets",
+            _target_wrong(lambda x, r, a, s, b, u: r - u / s * x / (b - u / s * a)),
+            "Python divides before it subtracts, so only the second part is divided. Put the difference "
+            "above in brackets.",
+            about="order",
+        ),
+        Misconception(
+            "ratio-missing-above",
+            _target_wrong(lambda x, r, a, s, b, u: (r - x) / (b - u / s * a)),
+            "You weighed x by σ'/σ below and not above. The noise drops out only where x itself is weighed: "
+            "reached − (σ'/σ)·x.",
+            about="missing",
+        ),
+        Misconception(
+            "x-taken-for-x0",
+            _target_wrong(lambda x, r, a, s, b, u: (x - s * (r - b * x) / torch.tensor(u)) / a),
+            "You took x for the picture when you worked out the noise in what was reached. Both are unknown: "
+            "use both equations, and let ε̃ drop out.",
+            about="input",
         ),
         Misconception(
             "denominator-forgotten",
@@ -1381,6 +1425,27 @@ def _starts_in_the_middle(
     return _shown(x0, noise, now, next, lambda x: two_steps(teacher, x, now, middle, next))
 
 
+def _teachers_noise_in_v(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle = levels[2 * i : 2 * i + 2]
+    x, right = student_example(teacher, x0, noise, levels, i)
+    eps = teacher(sample(teacher, x, [now, middle]), middle).eps
+    return x, V.of(V.solve(right, x, now).x0, eps, now)
+
+
+def _teacher_shown_the_data(
+    teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
+) -> tuple[Tensor, Tensor]:
+    now, middle, next = levels[2 * i : 2 * i + 3]
+
+    def reached(x: Tensor) -> Tensor:
+        halfway = add_noise(*teacher(x0, now), middle)
+        return sample(teacher, halfway, [middle, next])
+
+    return _shown(x0, noise, now, next, reached)
+
+
 def _first_noise_kept(
     teacher: Denoiser, x0: Tensor, noise: Tensor, levels: list[Level], i: int
 ) -> tuple[Tensor, Tensor]:
@@ -1479,6 +1544,25 @@ EXAMPLE = Exercise(
             _changed_v(lambda x0, eps, noise, a, s: a * noise - s * x0),
             "Your v mixes x̃₀ with the noise that was drawn. The noise that belongs to x̃₀ is another one: "
             "ε̃ = (x − α·x̃₀)/σ.",
+            about="input",
+        ),
+        Misconception(
+            "noise-of-the-teacher-in-v",
+            _teachers_noise_in_v,
+            "Your v mixes x̃₀ with the teacher's last ε̂. The noise that belongs to x̃₀ is another one: "
+            "ε̃ = (x − α·x̃₀)/σ.",
+            about="input",
+        ),
+        Misconception(
+            "noise-not-divided",
+            _changed_v(lambda x0, eps, noise, a, s: a * s * eps - s * x0),
+            "You did not divide by σ: ε̃ = (x − α·x̃₀)/σ.",
+            about="missing",
+        ),
+        Misconception(
+            "teacher-shown-the-data",
+            _teacher_shown_the_data,
+            "The teacher is shown x0. It starts where the student does: at the noisy x.",
             about="input",
         ),
         Misconception(
@@ -1589,4 +1673,506 @@ EXAMPLE = Exercise(
 )
 
 
-EXERCISES = [RUN, SPACE, WALK, TARGET, EXAMPLE]
+# 07.6 The loop that makes a student ---------------------------------------------------------------------
+
+
+def distil(
+    teacher: Denoiser,
+    student: Any,
+    optimizer: Any,
+    levels: list[Level],
+    draw: Callable[..., Any],
+    watched: Any,
+    lr: float,
+) -> Any:
+    """Train a student to make in one step what its teacher makes in two."""
+    n = len(levels) // 2
+    for k in watched:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - k / len(watched))
+        i, x0, noise = draw(n)
+        now = levels[2 * i]
+        with torch.no_grad():
+            x, v = student_example(teacher, x0, noise, levels, i)
+        weight = max(float(now.alpha) ** 2, float(now.sigma) ** 2)
+        loss = weight * (student.v(x, now) - v).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watched.tell(loss)
+    return student
+
+
+class TinyNetwork(nn.Module):
+    """The smallest student: v = a·x + b·α + c·σ, and with it a denoiser."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(weights.double())
+
+    def v(self, x: Tensor, level: Level) -> Tensor:
+        alpha, sigma = _scaled(level)
+        return self.weights[0] * x + self.weights[1] * alpha + self.weights[2] * sigma
+
+    def forward(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        return V.solve(self.v(x, level), x, level)
+
+
+class Descent:
+    """Plain gradient descent; what torch's own would load first takes seconds."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": [weights], "lr": 0.03}]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for weights in self.param_groups[0]["params"]:
+            weights.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for weights in self.param_groups[0]["params"]:
+            if weights.grad is not None:
+                weights.sub_(self.param_groups[0]["lr"] * weights.grad)
+
+
+class Rounds:
+    """What stands for `Watched`: so many rounds, and the losses that it was told."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds, self.losses = rounds, list[float]()
+
+    def __len__(self) -> int:
+        return self.rounds
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rounds))
+
+    def tell(self, loss: Any) -> None:
+        self.losses.append(float(loss.detach() if isinstance(loss, Tensor) else loss))
+
+
+def _weights(given: Any) -> Any:
+    """Those of a student, or what was returned in its place."""
+    if isinstance(given, TinyNetwork):
+        return given.weights.detach().clone()
+    return None if given is None else "not a student"
+
+
+def _on_tiny(
+    answer: Callable[..., Any],
+    n: int,
+    place: list[float],
+    x0: Tensor,
+    noise: Tensor,
+    own: Tensor,
+    taught: Tensor,
+    lr: float,
+) -> dict[str, Any]:
+    """Some rounds with a student of n steps; `place` says which step each is about, as a share of all."""
+    teacher, student, watched = TinyNetwork(own), TinyNetwork(taught), Rounds(len(place))
+    rounds, asked = iter(zip(place, x0.double(), noise.double(), strict=True)), list[int]()
+
+    def draw(steps: int) -> tuple[int, Tensor, Tensor]:
+        share, *pair = next(rounds)
+        asked.append(int(steps))
+        return int(share * steps), pair[0], pair[1]
+
+    levels = DiscreteVP(cosine_betas()).levels(2 * n)
+    given = answer(teacher, student, Descent(student.weights), levels, draw, watched, lr)
+    return {
+        "steps of the student, as draw was told": asked,
+        "losses": torch.tensor(watched.losses, dtype=torch.float64),
+        "weights of the student that was returned": _weights(given),
+        "gradients reached the teacher": teacher.weights.grad is not None,
+    }
+
+
+def _rounds(n: tuple[int, int], rounds: int, *shape: int) -> Make:
+    """Rounds at steps of their own, the first of them not the first step; teacher and student differ."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        steps = whole(g, *n)
+        first = whole(g, 1, steps - 1) if steps > 1 else 0
+        places = [first, *(whole(g, 0, steps - 1) for _ in range(rounds - 1))]
+        return {
+            "n": steps,
+            "place": [(i + 0.5) / steps for i in places],
+            "x0": normal(g, rounds, *shape),
+            "noise": normal(g, rounds, *shape),
+            "own": 0.3 * normal(g, 3),
+            "taught": 0.3 * normal(g, 3),
+            "lr": number(g, 0.1, 0.3),
+        }
+
+    return make
+
+
+def _loop(
+    shown: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    loss: Callable[[Any, Tensor, Tensor, Level], Tensor] | None = None,
+    steps: Callable[[list[Level]], int] = lambda levels: len(levels) // 2,
+    place: Callable[[int], int] = lambda i: 2 * i,
+    calls: Sequence[str] = ("zero_grad", "backward", "step", "tell"),
+    graph: bool = False,
+    rate: Callable[[float, int, int], float] | None = lambda lr, k, n: lr * (1 - k / n),
+) -> Callable[..., Any]:
+    """The loop of the exercise with one part changed."""
+
+    def weighed(student: Any, x: Tensor, v: Tensor, now: Level) -> Tensor:
+        alpha, sigma = _scaled(now)
+        return max(alpha, sigma) ** 2 * (student.v(x, now) - v).square().mean()
+
+    def answer(
+        teacher: Denoiser,
+        student: Any,
+        optimizer: Any,
+        levels: list[Level],
+        draw: Any,
+        watched: Any,
+        lr: float,
+    ) -> Any:
+        for k in watched:
+            if rate is not None:
+                optimizer.param_groups[0]["lr"] = rate(lr, k, len(watched))
+            i, x0, noise = draw(steps(levels))
+            with torch.set_grad_enabled(graph):
+                x, v = (shown or student_example)(teacher, x0, noise, levels, i)
+            found = (loss or weighed)(student, x, v, levels[place(i)])
+            does = {
+                "zero_grad": optimizer.zero_grad,
+                "backward": found.backward,
+                "step": optimizer.step,
+                "tell": lambda found=found: watched.tell(found),
+            }
+            for call in calls:
+                does[call]()
+        return student
+
+    return answer
+
+
+def _weighed_by(weight: Callable[[float, float], float]) -> Callable[..., Any]:
+    """The loop with another weight of the loss, from α and σ."""
+    return _loop(
+        loss=lambda student, x, v, now: weight(*_scaled(now)) * (student.v(x, now) - v).square().mean()
+    )
+
+
+def _by_guesses(student: Any, x: Tensor, v: Tensor, now: Level) -> Tensor:
+    """The same loss by way of x̂₀: max(SNR, 1)·‖x̂₀ − x̃₀‖², with x̂₀ = αx − σv."""
+    alpha, sigma = _scaled(now)
+    off = V.solve(student.v(x, now), x, now).x0 - V.solve(v, x, now).x0
+    return max((alpha / sigma) ** 2, 1.0) * off.square().mean()
+
+
+def _guesses_unweighed(student: Any, x: Tensor, v: Tensor, now: Level) -> Tensor:
+    alpha, sigma = _scaled(now)
+    off = V.solve(student.v(x, now), x, now).x0 - V.solve(v, x, now).x0
+    return max(alpha, sigma) ** 2 * off.square().mean()
+
+
+def _first_round_only(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    return distil(teacher, student, optimizer, levels, draw, _FirstOf(watched), lr)
+
+
+class _FirstOf:
+    """The first round of another, as where `return` stands inside the loop."""
+
+    def __init__(self, whole: Any) -> None:
+        self.tell, self.rounds = whole.tell, len(whole)
+
+    def __len__(self) -> int:
+        return self.rounds
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(1))
+
+
+def _teacher_returned(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    distil(teacher, student, optimizer, levels, draw, watched, lr)
+    return teacher
+
+
+def _loss_returned(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    distil(teacher, student, optimizer, levels, draw, watched, lr)
+    return torch.zeros(())
+
+
+def _by_students_steps(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    loop = _loop(rate=lambda lr, k, n: lr * (1 - k / (len(levels) // 2)))
+    return loop(teacher, student, optimizer, levels, draw, watched, lr)
+
+
+def _taught_by_itself(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    return distil(student, student, optimizer, levels, draw, watched, lr)
+
+
+def _distil_by_hand(
+    teacher: Denoiser, student: Any, optimizer: Any, levels: list[Level], draw: Any, watched: Any, lr: float
+) -> Any:
+    places, rates = levels[::2], torch.linspace(lr, 0, len(watched) + 1, dtype=torch.float64).tolist()
+    for k in watched:
+        optimizer.param_groups[0]["lr"] = rates[k]
+        i, x0, noise = draw(len(places) - 1)
+        with torch.no_grad():
+            x, v = _example_by_hand(teacher, x0, noise, levels, i)
+        level = places[i]
+        error = (student.v(x, level) - v) ** 2
+        snr = float(level.alpha / level.sigma) ** 2
+        loss = error.sum() / error.numel() * max(snr, 1) / (1 + snr)
+        optimizer.zero_grad()
+        loss.backward()
+        watched.tell(loss.item())
+        optimizer.step()
+    return student
+
+
+def _distil_figure(reference: Callable[..., Any]) -> Any:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.6, 2.6), layout="constrained")
+    given = DISTIL.inputs(Case("figure", _rounds((2, 2), 40, 64, 2)), 0)
+    for name, own, line in (("a teacher", [0.4, -0.3, 0.2], "-"), ("itself as teacher", None, "--")):
+        start = torch.tensor([-0.3, 0.5, -0.5])
+        taught = given | {"taught": start, "own": start if own is None else torch.tensor(own), "lr": 0.2}
+        losses = _on_tiny(reference, **taught)["losses"]
+        axis.plot(losses.numpy(), line, marker="", label=name)
+    axis.set(xlabel="training step", ylabel="loss", ylim=(0, None))
+    axis.legend(frameon=False)
+    return figure
+
+
+DISTIL = Exercise(
+    id="07.6",
+    name="distil",
+    title="The loop that makes a student",
+    kind="implement",
+    difficulty=3,
+    minutes=25,
+    reference=distil,
+    builds_on=(EXAMPLE,),
+    cases=[
+        Case("four rounds, a student of some steps", _rounds((3, 8), 4, 6, 2)),
+        Case("three rounds, a student of two steps", _rounds((2, 2), 3, 5, 3)),
+        Case("four rounds, a student of one step", _rounds((1, 1), 4, 4, 2)),
+    ],
+    misconceptions=[
+        Misconception(
+            "weight-forgotten",
+            _weighed_by(lambda a, s: 1.0),
+            "The weight max(α², σ²) is missing from your loss. It lies between ½ and 1, so the student would "
+            "learn all the same, with the times in the middle counted too much.",
+            about="missing",
+        ),
+        Misconception(
+            "weight-without-squares",
+            _weighed_by(max),
+            "Your weight is max(α, σ), without the squares. It is max(α², σ²).",
+            about="root",
+        ),
+        Misconception(
+            "smaller-weight",
+            _weighed_by(lambda a, s: min(a, s) ** 2),
+            "Your weight takes the smaller of α² and σ². At T, where α is 0, the student of one step would "
+            "learn nothing at all. It is the larger one.",
+            about="factor",
+        ),
+        Misconception(
+            "truncated-snr-on-v",
+            _weighed_by(lambda a, s: max((a / s) ** 2, 1.0)),
+            "You weighed the error of v by max(SNR, 1). That is the weight of the error of x₀; seen from v "
+            "it is max(α², σ²).",
+            about="factor",
+        ),
+        Misconception(
+            "x0-compared",
+            _loop(loss=_guesses_unweighed),
+            "You compared x₀ with x̃₀. The loss compares what the student answers, student.v(x, level), with "
+            "the v of student_example.",
+            about="input",
+        ),
+        Misconception(
+            "guess-for-the-answer",
+            _loop(
+                loss=lambda student, x, v, now: (
+                    max(_scaled(now)) ** 2 * (student(x, now).x0 - v).square().mean()
+                )
+            ),
+            "You called the student as a denoiser and compared its x₀ with v. What it answers is "
+            "student.v(x, level).",
+            about="input",
+        ),
+        Misconception(
+            "absolute-error",
+            _loop(
+                loss=lambda student, x, v, now: max(_scaled(now)) ** 2 * (student.v(x, now) - v).abs().mean()
+            ),
+            "You took the mean of the absolute errors. The loss is the mean of the squared ones.",
+            about="root",
+        ),
+        Misconception(
+            "wrong-level-told",
+            _loop(place=lambda i: i),
+            "You tell the student the level at place i. The list holds the teacher's levels: a student's "
+            "step spans two of them, so its i-th begins at place 2·i.",
+            about="level",
+        ),
+        Misconception(
+            "next-level-told",
+            _loop(place=lambda i: 2 * i + 1),
+            "You tell the student the level half-way. Its step begins one place earlier, at 2·i: that is "
+            "where x lies.",
+            about="level",
+        ),
+        Misconception(
+            "steps-of-the-teacher",
+            _loop(steps=lambda levels: len(levels) - 1),
+            "You ask draw for the steps of the teacher, or for as many as it has levels. A list of 2·n + 1 "
+            "levels belongs to a student of n steps.",
+            about="count",
+        ),
+        Misconception(
+            "one-step-too-many",
+            _loop(steps=lambda levels: (len(levels) + 1) // 2),
+            "You rounded up: 2·n + 1 levels make n steps of the student, len(levels) // 2.",
+            about="count",
+        ),
+        Misconception(
+            "plain-training",
+            _loop(shown=_plain_training),
+            "Your target is made of x0 and noise: this is ordinary training. The student learns from the "
+            "teacher, by the v of student_example.",
+            about="input",
+        ),
+        Misconception(
+            "taught-by-itself",
+            _taught_by_itself,
+            "The student teaches itself: student_example was given the student. Its first argument is the "
+            "teacher.",
+            about="input",
+        ),
+        Misconception(
+            "gradients-through-the-teacher",
+            _loop(graph=True),
+            "The student learns the right thing, but gradients flow through the teacher, too: that costs "
+            "time and memory, and fills its weights' .grad. Make the example inside torch.no_grad().",
+            about="gradient",
+        ),
+        Misconception(
+            "gradients-never-cleared",
+            _loop(calls=("backward", "step", "tell")),
+            "optimizer.zero_grad() is missing. Gradients add up until they are cleared, so the second step "
+            "would also go where the first one went.",
+            about="missing",
+        ),
+        Misconception(
+            "step-without-a-gradient",
+            _loop(calls=("backward", "zero_grad", "step", "tell")),
+            "The weights never move: optimizer.step() is missing, or the gradients are cleared between "
+            "backward and step. The order is zero_grad, backward, step.",
+            about="order",
+        ),
+        Misconception(
+            "stepped-twice",
+            _loop(calls=("zero_grad", "backward", "step", "step", "tell")),
+            "The optimizer steps twice with one gradient. One example, one loss, one step.",
+            about="extra",
+        ),
+        Misconception(
+            "rate-not-set",
+            _loop(rate=None),
+            "You leave the learning rate as the optimizer has it. Before each training step set it in every "
+            'one of optimizer.param_groups: group["lr"] = …',
+            about="missing",
+        ),
+        Misconception(
+            "rate-constant",
+            _loop(rate=lambda lr, k, n: lr),
+            "Your learning rate stays at lr. It falls in a straight line, from lr at the first training step "
+            "towards 0 after the last.",
+            about="factor",
+        ),
+        Misconception(
+            "rate-one-step-early",
+            _loop(rate=lambda lr, k, n: lr * (1 - (k + 1) / n)),
+            "Your learning rate is one training step ahead: the first one has lr itself, and the last one is "
+            "not yet 0.",
+            about="index",
+        ),
+        Misconception(
+            "rate-by-the-students-steps",
+            _by_students_steps,
+            "You divide k by the number of the student's steps. What counts here is the number of training "
+            "steps, len(watched).",
+            about="count",
+        ),
+        Misconception(
+            "rate-rises",
+            _loop(rate=lambda lr, k, n: lr * k / n),
+            "Your learning rate rises from 0. It begins at lr and falls: lr·(1 − k/n) at training step k "
+            "of n.",
+            about="direction",
+        ),
+        Misconception(
+            "loss-not-told",
+            _loop(calls=("zero_grad", "backward", "step")),
+            "Nobody hears of your losses: give each of them to watched.tell(loss).",
+            about="missing",
+        ),
+        Misconception(
+            "loss-summed",
+            _loop(
+                loss=lambda student, x, v, now: (
+                    max(_scaled(now)) ** 2 * (student.v(x, now) - v).square().sum()
+                )
+            ),
+            "You added the squared errors up. Take their mean, so that a step does not grow with the batch.",
+            about="mean",
+        ),
+        Misconception(
+            "returned-inside-the-loop",
+            _first_round_only,
+            "Only one training step was made: `return` stands inside the loop.",
+            about="order",
+        ),
+        Misconception(
+            "loss-returned",
+            _loss_returned,
+            "What you returned is no student. Return the one that was trained: `return student`.",
+            about="reading",
+        ),
+        Misconception(
+            "teacher-returned",
+            _teacher_returned,
+            "You returned the teacher. The student is what was trained.",
+            about="reading",
+        ),
+    ],
+    alternatives=[_distil_by_hand, _loop(loss=_by_guesses)],
+    hints=(
+        "It is the training loop that you know: draw, make input and target, compare, go down the gradient. "
+        "Only the target is new, and your student_example makes it.",
+        "n = len(levels) // 2. The student is told levels[2·i]. Loss: max(α², σ²) times the mean of "
+        "(student.v(x, level) − v)². Rate: lr·(1 − k/rounds). Then zero_grad, backward, step, tell.",
+        '`for k in watched:`, set `group["lr"]` in each of optimizer.param_groups, `i, x0, noise = draw(…)`, '
+        "`with torch.no_grad(): x, v = student_example(…)`, `loss = … * (student.v(x, …) - v).square()"
+        ".mean()`, three calls, `watched.tell(loss)`. After the loop, `return student`.",
+    ),
+    call=_on_tiny,
+    figure=_distil_figure,
+    figure_alt="Loss over 40 training steps of a student with three weights. Taught by a teacher, it starts "
+    "near 0.1, jumps to 0.5 and falls unevenly to about 0.02. Taught by itself, it is near 0 from the start: "
+    "a low loss alone says nothing.",
+)
+
+EXERCISES = [RUN, SPACE, WALK, TARGET, EXAMPLE, DISTIL]

@@ -696,6 +696,14 @@ def _not_scaled_back(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Ten
     return x
 
 
+def _own_guesses(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
+    x = x0
+    for now, next in pairwise(levels[::-1]):
+        estimate = denoiser(x, now if now.sigma > 0 else next)
+        x = add_noise(estimate.x0, estimate.eps, next)
+    return x
+
+
 def _by_the_slope(denoiser: Denoiser, x0: Tensor, levels: list[Level]) -> Tensor:
     """The same, as Euler steps of x/α over σ/α."""
     x = x0
@@ -1374,8 +1382,8 @@ SOLVER = Exercise(
         Misconception(
             "steps-in-t",
             _multistep(lambda before, now, next: (next.t - now.t) / (now.t - before.t) / 2),
-            "You measured the steps in t. The formula holds in λ = log(α/σ), in which the same steps are of "
-            "quite different length.",
+            "You measured the steps in t. The formula holds in λ = log(α²/σ²), in which the same steps are "
+            "of quite different length.",
             about="input",
         ),
         Misconception(
@@ -1423,8 +1431,8 @@ SOLVER = Exercise(
         Misconception(
             "steps-in-sigma",
             _multistep(lambda before, now, next: (next.sigma - now.sigma) / (now.sigma - before.sigma) / 2),
-            "You measured the steps in σ. The formula holds in λ = log(α/σ), in which the same steps are of "
-            "quite different length.",
+            "You measured the steps in σ. The formula holds in λ = log(α²/σ²), in which the same steps are "
+            "of quite different length.",
             about="input",
         ),
         Misconception(
@@ -1451,7 +1459,7 @@ SOLVER = Exercise(
         Misconception(
             "ratio-without-logarithm",
             _multistep(lambda before, now, next: (_snr(next) - _snr(now)) / (_snr(now) - _snr(before)) / 2),
-            "You measured the steps in α/σ. λ is its logarithm, log(α/σ), in which the same steps are of "
+            "You measured the steps in α/σ. λ is a logarithm, log(α²/σ²), in which the same steps are of "
             "quite different length.",
             about="missing",
         ),
@@ -1508,4 +1516,348 @@ SOLVER = Exercise(
     "DDIM falls by half with each doubling, dpmpp_2m by about a quarter, and starts lower.",
 )
 
-EXERCISES = [UPDATE, CLIPPED, INVERT, SLERP, SOLVER]
+# 08.6 The sampler, up and down ----------------------------------------------------------------------
+
+
+def edit(
+    denoiser: Denoiser,
+    x0: Tensor,
+    old: Tensor,
+    new: Tensor,
+    levels: list[Level],
+    noises: Tensor,
+    eta: float = 0.0,
+) -> Tensor:
+    """`samplers.invert` under the old labels, then `ddim_step` with `Clip` under the new ones."""
+
+    def about_old(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        return denoiser(x, level, old)
+
+    x, clipped = invert(about_old, x0, levels), Clip(denoiser)
+    for (now, next), noise in zip(pairwise(levels), noises, strict=True):
+        x = ddim_step(x, clipped(x, now, new), now, next, noise, eta)
+    return x
+
+
+Ask = Callable[[Level, Level], Level]
+
+
+def _there_and_back(
+    up: Callable[[Tensor, Tensor], Tensor] = lambda old, new: old,
+    down: Callable[[Tensor, Tensor], Tensor] = lambda old, new: new,
+    clip_up: bool = False,
+    clip_down: str = "guess",
+    stale: bool = False,
+    ask_up: Ask = lambda now, next: now if now.sigma > 0 else next,
+    ask_down: Ask = lambda now, next: now,
+    part: Part = _rest_or_0,
+    kick: Part = _fresh,
+    variance: Callable[[Level, Level], Tensor] = _small,
+    draw: Callable[[Tensor, int], Tensor] = lambda noises, i: noises[i],
+    rising: Callable[[list[Level]], list[Level]] = lambda levels: levels[::-1],
+    falling: Callable[[list[Level]], list[Level]] = lambda levels: levels,
+    start: Callable[[Tensor, Tensor, list[Level], Tensor], Tensor] | None = None,
+    result: str = "x",
+    kick_up: bool = False,
+) -> Callable[..., Tensor]:
+    """Both walks in plain steps, with a place for each slip."""
+
+    def answer(
+        denoiser: Denoiser,
+        x0: Tensor,
+        old: Tensor,
+        new: Tensor,
+        levels: list[Level],
+        noises: Tensor,
+        eta: float = 0.0,
+    ) -> Tensor:
+        x = guess = x0
+        for i, (now, next) in enumerate(pairwise(rising(levels))):
+            asked = ask_up(now, next)
+            guess, eps = denoiser(x, asked, up(old, new))
+            if clip_up:
+                eps = Estimate.from_x0(guess.clamp(-1, 1), x, asked).eps
+            x = add_noise((x - now.sigma * eps) / now.alpha, eps, next)
+            if kick_up:
+                x = x + eta * _small(next, now).sqrt() * noises[-1 - i]
+        if start is not None:
+            x = start(x, x0, levels, noises)
+        for i, (now, next) in enumerate(pairwise(falling(levels))):
+            asked = ask_down(now, next)
+            guess, eps = denoiser(x, asked, down(old, new))
+            if clip_down == "guess":
+                guess = guess.clamp(-1, 1)
+            if not stale:
+                eps = Estimate.from_x0(guess, x, now).eps
+            v = variance(now, next)
+            old_noise, fresh = part(next.sigma, v, eta), kick(next.sigma, v, eta)
+            x = next.alpha * guess + old_noise * eps + fresh * draw(noises, i)
+            if clip_down == "x":
+                x = x.clamp(-1, 1)
+        return x if result == "x" else x.clamp(-1, 1)
+
+    return answer
+
+
+def _by_pieces(
+    denoiser: Denoiser,
+    x0: Tensor,
+    old: Tensor,
+    new: Tensor,
+    levels: list[Level],
+    noises: Tensor,
+    eta: float = 0.0,
+) -> Tensor:
+    """The steps up by their slope, and those down as the old noise turned towards the fresh one."""
+    x = _by_the_slope(lambda x, level, condition=None: denoiser(x, level, old), x0, levels)
+    for i in range(len(levels) - 1):
+        now, next = levels[i], levels[i + 1]
+        guess = torch.minimum(torch.maximum(denoiser(x, now, new).x0, -torch.ones(())), torch.ones(()))
+        std = eta * next.sigma / now.sigma * (1 - now.alpha**2 / next.alpha**2).sqrt()
+        kept = (next.sigma**2 - std**2).clamp(min=0).sqrt() / now.sigma
+        x = kept * x + (next.alpha - kept * now.alpha) * guess + std * noises[i]
+    return x
+
+
+def _on_templates(
+    answer: Callable[..., Any],
+    x0: Tensor,
+    old: Tensor,
+    new: Tensor,
+    noises: Tensor,
+    eta: float,
+    templates: Tensor,
+    spread: float,
+    times: list[float],
+) -> Any:
+    """A denoiser for data N(template, spread²) of each label; it cannot be asked at t = 0."""
+
+    def knows_templates(x: Tensor, level: Level, labels: Tensor) -> Estimate:
+        if labels.shape != x.shape[:1]:
+            raise ValueError(f"one label for each of {len(x)} pictures, got {tuple(labels.shape)}")
+        alpha, sigma = level.like(x)
+        mean = templates[labels]
+        gain = alpha * spread**2 / (alpha**2 * spread**2 + sigma**2)
+        return Estimate.from_x0(mean + gain * (x - alpha * mean), x, level)
+
+    return answer(knows_templates, x0, old, new, [PATH(t) for t in times], noises, eta)
+
+
+def _redraw(times: Times, eta: tuple[float, float], *shape: int) -> Make:
+    """Pictures with an old and another new label each, η between two bounds."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        given = times(g)
+        old = torch.tensor([whole(g, 0, 4) for _ in range(shape[0])])
+        return {
+            "x0": data(g, *shape),
+            "old": old,
+            "new": (old + whole(g, 1, 4)) % 5,
+            "noises": normal(g, len(given) - 1, *shape),
+            "eta": number(g, *eta),
+            "templates": 1.2 * normal(g, 5, *shape[1:]),
+            "spread": number(g, 0.4, 0.9),
+            "times": given,
+        }
+
+    return make
+
+
+def _edit_figure(reference: Callable[..., Any]) -> Any:
+    digits = figures.digits(9)
+    old, new = torch.tensor([3, 5, 8]), torch.tensor([8, 3, 5])
+    times = [float(t) for t in range(700, -1, -50)]
+    noises = figures.noise(14 * 3, 1, 16, 16).view(14, 3, 1, 16, 16)
+    pictures = digits[old]
+    made = _on_templates(reference, pictures, old, new, noises, 0.0, digits, 0.3, times)
+    return figures.strip([*pictures, *made], ["before"] * 3 + ["after"] * 3)
+
+
+EDIT = Exercise(
+    id="08.6",
+    name="edit",
+    title="Up under one label, down under another",
+    kind="implement",
+    difficulty=3,
+    minutes=25,
+    reference=edit,
+    cases=[
+        Case("a few even steps up to T, η about a half", _redraw(_even(4, 7), (0.4, 0.7), 2, 1, 8, 6)),
+        Case("colour, uneven, up to a level below T, η = 1", _redraw(_uneven(5, 10), (1.0, 1.0), 3, 3, 4, 6)),
+        Case("points beyond ±1, η = 0", _redraw(_uneven(4, 30), (0.0, 0.0), 6, 2)),
+        Case("a single step", _redraw(_uneven(1, 400), (0.5, 0.8), 2, 1, 5, 4)),
+    ],
+    call=_on_templates,
+    builds_on=[UPDATE, INVERT],
+    misconceptions=[
+        Misconception(
+            "old-label-both-ways",
+            _there_and_back(down=lambda old, new: old),
+            "You ask about the old labels on the way down, too: that is a round trip, and the picture comes "
+            "back. On the way down ask about `new`.",
+            about="input",
+        ),
+        Misconception(
+            "new-label-both-ways",
+            _there_and_back(up=lambda old, new: new),
+            "You ask about the new labels on the way up, too. The picture is no such thing: its noise is "
+            "found with the label that it has, `old`.",
+            about="input",
+        ),
+        Misconception(
+            "labels-swapped",
+            _there_and_back(up=lambda old, new: new, down=lambda old, new: old),
+            "The labels have changed places: up with `old`, the label that the picture has, down with `new`.",
+            about="swap",
+        ),
+        Misconception(
+            "clipped-on-the-way-up",
+            _there_and_back(clip_up=True),
+            "You clipped x̂₀ on the way up as well. There its ε̂ is followed as it comes, as in your "
+            "`invert`: only the way down is clipped.",
+            about="extra",
+        ),
+        Misconception(
+            "not-clipped",
+            _there_and_back(clip_down="never"),
+            "Nothing is clipped in your answer. On the way down x̂₀ is cut to [−1, 1], and ε̂ follows.",
+            about="missing",
+        ),
+        Misconception(
+            "clipped-x",
+            _there_and_back(clip_down="x"),
+            "You clipped x on the way down. It holds noise, which has no range: x̂₀, the guess of the "
+            "picture, is what is cut to [−1, 1].",
+            about="input",
+        ),
+        Misconception(
+            "eps-left-behind",
+            _there_and_back(stale=True),
+            "You clipped x̂₀ and kept ε̂ as it was: the bug of exercise 08.2. Take ε̂ from the clipped x̂₀, "
+            "by x = α·x̂₀ + σ·ε̂.",
+            about="missing",
+        ),
+        Misconception(
+            "asked-at-0",
+            _there_and_back(ask_up=lambda now, next: now),
+            "You asked the denoiser at t = 0. Up: the first step takes the ε̂ that it sees in the same x at "
+            "the first level above 0. Down: each step asks at the level where it starts, `now`.",
+            about="level",
+        ),
+        Misconception(
+            "asked-above-on-the-way-up",
+            _there_and_back(ask_up=lambda now, next: next),
+            "On the way up you told the denoiser the level where each step ends. Only the first step, from "
+            "t = 0, has to ask one level up; after that x is at `now`.",
+            about="level",
+        ),
+        Misconception(
+            "fresh-noise-on-the-picture",
+            _there_and_back(start=lambda x, x0, levels, noises: add_noise(x0, noises[0], levels[0])),
+            "You put drawn noise on the picture. Here the noise is the picture's own: found by walking up "
+            "the levels, as in your `invert`.",
+            about="formula",
+        ),
+        Misconception(
+            "start-from-noise",
+            _there_and_back(start=lambda x, x0, levels, noises: noises[0]),
+            "You start the way down from drawn noise, and nothing of the picture is left. Start where the "
+            "way up has ended.",
+            about="input",
+        ),
+        Misconception(
+            "start-from-the-picture",
+            _there_and_back(start=lambda x, x0, levels, noises: x0),
+            "Your way down starts from the picture itself, as if it were at levels[0]. Start where the way "
+            "up has ended.",
+            about="input",
+        ),
+        Misconception(
+            "eta-ignored",
+            _there_and_back(kick=lambda sigma, v, eta: 0 * v, part=lambda sigma, v, eta: sigma),
+            "Your way down draws nothing, whatever η is. With η > 0 a part of the noise is fresh: "
+            "s·noises[i] with s = η·√β̃, and the old noise makes room for it.",
+            about="missing",
+        ),
+        Misconception(
+            "eta-not-squared",
+            _there_and_back(part=lambda sigma, v, eta: (sigma**2 - eta * v).clamp(min=0).sqrt()),
+            "Under the root you subtracted η·β̃. The fresh noise has the standard deviation η·√β̃, so its "
+            "variance is η²·β̃.",
+            about="root",
+        ),
+        Misconception(
+            "variance-for-std",
+            _there_and_back(kick=lambda sigma, v, eta: eta * v),
+            "You multiplied the fresh noise by η·β̃. β̃ is a variance: the factor is η·√β̃.",
+            about="root",
+        ),
+        Misconception(
+            "no-room-made",
+            _there_and_back(part=lambda sigma, v, eta: sigma),
+            "You added fresh noise on the way down and kept all of the old. The old noise gets "
+            "√(σ'² − η²·β̃).",
+            about="missing",
+        ),
+        Misconception(
+            "forward-variance",
+            _there_and_back(variance=_large),
+            "You took β, the variance of the step forward. Here it is the posterior's, β̃, smaller by the "
+            "factor σ'²/σ².",
+            about="formula",
+        ),
+        Misconception(
+            "one-noise-for-all-steps",
+            _there_and_back(draw=lambda noises, i: noises[0]),
+            "You use the same draw in every step. Step i has its own: noises[i].",
+            about="input",
+        ),
+        Misconception(
+            "noises-from-the-end",
+            _there_and_back(draw=lambda noises, i: noises[-1 - i]),
+            "You take the draws from the last to the first. The first step down, from levels[0], has "
+            "noises[0].",
+            about="order",
+        ),
+        Misconception(
+            "one-step-short-up",
+            _there_and_back(rising=lambda levels: levels[:0:-1]),
+            "Your way up ends one level below levels[0], where the way down starts.",
+            about="count",
+        ),
+        Misconception(
+            "first-step-up-skipped",
+            _there_and_back(rising=lambda levels: levels[-2::-1]),
+            "Your way up starts at the first level above 0 with the clean picture. The picture is at t = 0: "
+            "the first step leads from there.",
+            about="count",
+        ),
+        Misconception(
+            "one-step-short-down",
+            _there_and_back(falling=lambda levels: levels[:-1]),
+            "Your way down ends one level too early, with noise still in the picture. A list of n + 1 levels "
+            "has n steps.",
+            about="count",
+        ),
+        Misconception(
+            "result-clipped",
+            _there_and_back(clip_down="never", result="clipped"),
+            "You clipped the finished picture alone. It is x̂₀ that is cut to [−1, 1], in every step down.",
+            about="order",
+        ),
+    ],
+    alternatives=[_there_and_back(), _by_pieces],
+    hints=(
+        "Two loops. The first is your `invert`, asked about the old labels. The second is your update, asked "
+        "about the new ones, with the clip of 08.2 ahead of it.",
+        "Up: x' = α'·(x − σ·ε̂)/α + σ'·ε̂. Down: x̂₀ clipped, ε̂ = (x − α·x̂₀)/σ, then "
+        "x' = α'·x̂₀ + √(σ'² − η²·β̃)·ε̂ + η·√β̃·noises[i].",
+        "`for now, next in pairwise(levels[::-1]):` find `asked`, ask for ε̂ with `old`, step; then `for i, "
+        "(now, next) in enumerate(pairwise(levels)):` ask with `new`, clamp, ε̂, β̃, step.",
+    ),
+    figure=_edit_figure,
+    figure_alt="A 3, a 5 and an 8; after the edit an 8, a 3 and a 5, by a denoiser that knows one digit of "
+    "each kind.",
+)
+
+EXERCISES = [UPDATE, CLIPPED, INVERT, SLERP, SOLVER, EDIT]

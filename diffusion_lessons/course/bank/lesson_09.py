@@ -1,6 +1,7 @@
 """Lesson 09, classifier guidance: the gradient, the guided ε, what the scale asks for, noise, the walk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -8,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import cosine, data, linear, normal, number, several, whole
+from diffusion_lessons.course.bank.inputs import cosine, data, falling, linear, normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
-from diffusion_lessons.guidance import ClassifierGuidance, class_gradient
+from diffusion_lessons.guidance import ClassifierGuidance, Clip, class_gradient
 from diffusion_lessons.losses import classifier_loss
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level
+from diffusion_lessons.samplers import ddim_step, trajectory
 from diffusion_lessons.schedules import cosine_betas
 from diffusion_lessons.targets import Estimate
 
@@ -287,6 +289,13 @@ CLASS_GRADIENT = Exercise(
             "log_softmax.",
             about="formula",
         ),
+        Misconception(
+            "log-of-the-logit",
+            _gradient_of(lambda logits, y: _chosen(logits, y).log().sum()),
+            "You took the logarithm of a logit. A logit is no probability: log p(y|x) is the logit minus the "
+            "logsumexp of them all, log_softmax.",
+            about="formula",
+        ),
     ],
     alternatives=[_by_backward, _one_by_one],
     hints=(
@@ -531,11 +540,17 @@ GUIDED_EPS = Exercise(
             "You raise scales below 1 to 1. They are asked for, too: at scale 0 the model is left as it is.",
             about="boundary",
         ),
+        Misconception(
+            "noise-over-picture",
+            _pushed(lambda alpha_bar, scale: scale * ((1 - alpha_bar) / alpha_bar).sqrt()),
+            "You multiplied by σ/√ᾱ. What turns a score into noise is σ = √(1 − ᾱ) alone.",
+            about="extra",
+        ),
     ],
     alternatives=[_pushed(lambda alpha_bar, scale: scale * _sigma(alpha_bar)), _through_the_score],
     hints=(
         "Bayes' rule adds two scores, the model's and the classifier's. You hold the model's as a noise, so "
-        "bring the classifier's into the same currency.",
+        "bring the classifier's into the same units.",
         "score = −ε/σ with σ = √(1 − ᾱ). The guided score is −ε/σ + scale·gradient; solve "
         "−ε_guided/σ = that for ε_guided.",
         "One line: `return eps - scale * torch.sqrt(…) * gradient`.",
@@ -1127,6 +1142,20 @@ SHARPENED = Exercise(
             "logsumexp does the same without that.",
             about="boundary",
         ),
+        Misconception(
+            "sharpened-and-normalised",
+            lambda log_joint, y, scale: _log_p(log_joint) + (scale * log_joint).log_softmax(1)[:, y],
+            "You sharpened p(y|x) and brought its sum over the classes to 1 again. Asked for is the power "
+            "alone: scale·log p(y|x).",
+            about="extra",
+        ),
+        Misconception(
+            "sharpened-and-normalised-alone",
+            lambda log_joint, y, scale: (scale * log_joint).log_softmax(1)[:, y],
+            "p(x) is missing, and you brought the sum of the sharpened p(y|x) over the classes to 1 again. "
+            "Asked for is log p(x) + scale·log p(y|x).",
+            about="missing",
+        ),
     ],
     alternatives=[
         lambda log_joint, y, scale: (1 - scale) * _log_p(log_joint) + scale * log_joint[:, y],
@@ -1256,6 +1285,11 @@ def _noisy_loss_figure(reference: Callable[..., Tensor]) -> Any:
     axis.set(xlabel="t", ylabel="loss in nats", ylim=(1e-3, 200))
     axis.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _seen_one_minus_root(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    kept = alphas_cumprod[t].view(-1, *[1] * (x0.ndim - 1))
+    return kept.sqrt() * x0 + (1 - kept.sqrt()) * noise
 
 
 def _seen_as_pictures(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
@@ -1438,6 +1472,13 @@ NOISY_LOSS = Exercise(
             "take as many 1s as x0 has dimensions beside the first.",
             about="shape",
         ),
+        Misconception(
+            "one-minus-the-root",
+            _classifier_loss(see=_seen_one_minus_root),
+            "You noised the pictures with 1 − √ᾱ on the noise. Its factor is √(1 − ᾱ), the root of the whole "
+            "difference.",
+            about="root",
+        ),
     ],
     alternatives=[
         _classifier_loss(loss=_picked),
@@ -1462,5 +1503,418 @@ NOISY_LOSS = Exercise(
     "one crosses that line at about t = 220 and is far above it after.",
 )
 
+# 09.6 The guided walk -------------------------------------------------------------------------------
 
-EXERCISES = [CLASS_GRADIENT, GUIDED_EPS, GUIDED, SHARPENED, NOISY_LOSS]
+
+def guided_walk(
+    denoiser: Any,
+    classifier: Any,
+    x: Tensor,
+    levels: Sequence[Level],
+    y: Tensor,
+    scale: float,
+    bound: float = float("inf"),
+) -> Tensor:
+    """The x of every level on the way of DDIM, guided by a classifier: (len(levels), B, ...)."""
+    walk = [x]
+    for now, next in pairwise(levels):
+        _, eps = denoiser(x, now)
+        gradient = _class_gradient(lambda z, now=now: classifier(z, now), x, y)  # type: ignore[misc]
+        eps = guided_eps(eps, gradient, now.alpha**2, scale)
+        x0 = ((x - now.sigma * eps) / now.alpha).clamp(-bound, bound)
+        x = ddim_step(x, Estimate.from_x0(x0, x, now), now, next)
+        walk.append(x)
+    return torch.stack(walk)
+
+
+Walk = Callable[..., Tensor]
+
+
+def _package_walk(
+    denoiser: Any,
+    classifier: Any,
+    x: Tensor,
+    levels: list[Level],
+    y: Tensor,
+    scale: float,
+    bound: float = float("inf"),
+) -> Tensor:
+    """The package's sampler with the package's guidance and clipping."""
+
+    def alone(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        return Estimate(*denoiser(x, level))
+
+    guide = Clip(ClassifierGuidance(alone, classifier, scale), -bound, bound)
+    return torch.stack([x for _, x, _ in trajectory(guide, x, levels, y)])
+
+
+def _walk_by(
+    estimate: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    asked: Callable[[Level, Level], Level] = lambda now, next: now,
+    place: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x, x0, start: x,
+    landed: Callable[[Level, Level], Level] = lambda now, next: next,
+    alpha_bar: Callable[[Level], Tensor] = lambda level: level.alpha**2,
+    strength: float = 1.0,
+) -> Walk:
+    """A walk put together from its parts, each of which a misconception may replace.
+
+    Args:
+        estimate: (plain x0, plain eps, guided eps, x, now, bound) -> (x0, eps) that the step is made of.
+        asked: the level that the classifier is told.
+        place: where the gradient is taken.
+        landed: the level whose factors the step uses.
+    """
+
+    def walk(
+        denoiser: Any,
+        classifier: Any,
+        x: Tensor,
+        levels: list[Level],
+        y: Tensor,
+        scale: float,
+        bound: float = float("inf"),
+    ) -> Tensor:
+        seen = [x]
+        for now, next in pairwise(levels):
+            x0, eps = denoiser(x, now)
+            level = asked(now, next)
+            gradient = class_gradient(lambda z, level=level: classifier(z, level), place(x, x0, seen[0]), y)  # type: ignore[misc]
+            pushed = eps - strength * scale * (1 - alpha_bar(now)).sqrt() * gradient
+            x0, eps = (estimate or _clipped_after)(x0, eps, pushed, x, now, bound)
+            to = landed(now, next)
+            x = to.alpha * x0 + to.sigma * eps
+            seen.append(x)
+        return torch.stack(seen)
+
+    return walk
+
+
+def _cleaned(eps: Tensor, x: Tensor, now: Level) -> Tensor:
+    return (x - now.sigma * eps) / now.alpha
+
+
+def _clipped_after(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    x0 = _cleaned(pushed, x, now).clamp(-bound, bound)
+    return x0, (x - now.alpha * x0) / now.sigma
+
+
+def _clipped_before(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    clipped = plain.clamp(-bound, bound)
+    eps = (x - now.alpha * clipped) / now.sigma + pushed - eps
+    return _cleaned(eps, x, now), eps
+
+
+def _never_clipped(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    return _cleaned(pushed, x, now), pushed
+
+
+def _clipped_to_one(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    return _clipped_after(plain, eps, pushed, x, now, 1.0)
+
+
+def _stale_noise(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    return _cleaned(pushed, x, now).clamp(-bound, bound), pushed
+
+
+def _stale_picture(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    return plain.clamp(-bound, bound), pushed
+
+
+def _guess_pushed_by_sigma(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    x0 = (plain + eps - pushed).clamp(-bound, bound)
+    return x0, (x - now.alpha * x0) / now.sigma
+
+
+def _unguided(
+    plain: Tensor, eps: Tensor, pushed: Tensor, x: Tensor, now: Level, bound: float
+) -> tuple[Tensor, Tensor]:
+    return _clipped_after(plain, eps, eps, x, now, bound)
+
+
+def _of_the_start(
+    denoiser: Any,
+    classifier: Any,
+    x: Tensor,
+    levels: list[Level],
+    y: Tensor,
+    scale: float,
+    bound: float = float("inf"),
+) -> Tensor:
+    """Every step noises the guess with the noise of the start."""
+    seen = [x]
+    for now, next in pairwise(levels):
+        x0, _ = guided_pair(denoiser, classifier, seen[-1], now, y, scale, bound)
+        seen.append(next.alpha * x0 + next.sigma * x)
+    return torch.stack(seen)
+
+
+def _pushed_after_the_step(
+    denoiser: Any,
+    classifier: Any,
+    x: Tensor,
+    levels: list[Level],
+    y: Tensor,
+    scale: float,
+    bound: float = float("inf"),
+) -> Tensor:
+    """The plain step, and then a move along the gradient."""
+    seen = [x]
+    for now, next in pairwise(levels):
+        x0, eps = guided_pair(denoiser, classifier, x, now, y, 0.0, bound)
+        gradient = class_gradient(lambda z, now=now: classifier(z, now), x, y)  # type: ignore[misc]
+        x = next.alpha * x0 + next.sigma * eps + scale * next.sigma**2 * gradient
+        seen.append(x)
+    return torch.stack(seen)
+
+
+def guided_pair(
+    denoiser: Any, classifier: Any, x: Tensor, now: Level, y: Tensor, scale: float, bound: float
+) -> tuple[Tensor, Tensor]:
+    """Guided and clipped guesses (x0, eps) at one level."""
+    gradient = class_gradient(lambda z: classifier(z, now), x, y)
+    pushed = denoiser(x, now)[1] - scale * now.sigma * gradient
+    return _clipped_after(x, x, pushed, x, now, bound)
+
+
+def _walk_of_points(
+    answer: Callable[..., Any],
+    means: Tensor,
+    stds: Tensor,
+    x: Tensor,
+    times: list[int],
+    y: Tensor,
+    scale: float,
+    bound: float,
+) -> Any:
+    """The exact denoiser and the exact classifier of a mixture take the places of the networks."""
+    mixture, path = GaussianMixture(means, stds), DiscreteVP(cosine_betas())
+
+    def denoiser(x: Tensor, level: Level) -> Estimate:
+        return mixture(x, level)
+
+    return answer(denoiser, mixture.log_joint, x, [path(t) for t in times], y, scale, bound)
+
+
+def _start(
+    times: Callable[[torch.Generator], list[int]],
+    scale: tuple[float, float],
+    bound: tuple[float, float] | None,
+    n: int,
+    classes: int,
+    dims: int,
+) -> Make:
+    """Noise to walk from; scale and bound between two numbers, None for no bound."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        return {
+            "means": 1.3 * normal(g, classes, dims).double(),
+            "stds": 0.3 + 0.2 * torch.rand(classes, generator=g, dtype=torch.float64),
+            "x": 1.5 * normal(g, n, dims).double(),
+            "times": times(g),
+            "y": torch.tensor(_labels(n, classes)(g)),
+            "scale": number(g, *scale),
+            "bound": float("inf") if bound is None else number(g, *bound),
+        }
+
+    return make
+
+
+def _walk_figure(reference: Walk) -> Any:
+    from matplotlib import pyplot
+
+    mixture, path = GaussianMixture(MEANS, STDS), DiscreteVP(cosine_betas())
+    start = figures.noise(60, 2).double()
+    mixture = GaussianMixture(mixture.means.double(), mixture.stds.double())
+    figure, axes = pyplot.subplots(1, 2, figsize=(5.6, 2.8), sharey=True, layout="constrained")
+    for axis, scale in zip(axes, (0.0, 1.0), strict=True):
+        y = torch.full((60,), 2)
+        walk = reference(mixture, mixture.log_joint, start, path.levels(40), y, scale)  # (41, 60, 2)
+        axis.plot(*walk.permute(2, 0, 1).numpy(), color="#56B4E9", lw=0.7, marker="")
+        axis.plot(*walk[-1].T.numpy(), "o", color="#0072B2", ms=3)
+        axis.plot(*MEANS[2], "^", color="#D55E00", ms=8)
+        axis.set(title=f"scale {scale:g}", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
+    return figure
+
+
+GUIDED_WALK = Exercise(
+    id="09.6",
+    name="guided_walk",
+    title="From noise to what was asked for",
+    kind="implement",
+    difficulty=3,
+    minutes=25,
+    reference=guided_walk,
+    builds_on=[CLASS_GRADIENT, GUIDED_EPS],
+    cases=[
+        Case(
+            "five points, a few steps from noise to data, no bound",
+            _start(lambda g: [*falling(g, 3, 300, 950, apart=100), 0], (1.0, 2.0), None, 5, 3, 2),
+        ),
+        Case(
+            "six points, a large scale, x̂₀ kept within a bound below 1",
+            _start(lambda g: [*falling(g, 4, 200, 950, apart=100), 0], (3.0, 5.0), (0.5, 0.7), 6, 2, 3),
+        ),
+        Case(
+            "four points, x̂₀ kept within a bound above 1, not down to data",
+            _start(lambda g: falling(g, 4, 150, 900, apart=100), (1.5, 3.0), (1.2, 1.4), 4, 4, 2),
+        ),
+        Case(
+            "scale 0: the walk of the model alone, one step",
+            _start(lambda g: [whole(g, 500, 700), 0], (0.0, 0.0), (0.6, 0.8), 4, 3, 2),
+        ),
+    ],
+    misconceptions=[
+        Misconception(
+            "asked-at-the-next-level",
+            _walk_by(asked=lambda now, next: next),
+            "You told the classifier the level of the step's end. x is still at the level of its start, and "
+            "there the gradient is needed.",
+            about="level",
+        ),
+        Misconception(
+            "gradient-at-the-guess",
+            _walk_by(place=lambda x, x0, start: x0),
+            "You took the gradient at x̂₀. The classifier is asked about x itself, at the level of x.",
+            about="input",
+        ),
+        Misconception(
+            "gradient-at-the-start",
+            _walk_by(place=lambda x, x0, start: start),
+            "You took the gradient at the noise of the start in every step. It is taken anew at each level, "
+            "at the x of that level.",
+            about="input",
+        ),
+        Misconception(
+            "bound-forgotten",
+            _walk_by(_never_clipped),
+            "The bound has no say in your result: x̂₀ is kept within −bound and bound, after the push.",
+            about="missing",
+        ),
+        Misconception(
+            "clipped-to-one",
+            _walk_by(_clipped_to_one),
+            "You kept x̂₀ within −1 and 1. Pictures lie there, points need not: use `bound`.",
+            about="input",
+        ),
+        Misconception(
+            "clipped-before-the-push",
+            _walk_by(_clipped_before),
+            "You clipped the model's x̂₀, and pushed afterwards. The push then carries x̂₀ out of its range "
+            "again: first guide, then clip.",
+            about="order",
+        ),
+        Misconception(
+            "noise-not-renewed",
+            _walk_by(_stale_noise),
+            "You clipped x̂₀ and kept ε̂ as it was, so that the two no longer make up x. After the clip, ε̂ is "
+            "(x − α·x̂₀)/σ (lesson 8).",
+            about="missing",
+        ),
+        Misconception(
+            "guess-not-renewed",
+            _walk_by(_stale_picture),
+            "You pushed ε̂ and kept the model's own x̂₀. After the push x̂₀ is (x − σ·ε̂)/α.",
+            about="missing",
+        ),
+        Misconception(
+            "not-guided",
+            _walk_by(_unguided),
+            "That is the walk of the model alone: y and the scale have no say in it.",
+            about="missing",
+        ),
+        Misconception(
+            "pushed-away",
+            _walk_by(strength=-1.0),
+            "You push away from the class: the gradient is subtracted from ε̂, not added.",
+            about="sign",
+        ),
+        Misconception(
+            "alpha-for-alpha-bar",
+            _walk_by(alpha_bar=lambda level: level.alpha),
+            "guided_eps takes ᾱ, which is α². You gave it α.",
+            about="root",
+        ),
+        Misconception(
+            "pushed-after-the-step",
+            _pushed_after_the_step,
+            "You took the plain step, and moved x along the gradient afterwards. The push belongs into ε̂, "
+            "before the step: then x̂₀ changes with it.",
+            about="order",
+        ),
+        Misconception(
+            "noise-of-the-start",
+            _of_the_start,
+            "You noised x̂₀ with the noise of the start in every step. The step uses the ε̂ of its own level.",
+            about="input",
+        ),
+        Misconception(
+            "landed-where-it-was",
+            _walk_by(landed=lambda now, next: now),
+            "You put x̂₀ and ε̂ together at the level where x is already, so x never moves. The step leads to "
+            "the next level: its α and σ.",
+            about="level",
+        ),
+        Misconception(
+            "only-the-last",
+            lambda denoiser, classifier, x, levels, y, scale, bound: _package_walk(
+                denoiser, classifier, x, levels, y, scale, bound
+            )[-1],
+            "You returned the last x alone. Asked is the x of every level, stacked: first the noise, last "
+            "the samples.",
+            about="reading",
+        ),
+        Misconception(
+            "start-left-out",
+            lambda denoiser, classifier, x, levels, y, scale, bound: _package_walk(
+                denoiser, classifier, x, levels, y, scale, bound
+            )[1:],
+            "The first entry is missing: the noise itself, the x of the first level.",
+            about="count",
+        ),
+        Misconception(
+            "last-step-left-out",
+            lambda denoiser, classifier, x, levels, y, scale, bound: _package_walk(
+                denoiser, classifier, x, levels, y, scale, bound
+            )[:-1],
+            "The last step is missing: n levels have n − 1 steps between them.",
+            about="count",
+        ),
+        Misconception(
+            "guess-pushed-by-sigma",
+            _walk_by(_guess_pushed_by_sigma),
+            "You pushed x̂₀ by scale·σ·gradient. By that ε̂ is pushed, with a minus; x̂₀ then moves by "
+            "scale·σ²/α·gradient. Push ε̂, and work out x̂₀ from it.",
+            about="factor",
+        ),
+    ],
+    alternatives=[_package_walk, _walk_by()],
+    hints=(
+        "One round for each pair of neighbouring levels: ask the model, push its ε̂, clean up, clip, step. "
+        "All but the push is the DDIM of lesson 8.",
+        "ε̂ = guided_eps(…) at the level of x; x̂₀ = (x − σ·ε̂)/α, clamped; ε̂ = (x − α·x̂₀)/σ; "
+        "x' = α'·x̂₀ + σ'·ε̂ with the α' and σ' of the next level.",
+        "`walk = [x]`, `for now, after in itertools.pairwise(levels):`, in it "
+        "`gradient = class_gradient(lambda z: classifier(z, …), …, y)` and the four lines above, "
+        "`walk.append(x)`; at the end `torch.stack(walk)`.",
+    ),
+    call=_walk_of_points,
+    figure=_walk_figure,
+    figure_alt="Paths of 60 points from noise to the data of three clusters. At scale 0 they end in all "
+    "three; at scale 1, asked for the upper one, all of them end there.",
+)
+
+EXERCISES = [CLASS_GRADIENT, GUIDED_EPS, GUIDED, SHARPENED, NOISY_LOSS, GUIDED_WALK]

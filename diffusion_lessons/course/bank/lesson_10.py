@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import blobs, data, normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Denoiser
-from diffusion_lessons.guidance import ClassifierFreeGuidance, Rescale, guidance_interval
+from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip, Rescale, guidance_interval
 from diffusion_lessons.paths import DiscreteVP, Level
+from diffusion_lessons.samplers import ddim_step, sample
 from diffusion_lessons.schedules import cosine_betas, linear_betas
 from diffusion_lessons.targets import Estimate
 from diffusion_lessons.training.recipe import PATHS
@@ -1197,4 +1199,311 @@ RESCALE = Exercise(
 )
 
 
-EXERCISES = [DROP, MIX, GUIDED, INTERVAL, RESCALE]
+# 10.6 The guided sampler ----------------------------------------------------------------------------
+
+
+def draw_guided(
+    denoiser: Denoiser,
+    x: Tensor,
+    labels: Tensor,
+    no_label: Tensor,
+    levels: list[Level],
+    scale_at: Callable[[Level], float],
+) -> Tensor:
+    """`sample` with the two wrappers in their order: guide, then clip."""
+    guidance = ClassifierFreeGuidance(denoiser, scale_at, no_label)  # type: ignore[arg-type]
+    return sample(Clip(guidance), x, levels, labels)
+
+
+def _counted(
+    answer: Callable[..., Any],
+    path: str,
+    steps: int,
+    stop: int,
+    x: Tensor,
+    labels: Tensor,
+    no_label: Tensor,
+    scale: float,
+    low: float,
+    high: float,
+    templates: Tensor,
+) -> dict[str, Any]:
+    """What an answer draws down the first of the levels, and how many pictures it asks about at each."""
+    levels = PATHS[path]().levels(steps)[:stop]
+    rows = {float(level.t): 0 for level in levels}
+
+    def knows_templates(x: Tensor, level: Level, labels: Tensor) -> Estimate:
+        if labels.shape != x.shape[:1]:
+            raise ValueError(f"one label for each of {len(x)} pictures, got {tuple(labels.shape)}")
+        rows[float(level.t)] += len(x)
+        return Estimate.from_x0(torch.tanh(0.3 * x) + 0.7 * templates.to(x.device)[labels], x, level)
+
+    drawn = answer(knows_templates, x, labels, no_label, levels, guidance_interval(scale, low, high))
+    return {"pictures": drawn, "pictures asked about, level by level": list(rows.values())}
+
+
+Levels = list[Level]
+
+
+def _walk(
+    combine: Callable[[Tensor, Tensor, float], Tensor] = lambda to, away, s: torch.lerp(away, to, s),
+    conditions: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda labels, none: (labels, none),
+    scale: Callable[[Any, Level, Level, Levels], float] = lambda scale_at, now, next, levels: scale_at(now),
+    asked: Callable[[Level, Level], Level] = lambda now, next: now,
+    one_pass: Callable[[Tensor, Tensor], Tensor | None] = lambda labels, none: labels,
+    guides: Callable[[float], bool] = lambda s: s != 1,
+    clip: str = "always",
+    stale: bool = False,
+    pairs: Callable[[Levels], Levels] = lambda levels: levels,
+    result: str = "x",
+    doubled: bool = True,
+    noise: str = "estimated",
+) -> Callable[..., Tensor]:
+    """The sampler in plain steps, with a place for each slip."""
+
+    def answer(
+        denoiser: Denoiser, x: Tensor, labels: Tensor, no_label: Tensor, levels: Levels, scale_at: Any
+    ) -> Tensor:
+        start = x
+        for now, next in pairwise(pairs(levels)):
+            s, single = scale(scale_at, now, next, levels), one_pass(labels, no_label)
+            alone = single is not None and not guides(s)
+            if alone:
+                x0, eps = denoiser(x, asked(now, next), single)
+            else:
+                two = conditions(labels, no_label)
+                if doubled:
+                    x0, eps = denoiser(torch.cat([x, x]), asked(now, next), torch.cat(two))
+                else:
+                    both = [denoiser(x, asked(now, next), each) for each in two]
+                    x0, eps = (torch.cat([getattr(each, name) for each in both]) for name in ("x0", "eps"))
+                if clip == "answers":
+                    x0 = x0.clamp(-1, 1)
+                (x0_to, x0_away), (eps_to, eps_away) = x0.chunk(2), eps.chunk(2)
+                x0, eps = combine(x0_to, x0_away, s), combine(eps_to, eps_away, s)
+            if clip == "always" or (clip == "where guided" and not alone):
+                x0 = x0.clamp(-1, 1)
+            if not stale:
+                eps = Estimate.from_x0(x0, x, now).eps
+            x = ddim_step(x, Estimate(x0, start if noise == "first" else eps), now, next)
+            if clip == "x":
+                x = x.clamp(-1, 1)
+        if clip == "end":
+            return x.clamp(-1, 1)
+        return x if result == "x" else x0
+
+    return answer
+
+
+def _guided_rows(
+    steps: tuple[int, int], path: str, bounds: tuple[Bounds, Bounds, Bounds], *shape: int, above: int = 0
+) -> Make:
+    """Pictures of some shape; scale, low and high each between two bounds; `above` levels are cut off."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        n = whole(g, *steps)
+        scale, low, high = (number(g, *each) for each in bounds)
+        return {
+            "path": path,
+            "steps": n,
+            "stop": n + 1 - above,
+            "x": normal(g, *shape),
+            "labels": torch.tensor(several(g, shape[0], 0, 3)),
+            "no_label": torch.full(shape[:1], 4),
+            "scale": scale,
+            "low": low,
+            "high": high,
+            "templates": 1.3 * blobs(g, 5, *shape[1:]),
+        }
+
+    return make
+
+
+def _sampler_figure(reference: Callable[..., Any]) -> Any:
+    digits = figures.digits(10)
+    templates = torch.stack([digits[3], digits[5], digits[8], digits[9], digits.mean(0)])
+    x, labels = figures.noise(3, 1, 16, 16), torch.tensor([0, 2, 3])
+    drawn = []
+    for scale in (1.0, 4.0):
+        given: Any = {"scale": scale, "low": 0.2, "high": 2.0, "templates": 0.6 * templates}
+        none = torch.full((3,), 4)
+        drawn += [*_counted(reference, "cosine", 12, 13, x, labels, none, **given)["pictures"]]
+    names = [f"scale {scale}" for scale in (1, 1, 1, 4, 4, 4)]
+    return figures.strip(drawn, names)
+
+
+SAMPLER = Exercise(
+    id="10.6",
+    name="draw_guided",
+    title="The guided sampler",
+    kind="implement",
+    difficulty=3,
+    minutes=25,
+    reference=draw_guided,
+    cases=[
+        Case(
+            "some eight steps of the cosine path, guided in the middle",
+            _guided_rows((8, 10), "cosine", ((2.5, 3.5), (0.2, 0.3), (1.5, 3.0)), 3, 1, 8, 6),
+        ),
+        Case(
+            "colour pictures on the straight path, guided from σ/α = 0.5 up",
+            _guided_rows((5, 7), "straight", ((1.5, 2.0), (0.45, 0.55), (1e4, 1e5)), 2, 3, 6, 5),
+        ),
+        Case(
+            "a list of levels that ends above data, guided everywhere",
+            _guided_rows((6, 8), "cosine", ((3.0, 4.0), (0.0, 0.0), (1e9, 2e9)), 2, 1, 6, 5, above=2),
+        ),
+        Case(
+            "scale between 0 and 1: two answers, too",
+            _guided_rows((4, 5), "cosine", ((0.3, 0.7), (0.0, 0.0), (1e9, 2e9)), 2, 1, 5, 6),
+        ),
+        Case("two steps", _guided_rows((2, 2), "linear", ((2.0, 3.0), (0.0, 0.0), (5.0, 20.0)), 4, 1, 5, 6)),
+    ],
+    call=_counted,
+    misconceptions=[
+        Misconception(
+            "always-doubled",
+            _walk(one_pass=lambda labels, none: None),
+            "The pictures are right, but you ask twice where the scale is 1, too. There the mix is the "
+            "answer with the label: ask about that alone, and the step costs half.",
+            about="extra",
+        ),
+        Misconception(
+            "answers-clipped-before-the-mix",
+            _walk(clip="answers"),
+            "You clipped the two answers and mixed them then. The mix leaves [−1, 1] again: clip what was "
+            "mixed.",
+            about="order",
+        ),
+        Misconception(
+            "not-clipped",
+            _walk(clip="never"),
+            "Nothing is clipped in your answer. A guided x₀ goes beyond white and black: after the mix it is "
+            "cut to [−1, 1].",
+            about="missing",
+        ),
+        Misconception(
+            "clipped-where-guided-alone",
+            _walk(clip="where guided"),
+            "You clip x0 only where you ask twice. It is clipped in every step, where the scale is 1, too.",
+            about="missing",
+        ),
+        Misconception(
+            "clipped-at-the-end",
+            _walk(clip="end"),
+            "You clip once, at the end. What is cut to [−1, 1] is x0, in every step, before the step is "
+            "made.",
+            about="order",
+        ),
+        Misconception(
+            "guided-above-1-alone",
+            _walk(guides=lambda s: s > 1),
+            "You ask twice above 1 only. Below 1 the result is a mix of both answers, too: ask once only "
+            "where the scale is 1.",
+            about="boundary",
+        ),
+        Misconception(
+            "clipped-x",
+            _walk(clip="x"),
+            "You clipped x. It holds noise, which has no range: x0, the guess of the picture, is what is cut "
+            "to [−1, 1].",
+            about="input",
+        ),
+        Misconception(
+            "eps-left-behind",
+            _walk(stale=True),
+            "You clipped x0 and kept ε as it was. The two must keep x = α·x0 + σ·ε: compute ε from the "
+            "clipped x0.",
+            about="missing",
+        ),
+        Misconception(
+            "scale-of-the-next-level",
+            _walk(scale=lambda scale_at, now, next, levels: scale_at(next) if next.t > 0 else 1.0),
+            "You took the scale of the level where the step ends. The answers are those at `now`, and so is "
+            "the scale.",
+            about="level",
+        ),
+        Misconception(
+            "scale-of-the-first-level",
+            _walk(scale=lambda scale_at, now, next, levels: scale_at(levels[0])),
+            "You asked for the scale once, at the first level. It may change on the way: ask scale_at(now) "
+            "in each step.",
+            about="level",
+        ),
+        Misconception(
+            "the-papers-w",
+            _walk(combine=lambda to, away, s: to + s * (to - away)),
+            "You count the scale as the paper counts its w, which is one less than ours: it starts from the "
+            "answer with the label. Start from the one without.",
+            about="factor",
+        ),
+        Misconception(
+            "both-passes-given-the-label",
+            _walk(conditions=lambda labels, none: (labels, labels)),
+            "Both halves of your batch are given the labels, so the mix is that answer at every scale. The "
+            "second half is asked with no_label.",
+            about="input",
+        ),
+        Misconception(
+            "halves-swapped",
+            _walk(conditions=lambda labels, none: (none, labels)),
+            "The two halves have changed places: you move away from the label. Join labels first and "
+            "no_label second: then the first half of the answers is the one with labels.",
+            about="swap",
+        ),
+        Misconception(
+            "no-label-where-the-scale-is-1",
+            _walk(one_pass=lambda labels, none: none),
+            "Where the scale is 1 you ask without the label. No guidance is the plain *conditional* model: "
+            "ask with labels.",
+            about="input",
+        ),
+        Misconception(
+            "asked-at-the-next-level",
+            _walk(asked=lambda now, next: next),
+            "You told the denoiser the level where the step ends. x is at `now`, where the step starts.",
+            about="level",
+        ),
+        Misconception(
+            "one-step-short",
+            _walk(pairs=lambda levels: levels[:-1]),
+            "You stopped one level too early. A list of n + 1 levels has n steps: the last one ends at "
+            "levels[−1].",
+            about="count",
+        ),
+        Misconception(
+            "first-step-skipped",
+            _walk(pairs=lambda levels: levels[1:]),
+            "You left the first step out. The noise is at levels[0]: the first step goes from there to "
+            "levels[1].",
+            about="count",
+        ),
+        Misconception(
+            "guess-returned",
+            _walk(result="x0"),
+            "You returned the last x0. Asked is x at the last level, which may lie above data.",
+            about="reading",
+        ),
+        Misconception(
+            "start-noise-kept",
+            _walk(noise="first"),
+            "You put the noise of the start in the place of ε in every step. DDIM uses the ε that belongs to "
+            "this x and this x0.",
+            about="input",
+        ),
+    ],
+    alternatives=[_walk(), _walk(doubled=False)],
+    hints=(
+        "It is the loop of a sampler, with your pieces in its middle: at each level find the scale, ask "
+        "(once or about both), mix, clip x0, let ε follow, step.",
+        "x̃₀ = x̂₀(∅) + s·(x̂₀(y) − x̂₀(∅)), clipped to [−1, 1]; ε = (x − α·x̃₀)/σ; x' = α'·x̃₀ + σ'·ε. At s = 1 "
+        "x̂₀(y) alone is asked for.",
+        "`for now, next in itertools.pairwise(levels):`, `scale = scale_at(now)`, `if scale == 1:` "
+        "`x0, eps = denoiser(…)`, `else:` `x0, eps = guided(…)`; then three lines: clamp, ε, x.",
+    ),
+    figure=_sampler_figure,
+    figure_alt="Three digits, drawn by a denoiser that knows them and, without a label, a blur of ten: grey "
+    "at scale 1, with more contrast at scale 4.",
+)
+
+EXERCISES = [DROP, MIX, GUIDED, INTERVAL, RESCALE, SAMPLER]

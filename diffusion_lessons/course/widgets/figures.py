@@ -14,6 +14,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.figure import Figure
+from PIL import Image
 
 from diffusion_lessons.course.widgets.page import image_tag, markup, required_alt, show
 
@@ -81,10 +82,12 @@ def picture(fig: Figure, alt: str, caption: str = "", dpi: int = 100) -> Picture
     required_alt(alt)
     if not hasattr(fig, "savefig"):
         raise ValueError(f"expected a matplotlib Figure, got {type(fig).__name__}: pass `fig`, not `ax`")
-    file = BytesIO()
-    fig.savefig(file, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    drawn, small = BytesIO(), BytesIO()
+    fig.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(fig)
-    return Picture(file.getvalue(), alt, caption)
+    colours = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    colours.save(small, format="PNG", optimize=True)  # a third of the bytes
+    return Picture(small.getvalue(), alt, caption)
 
 
 def figure(fig: Figure, alt: str, caption: str = "", dpi: int = 100) -> None:

@@ -224,9 +224,17 @@ def to_pixels(frames: np.ndarray, span: float = 1.0) -> np.ndarray:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """(H, W, 1 or 3) uint8 as the bytes of a PNG."""
+    """(H, W, 1 or 3) uint8 as the bytes of a PNG, with a palette where 256 colours are enough."""
     file = BytesIO()
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    height, width, channels = pixels.shape
+    if channels == 1:
+        image = Image.fromarray(pixels[:, :, 0])
+    else:
+        colours, index = np.unique(pixels.reshape(-1, channels), axis=0, return_inverse=True)
+        image = Image.fromarray(pixels)
+        if len(colours) <= 256:
+            image = Image.fromarray(index.reshape(height, width).astype(np.uint8), "P")
+            image.putpalette(colours.tobytes())
     image.save(file, format="PNG", optimize=True)
     return file.getvalue()
 

@@ -18,6 +18,8 @@ EQUIVALENT = (
     ("01.1", "_level: factor.ndim > 1", SCALAR),
     ("01.2", "_level: factor.ndim > 1", SCALAR),
     ("01.3", "_level: factor.ndim > 1", SCALAR),
+    ("01.6", "_level: factor.ndim > 1", SCALAR),
+    ("01.7", "_level: factor.ndim > 1", SCALAR),
     ("01.3", "_by_halves: now.alpha * denoiser(x, now)", "the guess of the ring, turned down: within ±1"),
     ("02.3", "equal_time: int((level.snr", WHOLE),
     ("02.3", "int((alphas_cumprod > 0.5).sum())", WHOLE),
@@ -40,8 +42,12 @@ EQUIVALENT = (
     ("08.4", "_by_turning: other / other.norm()", UNIT),
     ("08.4", "_by_turning: (u * v)", UNIT),
     ("08.4", "_by_turning: u * v", UNIT),
+    ("08.6", "_there_and_back: next.alpha * guess →", "a guess within ±1, turned down"),
+    ("08.6", "_by_pieces: (next.alpha - kept * now.alpha) * guess →", "a guess within ±1, turned down"),
+    ("08.6", "the result, cut", RANGE),
     ("09.2", "guided_eps: gradient * x", "x is 0 in the reference"),
     ("09.3", "guided_eps: gradient * x", "x is 0 in the reference"),
+    ("09.6", "guided_eps: gradient * x", "x is 0 in the reference"),
 )
 
 

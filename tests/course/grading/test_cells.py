@@ -286,12 +286,9 @@ def test_an_earlier_exercise_is_ours_where_there_is_none(first: str, worker: Wor
 
 def test_each_exercise_is_judged_on_its_own(worker: Worker) -> None:
     rows = marked(worker, SETUP, body("import os; os._exit(1)"), "def (", EQUAL)
-    assert [kinds(row) for row in rows.values()] == [
-        ("wrong", "ended"),
-        ("not attempted", "missing"),
-        PASSED,
-        ("not attempted", "missing"),
-    ]
+    found = {number: kinds(row) for number, row in rows.items()}
+    assert (found.pop("02.1"), found.pop("02.3")) == (("wrong", "ended"), PASSED)
+    assert set(found.values()) == {("not attempted", "missing")}
 
 
 @pytest.mark.parametrize("lines", [RIGHT, WRONG, STUB])

@@ -273,13 +273,13 @@ def test_progress_counts_and_is_kept_over_a_restart(
     progress()
     text = said(capsys)
     assert re.search(r"1 of \d+ exercises passed", text)
-    assert "lesson 02: 1 of 4" in text
+    assert f"lesson 02: 1 of {len(bank.exercises('02'))}" in text
     assert "02.1 One step of the chain ✓ passed 1" in text
     assert "02.2 Jump to any time ○ not attempted 1 of 3" in text
     assert "02.3 Where signal and noise are equal ✗ wrong 1" in text
     assert "00.1" not in text  # nothing was done in that lesson
     progress("02")
-    assert "lesson 02: 1 of 4" in said(capsys)
+    assert f"lesson 02: 1 of {len(bank.exercises('02'))}" in said(capsys)
     with pytest.raises(ValueError, match="unknown lesson"):
         progress("2")
 

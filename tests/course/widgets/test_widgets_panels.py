@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffusion_lessons import DiscreteVP, GaussianMixture, cosine_betas
 from diffusion_lessons.course.widgets import Histogram, Pictures, Points, landscape
-from diffusion_lessons.course.widgets.panels import as_panels, pack, spread
+from diffusion_lessons.course.widgets.panels import as_panels, pack, png, spread
 
 
 def test_floats_become_grey_from_black_to_white_and_clip() -> None:
@@ -86,13 +86,21 @@ def test_the_sprite_holds_every_frame_where_its_description_says() -> None:
     small, large = torch.rand(3, 1, 4, 5, generator=g), torch.rand(3, 3, 6, 7, generator=g)
     panels = as_panels({"small": small, "large": large})
     sprite, data, described = pack(panels)
-    sheet = np.asarray(Image.open(io.BytesIO(sprite)))
+    sheet = np.asarray(Image.open(io.BytesIO(sprite)).convert("RGB"))
     assert (sheet.shape, data) == ((18, 12, 3), b"")
     for panel, spec in zip(panels.values(), described, strict=True):
         for i in range(3):
             top, left = i * spec["band"], spec["x"]
             cut = sheet[top : top + spec["height"], left : left + spec["width"]]
             assert (cut == panel.pixels[i]).all()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("colours", "mode"), [(256, "P"), (257, "RGB")])
+def test_a_picture_of_few_colours_has_a_palette_and_loses_nothing(colours: int, mode: str) -> None:
+    pixels = np.arange(colours)[:, None, None] // np.array([1, 2, 256]) % 256
+    drawn = Image.open(io.BytesIO(png(pixels.astype(np.uint8))))
+    assert drawn.mode == mode
+    assert (np.asarray(drawn.convert("RGB")) == pixels).all()
 
 
 def test_data_panels_lie_one_after_the_other() -> None:

@@ -32,7 +32,7 @@ def lesson_of(notebook: Notebook, path: PurePosixPath) -> tuple[str, str]:
     if stated:
         return stated, ""
     named = _by_names(notebook)
-    sure = [number for number, share in named.items() if share > 0.5 and number != "00"]
+    sure = [number for number, share in named.items() if share >= 0.5 and number != "00"]
     return _on_path(path, named) or (sure[0] if len(sure) == 1 else ""), ""
 
 
