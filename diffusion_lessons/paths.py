@@ -66,7 +66,9 @@ class NoisePath(Protocol):
     def T(self) -> float: ...
     def __call__(self, t: Tensor | float) -> Level: ...
     def levels(self, n: int, spacing: str = "trailing") -> list[Level]: ...
-    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor: ...
+    def sample_times(
+        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+    ) -> Tensor: ...
     def network_time(self, t: Tensor) -> Tensor: ...
 
 
@@ -116,9 +118,14 @@ class DiscreteVP:
             raise unknown("spacing", spacing, SPACINGS)
         return [self(t) for t in (*times, 0.0)]
 
-    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """(batch,) whole times, uniform on 1 … T, one from each of `batch` equal strata."""
-        return (stratified(batch, generator) * self.T).floor() + 1
+    def sample_times(
+        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+    ) -> Tensor:
+        """(batch,) whole times, uniform on 1 … T, one from each of `batch` equal strata.
+
+        A power below 1, of the share of T, draws more of them towards noise: 0.5 as many as t is large.
+        """
+        return (stratified(batch, generator) ** power * self.T).floor() + 1
 
     def network_time(self, t: Tensor) -> Tensor:
         """What a network is told: t − 1, the index that published weights expect."""
@@ -147,9 +154,11 @@ class StraightPath:
             )
         return [self(t) for t in torch.linspace(1, 0, n + 1, dtype=torch.float64)]
 
-    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """(batch,) times, uniform on (0, 1], one from each of `batch` equal strata."""
-        return 1 - stratified(batch, generator)
+    def sample_times(
+        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+    ) -> Tensor:
+        """(batch,) times, uniform on (0, 1], one from each of `batch` equal strata; power as above."""
+        return (1 - stratified(batch, generator)) ** power
 
     def network_time(self, t: Tensor) -> Tensor:
         """What a network is told: 1000·t, the range that time embeddings are made for."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from diffusion_lessons.makers.classifiers import ClassifierRecipe
 from diffusion_lessons.makers.diffusion import RUNS, build_diffusion, build_student
 from diffusion_lessons.makers.measuring import build_classifier
+from diffusion_lessons.makers.scenes import build_clip, build_inpaint, build_text, build_vae
 from diffusion_lessons.support.console import guarded
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.machine import keep_freed_memory
@@ -24,6 +25,10 @@ BUILDERS: dict[str, Callable[[str, Path], None]] = {
     "mnist-unet-4-steps": partial(build_student, 4),
     "mnist-unet-2-steps": partial(build_student, 2),
     "mnist-unet-1-step": partial(build_student, 1),
+    "scenes-vae": build_vae,
+    "scenes-clip": build_clip,
+    "scenes-text": build_text,
+    "scenes-inpaint": build_inpaint,
 }
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_lessons.networks.attention import attend
+from diffusion_lessons.networks.attention import LayerNorm, attend
 from diffusion_lessons.support.errors import unknown
 
 ACTIVATIONS = {"gelu": F.gelu, "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x)}
@@ -74,7 +74,7 @@ class TextTransformer(nn.Module):
             {
                 "embeddings": nn.ModuleDict(tables),
                 "encoder": TowerLayers(config),
-                "final_layer_norm": nn.LayerNorm(config.width),
+                "final_layer_norm": LayerNorm(config.width),
             }
         )
         self.text_projection = (
@@ -124,9 +124,9 @@ class VisionTransformer(nn.Module):
         self.vision_model = nn.ModuleDict(
             {
                 "embeddings": PatchEmbeddings(config),
-                "pre_layrnorm": nn.LayerNorm(config.width),  # spelt as it was published
+                "pre_layrnorm": LayerNorm(config.width),  # spelt as it was published
                 "encoder": TowerLayers(config),
-                "post_layernorm": nn.LayerNorm(config.width),
+                "post_layernorm": LayerNorm(config.width),
             }
         )
         self.visual_projection = nn.Linear(config.width, config.projection, bias=False)
@@ -206,7 +206,7 @@ class TowerLayer(nn.Module):
             raise unknown("activation", config.activation, ACTIVATIONS)
         self.activation = ACTIVATIONS[config.activation]
         self.self_attn = TowerAttention(config.width, config.heads)
-        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.layer_norm1, self.layer_norm2 = LayerNorm(config.width), LayerNorm(config.width)
         up, down = nn.Linear(config.width, config.hidden), nn.Linear(config.hidden, config.width)
         self.mlp = nn.ModuleDict({"fc1": up, "fc2": down})
 

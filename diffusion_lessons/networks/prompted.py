@@ -17,6 +17,7 @@ class PromptedConfig:
 
     text: TextConfig
     unet: TextUNetConfig
+    pooled: bool = False  # whether the U-Net sees one vector for the whole text, or one for each token
 
     def __post_init__(self) -> None:
         for name, kind in (("text", TextConfig), ("unet", TextUNetConfig)):
@@ -53,7 +54,8 @@ class Prompted(nn.Module):
         if "tokens" not in entries:
             return entries
         kept = {name: value for name, value in entries.items() if name not in ("tokens", "mask")}
-        return {**kept, "context": self.text(entries["tokens"]).context}
+        said = self.text(entries["tokens"])
+        return {**kept, "context": said.pooled[:, None] if self.config.pooled else said.context}
 
     def forward(self, x: Tensor, time: Tensor, condition: Condition = None) -> Tensor:
         """The U-Net's output; without a condition, that of the empty text."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_lessons.conditions import Condition, as_dict
-from diffusion_lessons.networks.attention import attend
+from diffusion_lessons.networks.attention import LayerNorm, attend
 from diffusion_lessons.networks.embedding import sinusoidal_embedding
 from diffusion_lessons.networks.published import Downsampler, Resnet, Upsampler
 
@@ -220,7 +220,7 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, channels: int, heads: int, context: int) -> None:
         super().__init__()
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(channels) for _ in range(3))
         self.attn1 = CrossAttention(channels, channels, heads)
         self.attn2 = CrossAttention(channels, context, heads)
         self.ff = FeedForward(channels)

@@ -1,12 +1,19 @@
 """The task of CLIP: to find a picture's caption among all, and a caption's picture (Radford et al. 2021)."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffusion_lessons.checkpoint import weights_of, write_tensors
+from diffusion_lessons.data.dataset import Rows
+from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.networks.clip import TwoTowers, contrastive_loss
+from diffusion_lessons.training.recipe import Plan
 from diffusion_lessons.training.tasks import Forward, Task
 
 
@@ -19,6 +26,14 @@ class Contrast(Task):
 
     network: TwoTowers
 
+    def __init__(self, network: TwoTowers, plan: Plan, dataset: Rows, tokenizer: Tokenizer) -> None:
+        super().__init__(network, plan, dataset)
+        self.tokenizer = tokenizer
+
+    def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
+        """The towers with their tokenizer."""
+        write_towers(file, network, self.tokenizer, info)
+
     def loss(self, forward: Forward, batch: Any) -> Tensor:
         pictures, told = batch
         tokens, wrong = told["tokens"], told.get("wrong")
@@ -30,3 +45,17 @@ class Contrast(Task):
         each = torch.arange(rows, device=logits.device)
         to_text = F.cross_entropy(torch.cat([logits[:, :rows], own], 1), each)
         return (to_text + F.cross_entropy(logits[:, :rows].T, each)) / 2
+
+
+def write_towers(
+    file: Path,
+    network: nn.Module,
+    tokenizer: Tokenizer,
+    info: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write both towers and the tokenizer of their texts, as `zoo.load` reads them."""
+    assert isinstance(network, TwoTowers)
+    shapes = {"text": asdict(network.text.config), "vision": asdict(network.vision.config)}
+    about = {"kind": "towers", **shapes, "tokenizer": tokenizer.to_json(), "info": dict(info)}
+    write_tensors(file, weights_of(network, dtype), about)

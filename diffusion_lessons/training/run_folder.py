@@ -1,7 +1,8 @@
 """The folder of a training run: what it holds, and what going on with it needs.
 
 `model.safetensors` (averaged weights, to sample from), `state.safetensors` (all that training goes on from)
-and, at the end, `metrics.json`. Each is written whole or not at all.
+and, at the end, `metrics.json`; where a task watches figures, they are lines of `log.jsonl`. Each is written
+whole or not at all.
 """
 
 import json
@@ -23,6 +24,7 @@ from diffusion_lessons.training.recipe import BUDGETS
 from diffusion_lessons.training.tasks import Task
 
 MODEL, STATE, METRICS = "model.safetensors", "state.safetensors", "metrics.json"
+LOG = "log.jsonl"
 NEEDED = {"recipe", "data", "finished", "step", "seconds", "ema_step", "scaler", "curve"}  # to go on
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
@@ -96,7 +98,7 @@ def prepare(folder: Path, resume: bool) -> None:
     if resume and STATE not in there:
         raise ValueError(f"nothing to resume in {folder}: there is no {STATE}; start without --resume")
     writable(folder)
-    for name in (MODEL, STATE, METRICS):  # what a killed process left half written
+    for name in (MODEL, STATE, METRICS, LOG):  # what a killed process left half written
         for partial in folder.glob(f".{name}.*.partial"):
             with suppress(OSError):
                 partial.unlink()
@@ -135,6 +137,21 @@ def read_state(folder: Path, task: Task) -> Saved:
             f"{description['seconds'] / 60:.1f} minutes, and goes on with a larger budget"
         )
     return tensors, description
+
+
+def log(file: Path, figures: Mapping[str, float]) -> None:
+    """Add a line of figures at a "step"; lines of steps that a killed run had reached are replaced."""
+    kept = [line for line in logged(file) if line["step"] < figures["step"]]
+    with atomic_write(file) as partial:
+        lines = (json.dumps(line) for line in [*kept, figures])
+        partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def logged(file: Path) -> list[dict[str, float]]:
+    """The figures of a run by step; none where it logged none."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def write_metrics(file: Path, metrics: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diffusion_lessons.metrics import Yardstick
 
 FOLDER = Path(__file__).parent
-KINDS = ("classifier", "diffusion", "noisy-classifier")
+KINDS = ("autoencoder", "classifier", "diffusion", "noisy-classifier", "towers")
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -45,7 +45,8 @@ def card(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 def load(name: str, folder: Path = FOLDER) -> Any:
     """A bundled model, on the CPU, in float32 and in evaluation mode.
 
-    It is a `Checkpoint` for a diffusion model; for a classifier the `Classifier`; for a classifier of noisy
+    It is a `Checkpoint` for a diffusion model; a `Vae` for an autoencoder; (`TwoTowers`, `Tokenizer`) for
+    towers; for a classifier the `Classifier`; for a classifier of noisy
     pictures a `NetworkClassifier`, called as (x, level) -> logits. An unknown name and a file that is
     missing, cut short or changed are a ValueError.
     """
