@@ -1,7 +1,6 @@
 """Make the bundled weights and their cards anew: `python -m diffusion_lessons.makers NAME`."""
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.zoo import FOLDER
 
 NOISY_MNIST = ClassifierRecipe("mnist", epochs=5, patch=2, path="cosine", batch=64, lr=2e-3)
-BUILDERS: dict[str, Callable[[str, Path], None]] = {
+BUILDERS: dict[str, partial[None]] = {
     "digits-classifier": partial(build_classifier, ClassifierRecipe("digits", epochs=100)),
     "mnist-classifier": partial(build_classifier, ClassifierRecipe("mnist", epochs=5, patch=2)),
     "mnist-noisy-classifier": partial(build_classifier, NOISY_MNIST),
@@ -25,24 +24,28 @@ BUILDERS: dict[str, Callable[[str, Path], None]] = {
     "mnist-unet-4-steps": partial(build_student, 4),
     "mnist-unet-2-steps": partial(build_student, 2),
     "mnist-unet-1-step": partial(build_student, 1),
-    "scenes-vae": build_vae,
-    "scenes-clip": build_clip,
-    "scenes-text": build_text,
-    "scenes-inpaint": build_inpaint,
+    "scenes-vae": partial(build_vae),
+    "scenes-clip": partial(build_clip),
+    "scenes-text": partial(build_text),
+    "scenes-inpaint": partial(build_inpaint),
 }
 
 
-def build(names: list[str], folder: Path = FOLDER) -> None:
+def build(names: list[str], folder: Path = FOLDER, seed: int | None = None) -> None:
     """Make each of the named models; a diffusion model that was stopped goes on where it was.
 
-    An unknown name, said before anything is made, and a folder that cannot be written are a ValueError.
+    With another seed a diffusion model is trained and measured again: the figures go onto its card. An
+    unknown name, said before anything is made, and a folder that cannot be written are a ValueError.
     """
     for name in names:
         if name not in BUILDERS:
             raise unknown("zoo model", name, BUILDERS)
+        if seed is not None and BUILDERS[name].func not in (build_diffusion, build_student):
+            raise ValueError(f"{name} is no diffusion model of digits: only those are repeated with another seed")
+    how = {} if seed is None else {"seed": seed}
     try:
         for name in names:
-            BUILDERS[name](name, folder)
+            BUILDERS[name](name, folder, **how)
     except TrainingInterrupted as stop:
         raise KeyboardInterrupt(
             f"stopped; of a diffusion model the run is kept in {RUNS}, and the same command goes on with it"
@@ -54,6 +57,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m diffusion_lessons.makers", description=__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(BUILDERS))
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to (the package's own)")
+    parser.add_argument("--seed", type=int, help="train with another seed, and add its figures to the card")
     given = parser.parse_args(args)
     keep_freed_memory()
-    guarded(lambda: build(given.names, given.out))
+    guarded(lambda: build(given.names, given.out, given.seed))

@@ -54,6 +54,11 @@ def write_card(name: str, folder: Path, facts: dict[str, Any], device: object = 
         "versions": versions("scikit-learn"),
         "licence": "MIT (the weights; the data has its own)",
     }
+    save_card(name, folder, content)
+
+
+def save_card(name: str, folder: Path, content: Mapping[str, Any]) -> None:
+    """Write what a card says, whole or not at all."""
     with atomic_write(folder / f"{name}.json") as partial_file:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         partial_file.write_text(text + "\n", encoding="utf-8")

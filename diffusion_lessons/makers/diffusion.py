@@ -15,9 +15,9 @@ from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from diffusion_lessons.data import Dataset, load_dataset
 from diffusion_lessons.generate import generate, labels_for
-from diffusion_lessons.makers.cards import data_facts, rounded, write_card
+from diffusion_lessons.makers.cards import data_facts, rounded, save_card, write_card
 from diffusion_lessons.metrics import evaluate
-from diffusion_lessons.support.machine import choose_device
+from diffusion_lessons.support.machine import choose_device, hardware
 from diffusion_lessons.training.distillation import Distillation
 from diffusion_lessons.training.loop import train
 from diffusion_lessons.training.recipe import Recipe
@@ -29,14 +29,18 @@ EVALUATED = 1000  # pictures that a model is measured on
 STAGES = {32: 700, 16: 500, 8: 700, 4: 1500, 2: 2000, 1: 2600}  # steps of the student -> of its training
 
 
-def build_diffusion(recipe: Recipe, name: str, folder: Path) -> None:
-    """Train a diffusion model and store it; the run itself stays in `RUNS`."""
-    device, run = choose_device(), RUNS / name
+def build_diffusion(recipe: Recipe, name: str, folder: Path, seed: int | None = None) -> None:
+    """Train a diffusion model and store it, or `repeat` it with another seed; the run stays in `RUNS`."""
+    if seed is not None:
+        recipe = replace(recipe, seed=seed)
+    device, run = choose_device(), _run_of(name, seed)
     dataset = load_dataset(recipe.data, "train", recipe.size)
     trained(Denoising(recipe, dataset), run, device)
+    if seed is not None:
+        return repeat(run, name, folder, seed, device, facts_of(run))
     title = f"class-conditional diffusion of {recipe.data} at {dataset.shape[1]}×{dataset.shape[2]}"
     told = {"recipe": recipe.to_json(), "training": facts_of(run)}
-    store(run, name, folder, dataset, device, title=title, **told)
+    return store(run, name, folder, dataset, device, title=title, **told)
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,27 @@ class ChainRecipe:
         return replace(own, steps=training_steps, class_dropout=0.0, seed=self.seed, **how)
 
 
-def build_student(steps: int, name: str, folder: Path, chain: ChainRecipe = ChainRecipe()) -> None:
-    """Train the student of `steps` steps and store it. All students share one chain, kept in `RUNS`."""
+def build_student(
+    steps: int, name: str, folder: Path, seed: int | None = None, chain: ChainRecipe = ChainRecipe()
+) -> None:
+    """Train the student of `steps` steps and store it, or `repeat` it with another seed.
+
+    All students of a seed share one chain, kept in `RUNS`.
+    """
+    if seed is not None:
+        chain = replace(chain, seed=seed)
     device = choose_device()
     data = str(zoo.load(chain.teacher).recipe["data"])
-    dataset, runs = load_dataset(data, "train"), RUNS / f"{chain.teacher}-students"
+    dataset, runs = load_dataset(data, "train"), _run_of(f"{chain.teacher}-students", seed)
     run = train_chain(chain, steps, dataset, runs, device)
     stages = [stage for stage in chain.stages if stage[0] >= steps]
     recipe = asdict(chain) | {"stages": stages, "teacher_sha256": zoo.card(chain.teacher)["sha256"]}
     each = [facts_of(runs / str(student)) for student, _ in stages]
     sums = {key: sum(stage[key] for stage in each) for key in ("steps", "images", "seconds")}
+    if seed is not None:
+        return repeat(run, name, folder, seed, device, each[-1] | sums)
     title = f"{chain.teacher} distilled: {data} in {steps} {'step' if steps == 1 else 'steps'}, unguided"
-    store(run, name, folder, dataset, device, title=title, recipe=recipe, training=each[-1] | sums)
+    return store(run, name, folder, dataset, device, title=title, recipe=recipe, training=each[-1] | sums)
 
 
 def train_chain(
@@ -106,11 +119,9 @@ def store(run: Path, name: str, folder: Path, dataset: Dataset, device: torch.de
     """
     file = folder / f"{name}.safetensors"
     save_checkpoint(file, load_checkpoint(run / MODEL), dtype=torch.float16)
-    model = load_checkpoint(file)
-    labels = labels_for(model, EVALUATED)
-    sampled = {"sampler": "ddim", **model.sampling, "precision": "float32"}
-    pictures = generate(model, labels, seed=told["recipe"]["seed"], device=device, progress=True, **sampled)
-    measured = rounded(evaluate(pictures, labels, zoo.yardstick(dataset.name)))
+    model, seed = load_checkpoint(file), told["recipe"]["seed"]
+    sampled = _sampled(model)
+    measured = _measured(model, dataset.name, device, seed)
     parameters = sum(p.numel() for p in model.network.parameters())
     facts = {
         "kind": "diffusion",
@@ -122,3 +133,33 @@ def store(run: Path, name: str, folder: Path, dataset: Dataset, device: torch.de
     }
     write_card(name, folder, facts, device)
     print(f"{file}: {measured} (n = {EVALUATED}), {file.stat().st_size:,} bytes")
+
+
+def repeat(
+    run: Path, name: str, folder: Path, seed: int, device: torch.device, training: dict[str, Any]
+) -> None:
+    """Measure a training with another seed as the stored one was, and add that to the card.
+
+    The weights on the shelf stay what they are.
+    """
+    told = zoo.card(name, folder)
+    figures = _measured(load_checkpoint(run / MODEL), told["data"]["name"], device, told["recipe"]["seed"])
+    where = {**hardware(device), "device": str(device)}
+    told.setdefault("other_seeds", {})[str(seed)] = {**figures, "training": training, "hardware": where}
+    save_card(name, folder, told)
+    print(f"{name}, seed {seed}: {figures} (n = {EVALUATED})")
+
+
+def _run_of(name: str, seed: int | None) -> Path:
+    return RUNS / (name if seed is None else f"{name}-seed-{seed}")
+
+
+def _sampled(model: Checkpoint) -> dict[str, Any]:
+    """How a model is sampled to be measured: with the steps and the guidance that it asks for."""
+    return {"sampler": "ddim", **model.sampling, "precision": "float32"}
+
+
+def _measured(model: Checkpoint, data: str, device: torch.device, seed: int) -> dict[str, list[float]]:
+    labels = labels_for(model, EVALUATED)
+    pictures = generate(model, labels, seed=seed, device=device, progress=True, **_sampled(model))
+    return rounded(evaluate(pictures, labels, zoo.yardstick(data)))
