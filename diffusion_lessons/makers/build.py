@@ -41,7 +41,7 @@ def build(names: list[str], folder: Path = FOLDER, seed: int | None = None) -> N
         if name not in BUILDERS:
             raise unknown("zoo model", name, BUILDERS)
         if seed is not None and BUILDERS[name].func not in (build_diffusion, build_student):
-            raise ValueError(f"{name} is no diffusion model of digits: only those are repeated with another seed")
+            raise ValueError(f"{name} is no diffusion model of digits: only those take another seed")
     how = {} if seed is None else {"seed": seed}
     try:
         for name in names:
