@@ -85,12 +85,12 @@ class Checkpoint:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The steps, guidance and spacing to sample with unless told otherwise.
+        """The steps and guidance to sample with unless told otherwise, and the spacing if not "trailing".
 
         A published model is "usual"ly sampled in its own way; a distilled one knows its own "sampling" alone.
         """
         told = self.classes or self.tokenizer
-        usual = {"steps": 25, "guidance": 2.0 if told else 1.0, "spacing": "trailing"}
+        usual = {"steps": 25, "guidance": 2.0 if told else 1.0}
         return usual | dict(self.info.get("usual", {})) | dict(self.info.get("sampling", {}))
 
 

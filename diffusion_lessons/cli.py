@@ -40,7 +40,8 @@ class Sampling:
 
     def of(self, model: Checkpoint) -> dict[str, Any]:
         """What `generate` is told: what was asked for, and the model's own where nothing was."""
-        return model.sampling | {name: value for name, value in vars(self).items() if value is not None}
+        asked = {name: value for name, value in vars(self).items() if value is not None}
+        return {"spacing": "trailing", **model.sampling, **asked}
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def sample(
         raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
     model = open_model(checkpoint)
     model = wish.sized(model)
-    n = n or (64 if wish.prompt is None else 1)
+    n = n if n is not None else 64 if wish.prompt is None else 1
     condition, canvas = wish.condition(model, n, label), wish.canvas(model)
     writable_file(out)
     how = sampling.of(model)

@@ -111,7 +111,7 @@ def walk(
     options: dict[str, Any] = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
     options |= {} if step is None else {"step": step}
     steps = usual["steps"] if steps is None else steps
-    levels = checkpoint.path.levels(steps, spacing or usual["spacing"])
+    levels = checkpoint.path.levels(steps, spacing or usual.get("spacing", "trailing"))
     if begun is not None:
         noise, levels = begun.start(noise, levels)
     if "sampling" in checkpoint.info:
