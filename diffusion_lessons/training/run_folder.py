@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ def read_state(folder: Path, task: Task) -> Saved:
         raise ValueError(f"{folder / STATE} {what}")
     plan, finished = task.plan, description["finished"]
     mine = {"task": type(task).__name__, "from": task.start, **json.loads(json.dumps(plan.to_json()))}
-    saved = {"task": mine["task"], "from": None, **description["recipe"]}
+    usual = {each.name: each.default for each in fields(plan)}  # of what an older version did not know yet
+    saved = {"task": mine["task"], "from": None, **json.loads(json.dumps(usual)), **description["recipe"]}
     saved |= {name: description[name] for name in ("task", "from") if name in description}
     for name in sorted((mine.keys() | saved.keys()) - {"data", *(BUDGETS if finished else ())}):
         if mine.get(name) != saved.get(name):
