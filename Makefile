@@ -68,4 +68,5 @@ $(VENV)/.lab: $(VENV)/.runs
 $(VENV)/.tests: $(VENV)/.runs
 	@echo "installing the test tools into $(VENV)"
 	@$(INSTALL) --editable '.[test]'
+	@$(INSTALL) --no-deps open_clip_torch  # for its file of CLIP's merges alone
 	@touch $@

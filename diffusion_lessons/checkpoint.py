@@ -7,7 +7,7 @@ all, and carries a SHA-256 over all it holds, so that a damaged one is told from
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as File
 from typing import Any
@@ -18,15 +18,16 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.denoiser import NetworkDenoiser
-from diffusion_lessons.networks import build, describe
+from diffusion_lessons.networks import Vae, build, describe
 from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.support.files import atomic_write
 from diffusion_lessons.targets import TARGETS, Target
 
 FORMAT = 1
 KEY = "diffusion_lessons"  # of the file's metadata: holds checksum and description as JSON
-WEIGHTS, BETAS = "network.", "path.betas"  # what tensors are called in files
+WEIGHTS, VAE, BETAS = "network.", "vae.", "path.betas"  # what tensors are called in files
 
 
 class CheckpointError(ValueError):
@@ -43,7 +44,9 @@ class Checkpoint:
     classes: tuple[str, ...]  # names of the labels it knows, in order; empty for a model without labels
     shape: tuple[int, ...]  # of one sample, (C, H, W) of a picture
     recipe: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, as plain values
-    info: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, versions; "sampling" if distilled
+    info: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, versions; its own "sampling"
+    vae: Vae | None = None  # that its samples are latents of
+    tokenizer: Tokenizer | None = None  # of the prompts that its network is told
 
     def denoiser(self) -> NetworkDenoiser:
         """The denoiser that samplers ask."""
@@ -64,15 +67,31 @@ class Checkpoint:
         self, device: torch.device | str, layout: torch.memory_format = torch.channels_last
     ) -> "Checkpoint":
         """The same model on a device, in evaluation mode: a copy, so that this one stays where it is."""
-        network = copy.deepcopy(self.network).eval()
-        network.to(torch.device(device), memory_format=layout)  # type: ignore[call-overload]
-        return replace(self, network=network)
+        parts = copy.deepcopy((self.network, self.vae))
+        for part in filter(None, parts):
+            part.eval().to(torch.device(device), memory_format=layout)  # type: ignore[call-overload]
+        return replace(self, network=parts[0], vae=parts[1])
+
+    def prompts(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """The condition that these prompts are; for a model without a tokenizer, a ValueError."""
+        if self.tokenizer is None:
+            raise ValueError("this model was trained without captions: it takes no prompt")
+        return self.tokenizer(texts)
+
+    @torch.no_grad()
+    def pictures(self, x: Tensor) -> Tensor:
+        """What samples (B, ...) look like: decoded by the autoencoder where they are latents."""
+        return x if self.vae is None else self.vae.decode(x)
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The steps and the guidance to sample with unless told otherwise; a distilled model has its own."""
-        usual = {"steps": 25, "guidance": 2.0 if self.classes else 1.0}
-        return usual | dict(self.info.get("sampling", {}))
+        """The steps and guidance to sample with unless told otherwise, and the spacing if not "trailing".
+
+        A published model is "usual"ly sampled in its own way; a distilled one knows its own "sampling" alone.
+        """
+        told = self.classes or self.tokenizer
+        usual = {"steps": 25, "guidance": 2.0 if told else 1.0}
+        return usual | dict(self.info.get("usual", {})) | dict(self.info.get("sampling", {}))
 
 
 def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> None:
@@ -93,6 +112,11 @@ def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype
         "recipe": dict(checkpoint.recipe),
         "info": dict(checkpoint.info),
     }
+    if checkpoint.vae is not None:
+        description["vae"] = describe(checkpoint.vae)
+        tensors |= weights_of(checkpoint.vae, dtype, VAE)
+    if checkpoint.tokenizer is not None:
+        description["tokenizer"] = checkpoint.tokenizer.to_json()
     write_tensors(file, tensors, description)
 
 
@@ -102,32 +126,38 @@ def load_checkpoint(file: File | str) -> Checkpoint:
     betas = tensors.get(BETAS)
     try:
         return Checkpoint(
-            network_in(tensors, description),
+            network_in(tensors, description["network"]),
             StraightPath() if betas is None else DiscreteVP(betas),
             TARGETS[description["target"]],
             tuple(description["classes"]),
             tuple(description["shape"]),
             dict(description.get("recipe") or {}),
             dict(description.get("info") or {}),
+            network_in(tensors, description["vae"], VAE) if "vae" in description else None,  # type: ignore[arg-type]
+            Tokenizer.from_json(description["tokenizer"]) if "tokenizer" in description else None,
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{file} does not hold a model this version can build: {reason}") from error
 
 
-def weights_of(network: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+def weights_of(
+    network: nn.Module, dtype: torch.dtype | None = None, prefix: str = WEIGHTS
+) -> dict[str, Tensor]:
     """The weights by the names they have in files; a dtype is for those that are floats."""
-    weights = {f"{WEIGHTS}{name}": weight for name, weight in network.state_dict().items()}
+    weights = {f"{prefix}{name}": weight for name, weight in network.state_dict().items()}
     if dtype is None:
         return weights
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
 
 
-def network_in(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> nn.Module:
-    """The network that a file describes, with its weights: in float32, evaluation mode and on the CPU."""
+def network_in(
+    tensors: Mapping[str, Tensor], description: dict[str, Any], prefix: str = WEIGHTS
+) -> nn.Module:
+    """The network of a description, with its weights in a file: float32, evaluation mode, on the CPU."""
     with torch.device("meta"):  # no random start for weights that are read
-        network = build(description["network"])
-    mine = {name.removeprefix(WEIGHTS): t for name, t in tensors.items() if name.startswith(WEIGHTS)}
+        network = build(description)
+    mine = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     network.load_state_dict({name: t.to(torch.float32, copy=True) for name, t in mine.items()}, assign=True)
     return network.eval()
 

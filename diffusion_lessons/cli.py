@@ -4,19 +4,24 @@ import json as json_module
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from diffusion_lessons import experiments
 from diffusion_lessons.checkpoint import Checkpoint
+from diffusion_lessons.conditions import Condition, label_of
+from diffusion_lessons.data.dataset import to_float
 from diffusion_lessons.support.console import Device, Json, report
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.files import writable, writable_file
 from diffusion_lessons.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from diffusion_lessons.painting import Canvas
 
 Model = Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")]
 
@@ -29,13 +34,72 @@ class Sampling:
     sampler: str = "ddim"  # ddim, ddpm, heun or dpmpp-2m
     steps: int | None = None  # 25, or what a model was distilled for, if left out
     guidance: float | None = None  # 1 is plain conditional; 2, or 1 if distilled, if left out
-    spacing: str = "trailing"  # trailing, leading or linspace
+    spacing: str | None = None  # trailing, leading, linspace or stable-diffusion; the model's own if left out
     precision: str = "auto"  # auto (bf16 where the hardware has it) or float32
     seed: int = 0  # same seed, same machine, same pictures; from 0 to 2^63 - 1
 
     def of(self, model: Checkpoint) -> dict[str, Any]:
         """What `generate` is told: what was asked for, and the model's own where nothing was."""
-        return model.sampling | {name: value for name, value in vars(self).items() if value is not None}
+        asked = {name: value for name, value in vars(self).items() if value is not None}
+        return {"spacing": "trailing", **model.sampling, **asked}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to draw, in words and pictures, for models that were trained with captions."""
+
+    prompt: str | None = None  # what to draw
+    negative: str | None = None  # what to keep away from
+    size: int | None = None  # height and width in pixels; the model's own if left out
+    init: Path | None = None  # a picture to begin with
+    strength: float = 1.0  # how much of --init to change, above 0, at most 1
+    mask: Path | None = None  # a picture that is white where --init is to be painted over
+
+    def sized(self, model: Checkpoint) -> Checkpoint:
+        """The model, for samples of the wanted size."""
+        if self.size is None:
+            return model
+        factor = 1 if model.vae is None else model.vae.config.factor
+        if model.vae is None or self.size < factor or self.size % factor:
+            wanted = "its own, leave it out" if model.vae is None else f"a multiple of {factor}"
+            raise ValueError(f"the size of this model's pictures is {wanted}; got {self.size}")
+        side = self.size // factor
+        return replace(model, shape=(model.shape[0], side, side))
+
+    def condition(self, model: Checkpoint, n: int, label: str | None) -> Condition:
+        """The prompt n times, or labels for a model that knows those."""
+        from diffusion_lessons.generate import labels_for
+
+        if self.prompt is None and model.tokenizer is None:
+            return labels_for(model, n, label)
+        if label is not None:
+            raise ValueError("this model is told what to draw by --prompt, not by a label")
+        return model.prompts([self.prompt or ""] * n)
+
+    def negated(self, model: Checkpoint) -> dict[str, Any]:
+        """What `generate` is told of the words to keep away from."""
+        return {} if self.negative is None else {"negative": model.prompts([self.negative])}
+
+    def canvas(self, model: Checkpoint) -> "Canvas | None":
+        """The picture to begin with, in the model's size."""
+        from diffusion_lessons.data.pictures import read_square
+        from diffusion_lessons.painting import Canvas
+
+        if self.init is None:
+            if self.mask is not None or self.strength != 1:
+                raise ValueError("--mask and --strength say what to do with a picture: give it with --init")
+            return None
+        side = model.shape[-1] * (1 if model.vae is None else model.vae.config.factor)
+
+        def opened(file: Path) -> torch.Tensor:
+            try:
+                return torch.tensor(read_square(file, side)).permute(2, 0, 1)[None]  # (1, 3, side, side)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"cannot read the picture {file}: {error}") from error
+
+        mask = None if self.mask is None else (opened(self.mask).float().mean(1, keepdim=True) > 127).float()
+        picture = to_float(opened(self.init))
+        return Canvas(picture.mean(1, keepdim=True) if model.shape[0] == 1 else picture, self.strength, mask)
 
 
 class Asked(Recipe):
@@ -84,29 +148,34 @@ def train(
 def sample(
     checkpoint: Positional[Model],
     sampling: OmitArgPrefixes[Sampling],
+    wish: OmitArgPrefixes[Wish],
     label: Annotated[str | None, arg(help="class number or name; all in turn if left out")] = None,
-    n: Annotated[int, arg(help="number of pictures")] = 64,
+    n: Annotated[int | None, arg(help="number of pictures; 64, or 1 for a prompt")] = None,
     out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz: x, y")] = Path("samples.png"),
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Draw pictures from a trained model."""
-    from diffusion_lessons.generate import generate, labels_for, save_samples, save_trajectory
+    from diffusion_lessons.generate import generate, save_samples, save_trajectory
     from diffusion_lessons.zoo import open_model
 
     if out.suffix not in (".png", ".gif", ".npz"):
         raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
     model = open_model(checkpoint)
-    labels = labels_for(model, n, label)
+    model = wish.sized(model)
+    n = n if n is not None else 64 if wish.prompt is None else 1
+    condition, canvas = wish.condition(model, n, label), wish.canvas(model)
     writable_file(out)
     how = sampling.of(model)
+    drawn = how | wish.negated(model)
     started = time.perf_counter()
     if out.suffix == ".gif":
-        save_trajectory(model, labels, n, out, device=device, **how)
+        save_trajectory(model, condition, n, out, device=device, canvas=canvas, **drawn)
     else:
-        save_samples(generate(model, labels, n, device=device, progress=True, **how), labels, out)
+        pictures = generate(model, condition, n, device=device, progress=True, canvas=canvas, **drawn)
+        save_samples(pictures, label_of(condition), out)
     seconds = time.perf_counter() - started
-    facts = {"out": str(out), "n": n, "label": label, **told(how), "seconds": round(seconds, 3)}
+    facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
     report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
 
 

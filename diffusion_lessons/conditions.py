@@ -51,6 +51,17 @@ def dropped(condition: Condition, null: Condition, drop: Tensor) -> Condition:
     return mixed if isinstance(condition, dict) else mixed.get("label")
 
 
+def rows_of(condition: Condition) -> int | None:
+    """The number of rows of a condition; None where there is none, or no row has an entry."""
+    return next((len(value) for value in as_dict(condition).values()), None)
+
+
+def taken(condition: Condition, index: Tensor, device: torch.device | str) -> Condition:
+    """The rows at positions (B,) of a condition, on a device."""
+    rows = {name: value[index.to(value.device)].to(device) for name, value in as_dict(condition).items()}
+    return rows if isinstance(condition, dict) else rows.get("label")
+
+
 def stacked(first: Condition, second: Condition) -> Condition:
     """Both, one batch behind the other."""
     if isinstance(first, dict) and isinstance(second, dict):

@@ -14,9 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_lessons.checkpoint import Checkpoint
+from diffusion_lessons.conditions import Condition, rows_of, taken
 from diffusion_lessons.data import to_uint8
 from diffusion_lessons.denoiser import Autocast, Denoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
+from diffusion_lessons.networks import Prompted
+from diffusion_lessons.painting import Begun, Canvas
 from diffusion_lessons.paths import Level
 from diffusion_lessons.pictures import grid, save_gif, save_png
 from diffusion_lessons.samplers import SAMPLERS, Noise, Point, Step
@@ -53,13 +56,15 @@ def labels_for(checkpoint: Checkpoint, n: int, label: int | str | None = None) -
 
 def walk(
     checkpoint: Checkpoint,
-    labels: Tensor | None,
+    condition: Condition,
     noise: Tensor,
     sampler: str = "ddim",
     steps: int | None = None,
     guidance: float | None = None,
-    spacing: str = "trailing",
-    clip: bool = True,
+    spacing: str | None = None,
+    clip: bool | None = None,
+    negative: Condition = None,
+    begun: Begun | None = None,
     precision: str = "auto",
     step: Step | None = None,
     generator: torch.Generator | Noise | None = None,
@@ -67,13 +72,15 @@ def walk(
     """Walk from noise to pictures with the canonical wrappers, guide, then clip; yields as `trajectory`.
 
     Args:
-        labels: (N,) on the device of the noise, or None.
+        condition: labels (N,) or the prompts' tokens, on the device of the noise, or None.
         noise: (N, C, H, W), N(0, I), on the device of the checkpoint's network.
         sampler: a name of `SAMPLERS`.
         steps: number of steps, at most the path's T; None is 25, or what the model was distilled for.
-        guidance: scale, 1 is the plain conditional model; None is 2 with labels and 1 without, or what the
-            model was distilled for.
-        clip: keep each estimate of the picture in [−1, 1].
+        guidance: scale, 1 is the plain conditional model; None is 2 with a condition and 1 without, or the
+            model's own.
+        clip: keep each estimate in [−1, 1]; None does so where samples are pictures and no latents.
+        negative: a condition of 1 row or N to guide away from in the place of "no condition".
+        begun: a picture to begin with, or to paint in.
         precision: "auto" is bf16 where the hardware really has it; or "float32".
         step: for "ddim", another step than its own: your own, or one with η.
         generator: of the steps' noise, as for `trajectory`.
@@ -83,21 +90,33 @@ def walk(
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     usual = checkpoint.sampling
-    scale = (1.0 if labels is None else usual["guidance"]) if guidance is None else guidance
-    if labels is None and scale != 1:
+    scale = (1.0 if condition is None else usual["guidance"]) if guidance is None else guidance
+    if condition is None and scale != 1:
         raise ValueError(f"guidance {scale} needs a model with labels: this one has none, use guidance 1")
     if step is not None and sampler != "ddim":
         raise ValueError(f"a step of one's own goes with the sampler 'ddim', not {sampler!r}")
     network = checkpoint.denoiser()
-    denoiser: Denoiser = network if labels is None else ClassifierFreeGuidance(network, scale)
-    denoiser = Clip(denoiser) if clip else denoiser
+    if condition is not None and isinstance(checkpoint.network, Prompted):  # a prompt is encoded once
+        away = network.null_condition(1) if negative is None else negative
+        with torch.no_grad():
+            condition, negative = checkpoint.network.told(condition), checkpoint.network.told(away)
+    denoiser: Denoiser = network
+    if condition is not None:
+        denoiser = ClassifierFreeGuidance(network, scale, negative)
+    if clip or (clip is None and checkpoint.vae is None):
+        denoiser = Clip(denoiser)
+    if begun is not None:
+        denoiser, condition = begun.wrapped(denoiser), begun.told(condition, len(noise))
     denoiser = Autocast(denoiser) if precision == "auto" else denoiser
     options: dict[str, Any] = {"generator": generator} if sampler in ("ddim", "ddpm") else {}
     options |= {} if step is None else {"step": step}
-    levels = checkpoint.path.levels(usual["steps"] if steps is None else steps, spacing)
+    steps = usual["steps"] if steps is None else steps
+    levels = checkpoint.path.levels(steps, spacing or usual.get("spacing", "trailing"))
+    if begun is not None:
+        noise, levels = begun.start(noise, levels)
     if "sampling" in checkpoint.info:
         _warn_of_other_settings(checkpoint, levels, scale)
-    return SAMPLERS[sampler](denoiser, noise, levels, labels, **options)
+    return SAMPLERS[sampler](denoiser, noise, levels, condition, **options)
 
 
 def _warn_of_other_settings(checkpoint: Checkpoint, levels: list[Level], guidance: float) -> None:
@@ -117,44 +136,44 @@ def _warn_of_other_settings(checkpoint: Checkpoint, levels: list[Level], guidanc
 
 def generate(
     checkpoint: Checkpoint,
-    labels: Tensor | None,
+    condition: Condition,
     n: int | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     batch: int = 256,
     progress: bool = False,
+    canvas: Canvas | None = None,
     **how: Any,
 ) -> Tensor:
     """Sample pictures (N, C, H, W) in batches: float32 in about [−1, 1], on the CPU.
 
-    All noise of a picture depends on the seed, its place and the step alone. The labels are (N,), or None for
-    n pictures without; the device None is a GPU where there is one; `progress` shows a bar of the pictures
-    finished; `how` is for `walk`. The checkpoint's network stays where it is and as it is.
+    All noise of a picture depends on the seed, its place and the step alone. The condition is labels (N,),
+    the prompts of `checkpoint.prompts`, or None for n pictures without; the device None is a GPU where there
+    is one; `progress` shows a bar of the pictures finished; the canvas is a picture to begin with; `how` is
+    for `walk`. The checkpoint's network stays where it is and as it is.
     """
-    n = (n or 0) if labels is None else len(labels)
-    walks = _walks(checkpoint, labels, n, batch, seed, device, **how)
+    n = rows_of(condition) or n or 0
+    model = checkpoint.on(choose_device(device))
+    if canvas is not None:
+        how["begun"] = Begun(canvas, model)
+    walks = _walks(model, condition, n, batch, seed, **how)
     pictures = []
     with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
         for points in walks:
-            pictures.append(deque(points, maxlen=1)[0][1].float().cpu())
+            last = deque(points, maxlen=1)[0][1].float()
+            drawn = model.pictures(last).cpu()
+            pictures.append(drawn if canvas is None else canvas.finished(drawn))
             bar.update(len(pictures[-1]))
     return torch.cat(pictures)
 
 
 def _walks(
-    checkpoint: Checkpoint,
-    labels: Tensor | None,
-    n: int,
-    batch: int,
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    **how: Any,
+    model: Checkpoint, condition: Condition, n: int, batch: int, seed: int = 0, **how: Any
 ) -> list[Iterator[Point]]:
     """The walks of n samples, a batch each, made before the first is walked: bad settings are said first."""
     if n < 1 or batch < 1:
         raise ValueError(f"the number of samples must be at least 1, got {n} in batches of {batch}")
-    device, shape, seed = choose_device(device), checkpoint.shape, checked_seed(seed)
-    model = checkpoint.on(device)
+    device, shape, seed = next(model.network.parameters()).device, model.shape, checked_seed(seed)
     start = torch.randn((n, *shape), generator=torch.Generator().manual_seed(seed))
 
     def fresh(places: Tensor, step: int) -> Tensor:
@@ -164,7 +183,7 @@ def _walks(
 
     walks = []
     for places in torch.arange(n).split(batch):
-        wanted = None if labels is None else labels[places].to(device)
+        wanted = taken(condition, places, device)
         walks.append(walk(model, wanted, start[places].to(device), generator=partial(fresh, places), **how))
     return walks
 
@@ -182,7 +201,18 @@ def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
         save_png(grid(pictures), file)
 
 
-def save_trajectory(checkpoint: Checkpoint, labels: Tensor | None, n: int, file: Path, **how: Any) -> None:
+def save_trajectory(
+    checkpoint: Checkpoint,
+    condition: Condition,
+    n: int,
+    file: Path,
+    device: torch.device | str | None = None,
+    canvas: Canvas | None = None,
+    **how: Any,
+) -> None:
     """Write the walk of `generate` to n pictures as a .gif: what the sampler holds at each level."""
-    (points,) = _walks(checkpoint, labels, n, batch=n, **how)
-    save_gif([grid(x) for _, x, _ in points], file)
+    model = checkpoint.on(choose_device(device))
+    if canvas is not None:
+        how["begun"] = Begun(canvas, model)
+    (points,) = _walks(model, condition, n, batch=n, **how)
+    save_gif([grid(model.pictures(x).cpu()) for _, x, _ in points], file)

@@ -168,6 +168,31 @@ class Clip:
         return Estimate.from_x0(self.denoiser(x, level, condition).x0.clamp(self.low, self.high), x, level)
 
 
+class Inpaint:
+    """Put what is known into a denoiser's x₀; ε follows, so that it stays at the right level of noise.
+
+    Every step then moves the known part from its first noise straight to what is known, where a walk that
+    ends at t = 0 has it exactly (training-free; Lugmayr et al. 2022, eq. 8, with one noise for all steps).
+
+    known is like x; mask (B, 1, ...) or (1, 1, ...), 1 where to paint and 0 where known, between them at a
+    soft edge. Another shape or range is a ValueError.
+    """
+
+    def __init__(self, denoiser: Denoiser, known: Tensor, mask: Tensor) -> None:
+        if mask.ndim != known.ndim or mask.shape[1] != 1 or mask.shape[2:] != known.shape[2:]:
+            wanted = f"(B, 1, {', '.join(map(str, known.shape[2:]))})"
+            raise ValueError(f"the mask is {wanted} for what is known, got {tuple(mask.shape)}")
+        if bool(((mask < 0) | (mask > 1)).any()):
+            raise ValueError(
+                f"a mask is 1 where to paint and 0 where known, got {mask.min():g} to {mask.max():g}"
+            )
+        self.denoiser, self.known, self.mask = denoiser, known, mask
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        x0 = self.denoiser(x, level, condition).x0
+        return Estimate.from_x0(torch.lerp(self.known.to(x0), x0, self.mask.to(x0)), x, level)
+
+
 def _spread(x: Tensor) -> Tensor:
     """Standard deviation of each sample, shaped to multiply x."""
     return x.flatten(1).std(1, correction=0).view(-1, *[1] * (x.ndim - 1))

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion_lessons.schedules import checked_betas
 from diffusion_lessons.support.errors import unknown
 
-SPACINGS = ("trailing", "leading", "linspace")
+SPACINGS = ("trailing", "leading", "linspace", "stable-diffusion")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class NoisePath(Protocol):
     def T(self) -> float: ...
     def __call__(self, t: Tensor | float) -> Level: ...
     def levels(self, n: int, spacing: str = "trailing") -> list[Level]: ...
-    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor: ...
+    def sample_times(
+        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+    ) -> Tensor: ...
     def network_time(self, t: Tensor) -> Tensor: ...
 
 
@@ -98,7 +100,8 @@ class DiscreteVP:
         """n + 1 levels from noise to data, for n steps, 1 to T; the last is t = 0.
 
         "trailing" starts at T; "leading" starts about T/n below T; "linspace" starts at T and makes its last
-        step from t = 1 (Lin et al. 2023, table 2).
+        step from t = 1 (Lin et al. 2023, table 2). "stable-diffusion" is what that model was published with:
+        "leading", one later, and the last level is t = 1, which holds a little noise.
         """
         if not isinstance(n, int) or not 1 <= n <= self.T:
             raise ValueError(f"the number of steps must be a whole number from 1 to T = {self.T}, got {n!r}")
@@ -108,13 +111,21 @@ class DiscreteVP:
             times = torch.arange(n - 1, -1, -1, dtype=torch.float64) * (self.T // n) + 1
         elif spacing == "linspace":
             times = torch.linspace(self.T, 1, n, dtype=torch.float64).round()
+        elif spacing == "stable-diffusion":
+            times = torch.arange(n - 1, -1, -1, dtype=torch.float64) * (self.T // n) + 2
+            return [self(t) for t in (*times, 1.0)]
         else:
             raise unknown("spacing", spacing, SPACINGS)
         return [self(t) for t in (*times, 0.0)]
 
-    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """(batch,) whole times, uniform on 1 … T, one from each of `batch` equal strata."""
-        return (stratified(batch, generator) * self.T).floor() + 1
+    def sample_times(
+        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+    ) -> Tensor:
+        """(batch,) whole times, uniform on 1 … T, one from each of `batch` equal strata.
+
+        A power below 1, of the share of T, draws more of them towards noise: 0.5 as many as t is large.
+        """
+        return (stratified(batch, generator) ** power * self.T).floor() + 1
 
     def network_time(self, t: Tensor) -> Tensor:
         """What a network is told: t − 1, the index that published weights expect."""
@@ -137,13 +148,17 @@ class StraightPath:
             raise ValueError(f"the number of steps must be a whole number ≥ 1, got {n!r}")
         if spacing not in SPACINGS:
             raise unknown("spacing", spacing, SPACINGS)
-        if spacing == "leading":
-            raise ValueError('"leading" spacing belongs to discrete paths: use "trailing" on a straight path')
+        if spacing in ("leading", "stable-diffusion"):
+            raise ValueError(
+                f'"{spacing}" spacing belongs to discrete paths: use "trailing" on a straight path'
+            )
         return [self(t) for t in torch.linspace(1, 0, n + 1, dtype=torch.float64)]
 
-    def sample_times(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """(batch,) times, uniform on (0, 1], one from each of `batch` equal strata."""
-        return 1 - stratified(batch, generator)
+    def sample_times(
+        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+    ) -> Tensor:
+        """(batch,) times, uniform on (0, 1], one from each of `batch` equal strata; power as above."""
+        return (1 - stratified(batch, generator)) ** power
 
     def network_time(self, t: Tensor) -> Tensor:
         """What a network is told: 1000·t, the range that time embeddings are made for."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.denoiser import Denoiser
-from diffusion_lessons.paths import Level, above_data, cast, forward_kernel, posterior, same_shape
+from diffusion_lessons.paths import Level, above_data, cast, forward_kernel, posterior, renoise, same_shape
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.targets import Estimate
 
@@ -97,15 +97,66 @@ def trajectory(
     for number, (now, next) in enumerate(_pairs(levels)):
         estimate = denoiser(x, now, condition)
         yield now, x, estimate
-        noise = None
-        if asks_for_noise(step, next):
-            if isinstance(generator, torch.Generator):
-                place = generator.device
-                noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=place).to(x.device)
-            else:
-                noise = generator(number).to(x)
+        noise = _noise(generator, number, x) if asks_for_noise(step, next) else None
         x = step(x, estimate, now, next, noise)
     yield levels[-1], x, estimate
+
+
+@torch.no_grad()
+def repaint(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: list[Level],
+    condition: Condition = None,
+    step: Step = ddpm_step,
+    generator: torch.Generator | Noise | None = None,
+) -> Iterator[Point]:
+    """As `trajectory`, over levels that go up now and then: a pair that rises adds noise and asks nobody.
+
+    With `Inpaint` and the levels of `there_and_back` it is RePaint (Lugmayr et al. 2022, algorithm 1): what
+    was drawn is made to fit what is known again and again.
+    """
+    generator, estimate = torch.Generator() if generator is None else generator, None
+    for number, (now, next) in enumerate(_pairs(levels)):
+        if bool((next.sigma > now.sigma).all()):
+            x = renoise(x, now, next, _noise(generator, number, x))
+            continue
+        estimate = denoiser(x, now, condition)
+        yield now, x, estimate
+        x = step(x, estimate, now, next, _noise(generator, number, x) if asks_for_noise(step, next) else None)
+    if estimate is None:
+        raise ValueError("the levels only rise: they have to end near the data")
+    yield levels[-1], x, estimate
+
+
+def there_and_back(levels: list[Level], jump: int = 10, resample: int = 10) -> list[Level]:
+    """Falling levels, with every stretch of `jump` steps walked `resample` times (Lugmayr et al. 2022).
+
+    Between two times it goes straight up again, one level after the other. A jump or a number below 1 is a
+    ValueError.
+    """
+    if jump < 1 or resample < 1:
+        raise ValueError(f"a jump of steps and a number of times are at least 1, got {jump} and {resample}")
+    steps = len(levels) - 1
+    left = dict.fromkeys(
+        range(0, steps - jump, jump), resample - 1
+    )  # times to go up again, by place from data
+    place, out = steps, [levels[0]]
+    while place > 0:
+        place -= 1
+        out.append(levels[steps - place])
+        if left.get(place):
+            left[place] -= 1
+            out += [levels[steps - higher] for higher in range(place + 1, place + jump + 1)]
+            place += jump
+    return out
+
+
+def _noise(generator: torch.Generator | Noise, number: int, x: Tensor) -> Tensor:
+    """The noise of a step, like x."""
+    if not isinstance(generator, torch.Generator):
+        return generator(number).to(x)
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
 
 
 def asks_for_noise(step: Step, next: Level) -> bool:

@@ -30,7 +30,7 @@ from diffusion_lessons import (
     trajectory,
 )
 from diffusion_lessons.paths import forward_kernel
-from diffusion_lessons.samplers import SAMPLERS
+from diffusion_lessons.samplers import SAMPLERS, there_and_back
 from diffusion_lessons.targets import TARGETS
 from tests.oracles import (
     PATHS,
@@ -672,3 +672,15 @@ def test_samplers_are_the_same_on_a_gpu(sampler) -> None:
         network.cuda()
         there = sample(denoiser, x.cuda(), levels, sampler=walk)
         torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-3)
+
+
+def test_repaint_walks_every_stretch_again_and_calls_only_on_the_way_down() -> None:
+    levels = DiscreteVP(linear_betas(1000)).levels(250)
+    walked = there_and_back(levels, jump=10, resample=10)
+    rises = sum(float(b.t) > float(a.t) for a, b in pairwise(walked))
+    assert (len(walked) - 1 - rises, rises) == (2410, 2160)  # diffusers' numbers for T = 250, j = r = 10
+    assert walked[0].t == levels[0].t
+    assert walked[-1].t == 0
+    assert there_and_back(levels, resample=1) == levels
+    with pytest.raises(ValueError, match="at least 1, got 0 and 10"):
+        there_and_back(levels, jump=0)

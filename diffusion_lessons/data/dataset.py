@@ -6,16 +6,19 @@ Pictures stay bytes in memory and become floats in [-1, 1] only where a batch is
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from diffusion_lessons.support.errors import unknown
 
 SPLITS = ("train", "test")
 SIZES = range(8, 513)
 NAMES_SHOWN = 10  # of classes, at most
+RENDERED = 256  # rows at a time
 LABEL = "label"  # the condition that says which class a row is of
 
 Row = tuple[Tensor, dict[str, Tensor]]
@@ -138,6 +141,19 @@ class Rendered:
             promised = f"{self.name} says that a row has shape {self.shape}"
             raise ValueError(f"{promised}; {len(index)} of them came as {tuple(images.shape)}")
         return images, conditions
+
+    def kept(self, n: int, workers: int = 0) -> Dataset:
+        """The first n rows in memory, rendered by so many processes beside this one (0: by this one)."""
+        images, first = self.rows(torch.arange(1))
+        images = images.new_empty(n, *self.shape)
+        told = {name: value.new_empty(n, *value.shape[1:]) for name, value in first.items()}
+        parts = list(torch.arange(n).split(RENDERED))
+        rendered: Any = DataLoader(parts, batch_size=None, num_workers=workers, collate_fn=self.rows)  # type: ignore[arg-type]
+        for index, (rows, conditions) in zip(parts, rendered, strict=True):
+            images[index] = rows
+            for name, value in conditions.items():
+                told[name][index] = value
+        return Dataset(self.name, images, conditions=told, note=f"the first {n} rows of seed {self.seed}")
 
     def fingerprint(self) -> str:
         """Name, seed and a checksum of the first rows, so that another renderer shows."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from diffusion_lessons.makers.classifiers import ClassifierRecipe
 from diffusion_lessons.makers.diffusion import RUNS, build_diffusion, build_student
 from diffusion_lessons.makers.measuring import build_classifier
+from diffusion_lessons.makers.scenes import build_clip, build_inpaint, build_text, build_vae
 from diffusion_lessons.support.console import guarded
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.machine import keep_freed_memory
@@ -23,6 +24,10 @@ BUILDERS: dict[str, partial[None]] = {
     "mnist-unet-4-steps": partial(build_student, 4),
     "mnist-unet-2-steps": partial(build_student, 2),
     "mnist-unet-1-step": partial(build_student, 1),
+    "scenes-vae": partial(build_vae),
+    "scenes-clip": partial(build_clip),
+    "scenes-text": partial(build_text),
+    "scenes-inpaint": partial(build_inpaint),
 }
 
 
@@ -35,8 +40,8 @@ def build(names: list[str], folder: Path = FOLDER, seed: int | None = None) -> N
     for name in names:
         if name not in BUILDERS:
             raise unknown("zoo model", name, BUILDERS)
-        if seed is not None and BUILDERS[name].func is build_classifier:
-            raise ValueError(f"{name} is no diffusion model: only those are repeated with another seed")
+        if seed is not None and BUILDERS[name].func not in (build_diffusion, build_student):
+            raise ValueError(f"{name} is no diffusion model of digits: only those take another seed")
     how = {} if seed is None else {"seed": seed}
     try:
         for name in names:

@@ -35,7 +35,7 @@ def build_diffusion(recipe: Recipe, name: str, folder: Path, seed: int | None = 
         recipe = replace(recipe, seed=seed)
     device, run = choose_device(), _run_of(name, seed)
     dataset = load_dataset(recipe.data, "train", recipe.size)
-    _trained(Denoising(recipe, dataset), run, device)
+    trained(Denoising(recipe, dataset), run, device)
     if seed is not None:
         return repeat(run, name, folder, seed, device, facts_of(run))
     title = f"class-conditional diffusion of {recipe.data} at {dataset.shape[1]}×{dataset.shape[2]}"
@@ -92,14 +92,14 @@ def train_chain(
     teacher, guidance = zoo.load(chain.teacher), chain.guidance
     for student_steps, training_steps in chain.stages:
         recipe, run = chain.stage(training_steps, teacher), runs / str(student_steps)
-        _trained(Distillation(recipe, dataset, teacher, student_steps, guidance), run, device)
+        trained(Distillation(recipe, dataset, teacher, student_steps, guidance), run, device)
         if student_steps == steps:
             return run
         teacher, guidance = load_checkpoint(run / MODEL), 1.0
     raise ValueError(f"no student of {steps} steps in this chain: it has {[s for s, _ in chain.stages]}")
 
 
-def _trained(task: Task, run: Path, device: torch.device | str) -> None:
+def trained(task: Task, run: Path, device: torch.device | str) -> None:
     """Train in a folder, unless that is done; what was stopped goes on."""
     if not (run / METRICS).exists():
         train(task, run, resume=(run / STATE).exists(), device=device)

@@ -99,7 +99,7 @@ class Yardstick:
         A file that is missing, cut short, damaged or no classifier of this project is a ValueError.
         """
         tensors, description = read_tensors(file, kind="classifier")
-        classifier = network_in(tensors, description).requires_grad_(False)
+        classifier = network_in(tensors, description["network"]).requires_grad_(False)
         if not isinstance(classifier, Classifier):
             raise CheckpointError(f"{file} holds a {type(classifier).__name__}, not a Classifier")
         references = {}

@@ -11,16 +11,34 @@ from torch import nn
 from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
 from diffusion_lessons.networks.dit import DiT, DiTConfig
 from diffusion_lessons.networks.patched import Patched
+from diffusion_lessons.networks.prompted import Prompted, PromptedConfig
 from diffusion_lessons.networks.unet import UNet, UNetConfig
+from diffusion_lessons.networks.vae import Vae, VaeConfig
 from diffusion_lessons.support.errors import unknown
 
-__all__ = ["Classifier", "ClassifierConfig", "DiT", "DiTConfig", "Patched", "UNet", "UNetConfig"]
-__all__ += ["build", "describe", "known"]
+__all__ = [
+    "Classifier",
+    "ClassifierConfig",
+    "DiT",
+    "DiTConfig",
+    "Patched",
+    "Prompted",
+    "PromptedConfig",
+    "UNet",
+    "UNetConfig",
+    "Vae",
+    "VaeConfig",
+    "build",
+    "describe",
+    "known",
+]
 
 NETWORKS: dict[str, Any] = {
     "UNet": (UNet, UNetConfig),
     "Classifier": (Classifier, ClassifierConfig),
     "DiT": (DiT, DiTConfig),
+    "Vae": (Vae, VaeConfig),
+    "Prompted": (Prompted, PromptedConfig),
 }
 
 

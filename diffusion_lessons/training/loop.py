@@ -184,7 +184,10 @@ class Trainer:
             if self.state.step:
                 seconds = round(self.state.seconds, 3)
                 info = {"steps": self.state.step, "seconds": seconds, "versions": versions(), **self.origin}
-                self.task.write(self.folder / run_folder.MODEL, self.averaged(), info)
+                averaged = self.averaged()
+                self.task.write(self.folder / run_folder.MODEL, averaged, info)
+                if figures := self.task.watched(averaged):
+                    run_folder.log(self.folder / run_folder.LOG, {"step": self.state.step, **figures})
             if finished:
                 run_folder.write_metrics(self.folder / run_folder.METRICS, self.metrics())
             self.state.save(self.folder, self.task, self.data, finished)

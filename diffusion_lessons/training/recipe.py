@@ -140,6 +140,7 @@ class Recipe(Plan):
     path: str = "cosine"  # noise schedule: cosine, linear, scaled-linear, sigmoid or straight
     target: str = "v"  # what the network outputs: epsilon, x0, v or flow
     weight: str = "plain"  # of the loss: plain, simple, truncated-snr, snr-plus-one, min-snr, p2 …
+    time_power: float = 1.0  # times are T·u^power with u uniform: 0.5 draws more of them towards noise
     class_dropout: float = 0.1  # share of conditions that training drops, for classifier-free guidance
 
     names: ClassVar = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS, **Plan.names}
@@ -149,6 +150,8 @@ class Recipe(Plan):
         for name in ("channel_mults", "attention_levels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has only lists
         super().__post_init__()
+        if not (self.time_power > 0 and math.isfinite(self.time_power)):
+            raise ValueError(f"time_power must be above 0, got {self.time_power}")
         path = self.build_path()
         if float(TARGETS[self.target].det(path(float(path.T)))) == 0:
             raise ValueError(

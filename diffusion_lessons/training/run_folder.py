@@ -1,14 +1,15 @@
 """The folder of a training run: what it holds, and what going on with it needs.
 
 `model.safetensors` (averaged weights, to sample from), `state.safetensors` (all that training goes on from)
-and, at the end, `metrics.json`. Each is written whole or not at all.
+and, at the end, `metrics.json`; where a task watches figures, they are lines of `log.jsonl`. Each is written
+whole or not at all.
 """
 
 import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from diffusion_lessons.training.recipe import BUDGETS
 from diffusion_lessons.training.tasks import Task
 
 MODEL, STATE, METRICS = "model.safetensors", "state.safetensors", "metrics.json"
+LOG = "log.jsonl"
 NEEDED = {"recipe", "data", "finished", "step", "seconds", "ema_step", "scaler", "curve"}  # to go on
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
@@ -96,7 +98,7 @@ def prepare(folder: Path, resume: bool) -> None:
     if resume and STATE not in there:
         raise ValueError(f"nothing to resume in {folder}: there is no {STATE}; start without --resume")
     writable(folder)
-    for name in (MODEL, STATE, METRICS):  # what a killed process left half written
+    for name in (MODEL, STATE, METRICS, LOG):  # what a killed process left half written
         for partial in folder.glob(f".{name}.*.partial"):
             with suppress(OSError):
                 partial.unlink()
@@ -115,7 +117,8 @@ def read_state(folder: Path, task: Task) -> Saved:
         raise ValueError(f"{folder / STATE} {what}")
     plan, finished = task.plan, description["finished"]
     mine = {"task": type(task).__name__, "from": task.start, **json.loads(json.dumps(plan.to_json()))}
-    saved = {"task": mine["task"], "from": None, **description["recipe"]}
+    usual = {each.name: each.default for each in fields(plan)}  # of what an older version did not know yet
+    saved = {"task": mine["task"], "from": None, **json.loads(json.dumps(usual)), **description["recipe"]}
     saved |= {name: description[name] for name in ("task", "from") if name in description}
     for name in sorted((mine.keys() | saved.keys()) - {"data", *(BUDGETS if finished else ())}):
         if mine.get(name) != saved.get(name):
@@ -135,6 +138,21 @@ def read_state(folder: Path, task: Task) -> Saved:
             f"{description['seconds'] / 60:.1f} minutes, and goes on with a larger budget"
         )
     return tensors, description
+
+
+def log(file: Path, figures: Mapping[str, float]) -> None:
+    """Add a line of figures at a "step"; lines of steps that a killed run had reached are replaced."""
+    kept = [line for line in logged(file) if line["step"] < figures["step"]]
+    with atomic_write(file) as partial:
+        lines = (json.dumps(line) for line in [*kept, figures])
+        partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def logged(file: Path) -> list[dict[str, float]]:
+    """The figures of a run by step; none where it logged none."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def write_metrics(file: Path, metrics: Mapping[str, Any]) -> None:

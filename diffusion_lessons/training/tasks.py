@@ -67,6 +67,10 @@ class Task:
         """The mean loss of a batch, 0-d. `forward` is the network, run as the speed mode runs it."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its loss is")
 
+    def watched(self, network: nn.Module) -> dict[str, float]:
+        """Figures that the run logs with each checkpoint, of the network as `write` gets it; none here."""
+        return {}
+
     def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
         """Write what is kept of a run, whole or not at all.
 
@@ -108,7 +112,7 @@ class Denoising(Task):
 
     def times(self, step: int) -> Tensor:
         """(batch,) the times of a step, over all processes."""
-        return self.path.sample_times(self.plan.batch, self.seeded("times", step))
+        return self.path.sample_times(self.plan.batch, self.seeded("times", step), self.plan.time_power)
 
     def loss(self, forward: Forward, batch: Batch) -> Tensor:
         return diffusion_loss(forward, self.path, self.target, *batch, self.weight).mean()

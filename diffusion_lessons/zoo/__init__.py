@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diffusion_lessons.metrics import Yardstick
 
 FOLDER = Path(__file__).parent
-KINDS = ("classifier", "diffusion", "noisy-classifier")
+KINDS = ("autoencoder", "classifier", "diffusion", "noisy-classifier", "towers")
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -45,7 +45,8 @@ def card(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 def load(name: str, folder: Path = FOLDER) -> Any:
     """A bundled model, on the CPU, in float32 and in evaluation mode.
 
-    It is a `Checkpoint` for a diffusion model; for a classifier the `Classifier`; for a classifier of noisy
+    It is a `Checkpoint` for a diffusion model; a `Vae` for an autoencoder; (`TwoTowers`, `Tokenizer`) for
+    towers; for a classifier the `Classifier`; for a classifier of noisy
     pictures a `NetworkClassifier`, called as (x, level) -> logits. An unknown name and a file that is
     missing, cut short or changed are a ValueError.
     """
@@ -68,13 +69,16 @@ def yardstick(name: str) -> "Yardstick":
 
 
 def open_model(name: str) -> "Checkpoint":
-    """A checkpoint by file, by the folder of a training run, or by its name in the zoo.
+    """A checkpoint by file, by the folder of a training run or of a published model, or by its zoo name.
 
     Nothing of that name, or no diffusion model, is a ValueError that says what there is.
     """
     from diffusion_lessons.checkpoint import load_checkpoint
+    from diffusion_lessons.zoo.published import is_published, open_published
 
     file = Path(name)
+    if is_published(file):
+        return open_published(file)
     if file.is_dir():
         file = file / "model.safetensors"
     if file.exists() or file.suffix == ".safetensors":

@@ -59,7 +59,7 @@ def test_another_seed_adds_its_figures_to_the_card_and_nothing_else(
 
 
 def test_another_seed_is_for_diffusion_models() -> None:
-    with pytest.raises(ValueError, match="digits-classifier is no diffusion model"):
+    with pytest.raises(ValueError, match="digits-classifier is no diffusion model of digits"):
         build(["digits-classifier"], seed=1)
 
 

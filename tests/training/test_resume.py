@@ -173,6 +173,14 @@ def test_another_recipe_is_refused(cut: Path) -> None:
     refused(cut, "steps is 12 there and 13 here", steps=13)
 
 
+def test_a_run_of_an_older_version_goes_on_where_a_new_field_has_its_default(cut: Path) -> None:
+    tensors, description = read_tensors(cut / STATE, "training state")
+    del description["recipe"]["time_power"]
+    write_tensors(cut / STATE, tensors, description)
+    refused(cut, "time_power is 1.0 there and 0.5 here", time_power=0.5)
+    train(tiny_task(checkpoint_every=0.0), cut, True, "cpu", progress=False)
+
+
 def test_other_pictures_are_refused(cut: Path) -> None:
     refused(cut, "trained on other pictures", tiny_dataset(seed=1))
 

@@ -1,0 +1,298 @@
+"""The bundled models of scenes: an autoencoder, two towers that meet, text to image, and inpainting.
+
+Each is a function of its recipe, of rendered scenes and of the models before it; a run that was stopped goes
+on, as those of digits do.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffusion_lessons import zoo
+from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint, weights_of, write_tensors
+from diffusion_lessons.conditions import Condition
+from diffusion_lessons.data.captioned import hole_of, scene_rows, scene_tokenizer
+from diffusion_lessons.data.captions import WRONGS, captions, plain, read, wrong
+from diffusion_lessons.data.dataset import Dataset, as_float, to_uint8
+from diffusion_lessons.data.scenes import draw
+from diffusion_lessons.data.tokenizer import Tokenizer
+from diffusion_lessons.generate import generate
+from diffusion_lessons.makers.cards import write_card
+from diffusion_lessons.makers.diffusion import RUNS, facts_of, trained
+from diffusion_lessons.metrics.captions_met import captions_met
+from diffusion_lessons.metrics.intervals import wilson_interval
+from diffusion_lessons.networks import Vae, VaeConfig, describe
+from diffusion_lessons.networks.clip import TwoTowers, VisionConfig
+from diffusion_lessons.support.machine import choose_device, cores
+from diffusion_lessons.training.autoencoding import Autoencoding
+from diffusion_lessons.training.contrast import Contrast, write_towers
+from diffusion_lessons.training.recipe import Plan, Recipe
+from diffusion_lessons.training.run_folder import LOG, MODEL, logged
+from diffusion_lessons.training.text_to_image import (
+    TextToImage,
+    WrongCaptions,
+    latents_of,
+    prompted,
+    text_config,
+    widened,
+)
+from diffusion_lessons.zoo.files import load_autoencoder, load_towers
+
+SIZE, ROWS = 64, 2**17  # side of the pictures, and how many are learnt from
+EVALUATED = 500  # captions of each kind that a model is measured on
+WIDTH, LAYERS, PROJECTION = 96, 3, 64  # of the text tower, and of the space that towers meet in
+
+VAE = Plan(steps=4000, batch=64, lr=2e-3, ema_decay=0.999)
+VAE_SHAPE = VaeConfig(widths=(32, 64), blocks_per_level=1, groups=8, patch=2, scale=1.0)
+CLIP = Plan(steps=4000, batch=256, lr=1e-3, warmup=200, ema_decay=0.999)
+CLIP_IMAGES = VisionConfig(SIZE, 8, WIDTH, 4 * WIDTH, layers=4, heads=3, projection=PROJECTION)
+TEXT = Recipe(
+    data="scenes",
+    size=SIZE,
+    steps=6000,
+    batch=256,
+    lr=1e-3,
+    warmup=200,
+    base_channels=48,
+    channel_mults=(1, 2),
+    attention_levels=(0, 1),
+    time_power=0.5,  # what stands where is decided near noise
+    ema_decay=0.999,
+    checkpoint_every=20.0,
+)
+INPAINT = replace(TEXT, steps=2000)
+
+
+def rows(n: int = ROWS, **how: Any) -> Dataset:
+    """Scenes to learn from, in memory, with the captions that people write."""
+    return scene_rows(scene_tokenizer(), SIZE, style="free", **how).kept(n, workers=cores() - 1)
+
+
+def fresh(make: Callable[[], nn.Module], seed: int) -> Any:
+    """A network whose random start is drawn from a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+# The autoencoder -----------------------------------------------------------------------------------
+
+
+def build_vae(name: str, folder: Path, plan: Plan = VAE, n: int = ROWS) -> None:
+    """Train `scenes-vae`; its card tells how well the reader reads what it draws again."""
+    device, run = choose_device(), RUNS / name
+    task = Autoencoding(fresh(lambda: Vae(VAE_SHAPE), plan.seed), plan, rows(n))
+    trained(task, run, device)
+    vae = load_autoencoder(run / MODEL)
+    about = {"kind": "autoencoder", "network": describe(vae)}
+    write_tensors(folder / f"{name}.safetensors", weights_of(vae, torch.float16), about)
+    vae = load_autoencoder(folder / f"{name}.safetensors").to(device)
+    facts = {
+        "kind": "autoencoder",
+        "title": f"autoencoder of scenes: {SIZE}×{SIZE} pictures to 16×16 latents of 4 channels",
+        "recipe": plan.to_json(),
+        "training": facts_of(run),
+        "network": about["network"],
+        "metrics": {"n": 2 * EVALUATED, **redrawn(vae, 2 * EVALUATED)},
+    }
+    _write(name, folder, facts, vae, device)
+
+
+@torch.no_grad()
+def redrawn(vae: Vae, n: int) -> dict[str, Any]:
+    """How well pictures of the split "test" survive: PSNR in dB, and the share that is read as it was."""
+    device, index = next(vae.parameters()).device, torch.arange(n)
+    scenes = draw(0, index, "test")
+    x = as_float(scenes.render(SIZE)).to(device)
+    z = vae.encode(x)
+    texts = captions(scenes, 0, index, unsized=0)
+    shaken = z + 0.4 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    back, shaken_back = (to_uint8(vae.decode(each).clamp(-1, 1)).cpu() for each in (z, shaken))
+    error = (as_float(back) - x.cpu()).square().mean()
+    return {
+        "psnr": round(float(10 * torch.log10(4 / error)), 2),
+        "latents_std": round(float(z.std()), 4),
+        "read_right": _share(captions_met(back, texts)["everything"]),
+        "read_right_with_noise_0.4_in_latents": _share(captions_met(shaken_back, texts)["everything"]),
+    }
+
+
+# The towers ----------------------------------------------------------------------------------------
+
+
+def build_clip(
+    name: str, folder: Path, plan: Plan = CLIP, n: int = ROWS, wrongs: Sequence[str] = WRONGS
+) -> None:
+    """Train `scenes-clip`; its card tells how often the right caption is found, and what is confused."""
+    device, run, tokenizer = choose_device(), RUNS / name, scene_tokenizer()
+    text = text_config(tokenizer, WIDTH, LAYERS, PROJECTION)
+    network = fresh(lambda: TwoTowers(text, CLIP_IMAGES), plan.seed)
+    trained(Contrast(network, plan, rows(n, wrongs=wrongs), tokenizer), run, device)
+    network, _ = load_towers(run / MODEL)
+    file = folder / f"{name}.safetensors"
+    write_towers(file, network, tokenizer, {}, torch.float16)
+    network = load_towers(file)[0].to(device)
+    facts = {
+        "kind": "towers",
+        "title": "text tower and image tower of scenes, trained by contrast with wrong captions",
+        "recipe": {**plan.to_json(), "wrongs": list(wrongs)},
+        "training": facts_of(run),
+        "metrics": {split: retrieval(network, tokenizer, EVALUATED, split) for split in ("test", "held-out")},
+    }
+    _write(name, folder, facts, network, device)
+
+
+@torch.no_grad()
+def retrieval(network: TwoTowers, tokenizer: Tokenizer, n: int, split: str) -> dict[str, Any]:
+    """Shares of n pictures whose caption is found among those of all n, and told from a wrong one of its own.
+
+    Captions that say the same of two pictures count as the same.
+    """
+    device, index = next(network.parameters()).device, torch.arange(n)
+    scenes = draw(0, index, split)
+    x = as_float(scenes.render(SIZE)).to(device)
+    texts = captions(scenes, 0, index, unsized=0)
+    logits = network(x, tokenizer(texts)["tokens"].to(device))
+    found = sum(texts[best] == texts[i] for i, best in enumerate(logits.argmax(1).tolist()))
+    told: dict[str, Any] = {"n": n, "caption_found": _share((found / n, wilson_interval(found, n)))}
+    for what in WRONGS:
+        wishes = [wrong(read(text), what, np.random.default_rng((0, i))) for i, text in enumerate(texts)]
+        asked = [i for i, wish in enumerate(wishes) if wish is not None]
+        others = [plain(wish) for wish in wishes if wish is not None]
+        logit = network(x[asked], tokenizer(others)["tokens"].to(device)).diagonal()
+        right = int((logits[asked, asked] > logit).sum())
+        told[f"{what}_told"] = _share((right / len(asked), wilson_interval(right, len(asked))))
+    return told
+
+
+# Text to image -------------------------------------------------------------------------------------
+
+
+def build_text(name: str, folder: Path, recipe: Recipe = TEXT, n: int = ROWS) -> None:
+    """Train `scenes-text` on the latents of `scenes-vae`, told by the text tower of `scenes-clip`, frozen."""
+    device, run = choose_device(), RUNS / name
+    vae: Vae = zoo.load("scenes-vae", folder)
+    towers, tokenizer = zoo.load("scenes-clip", folder)
+    task = text_task(recipe, towers.text, tokenizer, vae, n, device)
+    trained(task, run, device)
+    title = f"text to image: scenes at {SIZE}×{SIZE}, in latents"
+    made_of = {part: zoo.card(part, folder)["sha256"] for part in ("scenes-vae", "scenes-clip")}
+    _store_pipeline(run, name, folder, device, title, {**recipe.to_json(), "made_of": made_of}, prompts_met)
+
+
+def text_task(
+    recipe: Recipe, text: Any, tokenizer: Tokenizer, vae: Vae, n: int, device: torch.device, **how: Any
+) -> TextToImage:
+    """What there is to learn: latents of scenes, and a U-Net told by a tower; `how` is for `prompted`."""
+    dataset = latents_of(vae, rows(n), recipe.seed, device)
+    network = prompted(recipe, vae.config.latent_channels, text, **how)
+    vae.cpu()
+    return TextToImage(recipe, dataset, network, tokenizer, vae, WrongCaptions(vae, tokenizer))
+
+
+def prompts_met(model: Any, device: torch.device, n: int = EVALUATED) -> dict[str, Any]:
+    """The share of pictures that meet captions of scenes that training could show, and of held-out ones."""
+    told = {}
+    for split in ("test", "held-out"):
+        index = torch.arange(n)
+        texts = captions(draw(0, index, split), 0, index, unsized=0)
+        pictures = generate(model, model.prompts(texts), seed=0, device=device, precision="float32")
+        met = captions_met(to_uint8(pictures.clamp(-1, 1)), texts)
+        told[split] = {"n": n, **{what: _share(each) for what, each in met.items()}}
+    return told
+
+
+# Inpainting ----------------------------------------------------------------------------------------
+
+
+def build_inpaint(name: str, folder: Path, recipe: Recipe = INPAINT, n: int = ROWS) -> None:
+    """Train `scenes-inpaint` from `scenes-text`: five channels more, of what is to be kept."""
+    device, run = choose_device(), RUNS / name
+    start = zoo.load("scenes-text", folder)
+    assert start.vae is not None and start.tokenizer is not None
+    dataset = latents_of(start.vae, rows(n, holes=True), recipe.seed, device)
+    network = widened(start.network, known=1 + start.vae.config.latent_channels)
+    network.text.requires_grad_(False)
+    start.vae.cpu()
+    trained(
+        TextToImage(recipe, dataset, network, start.tokenizer, start.vae, start="scenes-text"), run, device
+    )
+    made_of = {"scenes-text": zoo.card("scenes-text", folder)["sha256"]}
+    title = f"inpainting: scenes at {SIZE}×{SIZE}, in latents, told a caption"
+    _store_pipeline(run, name, folder, device, title, {**recipe.to_json(), "made_of": made_of}, holes_met)
+
+
+def holes_met(model: Any, device: torch.device, n: int = EVALUATED) -> dict[str, Any]:
+    """The share of pictures that meet their caption when an object of another scene is painted over.
+
+    Each picture is a pair; the hole is a box about its first object, and the caption is that of the picture
+    with this object in another colour.
+    """
+    index = torch.arange(4 * n)
+    scenes = draw(0, index, "test")
+    pairs = index[scenes.relation >= 0][:n]
+    scenes = scenes[pairs]
+    x, masks = as_float(scenes.render(SIZE)), scenes.masks(SIZE)[:, 0]
+    holes = torch.stack([hole_of(mask, margin=3) for mask in masks])[:, None].float()
+    texts = []
+    for i, text in enumerate(captions(scenes, 0, pairs, unsized=0)):
+        wish = read(text)
+        first = wrong(
+            replace(wish, objects=wish.objects[:1], relation=None), "colour", np.random.default_rng((0, i))
+        )
+        assert first is not None
+        texts.append(plain(replace(wish, objects=(first.objects[0], *wish.objects[1:]))))
+    drawn = painted_over(model, x, holes, texts, device)
+    met = captions_met(to_uint8(drawn.clamp(-1, 1)), texts)
+    return {"n": len(texts), **{what: _share(each) for what, each in met.items()}}
+
+
+def painted_over(model: Any, x: Tensor, holes: Tensor, texts: Sequence[str], device: torch.device) -> Tensor:
+    """Each picture (N, 3, S, S) with its hole (N, 1, S, S) painted after its text, the rest put back."""
+    vae = model.vae.to(device)
+    factor = vae.config.factor
+    coarse = nn.functional.max_pool2d(holes, factor)
+    with torch.no_grad():
+        hidden = vae.encode((x * (1 - holes)).to(device)).cpu()
+    condition: Condition = {**model.prompts(texts), "known": torch.cat([coarse, hidden], 1)}
+    drawn = generate(model, condition, seed=0, device=device, precision="float32")
+    return torch.lerp(x, drawn, holes)
+
+
+# Cards ---------------------------------------------------------------------------------------------
+
+
+def _store_pipeline(
+    run: Path, name: str, folder: Path, device: torch.device, title: str, recipe: Any, measure: Any
+) -> None:
+    file = folder / f"{name}.safetensors"
+    save_checkpoint(file, load_checkpoint(run / MODEL), dtype=torch.float16)
+    model = load_checkpoint(file)
+    facts = {
+        "kind": "diffusion",
+        "title": title,
+        "classes": [],
+        "recipe": recipe,
+        "training": facts_of(run),
+        "metrics": {"sampling": {"sampler": "ddim", **model.sampling}, **measure(model, device)},
+    }
+    if figures := logged(run / LOG):
+        facts["wrong_captions"] = figures
+    _write(name, folder, facts, model.network, device)
+
+
+def _write(name: str, folder: Path, facts: dict[str, Any], network: nn.Module, device: torch.device) -> None:
+    facts["parameters"] = sum(p.numel() for p in network.parameters())
+    facts["data"] = {"name": "scenes", "rows": ROWS, "licence": "rendered by this package, MIT"}
+    write_card(name, folder, facts, device)
+    print(f"{name}: {facts['metrics']}, {(folder / f'{name}.safetensors').stat().st_size:,} bytes")
+
+
+def _share(share: tuple[float, tuple[float, float]]) -> list[float]:
+    """[share, lower end, upper end] of its 95 % interval, to four digits."""
+    return [round(each, 4) for each in (share[0], *share[1])]

@@ -1,0 +1,191 @@
+"""Stable Diffusion 1.x and 2.x as they were published: a folder in diffusers' layout, as a checkpoint.
+
+    unet/ vae/ text_encoder/   config.json and safetensors weights
+    tokenizer/                 vocab.json and merges.txt
+    scheduler/                 scheduler_config.json
+
+Names are the published ones, so that hardly any has to be mapped. Only safetensors files are read: opening
+one never runs code that is in it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from diffusion_lessons.checkpoint import Checkpoint, CheckpointError
+from diffusion_lessons.data.tokenizer import Tokenizer
+from diffusion_lessons.networks import Prompted, PromptedConfig, Vae, VaeConfig
+from diffusion_lessons.networks.clip import TextConfig
+from diffusion_lessons.networks.unet_text import TextUNetConfig
+from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.schedules import linear_betas, scaled_linear_betas
+from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.targets import EPSILON, V
+
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+USUAL = {"steps": 25, "guidance": 7.5, "spacing": "stable-diffusion"}
+TARGETS = {"epsilon": EPSILON, "v_prediction": V}
+SCHEDULES = {"linear": linear_betas, "scaled_linear": scaled_linear_betas}
+# the autoencoders of Stable Diffusion 1 were published before these layers were renamed
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+NO_WEIGHT = ("text_model.embeddings.position_ids",)  # a constant in older files
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder looks like a published model."""
+    return (folder / "unet").is_dir() and (folder / "text_encoder").is_dir()
+
+
+def open_published(folder: Path) -> Checkpoint:
+    """The model in a folder, in float32 on the CPU.
+
+    A part or a setting that this version does not know, weights that don't fit, and pickled weights are a
+    CheckpointError.
+    """
+    missing = [name for name in PARTS if not (folder / name).is_dir()]
+    if missing:
+        raise CheckpointError(f"{folder} is no published model: it has no folder {missing[0]!r}")
+    unet, scheduler = _config(folder / "unet"), _config(folder / "scheduler", "scheduler_config.json")
+    text, vae = _text_config(_config(folder / "text_encoder")), _vae_config(_config(folder / "vae"))
+    try:
+        config = PromptedConfig(text, _unet_config(unet))
+        target = TARGETS[scheduler.get("prediction_type", "epsilon")]
+        betas = SCHEDULES[scheduler["beta_schedule"]](
+            scheduler["num_train_timesteps"], scheduler["beta_start"], scheduler["beta_end"]
+        )
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{folder} is a model that this version does not know: {error}") from error
+    network = _made(Prompted, config)
+    _load(network.unet, _weights(folder / "unet"), folder / "unet")
+    _load(network.text, _text_names(_weights(folder / "text_encoder")), folder / "text_encoder")
+    decoder = _made(Vae, vae)
+    _load(decoder, _vae_names(_weights(folder / "vae")), folder / "vae")
+    side = int(unet.get("sample_size", 64))
+    shape, info = (config.unet.out_channels, side, side), {"usual": USUAL, "published": str(folder)}
+    tokenizer = Tokenizer.from_folder(folder / "tokenizer")
+    return Checkpoint(network, DiscreteVP(betas), target, (), shape, {}, info, decoder, tokenizer)
+
+
+# Settings ------------------------------------------------------------------------------------------
+
+
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    try:
+        found = json.loads((folder / name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {folder / name}: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{folder / name} does not hold settings")
+    return found
+
+
+def _unet_config(given: Mapping[str, Any]) -> TextUNetConfig:
+    widths = tuple(given["block_out_channels"])
+    kinds = given["down_block_types"]
+    for kind in kinds:
+        if kind not in ("CrossAttnDownBlock2D", "DownBlock2D"):
+            raise unknown("block", kind, ("CrossAttnDownBlock2D", "DownBlock2D"))
+    heads = given.get("attention_head_dim", 8)  # their name for the number of heads
+    return TextUNetConfig(
+        in_channels=given.get("in_channels", 4),
+        out_channels=given.get("out_channels", 4),
+        widths=widths,
+        attention=tuple(kind == "CrossAttnDownBlock2D" for kind in kinds),
+        blocks_per_level=given.get("layers_per_block", 2),
+        heads=(heads,) * len(widths) if isinstance(heads, int) else tuple(heads),
+        context=given["cross_attention_dim"],
+        linear=given.get("use_linear_projection", False),
+        groups=given.get("norm_num_groups", 32),
+    )
+
+
+def _vae_config(given: Mapping[str, Any]) -> VaeConfig:
+    return VaeConfig(
+        in_channels=given.get("in_channels", 3),
+        latent_channels=given.get("latent_channels", 4),
+        widths=tuple(given["block_out_channels"]),
+        blocks_per_level=given.get("layers_per_block", 1),
+        groups=given.get("norm_num_groups", 32),
+        scale=given.get("scaling_factor", 0.18215),
+    )
+
+
+def _text_config(given: Mapping[str, Any]) -> TextConfig:
+    """Old files say that a text ends with token 2, which is not so: the end is the last of the vocabulary."""
+    vocabulary = given["vocab_size"]
+    end = given.get("eos_token_id", vocabulary - 1)
+    return TextConfig(
+        vocabulary=vocabulary,
+        context=given["max_position_embeddings"],
+        width=given["hidden_size"],
+        hidden=given["intermediate_size"],
+        layers=given["num_hidden_layers"],
+        heads=given["num_attention_heads"],
+        activation=given.get("hidden_act", "quick_gelu"),
+        begin=vocabulary - 2 if end == 2 else given.get("bos_token_id", vocabulary - 2),
+        end=vocabulary - 1 if end == 2 else end,
+    )
+
+
+# Weights -------------------------------------------------------------------------------------------
+
+
+def _made(kind: type[nn.Module], config: Any) -> Any:
+    with torch.device("meta"):  # no random start for weights that are read
+        return kind(config)
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a part, in full precision where there is a choice."""
+    files = sorted(folder.glob("*.safetensors"))
+    full = [file for file in files if not re.search(r"\.(fp16|bf16|non_ema)\b", file.name)]
+    files = full or files
+    if not files:
+        pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")])
+        if pickled:
+            raise CheckpointError(
+                f"{pickled[0]} is a pickle, which can run any code when it is opened: take the safetensors "
+                "files of this model, or convert it with its publisher's tools on a machine that may be lost"
+            )
+        raise CheckpointError(f"{folder} has no weights: expected a .safetensors file")
+    try:
+        return {name: weight for file in files for name, weight in load_file(file).items()}
+    except Exception as error:
+        raise CheckpointError(f"the weights in {folder} are cut short or damaged ({error})") from error
+
+
+def _text_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Newer files leave the first part of the names out."""
+    names = {name: name if name.startswith("text_") else f"text_model.{name}" for name in weights}
+    return {new: weights[old] for old, new in names.items() if new not in NO_WEIGHT}
+
+
+def _vae_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = {}
+    for name, weight in weights.items():
+        parts = name.split(".")
+        if "attentions" in parts and parts[-2] in OLD_ATTENTION:
+            name = ".".join([*parts[:-2], OLD_ATTENTION[parts[-2]], parts[-1]])
+        # some files keep these layers as convolutions of one pixel
+        found[name] = weight[:, :, 0, 0] if "attentions" in parts and weight.ndim == 4 else weight
+    return found
+
+
+def _load(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    mine = network.state_dict()
+    odd = sorted(mine.keys() ^ weights.keys())
+    if odd:
+        where = "is missing" if odd[0] in mine else "is not known"
+        raise CheckpointError(f"the weights in {folder} don't fit: {odd[0]} {where}, and {len(odd) - 1} more")
+    for name, weight in weights.items():
+        if weight.shape != mine[name].shape:
+            shapes = f"{tuple(weight.shape)} there and {tuple(mine[name].shape)} here"
+            raise CheckpointError(f"the weights in {folder} don't fit: {name} is {shapes}")
+    network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    network.eval()

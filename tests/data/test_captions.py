@@ -1,0 +1,79 @@
+import re
+
+import pytest
+import torch
+
+from diffusion_lessons.data.captions import OPPOSITE, STYLES, Wanted, Wish, captions, plain, read, wishes
+from diffusion_lessons.data.scenes import draw
+
+INDEX = torch.arange(1500)
+SCENES = draw(2, INDEX)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_caption_reads_back_as_the_scene_that_it_was_written_for(style: str) -> None:
+    unsized = 0
+    for text, wish in zip(captions(SCENES, 2, INDEX, style), wishes(SCENES), strict=True):
+        said, objects = read(text), list(wish.objects)
+        if said.relation != wish.relation:
+            assert style == "free"
+            assert said.relation == OPPOSITE[wish.relation or ""]
+            objects.reverse()
+        assert len(said.objects) == len(objects)
+        for each, shown in zip(said.objects, objects, strict=True):
+            assert (each.shape, each.colour, each.count) == (shown.shape, shown.colour, shown.count)
+            assert each.size in (None, shown.size)
+            unsized += each.size is None
+    assert 0.2 < unsized / sum(len(wish.objects) for wish in wishes(SCENES)) < 0.3
+
+
+def test_captions_are_a_function_of_seed_and_position() -> None:
+    some = torch.tensor([40, 3])
+    whole = captions(SCENES, 2, INDEX, "free")
+    assert captions(SCENES[some], 2, some, "free") == [whole[40], whole[3]]
+    assert captions(SCENES, 9, INDEX, "free") != whole
+    assert len(set(whole)) > 0.9 * len(whole)
+
+
+def test_the_plain_style() -> None:
+    one, two = Wanted("circle", "orange"), Wanted("square", "blue", "large")
+    assert plain(Wish((one,))) == "an orange circle"
+    assert plain(Wish((one, two), "left of")) == "an orange circle left of a large blue square"
+    assert plain(Wish((Wanted("cross", "red", "small", 3),))) == "three small red crosses"
+    assert plain(Wish((Wanted("cross", "red", None, 2), two))) == "two red crosses and a large blue square"
+    assert all(len(text.split()) <= 10 for text in captions(SCENES, 0, INDEX))
+
+
+def test_what_people_type_is_read() -> None:
+    wish = Wish((Wanted("circle", "red"), Wanted("square", "blue")), "left of")
+    for text in (
+        "a red circle left of a blue square",
+        "  A RED circle, to the left of the blue box! ",
+        "there is one crimson disc to the left of a blue square",
+    ):
+        assert read(text) == wish
+    assert read("circle") == Wish((Wanted("circle"),))
+    assert read("2 huge boxes") == Wish((Wanted("square", None, "large", 2),))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a blau circle", "'blau'"),
+        ("a red", "no caption of a scene"),
+        ("", "no caption of a scene"),
+        ("a red circle blue square", "no caption of a scene"),
+        ("a red circle left of", "no caption of a scene"),
+        ("a red blue circle", "'blue' beside 'red'"),
+        ("two circles left of a square", "two single objects"),
+        ("a circle and a square and a cross", "no caption of a scene"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read(text)
+
+
+def test_an_unknown_style_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown style of captions 'fre'"):
+        captions(SCENES, 0, INDEX, "fre")
