@@ -698,8 +698,12 @@ FROM_LOG_SNR = Exercise(
 
 
 def walk_from_noise(denoiser: Denoiser, path: DiscreteVP, steps: int, noise: Tensor) -> Tensor:
-    """DDIM in `steps` equal steps from T to 0."""
-    return sample(denoiser, noise, path.levels(steps, "trailing"))
+    """DDIM in `steps` equal steps from T to 0, with a denoiser that is asked as denoiser(x, level)."""
+
+    def asked(x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        return denoiser(x, level)
+
+    return sample(asked, noise, path.levels(steps, "trailing"))
 
 
 def cards(mean: float, spread: float) -> Denoiser:
