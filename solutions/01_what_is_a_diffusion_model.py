@@ -602,8 +602,8 @@ print(f"{sum(p.numel() for p in network.parameters()):,} weights to train on {le
 def train_network(network, optimizer, path, batches, after_step):
     """Train a network to guess the clean pictures: one step of the optimizer for each batch.
 
-    network(x, t, label) gives guesses (B, …); optimizer: one of torch's, made for this network; path(t).like(x0)
-    gives α and σ of each picture, ready to multiply x0; batches: for each step x0 and noise (B, …), t (B,) and
+    network(x, t, label) gives guesses (B, …); optimizer: one of torch's, made for this network; path(t).like(x0) is
+    the pair α, σ of each picture, ready to multiply x0; batches: for each step x0 and noise (B, …), t (B,) and
     label (B,), t as it comes, not always whole; call after_step(loss) at the end of each step, when the optimizer
     has stepped, with the mean squared error over all entries of that batch, a float or a 0-d tensor.
     """

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.descent import Descent
 from diffusion_lessons.course.bank.inputs import blobs, cosine, data, falling, normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.mixtures import GaussianMixture
@@ -1122,24 +1123,6 @@ def _one_for_each(name: str, given: Tensor, x: Tensor) -> None:
         )
 
 
-class _Descent:
-    """Plain gradient descent; what torch's own would load first takes seconds."""
-
-    def __init__(self, network: nn.Module, lr: float) -> None:
-        self.parameters, self.lr, self.made = list(network.parameters()), lr, 0  # steps with a gradient
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for weight in self.parameters:
-            weight.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        self.made += any(weight.grad is not None for weight in self.parameters)
-        for weight in self.parameters:
-            if weight.grad is not None:
-                weight.sub_(self.lr * weight.grad)
-
-
 def _on_tiny(
     answer: Callable[..., Any],
     path: DiscreteVP,
@@ -1151,7 +1134,7 @@ def _on_tiny(
 ) -> dict[str, Any]:
     """A step of plain gradient descent for each entry of x0, noise, t and label, which come one by one."""
     network, losses, made = _Tiny(weights), list[float](), list[int]()
-    optimizer = _Descent(network, lr=0.3)
+    optimizer = Descent(network.parameters(), lr=0.3)
     batches = (list(batch) for batch in zip(x0, noise, t, label, strict=True))
 
     def after_step(loss: Any) -> None:
@@ -1322,7 +1305,9 @@ def _losses(train: Loop, steps: int = 60) -> list[float]:
             x0 = (label.float() / 4.5 - 1).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
             yield x0, normal(g, 32, 1, 4, 4), 1000 * torch.rand(32, generator=g), label
 
-    train(network, _Descent(network, lr=0.3), DiscreteVP(cosine_betas()), batches(), losses.append)
+    train(
+        network, Descent(network.parameters(), lr=0.3), DiscreteVP(cosine_betas()), batches(), losses.append
+    )
     return losses
 
 

@@ -1106,13 +1106,15 @@ def _read(answer: Callable[..., Any], data: Tensor, n: int, alphas_cumprod: Tens
     }
 
 
-def _batch_of(samples: int, n: int, low: int, high: int, *shape: int) -> Make:
+def _batch_of(
+    samples: int, n: int, low: int, high: int, *shape: int, dtype: torch.dtype = torch.float32
+) -> Make:
     """A few samples, beyond ±1, a chain of so many steps, and a batch of n or a few more."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
         betas = linear(g, whole(g, low, high)) if high > 1 else torch.tensor([number(g, 0.2, 0.4)]).double()
         alphas_cumprod = DiscreteVP(betas).alphas_cumprod.float()
-        data, many = normal(g, samples, *shape), whole(g, n, n + n // 4)
+        data, many = normal(g, samples, *shape).to(dtype), whole(g, n, n + n // 4)
         return {"data": data, "n": many, "alphas_cumprod": alphas_cumprod, "seed": whole(g, 0, 10**6)}
 
     return make
@@ -1170,7 +1172,7 @@ def _factors_without_shape(data: Tensor, n: int, alphas_cumprod: Tensor, generat
 
 def _batch_by_layers(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
     """One time from each of n equal parts, shuffled; noise first."""
-    noise = torch.randn(n, *data.shape[1:], generator=generator)
+    noise = torch.randn(n, *data.shape[1:], generator=generator).to(data)
     T, u = len(alphas_cumprod) - 1, torch.rand(n, generator=generator)
     t = ((torch.arange(n) + u) / n * T).long().clamp(max=T - 1)[torch.randperm(n, generator=generator)] + 1
     rows = torch.multinomial(torch.ones(len(data)), n, replacement=True, generator=generator)
@@ -1198,7 +1200,7 @@ TRAINING_BATCH = Exercise(
     cases=[
         Case("some 900 samples of a few pictures, a short chain", _batch_of(5, 800, 5, 8, 1, 3, 4)),
         Case("some 1000 samples of a few colour pictures, a short chain", _batch_of(7, 900, 4, 6, 3, 2, 3)),
-        Case("some 800 points in the plane", _batch_of(6, 700, 5, 7, 2)),
+        Case("some 800 points in the plane, float64", _batch_of(6, 700, 5, 7, 2, dtype=torch.float64)),
         Case("a single sample, a chain of one step", _batch_of(3, 1, 1, 1, 1, 12, 13)),
     ],
     misconceptions=[

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.descent import Descent
 from diffusion_lessons.course.bank.inputs import blobs, cosine, linear, normal, number, several, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.losses import diffusion_loss, variational_bound
@@ -869,30 +870,13 @@ class _TwoWeights(nn.Module):
         return self.a * x + self.b * t.to(x.dtype).view(-1, *[1] * (x.ndim - 1)) / 10
 
 
-class _Descent:
-    """Plain gradient descent; what torch's own would load first takes seconds."""
-
-    def __init__(self, network: nn.Module, lr: float) -> None:
-        self.weights, self.lr = list(network.parameters()), lr
-        self.param_groups = [{"params": self.weights, "lr": lr}]
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for weight in self.weights:
-            weight.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for weight in self.weights:
-            if weight.grad is not None:
-                weight.sub_(self.lr * weight.grad)
-
-
 def _three_steps(
     answer: Callable[..., Any], x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
 ) -> dict[str, Any]:
-    """Three steps of plain gradient descent, each on a batch of its own."""
+    """Three steps of plain gradient descent, each on a batch of its own; old gradients lie about."""
     network = _TwoWeights().to(x0.device)
-    optimizer = _Descent(network, lr=0.2)
+    network.a.grad, network.b.grad = torch.ones_like(network.a), torch.ones_like(network.b)
+    optimizer = Descent(network.parameters(), lr=0.2)
     losses = [answer(network, optimizer, *batch, alphas_cumprod) for batch in zip(x0, noise, t, strict=True)]
     return {
         "loss of each step": losses,
@@ -999,7 +983,7 @@ def _training_step_figure(reference: Callable[..., Any]) -> Any:
         ("mended", reference, "-"),
     ):
         generator, network = torch.Generator().manual_seed(0), _TwoWeights()
-        optimizer, losses = _Descent(network, lr=0.05), []
+        optimizer, losses = Descent(network.parameters(), lr=0.05), []
         for _ in range(60):
             x0, noise = blobs(generator, 64, 1, 4, 4), normal(generator, 64, 1, 4, 4)
             t = torch.randint(1, 11, (64,), generator=generator)
@@ -1788,7 +1772,7 @@ def _a_training(
     network, losses = _Labelled(weights), list[float]()
     average = answer(
         network,
-        _Descent(network, lr=0.2),
+        Descent(network.parameters(), lr=0.2),
         pictures,
         labels,
         alphas_cumprod,
@@ -1999,7 +1983,7 @@ def _train_figure(reference: Callable[..., Any]) -> Any:
 
     shares = torch.tensor([0.0] + [1.0] * 10)
     pictures = blobs(generator, 200, 1, 4, 4)
-    labels, optimizer = torch.zeros(200, dtype=torch.int64), _Descent(network, 0.4)
+    labels, optimizer = torch.zeros(200, dtype=torch.int64), Descent(network.parameters(), 0.4)
     average = reference(
         network, optimizer, pictures, labels, alphas_cumprod, shares, range(80), generator, after_step
     )

@@ -1073,6 +1073,7 @@ SHIFT = Exercise(
         Case("some ten large steps, about three times the side", _shift(lambda g: linear(g, 10), 2.7, 3.5)),
         Case("no signal at T, about eight times the side", _shift(_zero_at_the_end, 7.0, 9.0)),
         Case("the same size: nothing changes", _shift(lambda g: cosine(g, 100), 1.0, 1.0)),
+        Case("half the side or a little less", _shift(cosine, 0.4, 0.6)),
     ],
     misconceptions=[
         Misconception(

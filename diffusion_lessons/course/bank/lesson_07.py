@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.course.bank import figures
+from diffusion_lessons.course.bank.descent import Descent
 from diffusion_lessons.course.bank.inputs import (
     blobs,
     cosine,
@@ -1868,23 +1869,6 @@ class TinyNetwork(nn.Module):
         return V.solve(self.v(x, level), x, level)
 
 
-class Descent:
-    """Plain gradient descent; what torch's own would load first takes seconds."""
-
-    def __init__(self, weights: Tensor) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": [weights], "lr": 0.03}]
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for weights in self.param_groups[0]["params"]:
-            weights.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for weights in self.param_groups[0]["params"]:
-            if weights.grad is not None:
-                weights.sub_(self.param_groups[0]["lr"] * weights.grad)
-
-
 class Rounds:
     """What stands for `Watched`: so many rounds, and the losses that it was told."""
 
@@ -1930,7 +1914,7 @@ def _on_tiny(
         return int(share * steps), pair[0], pair[1]
 
     levels = DiscreteVP(cosine_betas()).levels(2 * n)
-    given = answer(teacher, student, Descent(student.weights), levels, draw, watched, lr)
+    given = answer(teacher, student, Descent([student.weights], lr=0.03), levels, draw, watched, lr)
     return {
         "steps of the student, as draw was told": asked,
         "losses": torch.tensor(watched.losses, dtype=torch.float64),
