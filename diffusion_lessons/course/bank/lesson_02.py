@@ -1138,7 +1138,7 @@ def _made(
         t = times(n, len(alphas_cumprod) - 1, generator)
         chosen = rows(n, len(data), generator)
         shape = (n, *data.shape[1:])
-        eps = noise(shape, generator).expand(shape)
+        eps = noise(shape, generator).expand(shape).to(data)
         a, b = (
             each.view(n, *[1] * (data.ndim - 1))
             for each in mixed(alphas_cumprod[(t + place).clamp(max=len(alphas_cumprod) - 1)])
@@ -1150,7 +1150,7 @@ def _made(
 
 def _noise_drawn_twice(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
     x, t, noise, rows = training_batch(data, n, alphas_cumprod, generator)
-    return x, t, torch.randn(noise.shape, generator=generator), rows
+    return x, t, torch.randn(noise.shape, generator=generator).to(data), rows
 
 
 def _noise_turned_down(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
