@@ -53,6 +53,7 @@ def run(
             allow_errors=allow_errors,
             record_timing=False,
             store_widget_state=False,
+            coalesce_streams=True,  # what is printed at once may come in two messages
             on_cell_start=lambda cell, cell_index: at.__setitem__(0, cell_index),
         )
         start = time.perf_counter()

@@ -716,7 +716,7 @@ EQUAL_TIME = Exercise(
         Misconception(
             "logarithm",
             _first(lambda a: a.logit() <= 1),
-            "You compared log SNR with 1. Where SNR is 1, its logarithm is 0.",
+            "You compared log-SNR with 1. Where SNR is 1, its logarithm is 0.",
             about="formula",
         ),
         Misconception(

@@ -1019,9 +1019,10 @@ def _on_a_grid(y: int, scale: tuple[float, float], means: list[float], weights: 
 
 
 def _far_away(g: torch.Generator) -> dict[str, Any]:
-    """Where every density rounds to 0."""
+    """Where every density rounds to 0, beside places where none does."""
     made = _on_a_grid(0, (1.5, 2.5), [-1.0, 1.0], [0.4, 0.6])(g)
-    return made | {"log_joint": made["log_joint"].double() - number(g, 800, 900)}
+    lower = number(g, 800, 900) * (torch.arange(40) % 4 > 0)[:, None]
+    return made | {"log_joint": made["log_joint"].double() - lower}
 
 
 def _by_the_largest(log_joint: Tensor, y: int, scale: float) -> Tensor:
@@ -1064,7 +1065,7 @@ SHARPENED = Exercise(
         ),
         Case("a rare bump, a large scale", _on_a_grid(0, (8.0, 12.0), [-0.8, 0.7], [0.1, 0.9])),
         Case("scale 1: one bump alone", _on_a_grid(2, (1.0, 1.0), [-1.0, 0.0, 1.0], [0.2, 0.3, 0.5])),
-        Case("places far from both bumps", _far_away),
+        Case("places far from both bumps, and near ones", _far_away),
     ],
     misconceptions=[
         Misconception(

@@ -47,7 +47,7 @@ def explore_schedules(
 
     def alt(schedule: str, t_over_T: float) -> str:
         caption = describe([paths[schedule](t_over_T * paths[schedule].T)])[0]
-        return f"Signal and log SNR over time for {', '.join(paths)}, and four pictures noised at {caption}."
+        return f"Signal and log-SNR over time for {', '.join(paths)}, and four pictures noised at {caption}."
 
     return live(draw, alt, start={"t_over_T": times[len(times) // 2]}, schedule=list(paths), t_over_T=times)
 
@@ -107,7 +107,7 @@ def _schedule_figure(
         left.plot(fraction, float(level.alpha**2), "o", color="#D55E00", ms=9)
         right.plot(fraction, max(float(level.log_snr), -14.5), "o", color="#D55E00", ms=9)
         left.set(xlabel="t / T", ylabel="α² (signal)")
-        right.set(xlabel="t / T", ylabel="log SNR", ylim=(-15, 12))
+        right.set(xlabel="t / T", ylabel="log-SNR", ylim=(-15, 12))
         left.legend(fontsize=8)
         row = torch.cat([functional.pad(picture, (1, 1), value=1.0) for picture in pictures], dim=-1)
         pixels = ((row.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).squeeze(-1).numpy()

@@ -320,7 +320,7 @@ def test_schedule_explorer_says_what_it_draws() -> None:
     drawn = shown.result({"schedule": "linear", "t_over_T": "1"})
     assert isinstance(drawn, Picture)
     assert drawn.alt.startswith(
-        "Signal and log SNR over time for linear, cosine, and four pictures noised at t = 1000"
+        "Signal and log-SNR over time for linear, cosine, and four pictures noised at t = 1000"
     )
     assert len(drawn.png) < 60_000
 
