@@ -124,21 +124,32 @@ def train(
     from_: Annotated[
         Model | None, arg(name="from", help="start from these (averaged) weights, of a network of this shape")
     ] = None,
+    captions: Annotated[
+        bool, arg(help="learn from captions beside a folder's pictures: NAME.txt, or metadata.jsonl or .csv")
+    ] = False,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Train a diffusion model: class-conditional, or without labels where the data have none."""
-    from diffusion_lessons.data import load_dataset
+    """Train a diffusion model: class-conditional, from captions, or without either where there are none."""
+    from diffusion_lessons.data import FOLDER, load_dataset
     from diffusion_lessons.training.loop import train as run
     from diffusion_lessons.training.tasks import Denoising
+    from diffusion_lessons.training.text_to_image import from_folder
     from diffusion_lessons.zoo import open_model
 
     plan = Recipe(**vars(recipe) | {"data": data})
+    if captions and not data.startswith(FOLDER):
+        raise ValueError(f"--captions is for pictures of your own, {FOLDER}PATH, and not for {data}")
     writable(out)
-    start = None if from_ is None or resume else open_model(from_).network  # a resumed run has its own
-    dataset = load_dataset(data, "train", plan.size)
-    print(dataset.words(), file=sys.stderr)
-    task = Denoising(plan, dataset, plan.build_network(dataset, start), from_)
+    start = None if from_ is None else open_model(from_)
+    task: Denoising
+    if captions:
+        task = from_folder(plan, start, from_)
+    else:
+        dataset = load_dataset(data, "train", plan.size)
+        known = None if start is None or resume else start.network  # a resumed run has its own weights
+        task = Denoising(plan, dataset, plan.build_network(dataset, known), from_)
+    print(task.dataset.words(), file=sys.stderr)
     result = run(task, out, resume=resume, device=device)
     files = [out / "model.safetensors", out / "metrics.json"]
     words = f"{result['steps']} steps, {result['images_per_second']:.0f} images/s, loss {result['loss']:.4f}"

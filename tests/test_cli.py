@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffusion_lessons.__main__ import COMMANDS, main
 from diffusion_lessons.checkpoint import read_tensors, save_checkpoint, write_tensors
@@ -75,6 +76,32 @@ def test_train_then_sample_then_evaluate(tmp_path: Path, capsys: pytest.CaptureF
     assert (measured["n"], measured["sampling_precision"]) == (100, "auto")
     for name in ("frechet", "kernel", "precision", "recall", "accuracy"):
         assert measured[name]["uncertainty"] >= 0
+
+
+def test_captions_beside_pictures_are_learnt_and_prompted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foxes = tmp_path / "foxes"
+    foxes.mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((9, 9, 3), 20 * i, np.uint8)).save(foxes / f"{i:02}.png")
+        (foxes / f"{i:02}.txt").write_text(f"{'a dark' if i < 6 else 'a light'} fox")
+    data, to = f"folder:{foxes}", ("--device", "cpu", "--json")
+    how = ("--captions", "--size", 16, "--steps", 2, *TINY)
+    run("train", data, *how, "--out", tmp_path / "a", *to)
+    assert "with captions" in capsys.readouterr().err
+    sampled = ("--steps", 2, "--out", tmp_path / "x.png", *to)
+    run("sample", tmp_path / "a", "--prompt", "a dark fox", "--negative", "a light one", *sampled)
+    assert last_json(capsys)["n"] == 1
+    run("train", data, *how, "--out", tmp_path / "b", "--from", tmp_path / "a", *to)
+    assert last_json(capsys)["from"] == str(tmp_path / "a")
+    assert "takes no prompt" in refused(capsys, "sample", "mnist-unet", "--prompt", "a fox", *sampled)
+    said = refused(capsys, "train", "digits", "--captions", "--steps", 1, "--out", tmp_path / "c")
+    assert "--captions is for pictures of your own, folder:PATH" in said
+    said = refused(capsys, "train", data, *how, "--out", tmp_path / "d", "--from", "mnist-unet")
+    assert "a model without captions" in said
+    (foxes / "metadata.csv").write_text("file_name\n")
+    assert "has no column 'text'" in refused(capsys, "train", data, *how, "--out", tmp_path / "e")
 
 
 def test_a_distilled_model_brings_its_own_steps_and_guidance(
@@ -332,7 +359,6 @@ def never_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def folder_of(tmp_path: Path, classes: int, each: int) -> Path:
     """Pictures of 16×16: stripes as wide as the class says, with noise."""
-    from PIL import Image
 
     generator = np.random.default_rng(0)
     for label in range(classes):

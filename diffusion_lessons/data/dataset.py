@@ -66,7 +66,8 @@ class Dataset:
     def words(self) -> str:
         """What was loaded, in a line: pictures, classes, and how they were chosen."""
         names = ", ".join([*self.classes[:NAMES_SHOWN], *["…"] * (len(self.classes) > NAMES_SHOWN)])
-        classes = f"classes: {len(self.classes)} ({names})" if names else "no classes, so no labels"
+        without = "with captions" if "tokens" in self.conditions else "no classes, so no labels"
+        classes = f"classes: {len(self.classes)} ({names})" if names else without
         shape = "x".join(map(str, self.shape))
         return "; ".join(filter(None, [f"{self.name}: {len(self)} pictures of {shape}", classes, self.note]))
 
@@ -141,6 +142,10 @@ class Rendered:
             promised = f"{self.name} says that a row has shape {self.shape}"
             raise ValueError(f"{promised}; {len(index)} of them came as {tuple(images.shape)}")
         return images, conditions
+
+    def words(self) -> str:
+        """What there is to learn from, in a line."""
+        return f"{self.name}: pictures of {'x'.join(map(str, self.shape))} without end, seed {self.seed}"
 
     def kept(self, n: int, workers: int = 0) -> Dataset:
         """The first n rows in memory, rendered by so many processes beside this one (0: by this one)."""

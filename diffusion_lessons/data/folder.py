@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ DARK = 0.25  # of the range of 16 bits: what 14 bits reach at most
 
 Files = dict[str, Callable[[], BinaryIO]]
 Reasons = dict[str, str]
+Beside = TypeVar("Beside")
 
 
 def folder(path: str | Path, split: str = "train", size: int | None = None) -> Dataset:
@@ -44,29 +45,45 @@ def folder(path: str | Path, split: str = "train", size: int | None = None) -> D
     names; so are scans that look black, and folders that may be splits. No pictures at all, and a zip that
     unpacks to too much, are a DataError.
     """
+    return pictures_and(lambda files, chosen: None, is_ignored, path, split, size)[0]
+
+
+def pictures_and(
+    beside: Callable[[Files, list[PictureFile]], Beside],
+    ignored: Callable[[str], bool],
+    path: str | Path,
+    split: str = "train",
+    size: int | None = None,
+) -> tuple[Dataset, Beside]:
+    """What `folder` gives, and what `beside` finds among all files for the pictures that were taken.
+
+    Files that are `ignored` are no pictures, and are not missed.
+    """
     test, size = check_asked(split, size, default=32)
     root = Path(expanded(path))
     with ExitStack() as stack:
         files, skipped = _list(root, stack)
-        found = sort_pictures(name for name in files if not is_ignored(name))
+        found = sort_pictures(name for name in files if not ignored(name))
         skipped |= found.left_out
         if not found.pictures:
             why = f" ({_some(skipped)})" if skipped else ""
             raise DataError(f"{root} has no pictures{why}: {_advice(skipped)}")
         images, chosen, classes, unreadable, dark = _read(root, found.pictures, files, size, test)
+        more = beside(files, chosen)
     skipped |= unreadable
     total = len(skipped) + len(found.pictures) - len(unreadable)
     left = f"{len(skipped)} of {total} files skipped"
     for doubt in (f"{left}: {_some(skipped)}" if skipped else "", found.doubt, dark):
         if doubt:
-            warnings.warn(f"{root}: {doubt}", stacklevel=3)  # in the eyes of who called `load_dataset`
+            warnings.warn(f"{root}: {doubt}", stacklevel=4)  # in the eyes of who called `load_dataset`
     if not chosen:
         raise DataError(f"{root} has no pictures to {split} that can be read: for testing, {found.held_out}")
     others = len(found.pictures) - len(unreadable) - len(chosen)
     held_out = f"{others} more are for {'training' if test else f'testing ({found.held_out})'}"
     note = "; ".join([held_out, *[left] * bool(skipped)])
     labels = torch.tensor([classes.index(str(each.label)) for each in chosen]) if classes else None
-    return Dataset(f"folder:{printable(root.absolute().name)}", images, labels, tuple(classes), note=note)
+    name = f"folder:{printable(root.absolute().name)}"
+    return Dataset(name, images, labels, tuple(classes), note=note), more
 
 
 def _some(skipped: Reasons) -> str:

@@ -1,5 +1,6 @@
 """The task of text to image: denoising that is told a caption, in the latents of an autoencoder."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint
+from diffusion_lessons.data import FOLDER
+from diffusion_lessons.data.captioned_folder import captioned_folder, tokenizer_of
 from diffusion_lessons.data.captions import WRONGS, plain, wishes, wrong
 from diffusion_lessons.data.dataset import Dataset, Rows, as_float
 from diffusion_lessons.data.scenes import PAIR, draw
@@ -23,6 +26,7 @@ from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.tasks import Denoising
 
 ENCODED = 256  # pictures at a time
+TOWER_WIDTH, TOWER_LAYERS = 96, 2  # of the text tower of a model of one's own pictures
 TIMES = (700.0, 950.0)  # at which wrong captions are tried: what is there, and where it is
 
 
@@ -82,7 +86,7 @@ def prompted(
         blocks_per_level=recipe.blocks_per_level,
         heads=tuple(width // recipe.head_dim for width in widths),
         context=tower.width,
-        groups=min(16, recipe.base_channels),
+        groups=math.gcd(16, recipe.base_channels),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -130,6 +134,27 @@ def latents_of(vae: Vae, pictures: Dataset, seed: int, device: torch.device | st
         told["known"] = torch.cat(known)
     name, note = f"{pictures.name} in latents", pictures.note
     return Dataset(name, torch.cat(latents), conditions=told, note=note)
+
+
+def from_folder(recipe: Recipe, start: Checkpoint | None = None, name: str | None = None) -> TextToImage:
+    """What there is to learn from the recipe's "folder:PATH" with captions, from nothing or from a model.
+
+    A new model has a tokenizer and a text tower of its own, and draws pixels. One to start from keeps its
+    tokenizer and its autoencoder; one without captions is a ValueError.
+    """
+    size = recipe.size if start is None or start.vae is None else start.shape[-1] * start.vae.config.factor
+    pictures, texts = captioned_folder(recipe.data.removeprefix(FOLDER), "train", size)
+    if start is None:
+        tokenizer, vae = tokenizer_of(texts), None
+        network = prompted(recipe, pictures.shape[0], text_config(tokenizer, TOWER_WIDTH, TOWER_LAYERS))
+    elif isinstance(start.network, Prompted) and start.tokenizer is not None:
+        network, tokenizer, vae = start.network.requires_grad_(True), start.tokenizer, start.vae
+    else:
+        raise ValueError("the weights to start from are of a model without captions: leave out --captions")
+    dataset = replace(pictures, conditions=tokenizer(texts))
+    if vae is not None:
+        dataset = latents_of(vae, dataset, recipe.seed)
+    return TextToImage(recipe, dataset, network, tokenizer, vae, start=name)
 
 
 class WrongCaptions:
