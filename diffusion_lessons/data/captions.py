@@ -5,8 +5,8 @@
     several         two small red circles
     group and one   two small red circles and a large blue square
 
-"Free" captions say the same with the articles, synonyms and turns that people use; some captions of both
-styles leave a size out, and then any size will do.
+"Free" captions say the same with the articles, synonyms and turns that people use, "a circle to the left and
+a square to the right" among them; some captions of both styles leave a size out, and then any size will do.
 """
 
 import re
@@ -42,6 +42,7 @@ SAME = {  # what people say instead
     "three": ("three", "3"),
 }
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+SIDES = {"left of": "to the left", "right of": "to the right", "above": "above", "below": "below"}
 NUMBERS = {"two": 2, "three": 3}
 BEGINNINGS = ("", "a picture of ", "there is ", "an image with ")
 
@@ -116,6 +117,10 @@ def read(caption: str) -> Wish:
     A word that captions of scenes don't have, or words in an order that says nothing, are a ValueError.
     """
     words = _canonical(caption)
+    if words and words[-1] in RELATIONS:  # "… to the left and … to the right": so stands the first
+        sides = [OPPOSITE[words[-1]], "and"]
+        if sides in (words[i : i + 2] for i in range(len(words))):
+            words = [word for word in words[:-1] if word != "and"]
     found: list[Wanted] = []
     joints: list[str] = []
     said: dict[str, str] = {}
@@ -140,21 +145,23 @@ def read(caption: str) -> Wish:
     return Wish(tuple(found), relation)
 
 
-WRONGS = ("colour", "shape", "size", "relation", "swapped")  # what a wrong caption may get wrong
+WRONGS = ("colour", "shape", "size", "axis", "direction", "swapped")  # what a wrong caption may get wrong
 
 
 def wrong(wish: Wish, what: str, chance: np.random.Generator) -> Wish | None:
     """Another wish that differs in one thing alone; None where this one says nothing of it.
 
-    "swapped" exchanges the colours of its two kinds of object: the words stay the same. Another name is a
-    ValueError.
+    Of a relation the "axis" may be wrong (beside for above) or the "direction" (left for right). "swapped"
+    exchanges the colours of its two kinds of object: the words stay the same. Another name is a ValueError.
     """
     if what not in WRONGS:
         raise unknown("thing to get wrong", what, WRONGS)
-    if what == "relation":
+    if what in ("axis", "direction"):
         if wish.relation is None:
             return None
-        return replace(wish, relation=_another(wish.relation, RELATIONS, chance))
+        turned = OPPOSITE[wish.relation]
+        across = [each for each in RELATIONS if each not in (wish.relation, turned)]
+        return replace(wish, relation=turned if what == "direction" else across[chance.integers(2)])
     objects = list(wish.objects)
     if what == "swapped":
         if len({each.colour for each in objects}) < 2:
@@ -175,6 +182,7 @@ def wrong(wish: Wish, what: str, chance: np.random.Generator) -> Wish | None:
 _JOINTS = (*RELATIONS, "and")
 _FILLERS = {"a", "an", "the", "one", "picture", "image", "of", "there", "is", "are", "with", "sign"}
 _NAMED = {said: name for name, ways in SAME.items() for said in ways}
+_NAMED |= {side: name for name, side in SIDES.items()}
 _NAMED |= {f"{said}s": name for said, name in _NAMED.items() if name in SHAPES}
 _NAMED |= {name: name for name in (*COLOURS, *SHAPES, *SIZES, *_JOINTS, *NUMBERS)}
 _NAMED |= {f"{name}s": name for name in SHAPES} | dict(boxes="square", crosses="cross", pluses="cross")
@@ -225,9 +233,11 @@ def _free(wish: Wish, chance: np.random.Generator) -> str:
     objects, relation = list(wish.objects), wish.relation
     if relation and chance.random() < 0.3:
         objects, relation = objects[::-1], OPPOSITE[relation]
-    said = f" {_other(relation, chance) if relation else 'and'} ".join(
-        _freely(each, chance) for each in objects
-    )
+    named = [_freely(each, chance) for each in objects]
+    if relation and chance.random() < 0.5:
+        said = f"{named[0]} {SIDES[relation]} and {named[1]} {SIDES[OPPOSITE[relation]]}"
+    else:
+        said = f" {_other(relation, chance) if relation else 'and'} ".join(named)
     return BEGINNINGS[chance.integers(len(BEGINNINGS))] + said
 
 

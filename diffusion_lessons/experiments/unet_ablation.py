@@ -19,6 +19,7 @@ from diffusion_lessons.experiments.pictures import Digits
 from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.networks import DiT, DiTConfig, UNet, UNetConfig
 from diffusion_lessons.paths import NoisePath
+from diffusion_lessons.support.seeds import layers_seeded
 from diffusion_lessons.targets import V
 from diffusion_lessons.training import loop
 from diffusion_lessons.training.tasks import Denoising, Task
@@ -73,14 +74,12 @@ def build(variant: str, seed: int = 0, unet: type[nn.Module] = UNet) -> nn.Modul
     `unet` is what makes a network from a `UNetConfig`: ours, or a student's own.
     """
     if variant == TRANSFORMER:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with layers_seeded(seed):
             return DiT(SHAPE)
     base, groups = WIDER if variant == "no skips, wider" else BASE
     size: Any = {"base_channels": base, "head_dim": base, "groups": groups, "num_classes": 10}
     config = UNetConfig(attention_levels=() if variant == "no attention" else (2,), **size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with layers_seeded(seed):
         network = unet(config)
         if variant.startswith("no skips"):
             without_skips(network)

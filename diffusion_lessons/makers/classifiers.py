@@ -15,6 +15,7 @@ from diffusion_lessons.makers.augment import move, spoil
 from diffusion_lessons.metrics.yardstick import features_and_classes
 from diffusion_lessons.networks import Classifier, ClassifierConfig, describe
 from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.support.seeds import layers_seeded
 from diffusion_lessons.training.loop import fit
 from diffusion_lessons.training.recipe import PATHS, Plan
 from diffusion_lessons.training.tasks import Classification, Forward
@@ -53,8 +54,7 @@ class ClassifierRecipe:
         channels, size, _ = train.shape
         time = self.path is not None
         config = ClassifierConfig(size, channels, len(train.classes), self.patch, time=time)
-        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: lend them one
-            torch.manual_seed(self.seed)
+        with layers_seeded(self.seed):
             return Classifier(config)
 
 
@@ -82,8 +82,7 @@ class Describing(Classification):
     """
 
     def __init__(self, classifier: Classifier, plan: Plan, dataset: Dataset) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(plan.seed)
+        with layers_seeded(plan.seed):
             network = WithDetails(classifier)
         super().__init__(network, plan, dataset)
 

@@ -4,7 +4,7 @@ Each is a function of its recipe, of rendered scenes and of the models before it
 on, as those of digits do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from diffusion_lessons.makers.diffusion import RUNS, facts_of, trained
 from diffusion_lessons.metrics.captions_met import captions_met
 from diffusion_lessons.metrics.intervals import wilson_interval
 from diffusion_lessons.networks import Vae, VaeConfig, describe
-from diffusion_lessons.networks.clip import TwoTowers, VisionConfig
+from diffusion_lessons.networks.clip import TextConfig, TextTransformer, TwoTowers, VisionConfig
 from diffusion_lessons.support.machine import choose_device, cores
+from diffusion_lessons.support.seeds import layers_seeded
 from diffusion_lessons.training.autoencoding import Autoencoding
 from diffusion_lessons.training.contrast import Contrast, write_towers
 from diffusion_lessons.training.recipe import Plan, Recipe
@@ -73,21 +74,15 @@ def rows(n: int = ROWS, **how: Any) -> Dataset:
     return scene_rows(scene_tokenizer(), SIZE, style="free", **how).kept(n, workers=cores() - 1)
 
 
-def fresh(make: Callable[[], nn.Module], seed: int) -> Any:
-    """A network whose random start is drawn from a seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make()
-
-
 # The autoencoder -----------------------------------------------------------------------------------
 
 
 def build_vae(name: str, folder: Path, plan: Plan = VAE, n: int = ROWS) -> None:
     """Train `scenes-vae`; its card tells how well the reader reads what it draws again."""
     device, run = choose_device(), RUNS / name
-    task = Autoencoding(fresh(lambda: Vae(VAE_SHAPE), plan.seed), plan, rows(n))
-    trained(task, run, device)
+    with layers_seeded(plan.seed):
+        new = Vae(VAE_SHAPE)
+    trained(Autoencoding(new, plan, rows(n)), run, device)
     vae = load_autoencoder(run / MODEL)
     about = {"kind": "autoencoder", "network": describe(vae)}
     write_tensors(folder / f"{name}.safetensors", weights_of(vae, torch.float16), about)
@@ -131,8 +126,9 @@ def build_clip(
     """Train `scenes-clip`; its card tells how often the right caption is found, and what is confused."""
     device, run, tokenizer = choose_device(), RUNS / name, scene_tokenizer()
     text = text_config(tokenizer, WIDTH, LAYERS, PROJECTION)
-    network = fresh(lambda: TwoTowers(text, CLIP_IMAGES), plan.seed)
-    trained(Contrast(network, plan, rows(n, wrongs=wrongs), tokenizer), run, device)
+    with layers_seeded(plan.seed):
+        new = TwoTowers(text, CLIP_IMAGES)
+    trained(Contrast(new, plan, rows(n, wrongs=wrongs), tokenizer), run, device)
     network, _ = load_towers(run / MODEL)
     file = folder / f"{name}.safetensors"
     write_towers(file, network, tokenizer, {}, torch.float16)
@@ -174,19 +170,24 @@ def retrieval(network: TwoTowers, tokenizer: Tokenizer, n: int, split: str) -> d
 
 
 def build_text(name: str, folder: Path, recipe: Recipe = TEXT, n: int = ROWS) -> None:
-    """Train `scenes-text` on the latents of `scenes-vae`, told by the text tower of `scenes-clip`, frozen."""
-    device, run = choose_device(), RUNS / name
+    """Train `scenes-text` on the latents of `scenes-vae`, with a text tower that learns beside the U-Net."""
+    device, run, tokenizer = choose_device(), RUNS / name, scene_tokenizer()
     vae: Vae = zoo.load("scenes-vae", folder)
-    towers, tokenizer = zoo.load("scenes-clip", folder)
-    task = text_task(recipe, towers.text, tokenizer, vae, n, device)
-    trained(task, run, device)
+    tower = text_config(tokenizer, WIDTH, LAYERS)
+    trained(text_task(recipe, tower, tokenizer, vae, n, device), run, device)
     title = f"text to image: scenes at {SIZE}×{SIZE}, in latents"
-    made_of = {part: zoo.card(part, folder)["sha256"] for part in ("scenes-vae", "scenes-clip")}
+    made_of = {"scenes-vae": zoo.card("scenes-vae", folder)["sha256"]}
     _store_pipeline(run, name, folder, device, title, {**recipe.to_json(), "made_of": made_of}, prompts_met)
 
 
 def text_task(
-    recipe: Recipe, text: Any, tokenizer: Tokenizer, vae: Vae, n: int, device: torch.device, **how: Any
+    recipe: Recipe,
+    text: TextConfig | TextTransformer,
+    tokenizer: Tokenizer,
+    vae: Vae,
+    n: int,
+    device: torch.device,
+    **how: Any,
 ) -> TextToImage:
     """What there is to learn: latents of scenes, and a U-Net told by a tower; `how` is for `prompted`."""
     dataset = latents_of(vae, rows(n), recipe.seed, device)

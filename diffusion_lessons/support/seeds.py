@@ -1,6 +1,8 @@
 """Random numbers that are a function of a key alone: no stream depends on what was drawn before."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -16,6 +18,14 @@ def seed_of(*key: object) -> int:
 def seeded(device: torch.device | str, *key: object) -> torch.Generator:
     """A generator whose stream is a function of the key alone."""
     return torch.Generator(device).manual_seed(seed_of(*key))
+
+
+@contextmanager
+def layers_seeded(seed: int) -> Iterator[None]:
+    """New layers draw their weights from the global generator: for a while it is one of this seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def checked_seed(seed: int) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, get_args
 
-import torch
 from torch import nn
 
 from diffusion_lessons import losses
@@ -15,7 +14,7 @@ from diffusion_lessons.networks import Patched, UNet, UNetConfig, describe
 from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linear_betas, sigmoid_betas
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.seeds import checked_seed
+from diffusion_lessons.support.seeds import checked_seed, layers_seeded
 from diffusion_lessons.targets import TARGETS
 
 PATHS: dict[str, Callable[[], NoisePath]] = {
@@ -185,8 +184,7 @@ class Recipe(Plan):
             num_classes=len(dataset.classes) or None,
             dropout=self.dropout,
         )
-        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator: lend them one
-            torch.manual_seed(self.seed)
+        with layers_seeded(self.seed):
             network: nn.Module = UNet(config)
         network = network if patch == 1 else Patched(network, patch)
         if start is not None:

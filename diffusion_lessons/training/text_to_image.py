@@ -21,7 +21,7 @@ from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.networks import Prompted, PromptedConfig, Vae
 from diffusion_lessons.networks.clip import TextConfig, TextTransformer
 from diffusion_lessons.networks.unet_text import TextUNetConfig
-from diffusion_lessons.support.seeds import seeded
+from diffusion_lessons.support.seeds import layers_seeded, seeded
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.tasks import Denoising
 
@@ -88,8 +88,7 @@ def prompted(
         context=tower.width,
         groups=math.gcd(16, recipe.base_channels),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with layers_seeded(recipe.seed):
         network = Prompted(PromptedConfig(tower, unet, pooled))
     if isinstance(text, TextTransformer):
         weights = text.state_dict()

@@ -1,9 +1,22 @@
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from diffusion_lessons.data.captions import OPPOSITE, STYLES, Wanted, Wish, captions, plain, read, wishes
+from diffusion_lessons.data.captions import (
+    OPPOSITE,
+    STYLES,
+    WRONGS,
+    Wanted,
+    Wish,
+    captions,
+    plain,
+    read,
+    wishes,
+    wrong,
+)
 from diffusion_lessons.data.scenes import draw
 
 INDEX = torch.arange(1500)
@@ -35,6 +48,39 @@ def test_captions_are_a_function_of_seed_and_position() -> None:
     assert len(set(whole)) > 0.9 * len(whole)
 
 
+def test_free_captions_name_sides_and_turn_pairs_round() -> None:
+    texts = captions(SCENES, 2, INDEX, "free")
+    pairs = [text for text, wish in zip(texts, wishes(SCENES), strict=True) if wish.relation]
+    assert 0.4 < sum(" and " in text for text in pairs) / len(pairs) < 0.6
+    turned = [read(text).relation != wish.relation for text, wish in zip(texts, wishes(SCENES), strict=True)]
+    assert 0.2 < sum(turned) / len(pairs) < 0.4
+
+
+@pytest.mark.parametrize("what", WRONGS)
+def test_a_wrong_wish_differs_in_one_thing(what: str) -> None:
+    chance, asked = np.random.default_rng(0), 0
+    for wish in wishes(SCENES):
+        other = wrong(wish, what, chance)
+        if other is None:
+            continue
+        asked += 1
+        if what in ("axis", "direction"):
+            assert other.objects == wish.objects
+            assert (other.relation == OPPOSITE[wish.relation or ""]) == (what == "direction")
+            assert other.relation != wish.relation
+        else:
+            assert other.relation == wish.relation
+            name = "colour" if what == "swapped" else what
+            changed = [
+                getattr(a, name) != getattr(b, name) for a, b in zip(wish.objects, other.objects, strict=True)
+            ]
+            assert sum(changed) == (2 if what == "swapped" else 1)
+            assert [replace(a, **{name: None}) for a in wish.objects] == [
+                replace(b, **{name: None}) for b in other.objects
+            ]
+    assert asked > 500
+
+
 def test_the_plain_style() -> None:
     one, two = Wanted("circle", "orange"), Wanted("square", "blue", "large")
     assert plain(Wish((one,))) == "an orange circle"
@@ -50,6 +96,7 @@ def test_what_people_type_is_read() -> None:
         "a red circle left of a blue square",
         "  A RED circle, to the left of the blue box! ",
         "there is one crimson disc to the left of a blue square",
+        "a red circle to the left and a blue square to the right",
     ):
         assert read(text) == wish
     assert read("circle") == Wish((Wanted("circle"),))
@@ -67,6 +114,9 @@ def test_what_people_type_is_read() -> None:
         ("a red blue circle", "'blue' beside 'red'"),
         ("two circles left of a square", "two single objects"),
         ("a circle and a square and a cross", "no caption of a scene"),
+        ("a circle to the left", "no caption of a scene"),
+        ("a circle above and a square above", "no caption of a scene"),
+        ("a circle and a square to the right", "no caption of a scene"),
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, message: str) -> None:

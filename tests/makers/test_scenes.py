@@ -1,0 +1,82 @@
+"""The models of scenes are made one from the other, and each card says what was measured."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_lessons import zoo
+from diffusion_lessons.data.captions import WRONGS
+from diffusion_lessons.makers import scenes
+from diffusion_lessons.metrics.captions_met import Met
+
+ROWS = 16
+SHORT = {"steps": 2, "batch": 4, "warmup": 0, "precision": "float32", "compile": "off"}
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all four, each trained for two steps."""
+    folder = tmp_path_factory.mktemp("shelf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "RUNS", folder / "runs")
+        patch.setattr(scenes, "EVALUATED", 12)
+        patch.setattr(scenes, "WIDTH", 32)
+        small = {"base_channels": 16, "head_dim": 16}
+        scenes.build_vae("scenes-vae", folder, replace(scenes.VAE, **SHORT), ROWS)
+        scenes.build_clip("scenes-clip", folder, replace(scenes.CLIP, **SHORT), ROWS)
+        scenes.build_text("scenes-text", folder, replace(scenes.TEXT, **SHORT, **small), ROWS)
+        scenes.build_inpaint("scenes-inpaint", folder, replace(scenes.INPAINT, **SHORT, **small), ROWS)
+    return folder
+
+
+def test_the_shelf_holds_all_four(shelf: Path) -> None:
+    kinds = {name: zoo.card(name, shelf)["kind"] for name in zoo.names(shelf)}
+    assert kinds == {
+        "scenes-clip": "towers",
+        "scenes-inpaint": "diffusion",
+        "scenes-text": "diffusion",
+        "scenes-vae": "autoencoder",
+    }
+    for name in kinds:
+        zoo.load(name, shelf)
+
+
+def test_a_card_tells_the_recipe_the_run_and_what_it_was_made_of(shelf: Path) -> None:
+    for name in zoo.names(shelf):
+        card = zoo.card(name, shelf)
+        assert card["recipe"]["steps"] == card["training"]["steps"] == 2
+        assert card["training"]["images"] == 8
+        assert card["parameters"] > 0
+    vae, text = zoo.card("scenes-vae", shelf), zoo.card("scenes-text", shelf)
+    assert text["recipe"]["made_of"] == {"scenes-vae": vae["sha256"]}
+    assert zoo.card("scenes-inpaint", shelf)["recipe"]["made_of"] == {"scenes-text": text["sha256"]}
+
+
+def test_text_to_image_is_measured_by_what_of_its_captions_is_met(shelf: Path) -> None:
+    card = zoo.card("scenes-text", shelf)
+    for split in ("test", "held-out"):
+        told = dict(card["metrics"][split])
+        assert told.pop("n") == 12
+        assert set(told) == {*Met.__dataclass_fields__, "everything"}
+        assert all(low <= share <= high for share, low, high in told.values())
+    assert set(card["wrong_captions"][-1]) == {"step"} | {
+        f"{what} at {t}" for what in WRONGS for t in (700, 950)
+    }
+
+
+def test_towers_are_measured_by_what_they_tell_from_a_wrong_caption(shelf: Path) -> None:
+    told = zoo.card("scenes-clip", shelf)["metrics"]["held-out"]
+    assert set(told) == {"n", "caption_found"} | {f"{what}_told" for what in WRONGS}
+
+
+def test_inpainting_starts_as_text_to_image_that_sees_nothing_new(shelf: Path) -> None:
+    text, inpaint = zoo.load("scenes-text", shelf).network, zoo.load("scenes-inpaint", shelf).network
+    assert inpaint.config.unet.in_channels == text.config.unet.in_channels + 5
+    new = inpaint.state_dict()["unet.conv_in.weight"][:, 4:]
+    assert new.abs().max() < 0.01  # two steps away from zero
+    assert torch.equal(
+        inpaint.text.state_dict()["text_model.embeddings.token_embedding.weight"],
+        text.text.state_dict()["text_model.embeddings.token_embedding.weight"],
+    )
