@@ -196,7 +196,7 @@ def text_task(
     return TextToImage(recipe, dataset, network, tokenizer, vae, WrongCaptions(vae, tokenizer))
 
 
-def prompts_met(model: Any, device: torch.device, n: int = EVALUATED) -> dict[str, Any]:
+def prompts_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
     """The share of pictures that meet captions of scenes that training could show, and of held-out ones."""
     told = {}
     for split in ("test", "held-out"):
@@ -228,7 +228,7 @@ def build_inpaint(name: str, folder: Path, recipe: Recipe = INPAINT, n: int = RO
     _store_pipeline(run, name, folder, device, title, {**recipe.to_json(), "made_of": made_of}, holes_met)
 
 
-def holes_met(model: Any, device: torch.device, n: int = EVALUATED) -> dict[str, Any]:
+def holes_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
     """The share of pictures that meet their caption when an object of another scene is painted over.
 
     Each picture is a pair; the hole is a box about its first object, and the caption is that of the picture
@@ -280,7 +280,7 @@ def _store_pipeline(
         "classes": [],
         "recipe": recipe,
         "training": facts_of(run),
-        "metrics": {"sampling": {"sampler": "ddim", **model.sampling}, **measure(model, device)},
+        "metrics": {"sampling": {"sampler": "ddim", **model.sampling}, **measure(model, device, EVALUATED)},
     }
     if figures := logged(run / LOG):
         facts["wrong_captions"] = figures
