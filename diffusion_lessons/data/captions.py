@@ -101,9 +101,14 @@ def captions(
             for each in wish.objects
         ]
         said = Wish(tuple(objects), wish.relation)
-        in_turn = STYLES[i % 2] if style == "both" else style
-        texts.append(plain(said) if in_turn == "plain" else _free(said, chance))
+        texts.append(phrase(said, style, i, chance))
     return texts
+
+
+def phrase(wish: Wish, style: str, i: int, chance: np.random.Generator) -> str:
+    """A caption that asks for this, worded as those at position i of a data set are."""
+    in_turn = STYLES[i % 2] if style == "both" else style
+    return plain(wish) if in_turn == "plain" else _free(wish, chance)
 
 
 def plain(wish: Wish) -> str:

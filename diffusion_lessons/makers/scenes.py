@@ -48,9 +48,9 @@ SIZE, ROWS = 64, 2**17  # side of the pictures, and how many are learnt from
 EVALUATED = 500  # captions of each kind that a model is measured on
 WIDTH, LAYERS, PROJECTION = 96, 3, 64  # of the text tower, and of the space that towers meet in
 
-VAE = Plan(steps=4000, batch=64, lr=2e-3, ema_decay=0.999)
+VAE = Plan(steps=2000, batch=64, lr=2e-3, ema_decay=0.999)
 VAE_SHAPE = VaeConfig(widths=(32, 64), blocks_per_level=1, groups=8, patch=2, scale=1.0)
-CLIP = Plan(steps=4000, batch=256, lr=1e-3, warmup=200, ema_decay=0.999)
+CLIP = Plan(steps=2500, batch=256, lr=1e-3, warmup=200, ema_decay=0.999)
 CLIP_IMAGES = VisionConfig(SIZE, 8, WIDTH, 4 * WIDTH, layers=4, heads=3, projection=PROJECTION)
 TEXT = Recipe(
     data="scenes",
@@ -70,8 +70,8 @@ INPAINT = replace(TEXT, steps=2000)
 
 
 def rows(n: int = ROWS, **how: Any) -> Dataset:
-    """Scenes to learn from, in memory, with the captions that people write."""
-    return scene_rows(scene_tokenizer(), SIZE, style="free", **how).kept(n, workers=cores() - 1)
+    """Scenes to learn from, in memory, with plain captions and such as people write."""
+    return scene_rows(scene_tokenizer(), SIZE, style="both", **how).kept(n, workers=cores() - 1)
 
 
 # The autoencoder -----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion_lessons.data.captioned import scene_rows, scene_tokenizer
 from diffusion_lessons.data.captions import (
     OPPOSITE,
     STYLES,
@@ -128,6 +129,23 @@ def test_what_people_type_is_read() -> None:
 def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         read(text)
+
+
+@pytest.mark.parametrize("style", ["plain", "free"])
+def test_wrong_captions_of_rows_are_worded_as_the_right_ones(style: str) -> None:
+    tokenizer, index = scene_tokenizer(), torch.arange(200)
+    rows = scene_rows(tokenizer, 32, style=style, wrongs=WRONGS)
+    conditions = rows.rows(index)[1]
+    right = [tokenizer.decode(row) for row in conditions["tokens"].tolist()]
+    others = [[tokenizer.decode(row) for row in each] for each in conditions["wrong"].tolist()]
+    assert conditions["wrong"].shape == (200, len(WRONGS), tokenizer.context)
+    as_plain = [text == plain(read(text)) for text in right]
+    assert all(as_plain) == (style == "plain")
+    share = np.mean([[text == plain(read(text)) for text in each] for each in others])
+    assert share == pytest.approx(np.mean(as_plain), abs=0.05)
+    assert all(
+        read(a) != read(b) for a, each in zip(right, others, strict=True) for b in each if "and" not in b
+    )
 
 
 def test_an_unknown_style_is_refused() -> None:
