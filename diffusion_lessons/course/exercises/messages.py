@@ -189,8 +189,8 @@ def _ordinal(place: int) -> str:
 
 def _part(path: str) -> str:
     """The part of a result at a path, in words: "[1].x0" is "`x0` of the second result"."""
-    found = re.findall(r"\[(\d+)\]|\['(.*?)'\]|\.(\w+)", path)
-    words = [_named(int(place) if place else key or name, not place) for place, key, name in found]
+    found = re.findall(r"\[(\d+)\]|\[(['\"])(.*?)\2\]|\.(\w+)", path)
+    words = [_named(int(place) if place else key or name, not place) for place, _, key, name in found]
     return " of ".join(reversed(words))
 
 

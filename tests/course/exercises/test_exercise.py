@@ -551,3 +551,12 @@ def test_an_answer_that_stays_on_the_cpu_is_found_on_the_gpu() -> None:
     mixed = judge(SCALE, run(SCALE, lambda x, factor: x * torch.ones(4), cases, device="cuda"), cases)
     assert mixed.kind == "exception"
     assert "Make new tensors on the device of the inputs: torch.zeros(" in mixed.message
+
+
+def test_a_part_is_named_though_its_name_holds_an_apostrophe() -> None:
+    weights = "the network's weights"
+    exercise = replace(
+        SCALE, reference=lambda x, factor: {weights: x * factor}, misconceptions=[], alternatives=[]
+    )
+    said = check(lambda x, factor: {weights: x * factor + 1}, exercise).message
+    assert "In the network's weights: 120 of 120 numbers differ" in said
