@@ -198,6 +198,9 @@ def differs(exercise: Exercise, problem: Difference) -> str:
     """The result is not the expected one."""
     if exercise.kind == "predict":
         return _prediction(exercise, problem)
+    of_dict = problem.path[:2] in ("['", '["')  # what holds is said by its key
+    if of_dict and problem.expected is True and problem.given is False:
+        return f"This should hold, and does not: {_part(problem.path)}."
     part = f"In {_part(problem.path)}: " if problem.path else ""
     sentence = part + problem.sentence if part else problem.sentence[:1].upper() + problem.sentence[1:]
     return sentence + "." + _advice(problem)

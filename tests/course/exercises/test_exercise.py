@@ -553,6 +553,14 @@ def test_an_answer_that_stays_on_the_cpu_is_found_on_the_gpu() -> None:
     assert "Make new tensors on the device of the inputs: torch.zeros(" in mixed.message
 
 
+def test_what_should_hold_is_said_as_it_is() -> None:
+    exercise = replace(
+        SCALE, reference=lambda x, factor: {"x is kept": True}, misconceptions=[], alternatives=[]
+    )
+    said = check(lambda x, factor: {"x is kept": False}, exercise).message
+    assert said.startswith("This should hold, and does not: x is kept.")
+
+
 def test_a_part_is_named_though_its_name_holds_an_apostrophe() -> None:
     weights = "the network's weights"
     exercise = replace(
