@@ -85,7 +85,7 @@ class TextUNet(nn.Module):
         self._check(x, time, context, seen)
         seen = None if seen is None else seen[:, None, None, :]  # (B, heads, positions, L)
         embedding = self.time_embedding(time)
-        skips = [self.conv_in(x)]
+        skips = [self.conv_in(x.to(self.conv_in.weight.dtype))]  # weights may be in half precision
         for level in self.down_blocks:
             skips += level(skips[-1], embedding, context, seen)
         h = self.mid_block(skips[-1], embedding, context, seen)
