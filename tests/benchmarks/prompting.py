@@ -1,7 +1,7 @@
 """From a prompt to a picture: DDIM in 25 guided steps, each project by its own pipeline, from one folder.
 
-The folder holds random weights in the published layout. Both compute in float32; theirs has its safety
-checker and its progress bar off.
+The folder holds random weights in the published layout. Theirs computes in float32, its safety checker and
+its progress bar off; ours in the same, or as shipped.
 """
 
 import logging
@@ -32,19 +32,19 @@ SHAPES = {
         16, widths=(48, 96), attention=(True, True), heads=(2, 4), text_width=96, text_layers=3,
         text_heads=3, vae_widths=(32, 64, 64),
     ),
-    # Stable Diffusion 1's levels and blocks at three tenths of its widths: 256 px
+    # Stable Diffusion 1's levels and blocks at a fifth of its widths, 256 px
     "medium": Shape(
-        32, widths=(96, 192, 384, 384), attention=(True, True, True, False), blocks=2, heads=(8, 8, 8, 8),
+        32, widths=(64, 128, 256, 256), attention=(True, True, True, False), blocks=2, heads=(2, 4, 8, 8),
         groups=32, text_width=256, text_layers=6, text_heads=4, vae_widths=(32, 64, 128, 128),
     ),
 }  # fmt: skip
 
 
-def our_prompting(folder: Path, device: torch.device) -> Work:
-    """`sample --prompt`, as the command line calls it."""
+def our_prompting(folder: Path, precision: str, device: torch.device) -> Work:
+    """`sample --prompt`, as the command line calls it, in a precision of `generate`."""
     keep_freed_memory()  # as the command line does
     model = open_model(str(folder))
-    how = dict(steps=STEPS, guidance=GUIDANCE, precision="float32", device=device)
+    how = dict(steps=STEPS, guidance=GUIDANCE, precision=precision, device=device)
     return Work(lambda: generate(model, model.prompts([PROMPT]), **how), 1)
 
 

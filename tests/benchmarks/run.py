@@ -113,16 +113,21 @@ class Bench:
                 folder, shape = Path(place) / "model", SHAPES[name]
                 pipeline(folder, shape)
                 words = f"{shape.pixels} px, {shape.widths[0]} to {shape.widths[-1]} wide"
-                with self.apart(our_prompting, folder) as ours, self.apart(their_prompting, folder) as theirs:
-                    title = f"prompt to picture, {words}, DDIM in 25 guided steps, float32"
-                    rows.append(self.compare(title, ours, theirs, 1.3))
-                title = f"peak memory of prompt to picture, {words}, ours over theirs"
-                rows.append(self.peaks(title, our_prompting, their_prompting, folder, steps=2))
+                for precision, how in (("float32", "float32 for both"), ("auto", "as shipped")):
+                    title = f"prompt to picture, {words}, DDIM in 25 guided steps, {how}"
+                    with (
+                        self.apart(our_prompting, folder, precision) as ours,
+                        self.apart(their_prompting, folder) as theirs,
+                    ):
+                        rows.append(self.compare(title, ours, theirs, 1.3))
+                title = f"peak memory of prompt to picture, {words}, float32, ours over theirs"
+                ours, theirs = partial(our_prompting, folder, "float32"), partial(their_prompting, folder)
+                rows.append(self.peaks(title, ours, theirs, steps=2))
         return rows
 
     def real_size(self) -> list[Row]:
         with self.apart(real_size) as process:
-            seconds = [process.seconds(1, self.timing) for _ in range(2)]  # the first one warms up
+            seconds = process.seconds(1, self.timing)
             gigabytes = process.peak(self.device) / 1e9
         title = "one guided step of Stable Diffusion 1, real size in bf16, 512 px: peak memory in GB"
         return [row(title, gigabytes, REAL_SIZE_GB, {"seconds": seconds}, most=True)]
