@@ -161,7 +161,7 @@ def generate(
     with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
         for points in walks:
             last = deque(points, maxlen=1)[0][1].float()
-            drawn = model.pictures(last).cpu()
+            drawn = model.pictures(last).float().cpu()
             pictures.append(drawn if canvas is None else canvas.finished(drawn))
             bar.update(len(pictures[-1]))
     return torch.cat(pictures)

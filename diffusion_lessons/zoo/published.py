@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from diffusion_lessons.checkpoint import Checkpoint, CheckpointError
+from diffusion_lessons.checkpoint import Checkpoint, CheckpointError, placed
 from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.networks import Prompted, PromptedConfig, Vae, VaeConfig
 from diffusion_lessons.networks.clip import TextConfig
@@ -187,5 +187,6 @@ def _load(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> No
         if weight.shape != mine[name].shape:
             shapes = f"{tuple(weight.shape)} there and {tuple(mine[name].shape)} here"
             raise CheckpointError(f"the weights in {folder} don't fit: {name} is {shapes}")
-    network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    ready = {name: placed(weight.float(), "cpu") for name, weight in weights.items()}
+    network.load_state_dict(ready, assign=True)
     network.eval()
