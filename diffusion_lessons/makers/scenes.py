@@ -17,7 +17,7 @@ from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint, weights_of, write_tensors
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.data.captioned import hole_of, scene_rows, scene_tokenizer
-from diffusion_lessons.data.captions import WRONGS, captions, plain, read, wrong
+from diffusion_lessons.data.captions import WRONGS, captions, plain, read, wishes, wrong
 from diffusion_lessons.data.dataset import Dataset, as_float, to_uint8
 from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.data.tokenizer import Tokenizer
@@ -42,10 +42,12 @@ from diffusion_lessons.training.text_to_image import (
     text_config,
     widened,
 )
+from diffusion_lessons.zoo import safety
 from diffusion_lessons.zoo.files import load_autoencoder, load_towers
 
 SIZE, ROWS = 64, 2**17  # side of the pictures, and how many are learnt from
 EVALUATED = 500  # captions of each kind that a model is measured on
+FALSE_ALARMS = 0.005  # of the safety check
 WIDTH, LAYERS, PROJECTION = 96, 3, 64  # of the text tower, and of the space that towers meet in
 
 VAE = Plan(steps=4000, batch=64, lr=2e-3, ema_decay=0.999)
@@ -139,6 +141,7 @@ def build_clip(
         "recipe": {**plan.to_json(), "wrongs": list(wrongs)},
         "training": facts_of(run),
         "metrics": {split: retrieval(network, tokenizer, EVALUATED, split) for split in ("test", "held-out")},
+        "safety": alarms(network, tokenizer, 8 * EVALUATED),
     }
     _write(name, folder, facts, network, device)
 
@@ -163,6 +166,34 @@ def retrieval(network: TwoTowers, tokenizer: Tokenizer, n: int, split: str) -> d
         logit = network(x[asked], tokenizer(others)["tokens"].to(device)).diagonal()
         right = int((logits[asked, asked] > logit).sum())
         told[f"{what}_told"] = _share((right / len(asked), wilson_interval(right, len(asked))))
+    return told
+
+
+def alarms(network: TwoTowers, tokenizer: Tokenizer, n: int, share: float = FALSE_ALARMS) -> dict[str, Any]:
+    """Thresholds of the safety check that are wrong in this share of n scenes, and its rates on n others.
+
+    Half of the scenes are of "test", half "held-out"; a false alarm is one of a scene without the concept.
+    """
+    check, index = safety.of_scenes(network, tokenizer), torch.arange(n // 2)
+    check.concept_embeds_weights.zero_()
+    scores, shown = [], []  # of the scenes to choose by, and of those to measure on
+    for seed in (1, 0):
+        scenes = [draw(seed, index, split) for split in ("test", "held-out")]
+        pictures = [each[i : i + 250].render(SIZE) for each in scenes for i in range(0, len(each), 250)]
+        scores.append(torch.cat([check.scores(as_float(x)) for x in pictures]).cpu())
+        wished = [wish for each in scenes for wish in wishes(each)]
+        shown.append([{(each.colour, each.shape) for each in wish.objects} for wish in wished])
+    told = {}
+    for i, concept in enumerate(check.concepts):
+        (wanted,) = read(concept).objects
+        has = [torch.tensor([(wanted.colour, wanted.shape) in each for each in kinds]) for kinds in shown]
+        threshold = round(float(scores[0][~has[0], i].quantile(1 - share)), 4)
+        above = scores[1][:, i] > threshold
+        rates = {}
+        for what, where in (("false_alarms", ~has[1]), ("found", has[1])):
+            count, of = int(above[where].sum()), int(where.sum())
+            rates[what] = [*_share((count / of, wilson_interval(count, of))), of]
+        told[concept] = {"threshold": threshold, **rates}
     return told
 
 
