@@ -63,11 +63,11 @@ class SafetyCheck(nn.Module):
 
     def said(self, found: Sequence[Sequence[str]]) -> str:
         """What was found, in words; "" for nothing."""
-        shown = [f"{i + 1} shows {' and '.join(each)}" for i, each in enumerate(found) if each]
+        shown = [f"{i + 1} ({', '.join(each)})" for i, each in enumerate(found) if each]
         if not shown:
             return ""
         return (
-            f"of {len(found)} pictures, {', '.join(shown)}: grey stands in its place. {self.advice}".rstrip()
+            f"the safety check hides behind grey, of {len(found)}, picture {', '.join(shown)}. {self.advice}"
         )
 
 

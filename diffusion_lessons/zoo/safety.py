@@ -103,10 +103,8 @@ def scenes_check(folder: Path = zoo.FOLDER) -> SafetyCheck:
         raise ValueError(
             f"the card of {SCENES} has no thresholds: rebuild it, or sample with --no-safety-check"
         )
-    alarms = max(each["false_alarms"][0] for each in about.values())
-    check = of_scenes(
-        towers, tokenizer, f"About 1 picture in {1 / max(alarms, 1e-4):.0f} is a false alarm. {OFF}"
-    )
+    rate = max(each["false_alarms"][2] for each in about.values())  # the upper end of its interval
+    check = of_scenes(towers, tokenizer, f"Fewer than 1 picture in {int(1 / rate)} is a false alarm. {OFF}")
     check.concept_embeds_weights = torch.tensor([about[name]["threshold"] for name in CONCEPTS])
     return check
 

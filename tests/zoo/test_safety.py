@@ -142,7 +142,7 @@ def test_what_is_hidden_is_said() -> None:
     model = tiny()
     labels = torch.arange(3)
     plain = generate(model, labels, steps=2, device="cpu")
-    words = "of 3 pictures, 2 shows a fox and a hen: grey stands in its place. Nothing can be done."
+    words = "hides behind grey, of 3, picture 2 (a fox, a hen). Nothing can be done."
     with pytest.warns(RuntimeWarning, match=re.escape(words)):
         hidden = generate(model, labels, steps=2, device="cpu", check=Finds())
     assert torch.equal(hidden[[0, 2]], plain[[0, 2]])
@@ -151,21 +151,15 @@ def test_what_is_hidden_is_said() -> None:
 
 def test_an_animation_shows_nothing_on_the_way_either(tmp_path: Path) -> None:
     file, model = tmp_path / "x.gif", tiny()
-    with pytest.warns(RuntimeWarning, match="2 shows a fox"):
+    with pytest.warns(RuntimeWarning, match="picture 2"):
         save_trajectory(model, torch.arange(3), 3, file, device="cpu", steps=3, check=Finds())
     with Image.open(file) as gif:
         for frame in range(gif.n_frames):
             gif.seek(frame)
             x = torch.tensor(list(gif.convert("L").getdata())).view(gif.height, gif.width).float()
-            flat = [bool((each == each[0, 0]).all()) for each in tiles(x)]
-            assert flat[1] and not flat[0]
-
-
-def tiles(x: Tensor) -> list[Tensor]:
-    """The inside of the grid's first two pictures of 8 pixels."""
-    height, width = (side // 8 * 8 for side in x.shape)
-    assert height >= 8 and width >= 16
-    return [x[2:7, 2:7], x[2:7, 12:15]]
+            first, second = x[:64, :64], x[:64, 80:144]  # 8 pixels a side, 8 times as large, a gap between
+            assert first.min() < first.max()
+            assert second.min() == second.max()
 
 
 # Published folders
@@ -200,7 +194,7 @@ def test_a_published_model_is_checked_by_its_own(
     main([*how, *to])
     out, err = capsys.readouterr()
     assert json.loads(out.strip().splitlines()[-1])["safety_check"] is True
-    assert ("1 shows concept 1 of 17" in err) == hidden
+    assert ("picture 1 (concept 1 of 17, concept 2 of 17" in err) == hidden
     assert ("--no-safety-check turns the check off" in err) == hidden
     with Image.open(published / "x.png") as image:
         inside = image.convert("L").crop((4, 4, 12, 12)).getextrema()
@@ -208,7 +202,7 @@ def test_a_published_model_is_checked_by_its_own(
     main([*how, "--no-safety-check", *to])
     out, err = capsys.readouterr()
     assert json.loads(out.strip().splitlines()[-1])["safety_check"] is False
-    assert "shows" not in err and "no safety check" not in err
+    assert "safety check" not in err
 
 
 def test_old_names_of_the_checker_are_known(published: Path) -> None:
@@ -270,4 +264,5 @@ def test_red_crosses_are_found_more_often_than_other_scenes() -> None:
     assert len(red) > 10
     found = [bool(each) for each in check(as_float(red.render(64)))]
     assert sum(found) / len(red) > 10 * about["false_alarms"][0]
-    assert check(as_float(red.render(128))) == check(as_float(red.render(128)).double().float())
+    other = [bool(each) for each in check(as_float(red.render(128)))]  # of another size
+    assert sum(a == b for a, b in zip(found, other, strict=True)) > 0.8 * len(red)

