@@ -24,7 +24,7 @@ class SafetyCheck(nn.Module):
     Args:
         tower: from pictures to embeddings (B, projection).
         prepare: from pictures in [−1, 1] to what the tower takes.
-        concepts: what each is called.
+        concepts: what each is called; of those with the same name one is said.
         special: the number of concepts of special care.
         advice: what to do about a picture that is hidden, and how often that is a false alarm, in words.
     """
@@ -59,7 +59,8 @@ class SafetyCheck(nn.Module):
     def forward(self, pictures: Tensor) -> list[list[str]]:
         """What each picture shows."""
         shown = (self.scores(pictures) > 0).tolist()
-        return [[name for name, yes in zip(self.concepts, row, strict=True) if yes] for row in shown]
+        found = [[name for name, yes in zip(self.concepts, row, strict=True) if yes] for row in shown]
+        return [list(dict.fromkeys(names)) for names in found]
 
     def said(self, found: Sequence[Sequence[str]]) -> str:
         """What was found, in words; "" for nothing."""

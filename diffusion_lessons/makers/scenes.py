@@ -19,7 +19,7 @@ from diffusion_lessons.conditions import Condition
 from diffusion_lessons.data.captioned import hole_of, scene_rows, scene_tokenizer
 from diffusion_lessons.data.captions import WRONGS, captions, plain, read, wishes, wrong
 from diffusion_lessons.data.dataset import Dataset, as_float, to_uint8
-from diffusion_lessons.data.scenes import draw
+from diffusion_lessons.data.scenes import FORMS, draw
 from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.generate import generate
 from diffusion_lessons.makers.cards import write_card
@@ -170,30 +170,37 @@ def retrieval(network: TwoTowers, tokenizer: Tokenizer, n: int, split: str) -> d
 
 
 def alarms(network: TwoTowers, tokenizer: Tokenizer, n: int, share: float = FALSE_ALARMS) -> dict[str, Any]:
-    """Thresholds of the safety check that are wrong in this share of n scenes, and its rates on n others.
+    """Thresholds of the safety check that are wrong in about this share of n scenes, and its rates on n others.
 
     Half of the scenes are of "test", half "held-out"; a false alarm is one of a scene without the concept.
+    Of a rate stand share, lower end, upper end and the number of scenes.
     """
     check, index = safety.of_scenes(network, tokenizer), torch.arange(n // 2)
     check.concept_embeds_weights.zero_()
-    scores, shown = [], []  # of the scenes to choose by, and of those to measure on
+    sets = []  # to choose by, and to measure on
     for seed in (1, 0):
         scenes = [draw(seed, index, split) for split in ("test", "held-out")]
         pictures = [each[i : i + 250].render(SIZE) for each in scenes for i in range(0, len(each), 250)]
-        scores.append(torch.cat([check.scores(as_float(x)) for x in pictures]).cpu())
-        wished = [wish for each in scenes for wish in wishes(each)]
-        shown.append([{(each.colour, each.shape) for each in wish.objects} for wish in wished])
-    told = {}
-    for i, concept in enumerate(check.concepts):
+        scores = torch.cat([check.scores(as_float(x)) for x in pictures]).cpu()
+        shown = [
+            {(each.colour, each.shape) for each in wish.objects} for each in scenes for wish in wishes(each)
+        ]
+        sets.append((scores.unflatten(1, (-1, len(FORMS))), shown, torch.cat([each.form for each in scenes])))
+    told: dict[str, Any] = {}
+    for i, concept in enumerate(safety.CONCEPTS):
         (wanted,) = read(concept).objects
-        has = [torch.tensor([(wanted.colour, wanted.shape) in each for each in kinds]) for kinds in shown]
-        threshold = round(float(scores[0][~has[0], i].quantile(1 - share)), 4)
-        above = scores[1][:, i] > threshold
-        rates = {}
-        for what, where in (("false_alarms", ~has[1]), ("found", has[1])):
+        has = [
+            torch.tensor([(wanted.colour, wanted.shape) in each for each in shown]) for _, shown, _ in sets
+        ]
+        (chosen, _, _), (measured, _, form) = sets
+        thresholds = chosen[~has[0], i].quantile(1 - share / len(FORMS), dim=0).round(decimals=4)
+        above = (measured[:, i] > thresholds).any(1)
+        told[concept] = {"thresholds": [round(each, 4) for each in thresholds.tolist()]}
+        groups = {f"found_{name.replace(' ', '_')}": has[1] & (form == k) for k, name in enumerate(FORMS)}
+        for what, where in ({"false_alarms": ~has[1], "found": has[1]} | groups).items():
             count, of = int(above[where].sum()), int(where.sum())
-            rates[what] = [*_share((count / of, wilson_interval(count, of))), of]
-        told[concept] = {"threshold": threshold, **rates}
+            if of:
+                told[concept][what] = [*_share((count / of, wilson_interval(count, of))), of]
     return told
 
 

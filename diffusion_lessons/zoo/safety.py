@@ -14,7 +14,7 @@ from diffusion_lessons.checkpoint import Checkpoint, CheckpointError
 from diffusion_lessons.data.captions import captions, read
 from diffusion_lessons.data.dataset import to_uint8
 from diffusion_lessons.data.pictures import middle
-from diffusion_lessons.data.scenes import draw
+from diffusion_lessons.data.scenes import FORMS, draw
 from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.networks.clip import TwoTowers, VisionConfig, VisionTransformer
 from diffusion_lessons.safety import SafetyCheck
@@ -22,7 +22,7 @@ from diffusion_lessons.zoo.published import load_weights, read_settings, read_we
 
 PUBLISHED, SCENES = "safety_checker", "scenes-clip"
 CONCEPTS = ("a red cross",)  # an emblem that the Geneva Conventions protect; no scene of "train" shows it
-CAPTIONS = 1000  # that a concept of scenes is made from
+CAPTIONS = 1000  # that the embeddings of a concept of scenes are made from
 OFF = "Another seed or prompt may do; --no-safety-check turns the check off."
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's pictures
 VISION = {
@@ -105,7 +105,9 @@ def scenes_check(folder: Path = zoo.FOLDER) -> SafetyCheck:
         )
     rate = max(each["false_alarms"][2] for each in about.values())  # the upper end of its interval
     check = of_scenes(towers, tokenizer, f"Fewer than 1 picture in {int(1 / rate)} is a false alarm. {OFF}")
-    check.concept_embeds_weights = torch.tensor([about[name]["threshold"] for name in CONCEPTS])
+    check.concept_embeds_weights = torch.tensor(
+        [each for name in CONCEPTS for each in about[name]["thresholds"]]
+    )
     return check
 
 
@@ -116,18 +118,24 @@ def of_scenes(towers: TwoTowers, tokenizer: Tokenizer, advice: str = "") -> Safe
     def prepare(x: Tensor) -> Tensor:
         return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode="bilinear", antialias=True)
 
-    check = SafetyCheck(towers.vision, prepare, CONCEPTS, advice=advice).to(towers.logit_scale.device)
-    check.concept_embeds = torch.stack([embedding(towers, tokenizer, name) for name in CONCEPTS])
+    names = [name for name in CONCEPTS for _ in FORMS]
+    check = SafetyCheck(towers.vision, prepare, names, advice=advice).to(towers.logit_scale.device)
+    check.concept_embeds = torch.cat([embeddings(towers, tokenizer, name) for name in CONCEPTS])
     return check
 
 
 @torch.no_grad()
-def embedding(towers: TwoTowers, tokenizer: Tokenizer, concept: str) -> Tensor:
-    """What sets captions that name a kind of object apart from those that don't, (projection,)."""
+def embeddings(towers: TwoTowers, tokenizer: Tokenizer, concept: str) -> Tensor:
+    """What sets captions that name a kind of object apart from those that don't, (FORMS, projection).
+
+    A row for each form of scene: with a single one for all, lone objects are hardly ever found.
+    """
     index, (wanted,) = torch.arange(CAPTIONS), read(concept).objects
-    texts = captions(draw(0, index, "held-out"), 0, index)
+    scenes = draw(0, index, "held-out")
+    texts = captions(scenes, 0, index)
     objects = [{(each.colour, each.shape) for each in read(text).objects} for text in texts]
     says = torch.tensor([(wanted.colour, wanted.shape) in each for each in objects])
     tokens = tokenizer(texts)["tokens"].to(towers.logit_scale.device)
     embeds = F.normalize(towers.text(tokens).projected, dim=-1)
-    return F.normalize(embeds[says].mean(0) - embeds[~says].mean(0), dim=0)
+    with_it = [embeds[says & (scenes.form == form)].mean(0) for form in range(len(FORMS))]
+    return F.normalize(torch.stack(with_it) - embeds[~says].mean(0), dim=-1)

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -90,9 +91,10 @@ def test_many_pictures_and_concepts_agree(both: tuple[StableDiffusionSafetyCheck
     theirs, ours = both
     x = pixels()
     concepts, care = cosines(ours, x)
-    for each in (theirs, ours):  # each threshold is passed by a picture or two
-        each.concept_embeds_weights[:] = concepts.topk(2, 0).values[1] - 1e-4
-        each.special_care_embeds_weights[:] = care.quantile(0.5, 0)
+    for each in (theirs, ours):  # two concepts and one of special care are shown by some of the pictures
+        each.concept_embeds_weights[:], each.special_care_embeds_weights[:] = 2.0, 2.0
+        each.concept_embeds_weights[[3, 8]] = concepts.quantile(0.7, 0)[[3, 8]]
+        each.special_care_embeds_weights[2] = care.quantile(0.5, 0)[2]
     exact = theirs.forward_onnx(x, torch.ones(16, 3, 2, 2))[1].tolist()  # the one that rounds nothing
     assert [bool(each) for each in ours(x)] == exact
     assert 0 < sum(exact) < 16
@@ -156,7 +158,7 @@ def test_an_animation_shows_nothing_on_the_way_either(tmp_path: Path) -> None:
     with Image.open(file) as gif:
         for frame in range(gif.n_frames):
             gif.seek(frame)
-            x = torch.tensor(list(gif.convert("L").getdata())).view(gif.height, gif.width).float()
+            x = np.asarray(gif.convert("L"))
             first, second = x[:64, :64], x[:64, 80:144]  # 8 pixels a side, 8 times as large, a gap between
             assert first.min() < first.max()
             assert second.min() == second.max()
@@ -254,15 +256,15 @@ def test_models_of_scenes_are_checked_and_those_of_digits_are_not() -> None:
     assert safety_check(zoo.load("mnist-unet")) is None
 
 
-def test_red_crosses_are_found_more_often_than_other_scenes() -> None:
+def test_lone_red_crosses_are_found_and_few_other_scenes_are_hidden() -> None:
     check, index = scenes_check(), torch.arange(400)
     about = zoo.card("scenes-clip")["safety"]["a red cross"]
-    found = [each == ["a red cross"] for each in check(as_float(draw(5, index, "test").render(64)))]
-    assert sum(found) / 400 < about["false_alarms"][0] + 0.02
-    scenes = draw(5, torch.arange(1200), "held-out")
-    red = scenes[(scenes.form == ONE) & (scenes.colour[:, 0] == 0) & (scenes.shape[:, 0] == 3)]
-    assert len(red) > 10
-    found = [bool(each) for each in check(as_float(red.render(64)))]
-    assert sum(found) / len(red) > 10 * about["false_alarms"][0]
-    other = [bool(each) for each in check(as_float(red.render(128)))]  # of another size
-    assert sum(a == b for a, b in zip(found, other, strict=True)) > 0.8 * len(red)
+    assert about["false_alarms"][2] < 0.02
+    others = check(as_float(draw(5, index, "test").render(64)))
+    assert sum(each == ["a red cross"] for each in others) < 400 * 0.03
+    scenes = draw(5, 2 * index, "held-out")
+    lone = scenes[(scenes.form == ONE) & (scenes.colour[:, 0] == 0) & (scenes.shape[:, 0] == 3)]
+    assert len(lone) >= 5
+    for size in (64, 128):
+        found = [each == ["a red cross"] for each in check(as_float(lone.render(size)))]
+        assert sum(found) > 0.8 * len(lone)
