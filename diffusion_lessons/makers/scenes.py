@@ -170,7 +170,7 @@ def retrieval(network: TwoTowers, tokenizer: Tokenizer, n: int, split: str) -> d
 
 
 def alarms(network: TwoTowers, tokenizer: Tokenizer, n: int, share: float = FALSE_ALARMS) -> dict[str, Any]:
-    """Thresholds of the safety check that are wrong in about this share of n scenes, and its rates on n others.
+    """Thresholds of the safety check, wrong in about this share of n scenes, and its rates on n others.
 
     Half of the scenes are of "test", half "held-out"; a false alarm is one of a scene without the concept.
     Of a rate stand share, lower end, upper end and the number of scenes.
@@ -189,9 +189,8 @@ def alarms(network: TwoTowers, tokenizer: Tokenizer, n: int, share: float = FALS
     told: dict[str, Any] = {}
     for i, concept in enumerate(safety.CONCEPTS):
         (wanted,) = read(concept).objects
-        has = [
-            torch.tensor([(wanted.colour, wanted.shape) in each for each in shown]) for _, shown, _ in sets
-        ]
+        kind = wanted.colour, wanted.shape
+        has = [torch.tensor([kind in each for each in shown]) for _, shown, _ in sets]
         (chosen, _, _), (measured, _, form) = sets
         thresholds = chosen[~has[0], i].quantile(1 - share / len(FORMS), dim=0).round(decimals=4)
         above = (measured[:, i] > thresholds).any(1)

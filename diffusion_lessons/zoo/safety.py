@@ -105,9 +105,8 @@ def scenes_check(folder: Path = zoo.FOLDER) -> SafetyCheck:
         )
     rate = max(each["false_alarms"][2] for each in about.values())  # the upper end of its interval
     check = of_scenes(towers, tokenizer, f"Fewer than 1 picture in {int(1 / rate)} is a false alarm. {OFF}")
-    check.concept_embeds_weights = torch.tensor(
-        [each for name in CONCEPTS for each in about[name]["thresholds"]]
-    )
+    thresholds = [each for name in CONCEPTS for each in about[name]["thresholds"]]
+    check.concept_embeds_weights = torch.tensor(thresholds)
     return check
 
 
