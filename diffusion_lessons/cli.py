@@ -162,13 +162,17 @@ def sample(
     wish: OmitArgPrefixes[Wish],
     label: Annotated[str | None, arg(help="class number or name; all in turn if left out")] = None,
     n: Annotated[int | None, arg(help="number of pictures; 64, or 1 for a prompt")] = None,
+    safety_check: Annotated[
+        bool, arg(help="show grey for pictures of what a model's safety check names")
+    ] = True,
     out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz: x, y")] = Path("samples.png"),
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Draw pictures from a trained model."""
     from diffusion_lessons.generate import generate, save_samples, save_trajectory
-    from diffusion_lessons.zoo import open_model
+    from diffusion_lessons.support.machine import choose_device
+    from diffusion_lessons.zoo import open_model, safety
 
     if out.suffix not in (".png", ".gif", ".npz"):
         raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
@@ -177,16 +181,22 @@ def sample(
     n = n if n is not None else 64 if wish.prompt is None else 1
     condition, canvas = wish.condition(model, n, label), wish.canvas(model)
     writable_file(out)
+    check = safety.safety_check(model) if safety_check else None
+    if check is not None:
+        check.to(choose_device(device))
+    elif "published" in model.info and safety_check:
+        print(f"no safety check: no folder {safety.PUBLISHED} beside the model's files", file=sys.stderr)
     how = sampling.of(model)
-    drawn = how | wish.negated(model)
+    drawn = how | wish.negated(model) | {"canvas": canvas, "check": check, "device": device}
     started = time.perf_counter()
     if out.suffix == ".gif":
-        save_trajectory(model, condition, n, out, device=device, canvas=canvas, **drawn)
+        save_trajectory(model, condition, n, out, **drawn)
     else:
-        pictures = generate(model, condition, n, device=device, progress=True, canvas=canvas, **drawn)
+        pictures = generate(model, condition, n, progress=True, **drawn)
         save_samples(pictures, label_of(condition), out)
     seconds = time.perf_counter() - started
     facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
+    facts["safety_check"] = check is not None
     report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
 
 

@@ -31,6 +31,7 @@ class Shape:
     text_layers: int = 2
     text_heads: int = 4
     vae_widths: tuple[int, ...] = (16, 32)
+    vae_scale: float = 0.3
 
     @property
     def pixels(self) -> int:
@@ -71,7 +72,7 @@ def pipeline(folder: Path, shape: Shape) -> Any:
     vae = diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=shape.vae_widths, layers_per_block=shape.blocks, latent_channels=4,
-        norm_num_groups=shape.groups, scaling_factor=0.3,
+        norm_num_groups=shape.groups, scaling_factor=shape.vae_scale,
     )  # fmt: skip
     parts = dict(unet=disturbed(unet), vae=disturbed(vae), text_encoder=disturbed(text))
     inpainting = shape.channels > 4

@@ -17,9 +17,9 @@ from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint, weights_of, write_tensors
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.data.captioned import hole_of, scene_rows, scene_tokenizer
-from diffusion_lessons.data.captions import WRONGS, captions, plain, read, wrong
+from diffusion_lessons.data.captions import WRONGS, captions, plain, read, wishes, wrong
 from diffusion_lessons.data.dataset import Dataset, as_float, to_uint8
-from diffusion_lessons.data.scenes import draw
+from diffusion_lessons.data.scenes import FORMS, draw
 from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.generate import generate
 from diffusion_lessons.makers.cards import write_card
@@ -42,10 +42,12 @@ from diffusion_lessons.training.text_to_image import (
     text_config,
     widened,
 )
+from diffusion_lessons.zoo import safety
 from diffusion_lessons.zoo.files import load_autoencoder, load_towers
 
 SIZE, ROWS = 64, 2**17  # side of the pictures, and how many are learnt from
 EVALUATED = 500  # captions of each kind that a model is measured on
+FALSE_ALARMS = 0.005  # of the safety check
 WIDTH, LAYERS, PROJECTION = 96, 3, 64  # of the text tower, and of the space that towers meet in
 
 VAE = Plan(steps=2000, batch=64, lr=2e-3, ema_decay=0.999)
@@ -139,6 +141,7 @@ def build_clip(
         "recipe": {**plan.to_json(), "wrongs": list(wrongs)},
         "training": facts_of(run),
         "metrics": {split: retrieval(network, tokenizer, EVALUATED, split) for split in ("test", "held-out")},
+        "safety": alarms(network, tokenizer, 8 * EVALUATED),
     }
     _write(name, folder, facts, network, device)
 
@@ -163,6 +166,40 @@ def retrieval(network: TwoTowers, tokenizer: Tokenizer, n: int, split: str) -> d
         logit = network(x[asked], tokenizer(others)["tokens"].to(device)).diagonal()
         right = int((logits[asked, asked] > logit).sum())
         told[f"{what}_told"] = _share((right / len(asked), wilson_interval(right, len(asked))))
+    return told
+
+
+def alarms(network: TwoTowers, tokenizer: Tokenizer, n: int, share: float = FALSE_ALARMS) -> dict[str, Any]:
+    """Thresholds of the safety check, wrong in about this share of n scenes, and its rates on n others.
+
+    Half of the scenes are of "test", half "held-out"; a false alarm is one of a scene without the concept.
+    Of a rate stand share, lower end, upper end and the number of scenes.
+    """
+    check, index = safety.of_scenes(network, tokenizer), torch.arange(n // 2)
+    check.concept_embeds_weights.zero_()
+    sets = []  # to choose by, and to measure on
+    for seed in (1, 0):
+        scenes = [draw(seed, index, split) for split in ("test", "held-out")]
+        pictures = [each[i : i + 250].render(SIZE) for each in scenes for i in range(0, len(each), 250)]
+        scores = torch.cat([check.scores(as_float(x)) for x in pictures]).cpu()
+        shown = [
+            {(each.colour, each.shape) for each in wish.objects} for each in scenes for wish in wishes(each)
+        ]
+        sets.append((scores.unflatten(1, (-1, len(FORMS))), shown, torch.cat([each.form for each in scenes])))
+    told: dict[str, Any] = {}
+    for i, concept in enumerate(safety.CONCEPTS):
+        (wanted,) = read(concept).objects
+        kind = wanted.colour, wanted.shape
+        has = [torch.tensor([kind in each for each in shown]) for _, shown, _ in sets]
+        (chosen, _, _), (measured, _, form) = sets
+        thresholds = chosen[~has[0], i].quantile(1 - share / len(FORMS), dim=0).round(decimals=4)
+        above = (measured[:, i] > thresholds).any(1)
+        told[concept] = {"thresholds": [round(each, 4) for each in thresholds.tolist()]}
+        groups = {f"found_{name.replace(' ', '_')}": has[1] & (form == k) for k, name in enumerate(FORMS)}
+        for what, where in ({"false_alarms": ~has[1], "found": has[1]} | groups).items():
+            count, of = int(above[where].sum()), int(where.sum())
+            if of:
+                told[concept][what] = [*_share((count / of, wilson_interval(count, of))), of]
     return told
 
 

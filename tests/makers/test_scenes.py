@@ -10,6 +10,7 @@ from diffusion_lessons import zoo
 from diffusion_lessons.data.captions import WRONGS
 from diffusion_lessons.makers import scenes
 from diffusion_lessons.metrics.captions_met import Met
+from diffusion_lessons.zoo.safety import CONCEPTS, scenes_check
 
 ROWS = 16
 SHORT = {"steps": 2, "batch": 4, "warmup": 0, "precision": "float32", "compile": "off"}
@@ -69,6 +70,17 @@ def test_text_to_image_is_measured_by_what_of_its_captions_is_met(shelf: Path) -
 def test_towers_are_measured_by_what_they_tell_from_a_wrong_caption(shelf: Path) -> None:
     told = zoo.card("scenes-clip", shelf)["metrics"]["held-out"]
     assert set(told) == {"n", "caption_found"} | {f"{what}_told" for what in WRONGS}
+
+
+def test_the_safety_check_of_scenes_has_its_rates_beside_its_thresholds(shelf: Path) -> None:
+    about = zoo.card("scenes-clip", shelf)["safety"]
+    assert set(about) == set(CONCEPTS)
+    check = scenes_check(shelf)
+    for each in about.values():
+        assert check.concept_embeds_weights.tolist() == pytest.approx(each["thresholds"])
+        (share, low, high, n), found = each["false_alarms"], each["found"]
+        assert 0 <= low <= share <= high <= 1
+        assert n + found[-1] == 2 * (8 * 12 // 2)
 
 
 def test_inpainting_starts_as_text_to_image_that_sees_nothing_new(shelf: Path) -> None:
