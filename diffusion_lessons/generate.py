@@ -188,8 +188,11 @@ def _walks(
     return walks
 
 
-def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
-    """Write pictures (N, C, H, W) as a .png grid or as .npz: x uint8 (N, H, W) or (N, H, W, 3), and y."""
+def save_samples(pictures: Tensor, labels: Tensor | None, file: Path, columns: int | None = None) -> None:
+    """Write pictures (N, C, H, W) as a .png grid or as .npz: x uint8 (N, H, W) or (N, H, W, 3), and y.
+
+    Without `columns` the grid is about a square.
+    """
     if file.suffix == ".npz":
         x = to_uint8(pictures).permute(0, 2, 3, 1).numpy()
         arrays = {"x": x[..., 0] if x.shape[-1] == 1 else x}
@@ -198,7 +201,7 @@ def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
         with atomic_write(file) as partial, partial.open("wb") as handle:
             np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
     else:
-        save_png(grid(pictures), file)
+        save_png(grid(pictures, columns), file)
 
 
 def save_trajectory(
@@ -208,6 +211,7 @@ def save_trajectory(
     file: Path,
     device: torch.device | str | None = None,
     canvas: Canvas | None = None,
+    columns: int | None = None,
     **how: Any,
 ) -> None:
     """Write the walk of `generate` to n pictures as a .gif: what the sampler holds at each level."""
@@ -215,4 +219,4 @@ def save_trajectory(
     if canvas is not None:
         how["begun"] = Begun(canvas, model)
     (points,) = _walks(model, condition, n, batch=n, **how)
-    save_gif([grid(model.pictures(x).cpu()) for _, x, _ in points], file)
+    save_gif([grid(model.pictures(x).cpu(), columns) for _, x, _ in points], file)
