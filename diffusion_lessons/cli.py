@@ -260,7 +260,8 @@ def evaluate(
         result = measure_scenes(model, n, device=device, progress=True, **how)
         report(json, {**about, "data": data, **result}, words_of(result), [])
         return
-    labels = condition = labels_for(model, n)
+    labels = labels_for(model, n)
+    condition: Condition = labels
     if model.tokenizer is not None:
         condition, measured_by = folder_prompts(model, data, n, yardstick)
     else:

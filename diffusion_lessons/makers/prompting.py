@@ -52,7 +52,7 @@ def measure_scenes(model: Checkpoint, n: int, **how: Any) -> dict[str, Any]:
     """
     if n < 4:
         raise ValueError(f"n = {n} is too few: captions of two kinds are met or not, take 4 or more")
-    towers = zoo.load(TOWERS)
+    towers, tokenizer = zoo.load(TOWERS)
     told: dict[str, Any] = {"n": n // 2 * 2, "towers": TOWERS}
     for split, texts, pictures in drawn(model, n // 2, **how):
         met = captions_met(pictures, texts)
@@ -60,8 +60,8 @@ def measure_scenes(model: Checkpoint, n: int, **how: Any) -> dict[str, Any]:
         told[split] = {
             "n": len(texts),
             **{what: {"value": share, "interval": list(ends)} for what, (share, ends) in met.items()},
-            "clip_score": _mean(clip_scores(*towers, pictures, texts)),
-            "real_clip_score": _mean(clip_scores(*towers, real, texts)),
+            "clip_score": _mean(clip_scores(towers, tokenizer, pictures, texts)),
+            "real_clip_score": _mean(clip_scores(towers, tokenizer, real, texts)),
         }
     return told
 

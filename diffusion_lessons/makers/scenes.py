@@ -202,8 +202,9 @@ def text_task(
 
     A network that is there already, with its tower, learns on; `start` is the name of its weights.
     """
-    known = isinstance(text, Prompted)
-    network = text if known else prompted(recipe, vae.config.latent_channels, text, **how)
+    network = (
+        text if isinstance(text, Prompted) else prompted(recipe, vae.config.latent_channels, text, **how)
+    )
     dataset = latents_of(vae, rows(n), recipe.seed, device)
     vae.cpu()
     return TextToImage(recipe, dataset, network, tokenizer, vae, WrongCaptions(vae, tokenizer), start)
