@@ -142,7 +142,8 @@ def told(how: dict[str, Any]) -> dict[str, Any]:
 
 def train(
     data: Annotated[
-        Positional[str], arg(help="digits, mnist, fashion_mnist, cifar10, scenes or folder:PATH")
+        Positional[str],
+        arg(help="digits, mnist, fashion_mnist, cifar10, folder:PATH; or scenes, by its own defaults"),
     ],
     recipe: OmitArgPrefixes[Asked],
     out: Annotated[Path, arg(help="folder for model.safetensors, metrics.json and what --resume needs")],
@@ -240,10 +241,7 @@ def evaluate(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Measure a model's samples: Fréchet and kernel distance, precision, recall, accuracy.
-
-    Of a text model of scenes: how often each thing in a caption is met, and the CLIP score.
-    """
+    """Measure samples: distances, precision, recall, accuracy; of scenes, captions met and CLIP score."""
     from diffusion_lessons.generate import generate, labels_for
     from diffusion_lessons.makers.prompting import folder_prompts, measure_scenes, words_of
     from diffusion_lessons.makers.yardsticks import yardstick_for
