@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from diffusion_lessons.makers import scenes
 from diffusion_lessons.makers.prompting import asked
 from diffusion_lessons.metrics.captions_met import Met
 from diffusion_lessons.training.loop import Trainer
-from diffusion_lessons.training.text_to_image import widened
+from diffusion_lessons.training.text_to_image import WrongCaptions, widened
 from tests.tiny_checkpoint import tiny
 
 TO = ("--device", "cpu", "--json")
@@ -42,9 +43,15 @@ def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     return said
 
 
+def few(patch: pytest.MonkeyPatch) -> None:
+    """Scenes enough for a test, to learn from and to be wrong about."""
+    patch.setattr(scenes.live_task, "__defaults__", (None, None, None, 8))
+    patch.setattr(scenes, "WrongCaptions", partial(WrongCaptions, rows=4))
+
+
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes.live_task, "__defaults__", (None, None, None, 8))
+    few(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two steps."""
     folder = tmp_path_factory.mktemp("runs") / "a"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes.live_task, "__defaults__", (None, None, None, 8))
+        few(patch)
         run("train", "scenes", "--steps", 2, *SMALL, "--out", folder, "--device", "cpu")
     return folder
 
