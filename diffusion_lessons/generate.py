@@ -199,8 +199,11 @@ def _walks(
     return walks
 
 
-def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
-    """Write pictures (N, C, H, W) as a .png grid or as .npz: x uint8 (N, H, W) or (N, H, W, 3), and y."""
+def save_samples(pictures: Tensor, labels: Tensor | None, file: Path, columns: int | None = None) -> None:
+    """Write pictures (N, C, H, W) as a .png grid or as .npz: x uint8 (N, H, W) or (N, H, W, 3), and y.
+
+    Without `columns` the grid is about a square.
+    """
     if file.suffix == ".npz":
         x = to_uint8(pictures).permute(0, 2, 3, 1).numpy()
         arrays = {"x": x[..., 0] if x.shape[-1] == 1 else x}
@@ -209,7 +212,7 @@ def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
         with atomic_write(file) as partial, partial.open("wb") as handle:
             np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
     else:
-        save_png(grid(pictures), file)
+        save_png(grid(pictures, columns), file)
 
 
 def save_trajectory(
@@ -220,6 +223,7 @@ def save_trajectory(
     device: torch.device | str | None = None,
     canvas: Canvas | None = None,
     check: SafetyCheck | None = None,
+    columns: int | None = None,
     **how: Any,
 ) -> None:
     """Write the walk of `generate` to n pictures as a .gif: what the sampler holds at each level."""
@@ -231,4 +235,4 @@ def save_trajectory(
     if check is not None:
         last, *before = _checked(check, frames[-1], *frames[:-1])
         frames = [*before, last]
-    save_gif([grid(each) for each in frames], file)
+    save_gif([grid(each, columns) for each in frames], file)

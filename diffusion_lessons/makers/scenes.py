@@ -4,6 +4,7 @@ Each is a function of its recipe, of rendered scenes and of the models before it
 on, as those of digits do.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lessons import zoo
-from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint, weights_of, write_tensors
+from diffusion_lessons.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    weights_of,
+    write_tensors,
+)
 from diffusion_lessons.conditions import Condition
 from diffusion_lessons.data.captioned import hole_of, scene_rows, scene_tokenizer
 from diffusion_lessons.data.captions import WRONGS, captions, plain, read, wishes, wrong
@@ -24,9 +31,10 @@ from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.generate import generate
 from diffusion_lessons.makers.cards import write_card
 from diffusion_lessons.makers.diffusion import RUNS, facts_of, trained
+from diffusion_lessons.makers.prompting import asked, drawn
 from diffusion_lessons.metrics.captions_met import captions_met
 from diffusion_lessons.metrics.intervals import wilson_interval
-from diffusion_lessons.networks import Vae, VaeConfig, describe
+from diffusion_lessons.networks import Prompted, Vae, VaeConfig, describe
 from diffusion_lessons.networks.clip import TextConfig, TextTransformer, TwoTowers, VisionConfig
 from diffusion_lessons.support.machine import choose_device, cores
 from diffusion_lessons.support.seeds import layers_seeded
@@ -38,6 +46,7 @@ from diffusion_lessons.training.text_to_image import (
     TextToImage,
     WrongCaptions,
     latents_of,
+    parts_to_learn,
     prompted,
     text_config,
     widened,
@@ -46,6 +55,7 @@ from diffusion_lessons.zoo import safety
 from diffusion_lessons.zoo.files import load_autoencoder, load_towers
 
 SIZE, ROWS = 64, 2**17  # side of the pictures, and how many are learnt from
+LIVE_ROWS = 2**15  # the same where somebody waits for them to be rendered and encoded
 EVALUATED = 500  # captions of each kind that a model is measured on
 FALSE_ALARMS = 0.005  # of the safety check
 WIDTH, LAYERS, PROJECTION = 96, 3, 64  # of the text tower, and of the space that towers meet in
@@ -103,11 +113,10 @@ def build_vae(name: str, folder: Path, plan: Plan = VAE, n: int = ROWS) -> None:
 @torch.no_grad()
 def redrawn(vae: Vae, n: int) -> dict[str, Any]:
     """How well pictures of the split "test" survive: PSNR in dB, and the share that is read as it was."""
-    device, index = next(vae.parameters()).device, torch.arange(n)
-    scenes = draw(0, index, "test")
+    device = next(vae.parameters()).device
+    scenes, texts = asked(n, "test")
     x = as_float(scenes.render(SIZE)).to(device)
     z = vae.encode(x)
-    texts = captions(scenes, 0, index, unsized=0)
     shaken = z + 0.4 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(device)
     back, shaken_back = (to_uint8(vae.decode(each).clamp(-1, 1)).cpu() for each in (z, shaken))
     error = (as_float(back) - x.cpu()).square().mean()
@@ -152,20 +161,19 @@ def retrieval(network: TwoTowers, tokenizer: Tokenizer, n: int, split: str) -> d
 
     Captions that say the same of two pictures count as the same.
     """
-    device, index = next(network.parameters()).device, torch.arange(n)
-    scenes = draw(0, index, split)
+    device = next(network.parameters()).device
+    scenes, texts = asked(n, split)
     x = as_float(scenes.render(SIZE)).to(device)
-    texts = captions(scenes, 0, index, unsized=0)
     logits = network(x, tokenizer(texts)["tokens"].to(device))
     found = sum(texts[best] == texts[i] for i, best in enumerate(logits.argmax(1).tolist()))
     told: dict[str, Any] = {"n": n, "caption_found": _share((found / n, wilson_interval(found, n)))}
     for what in WRONGS:
         wishes = [wrong(read(text), what, np.random.default_rng((0, i))) for i, text in enumerate(texts)]
-        asked = [i for i, wish in enumerate(wishes) if wish is not None]
+        said = [i for i, wish in enumerate(wishes) if wish is not None]
         others = [plain(wish) for wish in wishes if wish is not None]
-        logit = network(x[asked], tokenizer(others)["tokens"].to(device)).diagonal()
-        right = int((logits[asked, asked] > logit).sum())
-        told[f"{what}_told"] = _share((right / len(asked), wilson_interval(right, len(asked))))
+        logit = network(x[said], tokenizer(others)["tokens"].to(device)).diagonal()
+        right = int((logits[said, said] > logit).sum())
+        told[f"{what}_told"] = _share((right / len(said), wilson_interval(right, len(said))))
     return told
 
 
@@ -219,30 +227,63 @@ def build_text(name: str, folder: Path, recipe: Recipe = TEXT, n: int = ROWS) ->
 
 def text_task(
     recipe: Recipe,
-    text: TextConfig | TextTransformer,
+    text: TextConfig | TextTransformer | Prompted,
     tokenizer: Tokenizer,
     vae: Vae,
     n: int,
     device: torch.device,
+    start: str | None = None,
     **how: Any,
 ) -> TextToImage:
-    """What there is to learn: latents of scenes, and a U-Net told by a tower; `how` is for `prompted`."""
+    """What there is to learn: latents of scenes, and a U-Net told by a tower; `how` is for `prompted`.
+
+    A network that is there already, with its tower, learns on; `start` is the name of its weights.
+    """
+    network = (
+        text if isinstance(text, Prompted) else prompted(recipe, vae.config.latent_channels, text, **how)
+    )
     dataset = latents_of(vae, rows(n), recipe.seed, device)
-    network = prompted(recipe, vae.config.latent_channels, text, **how)
     vae.cpu()
-    return TextToImage(recipe, dataset, network, tokenizer, vae, WrongCaptions(vae, tokenizer))
+    return TextToImage(recipe, dataset, network, tokenizer, vae, WrongCaptions(vae, tokenizer), start)
+
+
+def live_task(
+    recipe: Recipe,
+    device: torch.device | str | None = None,
+    start: Checkpoint | None = None,
+    name: str | None = None,
+    n: int = LIVE_ROWS,
+) -> TextToImage:
+    """What `train scenes` learns: what `scenes-text` does, or with the weights of `start`, called `name`.
+
+    Pictures of another size than `SIZE`, and weights of a model that has no captions, draws no latents of
+    this size or has another shape than the recipe's are a ValueError.
+    """
+    if recipe.size not in (None, SIZE):
+        raise ValueError(f"scenes are learnt at {SIZE} pixels, in latents of scenes-vae; got {recipe.size}")
+    if start is None:
+        tokenizer, vae = scene_tokenizer(), zoo.load("scenes-vae")
+        text: Any = text_config(tokenizer, WIDTH, LAYERS)
+    else:
+        text, tokenizer, vae = parts_to_learn(start)
+        if vae is None or start.shape[-1] * vae.config.factor != SIZE:
+            raise ValueError(f"the weights to start from draw no latents of {SIZE}×{SIZE} pictures")
+        wanted = prompted(recipe, vae.config.latent_channels, text.config.text).config.unet
+        for field, mine in vars(wanted).items():
+            if mine != (theirs := getattr(text.config.unet, field)):
+                of = "the weights to start from are of another network"
+                raise ValueError(f"{of}: {field} is {theirs} there and {mine} here")
+    print(f"rendering and encoding {n:,} scenes", file=sys.stderr)
+    return text_task(recipe, text, tokenizer, vae, n, choose_device(device), name)
 
 
 def prompts_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
     """The share of pictures that meet captions of scenes that training could show, and of held-out ones."""
-    told = {}
-    for split in ("test", "held-out"):
-        index = torch.arange(n)
-        texts = captions(draw(0, index, split), 0, index, unsized=0)
-        pictures = generate(model, model.prompts(texts), seed=0, device=device, precision="float32")
-        met = captions_met(to_uint8(pictures.clamp(-1, 1)), texts)
-        told[split] = {"n": n, **{what: _share(each) for what, each in met.items()}}
-    return told
+    how: Any = {"device": device, "precision": "float32"}
+    return {
+        split: {"n": n, **{what: _share(each) for what, each in captions_met(pictures, texts).items()}}
+        for split, texts, pictures in drawn(model, n, **how)
+    }
 
 
 # Inpainting ----------------------------------------------------------------------------------------
@@ -285,8 +326,8 @@ def holes_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
         )
         assert first is not None
         texts.append(plain(replace(wish, objects=(first.objects[0], *wish.objects[1:]))))
-    drawn = painted_over(model, x, holes, texts, device)
-    met = captions_met(to_uint8(drawn.clamp(-1, 1)), texts)
+    painted = painted_over(model, x, holes, texts, device)
+    met = captions_met(to_uint8(painted.clamp(-1, 1)), texts)
     return {"n": len(texts), **{what: _share(each) for what, each in met.items()}}
 
 
@@ -298,8 +339,8 @@ def painted_over(model: Any, x: Tensor, holes: Tensor, texts: Sequence[str], dev
     with torch.no_grad():
         hidden = vae.encode((x * (1 - holes)).to(device)).cpu()
     condition: Condition = {**model.prompts(texts), "known": torch.cat([coarse, hidden], 1)}
-    drawn = generate(model, condition, seed=0, device=device, precision="float32")
-    return torch.lerp(x, drawn, holes)
+    painted = generate(model, condition, seed=0, device=device, precision="float32")
+    return torch.lerp(x, painted, holes)
 
 
 # Cards ---------------------------------------------------------------------------------------------
