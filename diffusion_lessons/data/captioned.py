@@ -31,16 +31,18 @@ def scene_rows(
     seed: int = 0,
     wrongs: Sequence[str] = (),
     holes: bool = False,
+    form: int | None = None,
 ) -> Rendered:
     """Scenes without end, uint8 (3, size, size), with "tokens" (context,) and "mask".
 
     With wrongs, of `captions.WRONGS`, a row also has "wrong" (len(wrongs), context): the tokens of captions
     that are wrong in one thing each. Where a scene has no such thing, its colour is wrong. With holes it has
-    a "hole" (1, size, size), True where to paint: about an object, or anywhere.
+    a "hole" (1, size, size), True where to paint: about an object, or anywhere. Where a form is given, all
+    scenes are of it.
     """
 
     def render(seed: int, index: Tensor) -> Row:
-        scenes = draw(seed, index, split)
+        scenes = draw(seed, index, split, form)
         texts = captions(scenes, seed, index, style, UNSIZED)
         told = tokenizer(texts)
         if wrongs:

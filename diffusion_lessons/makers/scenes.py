@@ -6,7 +6,7 @@ on, as those of digits do.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from diffusion_lessons.conditions import Condition
 from diffusion_lessons.data.captioned import hole_of, scene_rows, scene_tokenizer
 from diffusion_lessons.data.captions import WRONGS, captions, plain, read, wishes, wrong
 from diffusion_lessons.data.dataset import Dataset, as_float, to_uint8
-from diffusion_lessons.data.scenes import FORMS, draw
+from diffusion_lessons.data.scenes import FORMS, PAIR, draw
 from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.generate import generate
 from diffusion_lessons.makers.cards import write_card
@@ -67,7 +67,7 @@ CLIP_IMAGES = VisionConfig(SIZE, 8, WIDTH, 4 * WIDTH, layers=4, heads=3, project
 TEXT = Recipe(
     data="scenes",
     size=SIZE,
-    steps=6000,
+    steps=3000,
     batch=256,
     lr=1e-3,
     warmup=200,
@@ -78,12 +78,34 @@ TEXT = Recipe(
     ema_decay=0.999,
     checkpoint_every=20.0,
 )
-INPAINT = replace(TEXT, steps=2000)
+INPAINT = replace(TEXT, steps=1000, batch=64, lr=6e-4, ema_decay=0.998)
 
 
-def rows(n: int = ROWS, **how: Any) -> Dataset:
-    """Scenes to learn from, in memory, with plain captions and such as people write."""
-    return scene_rows(scene_tokenizer(), SIZE, style="both", **how).kept(n, workers=cores() - 1)
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training of `scenes-text`: a recipe, and what its captions are like."""
+
+    recipe: Recipe
+    style: str = "both"  # one of `captions.STYLES`
+    form: int | None = None  # of all its scenes; None: every form comes
+
+
+# Which of two objects is left is learnt from pairs near noise, with captions that say it in one way: where it
+# is said in many ways, thousands of steps did not find it.
+STAGES = (
+    Stage(TEXT),
+    Stage(
+        replace(TEXT, steps=750, batch=32, lr=6e-4, warmup=100, decay="none", time_power=0.1),
+        style="plain",
+        form=PAIR,
+    ),
+    Stage(replace(TEXT, batch=64, lr=6e-4, warmup=50, ema_decay=0.998)),
+)
+
+
+def rows(n: int, tokenizer: Tokenizer, style: str = "both", **how: Any) -> Dataset:
+    """Scenes to learn from, in memory, with their captions; how: `scene_rows`'s."""
+    return scene_rows(tokenizer, SIZE, style=style, **how).kept(n, workers=cores() - 1)
 
 
 # The autoencoder -----------------------------------------------------------------------------------
@@ -94,7 +116,7 @@ def build_vae(name: str, folder: Path, plan: Plan = VAE, n: int = ROWS) -> None:
     device, run = choose_device(), RUNS / name
     with layers_seeded(plan.seed):
         new = Vae(VAE_SHAPE)
-    trained(Autoencoding(new, plan, rows(n)), run, device)
+    trained(Autoencoding(new, plan, rows(n, scene_tokenizer())), run, device)
     vae = load_autoencoder(run / MODEL)
     about = {"kind": "autoencoder", "network": describe(vae)}
     write_tensors(folder / f"{name}.safetensors", weights_of(vae, torch.float16), about)
@@ -139,7 +161,7 @@ def build_clip(
     text = text_config(tokenizer, WIDTH, LAYERS, PROJECTION)
     with layers_seeded(plan.seed):
         new = TwoTowers(text, CLIP_IMAGES)
-    trained(Contrast(new, plan, rows(n, wrongs=wrongs), tokenizer), run, device)
+    trained(Contrast(new, plan, rows(n, tokenizer, wrongs=wrongs), tokenizer), run, device)
     network, _ = load_towers(run / MODEL)
     file = folder / f"{name}.safetensors"
     write_towers(file, network, tokenizer, {}, torch.float16)
@@ -214,15 +236,21 @@ def alarms(network: TwoTowers, tokenizer: Tokenizer, n: int, share: float = FALS
 # Text to image -------------------------------------------------------------------------------------
 
 
-def build_text(name: str, folder: Path, recipe: Recipe = TEXT, n: int = ROWS) -> None:
+def build_text(name: str, folder: Path, stages: Sequence[Stage] = STAGES, n: int = ROWS) -> None:
     """Train `scenes-text` on the latents of `scenes-vae`, with a text tower that learns beside the U-Net."""
-    device, run, tokenizer = choose_device(), RUNS / name, scene_tokenizer()
-    vae: Vae = zoo.load("scenes-vae", folder)
-    tower = text_config(tokenizer, WIDTH, LAYERS)
-    trained(text_task(recipe, tower, tokenizer, vae, n, device), run, device)
+    device, tokenizer = choose_device(), scene_tokenizer()
+    text: Any = text_config(tokenizer, WIDTH, LAYERS)
+    runs = [RUNS / name / str(number) for number, _ in enumerate(stages, 1)]
+    for run, stage in zip(runs, stages, strict=True):
+        vae: Vae = zoo.load("scenes-vae", folder)
+        pictures = rows(n, tokenizer, stage.style, form=stage.form, seed=stage.recipe.seed)
+        start = None if run == runs[0] else "the stage before"
+        trained(text_task(stage.recipe, text, tokenizer, vae, pictures, device, start), run, device)
+        text = load_checkpoint(run / MODEL).network.requires_grad_(True)
     title = f"text to image: scenes at {SIZE}×{SIZE}, in latents"
+    told = [{**each.recipe.to_json(), "style": each.style, "form": each.form} for each in stages]
     made_of = {"scenes-vae": zoo.card("scenes-vae", folder)["sha256"]}
-    _store_pipeline(run, name, folder, device, title, {**recipe.to_json(), "made_of": made_of}, prompts_met)
+    _store_pipeline(runs, name, folder, device, title, {"stages": told, "made_of": made_of}, prompts_met)
 
 
 def text_task(
@@ -230,7 +258,7 @@ def text_task(
     text: TextConfig | TextTransformer | Prompted,
     tokenizer: Tokenizer,
     vae: Vae,
-    n: int,
+    pictures: Dataset,
     device: torch.device,
     start: str | None = None,
     **how: Any,
@@ -242,7 +270,7 @@ def text_task(
     network = (
         text if isinstance(text, Prompted) else prompted(recipe, vae.config.latent_channels, text, **how)
     )
-    dataset = latents_of(vae, rows(n), recipe.seed, device)
+    dataset = latents_of(vae, pictures, recipe.seed, device)
     vae.cpu()
     return TextToImage(recipe, dataset, network, tokenizer, vae, WrongCaptions(vae, tokenizer), start)
 
@@ -274,7 +302,8 @@ def live_task(
                 of = "the weights to start from are of another network"
                 raise ValueError(f"{of}: {field} is {theirs} there and {mine} here")
     print(f"rendering and encoding {n:,} scenes", file=sys.stderr)
-    return text_task(recipe, text, tokenizer, vae, n, choose_device(device), name)
+    pictures = rows(n, tokenizer, seed=recipe.seed)
+    return text_task(recipe, text, tokenizer, vae, pictures, choose_device(device), name)
 
 
 def prompts_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
@@ -294,7 +323,7 @@ def build_inpaint(name: str, folder: Path, recipe: Recipe = INPAINT, n: int = RO
     device, run = choose_device(), RUNS / name
     start = zoo.load("scenes-text", folder)
     assert start.vae is not None and start.tokenizer is not None
-    dataset = latents_of(start.vae, rows(n, holes=True), recipe.seed, device)
+    dataset = latents_of(start.vae, rows(n, start.tokenizer, holes=True), recipe.seed, device)
     network = widened(start.network, known=1 + start.vae.config.latent_channels)
     network.text.requires_grad_(False)
     start.vae.cpu()
@@ -303,7 +332,7 @@ def build_inpaint(name: str, folder: Path, recipe: Recipe = INPAINT, n: int = RO
     )
     made_of = {"scenes-text": zoo.card("scenes-text", folder)["sha256"]}
     title = f"inpainting: scenes at {SIZE}×{SIZE}, in latents, told a caption"
-    _store_pipeline(run, name, folder, device, title, {**recipe.to_json(), "made_of": made_of}, holes_met)
+    _store_pipeline([run], name, folder, device, title, {**recipe.to_json(), "made_of": made_of}, holes_met)
 
 
 def holes_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
@@ -347,20 +376,22 @@ def painted_over(model: Any, x: Tensor, holes: Tensor, texts: Sequence[str], dev
 
 
 def _store_pipeline(
-    run: Path, name: str, folder: Path, device: torch.device, title: str, recipe: Any, measure: Any
+    runs: Sequence[Path], name: str, folder: Path, device: torch.device, title: str, recipe: Any, measure: Any
 ) -> None:
+    """Store what the last run learnt; the card tells of all."""
     file = folder / f"{name}.safetensors"
-    save_checkpoint(file, load_checkpoint(run / MODEL), dtype=torch.float16)
-    model = load_checkpoint(file)
+    save_checkpoint(file, load_checkpoint(runs[-1] / MODEL), dtype=torch.float16)
+    model, each = load_checkpoint(file), [facts_of(run) for run in runs]
     facts = {
         "kind": "diffusion",
         "title": title,
         "classes": [],
         "recipe": recipe,
-        "training": facts_of(run),
+        "training": each[-1] | {key: sum(run[key] for run in each) for key in ("steps", "images", "seconds")},
         "metrics": {"sampling": {"sampler": "ddim", **model.sampling}, **measure(model, device, EVALUATED)},
     }
-    if figures := logged(run / LOG):
+    figures = [{"stage": i, **row} for i, run in enumerate(runs, 1) for row in logged(run / LOG)]
+    if figures:
         facts["wrong_captions"] = figures
     _write(name, folder, facts, model.network, device)
 
