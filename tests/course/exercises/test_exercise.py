@@ -290,6 +290,15 @@ def test_a_misconception_is_named_with_case_inputs_place_and_pictures() -> None:
     assert [picture.label for picture in verdict.thumbnails] == ["yours", "expected", "difference"]
 
 
+def test_the_place_of_a_misconception_begins_as_a_sentence_does() -> None:
+    def own_stride(layers: list[tuple[int, int]]) -> int:
+        return 1 + sum((kernel - 1) * stride for kernel, stride in layers)
+
+    verdict = check(own_stride, get("06.1"))
+    assert verdict.misconception == "own-stride-alone"
+    assert verdict.where.startswith("Expected ")
+
+
 def test_a_misconception_may_raise_or_be_a_dtype_or_change_its_input() -> None:
     assert check(lambda x, factor: torch.reshape(x, (-1, 5, 4)) * factor).misconception == "view"
     assert check(lambda x, factor: (x * factor).double()).misconception == "double"
