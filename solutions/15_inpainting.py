@@ -73,8 +73,9 @@ scrub(
 
 # %% [markdown]
 # What is outside of the hole is the same in all frames, down to the last bit. What is inside follows the caption, and
-# it fits: the ground has the right grey, or nearly so. Look closely: in some fills the ground is a shade lighter.
-# This network was *trained* to fill holes. Most of this lesson asks how far one gets without such a training.
+# it fits: the ground has the right grey, or nearly so. Look closely: in some fills the ground is a shade lighter. How
+# the caption comes in is a closed box here ({{built-in 16}}). This network was *trained* to fill holes. Most of this
+# lesson asks how far one gets without such a training.
 
 # %% [markdown] tags=["guess"]
 # ## Guess
@@ -386,8 +387,8 @@ print(f"n = {n} digits")
 # %% [markdown] tags=["idea"]
 # ## What goes wrong, with nothing to blame
 #
-# Fills by replacement fit better than pasted ones, and still many of them are no digits. Is the network too small? Are there too
-# few steps? With two clouds, a perfect denoiser and known answers we can exclude both.
+# Fills by replacement fit better than pasted ones, and still many of them are no digits. Is the network too small?
+# Are there too few steps? With two clouds, a perfect denoiser and known answers we can exclude both.
 #
 # Think of what the denoiser sees. At a high level the known number is buried in noise, so it says nothing about the
 # cloud. The unknown number wanders, and soon it leans to one of the clouds, by its own noise. Lower down the known
@@ -809,10 +810,11 @@ figure(
 # %% [markdown]
 # TODO: the result.
 #
-# **Published**: Lugmayr et al. (table 1) compare RePaint with LaMa, which was trained for holes. LPIPS on faces, for
-# wide strokes, half of the picture, and everything but the middle: RePaint .059, .165 and .435; LaMa .045, .138 and
-# .342. LaMa wins all three. People, asked which looks more real, prefer RePaint's. Rombach et al. (table 7) reach an
-# FID of 1.50 on all masks of Places, LaMa 2.23.
+# **Published**: Lugmayr et al. (table 1) compare RePaint with LaMa, which was trained for holes, on faces. LPIPS for
+# wide strokes, for half of the picture and for all but the middle: RePaint .059, .165 and .435, LaMa .045, .138 and
+# .342. LaMa wins these three; where every second line is missing, RePaint wins clearly (.009 against .083). People,
+# asked which looks more real, prefer RePaint. Rombach et al. (table 7) reach an FID of 1.50 on Places with trained
+# channels, LaMa 2.23.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -884,18 +886,18 @@ if importlib.util.find_spec("diffusers"):
 #
 # | bug | how it looks | seen in |
 # |---|---|---|
-# | mask the wrong way round: 1 paints in diffusers, 1 keeps in CompVis' samplers and labml | the hole is untouched, all else is new | two conventions, both in use |
-# | known pixels one level too noisy, and never clean | grain in the known part to the end | labml's `paint()` |
-# | known pixels clean beside noisy ones | blurred or broken fills | own code |
-# | masked picture not blanked before encoding | the old content comes back | InvokeAI |
-# | hole painted black where training had grey | a dark tint in the fill | two programs disagree |
-# | mask shrunk by taking every 8th pixel | thin holes vanish | stable-diffusion.cpp |
-# | nine channels in another order | noise | published weights expect latents, mask, masked latents |
-# | nothing put back at the end | all pixels drift by a few shades: decoding changes them | diffusers forum |
+# | mask the wrong way round: 1 paints in diffusers, 1 keeps in CompVis' samplers and labml | the hole is untouched, all else is new | both conventions are in use |
+# | known pixels one level too noisy, and never clean | grain in the known part to the end | labml's `paint()`; diffusers#1581 |
+# | known pixels clean beside noisy ones | broken fills | first tries of one's own |
+# | masked picture not blanked before encoding | the old content comes back | InvokeAI, pull request 2447 |
+# | hole black where training had grey, or the other way | a tint in the fill | LDM's `inpaint.py` and Stable Diffusion differ |
+# | mask shrunk by taking every 8th pixel | thin holes vanish | stable-diffusion.cpp, pull request 1357 |
+# | nine channels in another order | noise, or colours far off | published weights: latents, mask, masked latents |
+# | nothing put back at the end | all pixels drift by a few shades | diffusers#4782 |
 # | clipping or guidance outside of the wrapper | known pixels are no longer exact | order of wrappers |
-# | RePaint's loop around the whole walk | no better than starting again | denoising-diffusion-pytorch |
-# | RePaint renoised as if x were clean | too much noise: the walk falls apart | own code |
-# | soft mask cut at 0.5 by the program | a hard edge where a soft one was drawn | diffusers |
+# | RePaint's loop around the whole walk, not around stretches | no better than starting again | denoising-diffusion-pytorch, pull request 320 |
+# | renoised as if x were clean | too much noise: all that was drawn is lost | first tries of one's own |
+# | soft mask cut at 0.5 | a hard edge where a soft one was drawn | diffusers' pipelines |
 
 # %% [markdown] tags=["interview"]
 # ## Interview card
@@ -916,8 +918,9 @@ interview_card(
         ),
         (
             "Does replacement draw from the right distribution with many steps?",
-            "No. Each step sees the noisy known part, not the clean one. With a perfect denoiser and 405 steps the wrong cloud is "
-            "still chosen often: we measured it. Going back, particle filters or gradients (DPS) come nearer.",
+            "No. Each step sees the noisy known part, not the clean one. With a perfect denoiser and 405 steps the wrong cloud "
+            "is still chosen in three cases of ten; the truth is one in 800. Going back, particle filters and gradients (DPS) come "
+            "nearer.",
         ),
         (
             "What does RePaint cost?",

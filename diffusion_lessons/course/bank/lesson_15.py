@@ -79,7 +79,7 @@ def _picture_with_hole(
             "path": path,
             "t": number(g, *times),
             "x": normal(g, *shape),
-            "known": data(g, *shape),
+            "known": 1.5 * data(g, *shape),  # latents go beyond ±1
             "mask": mask,
             "noise": normal(g, *shape),
         }
@@ -404,6 +404,17 @@ def _half(*shape: int) -> Make:
     return make
 
 
+def _corner(*shape: int) -> Make:
+    """The hole reaches to the end of rows and columns."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        mask = torch.zeros(shape[0], 1, *shape[2:])
+        mask[..., whole(g, 2, shape[2] - 2) :, whole(g, 2, shape[3] - 2) :] = 1
+        return {"pictures": normal(g, *shape), "mask": mask}
+
+    return make
+
+
 def _seam_figure(reference: Callable[..., Tensor]) -> Any:
     three, eight = figures.digits(9)[[3, 8]][:, None]
     mask = torch.zeros_like(three)
@@ -426,6 +437,7 @@ SEAM = Exercise(
         Case("colours", _pictures_and_holes(2, 3, 8, 10)),
         Case("the lower part is the hole", _half(2, 1, 8, 6)),
         Case("a high and narrow picture", _pictures_and_holes(2, 3, 14, 6)),
+        Case("a hole in the lower right corner", _corner(2, 1, 7, 8)),
     ],
     misconceptions=[
         Misconception(
@@ -696,6 +708,7 @@ SCHEDULE = Exercise(
         "A dict `left = {place: resample - 1 …}`, a loop `while place > 0:`, and within it a second loop for "
         "the way up.",
     ),
+    timeout=1.0,
     figure=_schedule_figure,
     figure_alt="The time over the place in the walk: a saw with three equal teeth at each of four heights, "
     "from 1000 down to 0.",
@@ -891,7 +904,7 @@ def _painted(
             "jump": j,
             "resample": r,
             "x": normal(g, *shape),
-            "known": data(g, *shape),
+            "known": 1.5 * data(g, *shape),
             "mask": _box(g, shape[0], *shape[2:]),
             "noise": normal(g, len(walk) - 1, *shape),
             "templates": blobs(g, *shape),
@@ -1080,8 +1093,8 @@ def _inputs_by_squares(x: Tensor, picture: Tensor, mask: Tensor, encode: Encode)
     batch, _, height, width = x.shape
     squares = mask.reshape(batch, 1, height, -1, width, mask.shape[-1] // width)
     made = x.new_empty(batch, 9, height, width)
-    made[:, :4], made[:, 4:5] = x, squares.amax((3, 5))
-    made[:, 5:] = encode(torch.where(mask > 0.5, 0, picture))
+    made[:, :4], made[:, 4] = x, squares.amax((1, 3, 5))
+    made[:, 5:] = encode(torch.where(mask > 0, 0, picture))
     return made
 
 

@@ -12,6 +12,7 @@ EVEN = "it is halved, and an odd number is refused or never comes"
 WHOLE = "the number is a whole one already"
 LIMIT = "no input lies just on the limit between two formulas that agree there"
 UNIT = "a vector of length 1 has no entry beyond 1"
+MASK = "a mask lies between 0 and 1, and so does 1 − mask"
 # What can make no difference for any input that the exercise allows: the id, how the change begins, why.
 EQUIVALENT = (
     ("00.1", "", RANGE.replace("the result", "a picture in [0, 1] and half of one")),
@@ -53,6 +54,18 @@ EQUIVALENT = (
     ("09.3", "what a function answers, cut", "of the two guesses ε̂ alone is read"),
     ("09.6", "what a function answers, cut", "of the two guesses ε̂ alone is read"),
     ("09.6", "guided_eps: gradient * x", "x is 0 in the reference"),
+    ("15.1", "_replaced: 1 - m →", MASK),
+    ("15.2", "_kept: 1 - mask →", MASK),
+    ("15.2", "_kept_by_differences: 1 - mask →", MASK),
+    ("15.3", "_seam_by_loops: range(", "a pixel beyond the last one has no neighbour"),
+    ("15.5", "_repainted: next.sigma > now.sigma → next.sigma >=", "neighbours are never equally noisy"),
+    ("15.6", "conditioning_input: 1 - mask →", MASK),
+    ("15.6", "_inputs: 1 - mask →", MASK),
+    ("15.6", "conditioning_input: picture.shape[-1] // x.shape[-1]", WHOLE),
+    ("15.6", "_inputs: picture.shape[2] // x.shape[2]", WHOLE),
+    ("15.6", "_inputs_by_squares: mask.shape[-1] // width", WHOLE),
+    ("15.6", "conditioning_input: picture * (1 - mask)", RANGE.replace("the result", "a picture")),
+    ("15.6", "_inputs: picture * (1 - mask)", RANGE.replace("the result", "a picture")),
 )
 
 
