@@ -380,9 +380,9 @@ print(f"n = {n} digits")
 
 # %% [markdown]
 # **What to notice:** the originals jump, too, because strokes cross the edge: a seam means something only beside the
-# figure of real pictures. Pasted halves jump more. Kept in the guess, the fill goes on where the upper half ends, and
-# it often makes the digit that it was, though nobody named it. It need not: the upper half of a 3 may belong to a 2,
-# and that is no mistake.
+# figure of real pictures. Pasted halves jump about four times as far as those. Kept in the guess, the fill begins
+# where the upper half ends, and the seam is about twice that of real digits. But it often makes another digit, or
+# none. Another digit is no mistake (the upper half of a 3 may belong to a 2). None is one.
 
 # %% [markdown] tags=["idea"]
 # ## What goes wrong, with nothing to blame
@@ -633,9 +633,9 @@ strip(
 )
 
 # %% [markdown]
-# **What to notice:** at equal calls, going back is worth more than smaller steps. But it converges slowly: with
-# sixteen times the calls of the first walk the share is still not the true one. Six digits prove nothing, so look at
-# them only: where replacement leaves parts that do not meet, RePaint tends to make one shape of both.
+# **What to notice:** first the digits. With equal calls RePaint brings the seam down to nearly that of real ones, and
+# nearly every digit is read as what it was. Small steps hardly do so. Then the clouds: there the share converges
+# slowly. After sixteen times the calls of the first walk it is still not the true one.
 #
 # RePaint's authors compared on faces. With about 1000 calls, T = 1000 without detours has an LPIPS of .161, and T =
 # 250 with $r = 4$ one of .134 (table 2; smaller is better).
@@ -808,7 +808,23 @@ figure(
 )
 
 # %% [markdown]
-# TODO: the result.
+# **The result**, read from the figures above:
+#
+# - **Known pixels** are exact in all rows, to the last bit: they were put back. So is the worst way.
+# - **Pasted**: about one caption in six is met. A free drawing puts its objects where it likes, and the hole shows a
+#   part of it.
+# - **Replaced**, 25 steps of DDIM: half of the captions are met. Look at the rows of pictures: often the hole is
+#   *empty*. Early, when the noise is strong, the model plans its object at a place that turns out to be known ground.
+#   Then it is too late.
+# - **More calls**, with ancestral steps or with detours, fill most holes. The figure tells whether the detours are
+#   worth more than small steps here. On digits they clearly are, on captions both come far. Their seams stay several
+#   times as large as that of trained channels.
+# - **Trained**: 97 % of the captions are met, with the smallest seam and the fewest calls. On 500 other holes the
+#   card of the model has 97.0 % (95 to 98 %). The price was a training: 1000 steps of 64 pictures, from the text
+#   model's weights.
+#
+# One seed for all; the noise of a scene is the same in all rows.
+#
 #
 # **Published**: Lugmayr et al. (table 1) compare RePaint with LaMa, which was trained for holes, on faces. LPIPS for
 # wide strokes, for half of the picture and for all but the middle: RePaint .059, .165 and .435, LaMa .045, .138 and
