@@ -257,7 +257,7 @@ strip(
 # %% [markdown] tags=["idea"]
 # ## Into the guess, not into the sample
 #
-# There is a shorter way. A sampler asks for the guess $\hat x_0$ and steps from it. In known places we need no guess:
+# A shorter way: a sampler asks for the guess $\hat x_0$ and steps from it. In known places we need no guess:
 # we *know* $x_0$. So put what is known into the guess. The noise that belongs to it follows from
 # $x = \alpha x_0 + \sigma\varepsilon$, as always.
 #

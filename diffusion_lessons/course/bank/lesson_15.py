@@ -534,8 +534,8 @@ SEAM = Exercise(
         "sum over dims (1, 2, 3).",
     ),
     figure=_seam_figure,
-    figure_alt="A 3, a 3 whose lower half is that of an 8, and the same moved aside: the seam grows from "
-    "picture to picture.",
+    figure_alt="A 3, whose strokes cross the middle; its upper half above the lower half of an 8, which fits even "
+    "better; and the same moved aside by three pixels: the seam is far larger.",
 )
 
 
@@ -710,8 +710,8 @@ SCHEDULE = Exercise(
     ),
     timeout=1.0,
     figure=_schedule_figure,
-    figure_alt="The time over the place in the walk: a saw with three equal teeth at each of four heights, "
-    "from 1000 down to 0.",
+    figure_alt="The time over the place in the walk: a saw that falls from 1000 to 0, with two teeth at each of "
+    "three heights.",
 )
 
 
@@ -1043,8 +1043,8 @@ REPAINT = Exercise(
         "`for k, (now, next) in enumerate(pairwise(levels)):` with an `if next.sigma > now.sigma:` in it.",
     ),
     figure=_repaint_figure,
-    figure_alt="Two pictures with the upper half of a 3 and a lower half that was drawn: walked straight "
-    "down, and with every stretch walked three times.",
+    figure_alt="Two pictures with the upper half of a 3 and a blurred ring below: walked straight down, and with every "
+    "stretch walked three times; here the two are nearly alike.",
 )
 
 
