@@ -420,10 +420,8 @@ from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.samplers import ddpm_step, trajectory
 
 clouds = GaussianMixture(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).double(), 0.3)
-known, part = (
-    torch.tensor([[0.3, 0.0]]).double(),
-    torch.tensor([[0.0, 1.0]]).double(),
-)  # the second one is painted
+known = torch.tensor([[0.3, 0.0]]).double()
+part = torch.tensor([[0.0, 1.0]]).double()  # the mask: the second number is painted
 nearness = -((0.3 - clouds.means[:, 0]) ** 2) / (2 * 0.3**2)
 truth = nearness.softmax(0)  # how likely each cloud is, given the first number
 second = GaussianMixture(clouds.means[:, 1:], 0.3, truth)  # the second number, given the first one, clean
@@ -602,7 +600,7 @@ for times in (1, 2, 5, 10, 20):
 
 # %% jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7.2, 3.0))
-for name, found in {"replaced, more steps": by_steps, "RePaint, j = 5": by_repaint}.items():
+for name, found in {"replaced, smaller steps": by_steps, "RePaint, j = 5": by_repaint}.items():
     shares, errors = torch.tensor(list(found.values())).T.numpy()
     ax.errorbar(list(found), shares, 2 * errors, capsize=3, label=name)
 ax.axhline(truth[1], color="#D55E00", lw=1.2, label="the true share")
@@ -748,7 +746,7 @@ strip(
 
 # %%
 text = zoo.load("scenes-text").on(device)
-few = holes(budget.samples(24), seed=1)
+few = holes(budget.samples(16), seed=1)
 results = {}
 for name, model, how in (
     ("pasted", text, dict(way="pasted")),
@@ -783,7 +781,7 @@ strip(
 )
 
 # %% [markdown]
-# Twenty-four scenes leave wide intervals. The recorded experiment (`diffusion-lessons experiment inpainting`) has
+# So few scenes leave wide intervals. The recorded experiment (`diffusion-lessons experiment inpainting`) has
 # more, and gives replacement as many calls as RePaint makes.
 
 # %% jupyter={"source_hidden": true}

@@ -348,11 +348,19 @@ def seam_jumps(pictures: Tensor, mask: Tensor) -> Tensor:
     return seam(pictures, mask)
 
 
+def _sum(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).sum(0)
+
+
+def _mean_of_means(jumps: list[Tensor], pairs: list[Tensor]) -> Tensor:
+    return _sum([each / n.clamp(min=1) for each, n in zip(jumps, pairs, strict=True)]) / 2
+
+
 def _seams(
     size: Callable[[Tensor], Tensor] = lambda jump: jump.abs().mean(1, keepdim=True),
     counts: Callable[[Tensor, Tensor], Tensor] = lambda a, b: (a != b).float(),
     axes: Sequence[int] = (2, 3),
-    total: Callable[[list[Tensor], list[Tensor]], Tensor] = lambda jumps, pairs: sum(jumps) / sum(pairs),  # type: ignore[assignment, arg-type, return-value]
+    total: Callable[[list[Tensor], list[Tensor]], Tensor] = lambda jumps, pairs: _sum(jumps) / _sum(pairs),
     far: int = 1,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The seam in plain steps, with a place for each slip."""
@@ -495,11 +503,7 @@ SEAM = Exercise(
         ),
         Misconception(
             "mean-of-two-means",
-            _seams(
-                total=lambda jumps, pairs: (
-                    sum(j / p.clamp(min=1) for j, p in zip(jumps, pairs, strict=True)) / 2
-                )
-            ),  # type: ignore[return-value]
+            _seams(total=_mean_of_means),
             "You took a mean for each direction, and the mean of the two. All pairs count alike, and a high "
             "hole has more of one kind.",
             about="mean",
@@ -512,7 +516,7 @@ SEAM = Exercise(
         ),
         Misconception(
             "over-the-batch",
-            _seams(total=lambda jumps, pairs: (sum(jumps) / sum(pairs)).mean()),  # type: ignore[union-attr, arg-type]
+            _seams(total=lambda jumps, pairs: (_sum(jumps) / _sum(pairs)).mean()),
             "You returned one number for all. One for each picture is asked for.",
             about="batch",
         ),
@@ -534,15 +538,15 @@ SEAM = Exercise(
         "sum over dims (1, 2, 3).",
     ),
     figure=_seam_figure,
-    figure_alt="A 3, whose strokes cross the middle; its upper half above the lower half of an 8, which fits even "
-    "better; and the same moved aside by three pixels: the seam is far larger.",
+    figure_alt="A 3, whose strokes cross the middle; its upper half above the lower half of an 8, which fits "
+    "even better; and the same moved aside by three pixels: the seam is far larger.",
 )
 
 
 def _over_all_pairs(pictures: Tensor, mask: Tensor) -> Tensor:
     height, width = pictures.shape[2:]
     every = (height - 1) * width + height * (width - 1)
-    return _seams(total=lambda jumps, pairs: sum(jumps) / every)(pictures, mask)  # type: ignore[arg-type, return-value]
+    return _seams(total=lambda jumps, pairs: _sum(jumps) / every)(pictures, mask)
 
 
 # 15.4 RePaint's schedule ----------------------------------------------------------------------------
@@ -710,8 +714,8 @@ SCHEDULE = Exercise(
     ),
     timeout=1.0,
     figure=_schedule_figure,
-    figure_alt="The time over the place in the walk: a saw that falls from 1000 to 0, with two teeth at each of "
-    "three heights.",
+    figure_alt="The time over the place in the walk: a saw that falls from 1000 to 0, with two teeth at each "
+    "of three heights.",
 )
 
 
@@ -1043,8 +1047,8 @@ REPAINT = Exercise(
         "`for k, (now, next) in enumerate(pairwise(levels)):` with an `if next.sigma > now.sigma:` in it.",
     ),
     figure=_repaint_figure,
-    figure_alt="Two pictures with the upper half of a 3 and a blurred ring below: walked straight down, and with every "
-    "stretch walked three times; here the two are nearly alike.",
+    figure_alt="Two pictures with the upper half of a 3 and a blurred ring below: walked straight down, and with "
+    "every stretch walked three times; here the two are nearly alike.",
 )
 
 
