@@ -257,8 +257,8 @@ strip(
 # %% [markdown] tags=["idea"]
 # ## Into the guess, not into the sample
 #
-# A shorter way: a sampler asks for the guess $\hat x_0$ and steps from it. In known places we need no guess:
-# we *know* $x_0$. So put what is known into the guess. The noise that belongs to it follows from
+# A shorter way: a sampler asks for the guess $\hat x_0$ and steps from it. In known places we need no guess: we
+# *know* $x_0$. So put what is known into the guess. The noise that belongs to it follows from
 # $x = \alpha x_0 + \sigma\varepsilon$, as always.
 #
 # Now the change is a wrapper around the denoiser, like guidance and clipping. Every sampler of this course can use
@@ -781,8 +781,8 @@ strip(
 )
 
 # %% [markdown]
-# So few scenes leave wide intervals. The recorded experiment (`diffusion-lessons experiment inpainting`) has
-# more, and gives replacement as many calls as RePaint makes.
+# So few scenes leave wide intervals. The recorded experiment (`diffusion-lessons experiment inpainting`) has more,
+# and gives replacement as many calls as RePaint makes.
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.experiments import recorded
@@ -800,9 +800,8 @@ for row in record["rows"]:
         f"seam {row['seam']:.2f} ± {row['seam_error']:.2f}, known pixels {row['known_changed']:g}"
     )
 row = record["rows"][0]
-print(
-    f"n = {row['n']}, 95 % intervals, ± one standard error over the scenes; real scenes: seam {row['seam_real']:.2f}"
-)
+print(f"n = {row['n']}, 95 % intervals, ± one standard error; real scenes: seam {row['seam_real']:.2f}")
+print(f"recorded on {record['hardware'].get('gpu') or record['hardware']['processor']}")
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.9), sharey=True)
 middle, low, high = torch.tensor(shares).T.numpy()
 axes[0].errorbar(middle, names, xerr=[low, high], fmt="o", capsize=3)
@@ -824,9 +823,9 @@ figure(
 # - **Known pixels** are exact in all rows, to the last bit: they were put back. So is the worst way.
 # - **Pasted**: about one caption in six is met. A free drawing puts its objects where it likes, and the hole shows a
 #   part of it.
-# - **Replaced**, 25 steps of DDIM: half of the captions are met. Look at the rows of pictures: often the hole is
-#   *empty*. Early, when the noise is strong, the model plans its object at a place that turns out to be known ground.
-#   Then it is too late.
+# - **Replaced**, 25 steps of DDIM: half of the captions are met. Look at the rows of pictures: some holes stay
+#   *empty*. A likely reason: early, when the noise is strong, the model plans its object at a place that turns out to
+#   be known ground. Then it is too late. Other objects are cut off at the edge, which makes the seam.
 # - **More calls**, with ancestral steps or with detours, fill most holes. The figure tells whether the detours are
 #   worth more than small steps here. On digits they clearly are, on captions both come far. Their seams stay several
 #   times as large as that of trained channels.
@@ -835,7 +834,6 @@ figure(
 #   model's weights.
 #
 # One seed for all; the first noise of a scene is the same in all rows.
-#
 #
 # **Published**: Lugmayr et al. (table 1) compare RePaint with LaMa, which was trained for holes, on faces. LPIPS for
 # wide strokes, for half of the picture and for all but the middle: RePaint .059, .165 and .435, LaMa .045, .138 and

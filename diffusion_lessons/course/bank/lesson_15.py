@@ -1047,8 +1047,8 @@ REPAINT = Exercise(
         "`for k, (now, next) in enumerate(pairwise(levels)):` with an `if next.sigma > now.sigma:` in it.",
     ),
     figure=_repaint_figure,
-    figure_alt="Two pictures with the upper half of a 3 and a blurred ring below: walked straight down, and with "
-    "every stretch walked three times; here the two are nearly alike.",
+    figure_alt="Two pictures with the upper half of a 3 and a blurred ring below: walked straight down, and "
+    "with every stretch walked three times; here the two are nearly alike.",
 )
 
 
