@@ -599,6 +599,32 @@ for times in (1, 2, 5, 10, 20):
     print(f"r = {times:2}: {calls} calls, near 1 {share:.1%} ± {error:.1%}")
 
 # %% jupyter={"source_hidden": true}
+seen = []
+
+
+def watched(x, x0, now, next, noise):
+    """The ancestral step, with x kept for the picture."""
+    seen.append((now, x))
+    return ancestral(x, x0, now, next, noise)
+
+
+last = repaint(clouds, points, resampled(levels, 5, 5), known, part, watched, fresh(points))
+seen.append((levels[-1], last))
+scrub(
+    {
+        "RePaint": landscape(
+            clouds, [level for level, _ in seen], torch.stack([x for _, x in seen]), span=2.5, arrows=0
+        )
+    },
+    [level for level, _ in seen],
+    alt="150 points over the density of two clouds. The clouds part and melt together again, four times at each of four stretches. "
+    "Each time some points go over from the lower cloud to the upper one; at the end most are near the upper one.",
+    title="There and back: watch points change sides",
+    frames=36,
+    columns=8,
+)
+
+# %% jupyter={"source_hidden": true}
 fig, ax = plt.subplots(figsize=(7.2, 3.0))
 for name, found in {"replaced, smaller steps": by_steps, "RePaint, j = 5": by_repaint}.items():
     shares, errors = torch.tensor(list(found.values())).T.numpy()
