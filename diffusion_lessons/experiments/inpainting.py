@@ -67,14 +67,15 @@ def filled(model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: 
     """Each picture with its hole filled, (N, 3, SIZE, SIZE), as it was decoded: nothing is put back yet."""
     device = next(model.network.parameters()).device
     network: Any = model.network
+    vae: Any = model.vae
     made = []
     for at in torch.arange(len(task.captions)).split(BATCH):
         pictures, masks = task.pictures[at].to(device), task.masks[at].to(device)
         prompts = model.prompts([task.captions[i] for i in at.tolist()])
         told = network.told({name: value.to(device) for name, value in prompts.items()})
-        known, coarse = model.vae.encode(pictures), F.max_pool2d(masks, model.vae.config.factor)
+        known, coarse = vae.encode(pictures), F.max_pool2d(masks, vae.config.factor)
         if way == "trained":
-            told["known"] = torch.cat([coarse, model.vae.encode(pictures * (1 - masks))], 1)
+            told["known"] = torch.cat([coarse, vae.encode(pictures * (1 - masks))], 1)
         denoiser: Any = ClassifierFreeGuidance(
             model.denoiser(), GUIDANCE, network.told(network.null_condition(1))
         )
@@ -93,7 +94,7 @@ def filled(model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: 
             step=ddpm_step if step == "ancestral" else ddim_step,
             generator=torch.Generator().manual_seed(int(at[0]) + 1),
         )
-        made.append(model.vae.decode(z).clamp(-1, 1).cpu())
+        made.append(vae.decode(z).clamp(-1, 1).cpu())
     return torch.cat(made)
 
 

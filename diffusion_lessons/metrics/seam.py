@@ -13,9 +13,9 @@ def seam(pictures: Tensor, masks: Tensor) -> Tensor:
     if masks.shape != (len(pictures), 1, *pictures.shape[2:]):
         shapes = f"{tuple(masks.shape)} for {tuple(pictures.shape)}"
         raise ValueError(f"one mask (1, H, W) a picture, got {shapes}")
-    jumps, pairs = 0, 0
+    jumps, pairs = pictures.new_zeros(len(pictures)), pictures.new_zeros(len(pictures))
     for axis in (2, 3):
         border = masks.diff(dim=axis).abs()  # 1 between two pixels of which one is painted
         jumps = jumps + (pictures.diff(dim=axis).abs().mean(1, keepdim=True) * border).sum((1, 2, 3))
-        pairs = pairs + border.sum((1, 2, 3))
+        pairs = pairs + border.sum((1, 2, 3)).to(pairs)
     return jumps / pairs.clamp(min=1)
