@@ -171,7 +171,7 @@ def replace_known(x, known, mask, noise, level):
     """x (B, C, H, W) with what is known in its place, at the same level of noise.
 
     known: the clean picture; noise: N(0, 1), to noise it with; both like x. mask: (B, 1, H, W), 1 where to paint
-    (there x stays), 0 where known; in between the two are mixed. level: with alpha and sigma, one for all.
+    (there x stays), 0 where known; a number between them is the share of x. level: with alpha and sigma, one for all.
     """
     ### BEGIN SOLUTION
     there = level.alpha * known + level.sigma * noise
@@ -286,8 +286,9 @@ strip(
 def keep_in_guess(denoiser, x, level, known, mask):
     """The pair (x0, eps) at x (B, C, H, W) with what is known in x0, so that x = alpha·x0 + sigma·eps.
 
-    denoiser(x, level) gives (x0, eps). known: clean, like x; mask: (B, 1, H, W), 1 where to paint, 0 where known, in
-    between at a soft edge. level: with alpha and sigma, one for all, above t = 0.
+    denoiser(x, level) gives (x0, eps). known: clean, like x; mask: (B, 1, H, W), 1 where to paint, 0 where known; a
+    number between them, at a soft edge, is the share of the guess. level: with alpha and sigma, one for all, above
+    t = 0.
     """
     ### BEGIN SOLUTION
     x0, _ = denoiser(x, level)
