@@ -54,6 +54,11 @@ def sheet(pictures):
     return torch.cat([framed(row) for row in pictures.chunk(2)], -2)
 
 
+def coarse(x):
+    """Fewer shades, so that the notebook stays small."""
+    return (x.clamp(-1, 1) * 16).round() / 16
+
+
 picture, hole = scene.pictures[SHOWN : SHOWN + 1], scene.masks[SHOWN : SHOWN + 1]
 wish = read(scene.captions[SHOWN])
 captions, frames = [], []
@@ -64,7 +69,7 @@ for colour, shape in WISHES:
     made = torch.lerp(task.pictures, filled(trained, task, "trained"), task.masks)
     frames.append(sheet(torch.cat([picture, picture * (1 - hole), made])))
 scrub(
-    {"picture, hole, four fills": torch.stack(frames)},
+    {"picture, hole, four fills": coarse(torch.stack(frames))},
     [f"{'an' if colour == 'orange' else 'a'} {colour} {shape}" for colour, shape in WISHES],
     alt="A green triangle and a yellow one; the same with a grey box in place of the yellow one; and four "
     "fills of this box, for six captions: green triangles, blue circles, orange squares, purple crosses, "
@@ -224,8 +229,8 @@ walks = {name: fill_by_replacing(number) for name, number in ways.items()}
 right = walks["at the right level"]
 scrub(
     {
-        "x": torch.stack([sheet(x.clamp(-1, 1)) for x, _ in right]).cpu(),
-        "the guess": torch.stack([sheet(guess) for _, guess in right]).cpu(),
+        "x": coarse(torch.stack([sheet(x) for x, _ in right])).cpu(),
+        "the guess": coarse(torch.stack([sheet(guess) for _, guess in right])).cpu(),
     },
     levels,
     alt="Six digits whose upper half is known, from noise to data. At first all is noise; the upper halves come out of the noise "
@@ -840,8 +845,9 @@ axes[1].set(xlabel="seam, of 255", xlim=0)
 axes[0].invert_yaxis()
 figure(
     fig,
-    alt="Left: the share of scenes with everything right, for six ways, with intervals. Right: the seam of each, beside a line for "
-    "that of real scenes.",
+    alt="Left: the share of scenes with everything right, with intervals: pasted about one in six, replaced in 25 calls about half, "
+    "trained nearly all, the walks with 105 calls between these. Right: the seam, from 30 of 255 for pasted to 2.5 for trained; "
+    "real scenes have none.",
 )
 
 # %% [markdown]
