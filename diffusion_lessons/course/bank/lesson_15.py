@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import index
 from typing import Any
 
 import torch
@@ -553,8 +554,8 @@ def _over_all_pairs(pictures: Tensor, mask: Tensor) -> Tensor:
 
 
 def resampled(levels: list[Any], jump: int, resample: int) -> list[Any]:
-    """`there_and_back`."""
-    return there_and_back(levels, jump, resample)
+    """`there_and_back` of whole numbers: with others it would never end."""
+    return there_and_back(levels, index(jump), index(resample))
 
 
 def _resampled(
