@@ -59,6 +59,8 @@ EQUIVALENT = (
     ("15.2", "_kept_by_differences: 1 - mask →", MASK),
     ("15.3", "_seam_by_loops: range(", "a pixel beyond the last one has no neighbour"),
     ("15.5", "_repainted: next.sigma > now.sigma → next.sigma >=", "neighbours are never equally noisy"),
+    ("15.5", "_repainted_by_variance: float(next.alpha) < ", "neighbours are never equally noisy"),
+    ("15.5", "_repainted: now.sigma > 0 →", "it stands in a slip, and a right answer never comes there"),
     ("15.6", "conditioning_input: 1 - mask →", MASK),
     ("15.6", "_inputs: 1 - mask →", MASK),
     ("15.6", "conditioning_input: picture.shape[-1] // x.shape[-1]", WHOLE),
