@@ -59,6 +59,7 @@ def coarse(x):
     return (x.clamp(-1, 1) * 16).round() / 16
 
 
+# %% jupyter={"source_hidden": true}
 picture, hole = scene.pictures[SHOWN : SHOWN + 1], scene.masks[SHOWN : SHOWN + 1]
 wish = read(scene.captions[SHOWN])
 captions, frames = [], []
