@@ -674,9 +674,10 @@ strip(
 )
 
 # %% [markdown]
-# **What to notice:** first the digits. With equal calls RePaint brings the seam down to nearly that of real ones, and
-# nearly every digit is read as what it was. Small steps do far less. Then the clouds: there the share converges
-# slowly. After sixteen times the calls of the first walk it is still not the true one.
+# **What to notice:** first the digits. With equal calls RePaint brings the seam down to nearly that of real ones, and nine
+# digits in ten are read as what they were. Small steps bring the seam down, too, but no more digits are read. Then
+# the clouds: there the share converges slowly. After sixteen times the calls of the first walk it is still not the
+# true one.
 #
 # RePaint's authors compared on faces. With about 1000 calls, T = 1000 without detours has an LPIPS of .161, and T =
 # 250 with $r = 4$ one of .134 (table 2; smaller is better).
@@ -980,7 +981,7 @@ interview_card(
         (
             "Does replacement draw from the right distribution with many steps?",
             "No. Each step sees the noisy known part, not the clean one. With a perfect denoiser and 405 steps the wrong cloud "
-            "is still chosen in three cases of ten; the truth is one in 800. Going back, particle filters and gradients (DPS) come "
+            "is still chosen in one case of three; the truth is one in 800. Going back, particle filters and gradients (DPS) come "
             "nearer.",
         ),
         (
