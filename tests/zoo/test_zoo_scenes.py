@@ -8,7 +8,8 @@ from diffusion_lessons.data.captions import captions
 from diffusion_lessons.data.dataset import to_uint8
 from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.generate import generate, walk
-from diffusion_lessons.makers.scenes import redrawn, retrieval
+from diffusion_lessons.makers.scenes.clip import retrieval
+from diffusion_lessons.makers.scenes.vae import redrawn
 from diffusion_lessons.metrics.captions_met import captions_met
 
 
