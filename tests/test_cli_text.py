@@ -187,7 +187,8 @@ def test_a_model_that_paints_over_a_mask_asks_for_one(
 ) -> None:
     made, file = load_checkpoint(model / "model.safetensors"), tmp_path / "painter.safetensors"
     save_checkpoint(file, replace(made, network=widened(made.network, known=5)))  # type: ignore[arg-type]
-    assert "(B, 9, H, W)" in error_line(capsys, "sample", file, "--prompt", "a red circle", "--steps", 1)
+    for command in (("sample", file, "--prompt", "a red circle", "--steps", 1), ("evaluate", file, "--n", 4)):
+        assert "give a picture and a mask (--init and --mask" in error_line(capsys, *command)
 
 
 # Measuring ------------------------------------------------------------------------------------------
