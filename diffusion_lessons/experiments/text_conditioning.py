@@ -2,13 +2,13 @@
 
 All get the same latents, noise, captions and number of steps; they differ in what tells the U-Net:
 
-- tower "frozen": the text tower of the bundled `scenes-clip`, as it is; "joint": a new one that learns along;
-- told "a vector a token": cross-attention to what the tower says of every token; "one vector": to what it says
-  of the token that ends the caption, alone.
+- tower "frozen": the text tower of the bundled `scenes-clip`, as it is; "joint": a new one, which learns, too;
+- told "a vector a token": cross-attention to what the tower says of every token; "one vector": to what it
+  says of the token that ends the caption, alone.
 
-A row holds the shares of pictures that meet their caption, attribute by attribute, each with its 95 % interval
-(Wilson), for captions like those of the training and for held-out pairs of colour and shape; and over the
-training what a wrong caption adds to the loss. A row takes six minutes on an H100, and most of a day on two
+A row holds the shares of pictures that meet their caption, attribute by attribute, each with its 95 %
+interval (Wilson), for captions like those of the training and for held-out pairs of colour and shape; and
+over the training what a wrong caption adds to the loss. A row takes six minutes on an H100, and hours on two
 cores.
 """
 
