@@ -40,15 +40,22 @@ def _letters(word: str) -> list[str]:
     return [*word[:-1], word[-1] + "</w>"]
 
 
-def _joined(parts: list[str], pair: Pair, most: int = 1000) -> list[str]:
+def _joined(parts: list[str], pair: Pair) -> list[str]:
     out: list[str] = []
     for part in parts:
-        if out and (out[-1], part) == pair and most > 0:
+        if out and (out[-1], part) == pair:
             out[-1] += part
-            most -= 1
         else:
             out.append(part)
     return out
+
+
+def _joined_once(parts: list[str], pair: Pair) -> list[str]:
+    """The first place alone."""
+    for i, two in enumerate(pairwise(parts)):
+        if two == pair:
+            return [*parts[:i], "".join(pair), *parts[i + 2 :]]
+    return parts
 
 
 def _merging(
@@ -100,11 +107,13 @@ def _spelt_with_an_end(word: str) -> list[str]:
     return [*word, "</w>"]
 
 
-def _words_of(pool: tuple[str, ...], many: tuple[int, int], n: tuple[int, int], most: int = 30) -> Make:
-    """Some words of a pool with counts from 2 on, and a number of merges."""
+def _words_of(
+    pool: tuple[str, ...], many: tuple[int, int], n: tuple[int, int], most: int = 30, also: str = ""
+) -> Make:
+    """Some words of a pool, and perhaps one more, with counts from 2 on; and a number of merges."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
-        chosen = [pool[i] for i in several(g, whole(g, *many), 0, len(pool) - 1)]
+        chosen = [also] * bool(also) + [pool[i] for i in several(g, whole(g, *many), 0, len(pool) - 1)]
         times = several(g, len(chosen), 2, most)
         return {"counts": dict(zip(chosen, times, strict=True)), "n": whole(g, *n)}
 
@@ -146,7 +155,7 @@ MERGES = Exercise(
         Case("pairs that stand in a word more than once", _words_of(TWICE, (4, 6), (5, 7))),
         Case("more merges than there are pairs", _words_of(WORDS, (3, 4), (60, 70))),
         Case("words that are equally frequent", _words_of(WORDS, (9, 11), (6, 8), most=14)),
-        Case("words of one letter have no pair", lambda g: {"counts": {"a": whole(g, 2, 9)}, "n": 3}),
+        Case("a word of one letter among others", _words_of(WORDS, (4, 5), (5, 7), also="a")),
     ],
     misconceptions=[
         Misconception(
@@ -200,7 +209,7 @@ MERGES = Exercise(
         ),
         Misconception(
             "merged-once-in-a-word",
-            _merging(join=lambda parts, pair: _joined(parts, pair, most=1)),
+            _merging(join=_joined_once),
             "You merged a pair only where it first stands in a word. It becomes one part wherever it stands: "
             "'cancan' has 'ca' twice.",
             about="missing",
