@@ -83,7 +83,7 @@ scrub(
 # - *A label for each caption.* Then "red circle" and "red square" are strangers, and a new caption has no label.
 # - *One label for colour, one for shape, …* That works for this world, and for no other.
 # - *Add up a vector for each word.* Simple and strong. But "red circle, blue square" and "blue circle, red square" have the same sum.
-# - *One vector for the sentence*, made by a network that reads in order, added where the time goes in. The first text-to-image
+# - *One vector for the sentence*, made by a network that reads in order, added where the time goes in. Early text-to-image
 #   models did this. All that is said has to fit into one vector, and every place of the picture gets the same.
 # - *Keep a vector for each word, and let every place of the picture choose.* That is cross-attention.
 #
@@ -425,12 +425,12 @@ figure(
 # word is used. In Stable Diffusion such a layer stands behind every residual block of the three finer levels and in the middle.
 
 # %% [markdown]
-# $$Q = XW_Q^\top,\quad K = CW_K^\top,\quad V = CW_V^\top,\qquad A = \operatorname{softmax}\!\left(\frac{QK^\top}{\sqrt d}\right),\qquad Y = AV$$
+# $$Q = XW_Q^\top,\quad K = EW_K^\top,\quad V = EW_V^\top,\qquad A = \operatorname{softmax}\!\left(\frac{QK^\top}{\sqrt d}\right),\qquad Y = AV$$
 #
 # | symbol | meaning | shape |
 # |---|---|---|
 # | $X$ | places of the picture, N = H·W of them | (B, N, C) |
-# | $C$ | context: what the text tower says of each of L tokens | (B, L, D) |
+# | $E$ | the context: what the text tower says of each of L tokens | (B, L, D) |
 # | $W_Q$; $W_K, W_V$ | weights, (out, in) as in `nn.Linear` | (C, C); (C, D) |
 # | $d$ | width of a head: channels over heads | number |
 # | $A$ | the maps; $-\infty$ before the softmax hides a token | (B, heads, N, L) |

@@ -855,13 +855,13 @@ DROP = Exercise(
 
 def word_maps(maps: Tensor, words: list[list[int]], side: int) -> Tensor:
     """One map (B, W, side, side) for each word, from the half of a guided batch that has the captions."""
-    told = maps[: len(maps) // 2].mean(1)  # (B, N, L)
+    told = maps.chunk(2)[0].mean(1)  # (B, N, L)
     each = torch.stack([told[:, :, tokens].sum(-1) for tokens in words], 1)  # (B, W, N)
     return each.unflatten(2, (side, side))
 
 
 def _maps(
-    half: Callable[[Tensor], Tensor] = lambda maps: maps[: len(maps) // 2],
+    half: Callable[[Tensor], Tensor] = lambda maps: maps.chunk(2)[0],
     heads: Callable[[Tensor], Tensor] = lambda maps: maps.mean(1),
     tokens: Callable[[Tensor], Tensor] = lambda maps: maps.sum(-1),
     place: Callable[[Tensor, int], Tensor] = lambda x, side: x.reshape(*x.shape[:2], side, side),
@@ -882,7 +882,7 @@ def _both_halves(maps: Tensor) -> Tensor:
 
 
 def _maps_in_loops(maps: Tensor, words: list[list[int]], side: int) -> Tensor:
-    pictures, heads = len(maps) // 2, maps.shape[1]
+    pictures, heads = len(maps.chunk(2)[0]), maps.shape[1]
     out = maps.new_zeros(pictures, len(words), side, side)
     for w, tokens in enumerate(words):
         for token in tokens:
@@ -1045,7 +1045,7 @@ def _asked(
         if tokens.shape != right.shape:
             raise ValueError(f"one caption for each of {len(right)} pictures, got {tuple(tokens.shape)}")
         told = templates.to(x.device)[tokens[:, 0]]
-        return Estimate.from_x0(0.3 * torch.tanh(x) + 0.6 * told, x, level)
+        return Estimate.from_x0(0.3 * torch.tanh(x) + 1.1 * told, x, level)
 
     mean, error = answer(knows, x0, noise, PATHS[path]()(t), right, wrong)
     return {"mean": mean, "standard error": error}
