@@ -412,11 +412,11 @@ figure(
 )
 
 # %% [markdown]
-# Words are known well; how they belong together is known less. That is no accident. In a batch of random captions hardly two
-# have the same words, so a **bag of words** is enough to find one's own. Order is never asked for. Public CLIP models have
-# this weakness, too (Yuksekgonul et al.). `scenes-clip` was trained *with* wrong captions beside the right one, which helps
-# as far as you see here. (We looked at the one vector of the end. The vectors of the other tokens may hold more.) What a
-# tower does not keep in its vectors, no network behind it can use.
+# **What to notice:** words are known well; how they belong together is known less. In a batch of random captions hardly two
+# have the same words. So a **bag of words** is enough to find one's own, and the loss hardly asks for order. Public CLIP
+# models show this weakness (Yuksekgonul et al.). `scenes-clip` was therefore trained *with* wrong captions beside the right
+# one; you see how far that led. (We looked at the one vector of the end. The vectors of the other tokens may hold more.)
+# What a tower does not keep in its vectors, no network behind it can use.
 
 # %% [markdown] tags=["idea"]
 # ## Every place asks every word
