@@ -133,7 +133,7 @@ def _merge_figure(reference: Callable[..., Any]) -> Any:
     for word, line in zip(counts, zip(*lengths, strict=True), strict=True):
         axis.plot(line, drawstyle="steps-post", label=word)
     axis.set(xlabel="merges", ylabel="tokens of the word", ylim=0)
-    axis.legend(frameon=False, ncols=2, fontsize=9)
+    axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -416,9 +416,8 @@ CONTRAST = Exercise(
         "`F.cross_entropy`.",
     ),
     figure=_contrast_figure,
-    figure_alt="The loss of 32 pairs over log_scale. Of pairs that are alike it falls from above 3 to "
-    "nearly 0, of "
-    "strangers it rises, and both are flat where the scale is held to 100.",
+    figure_alt="The loss of 32 pairs over log_scale, with a line at log 32. Of pairs that are alike it falls "
+    "from below the line to nearly 0; of strangers it begins at the line and rises out of the figure.",
 )
 
 
@@ -910,8 +909,8 @@ def _attended(pictures: int, heads: tuple[int, int], side: tuple[int, int], many
 
 
 def _maps_figure(reference: Callable[..., Tensor]) -> Any:
-    spots = (blobs(torch.Generator().manual_seed(3), 2, 16, 16) + 1) / 2  # (2, 16, 16)
-    told = torch.stack([*spots, torch.full((16, 16), 0.3)], -1).reshape(1, 1, 256, 3)
+    spot = (blobs(torch.Generator().manual_seed(3), 16, 16) + 1) / 2
+    told = torch.stack([spot, spot.flip(0, 1), torch.full((16, 16), 0.3)], -1).reshape(1, 1, 256, 3)
     maps = torch.cat([told, torch.full_like(told, 0.3)])
     made = reference(maps, [[0], [1], [2]], 16)[0]
     return figures.strip([2 * each[None] - 1 for each in made], ["circle", "square", "of"])
