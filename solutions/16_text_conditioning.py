@@ -929,12 +929,11 @@ figure(
 #
 # Type a caption and press Enter. The words are colours (red, orange, yellow, green, cyan, blue, purple, black), shapes
 # (circle, square, triangle, cross), small and large, two and three, left of, right of, above, below. Try "a crimson disc",
-# then words that no caption had: "a red cat". Does the model draw a red cross, which it never saw? And what does it do with
-# an empty caption?
+# then words that no caption had: "a red cat". Does the model draw a yellow circle, which it never saw? What does it do with
+# an empty caption? And which words does it get wrong?
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.course import live
-from diffusion_lessons.course.widgets import Picture
 from diffusion_lessons.data.captions import read
 from diffusion_lessons.metrics.captions_met import met as meets
 from diffusion_lessons.metrics.reader import read_scenes
@@ -961,7 +960,7 @@ def draw_caption(caption, guidance):
     return fig
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 live(
     draw_caption,
     alt=lambda caption, guidance: f"Four pictures of the caption “{caption}”.",
@@ -970,11 +969,11 @@ live(
 )
 
 # %% jupyter={"source_hidden": true}
-tried = ["a large orange circle", "a crimson disc", "a large red cross", "a red cat", ""]
+tried = ["a large orange circle", "a crimson disc", "a large yellow circle", "a red cat", ""]
 strip(
     {said or "no caption": paint(said, seed=7, steps=15) for said in tried},
-    alt="Four pictures each of five captions. Large orange circles; red circles for a crimson disc; for a large red cross, "
-    "which no training picture shows, mostly red crosses; for a red cat red shapes of some kind; without a caption scenes of all "
+    alt="Four pictures each of five captions. Large orange circles; red circles for a crimson disc; for a large yellow circle, "
+    "which no training picture shows, mostly yellow circles; for a red cat red shapes of some kind; without a caption scenes of all "
     "kinds.",
     captions=[f"noise {k}" for k in range(1, 5)],
     columns=4,
