@@ -618,7 +618,8 @@ scrub(
 
 # %% [markdown]
 # **What to notice:** the diagonal again, this time inside the network. The first stripe looks at the first word, and so on.
-# Nobody told it to. Once a stripe has found its word, all 262,144 captions are solved at once.
+# Nobody told it to. Once a stripe has found its word, every caption will do: there are 262,144, and 200 steps show at most
+# 25,600 of them.
 #
 # And be fair to the one vector: with two stripes it learns the task, only later. Two colours fit into a vector; six have to
 # be packed by one network and unpacked by the next, and 200 steps do not teach that. So what a caption says, and not a law,
@@ -627,8 +628,9 @@ scrub(
 # %% [markdown] tags=["idea"]
 # ## Where a word looks
 #
-# The model of the first picture has the same layers. Its picture is 16 × 16 latents, so N = 256 places look at 24 tokens.
-# Turn a map around: fix the *word*, and see which places look at it. That is a picture of 16 × 16.
+# The model of the first picture has the same layers. Its pictures are 16 × 16 latents of an autoencoder ({{lesson 11}}), so
+# N = 256 places look at 24 tokens. Turn a map around: fix the *word*, and see which places look at it. That is a picture of
+# 16 × 16.
 #
 # Guidance complicates things. The network is asked about the caption and about the empty text, in one batch of doubled size.
 # Only one half has seen the words.
@@ -736,8 +738,8 @@ scrub(
 
 # %% [markdown]
 # **What to notice:** "red" lights up where the red object will be, "blue" at the other one, and both before the guess is a
-# clean picture. So the words decide *early*, near noise, where things go. After that the maps hardly move. The ground looks
-# at the end and the padding: these tokens are seen, too, here as in Stable Diffusion. They stand behind the caption, so they
+# clean picture. So it is settled *early*, near noise, what goes where. After that the maps hardly move. The ground looks at
+# the end and the padding: these tokens are seen, too, here as in Stable Diffusion. They stand behind the caption, so they
 # have read all of it.
 #
 # A warning: a map shows where a weight is, not what follows from it. To know that, change the word and compare, as in the
