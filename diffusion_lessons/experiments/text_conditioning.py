@@ -2,7 +2,7 @@
 
 All get the same latents, noise, captions and number of steps; they differ in what tells the U-Net:
 
-- tower "frozen": the text tower of the bundled `scenes-clip`, as it is; "joint": a new one, which learns, too;
+- tower "frozen": the text tower of the bundled `scenes-clip`, as it is; "joint": a new one that learns, too;
 - told "a vector a token": cross-attention to what the tower says of every token; "one vector": to what it
   says of the token that ends the caption, alone.
 
@@ -43,7 +43,8 @@ from diffusion_lessons.training.text_to_image import (
 )
 
 TOWERS, TOLD = ("frozen", "joint"), ("a vector a token", "one vector")
-ROWS, WIDTH, LAYERS = 2**17, 96, 3  # scenes to learn from; the shape of a new tower, that of `scenes-clip`
+ROWS, PROBED = 2**17, 256  # scenes to learn from, and those that wrong captions are tried on
+WIDTH, LAYERS = 96, 3  # of a new tower, as of that of `scenes-clip`
 RECIPE = Recipe(
     data="scenes",
     size=64,
@@ -67,6 +68,7 @@ class Shared(NamedTuple):
     tokenizer: Tokenizer
     tower: TextTransformer
     vae: Vae
+    probe: WrongCaptions
     device: torch.device
 
 
@@ -74,12 +76,13 @@ def settings(options: Row) -> list[Row]:
     return [{"tower": tower, "told": told} for tower in TOWERS for told in TOLD]
 
 
-def prepare(options: Row, rows: int = ROWS) -> Shared:
+def prepare(options: Row, rows: int = ROWS, probed: int = PROBED) -> Shared:
     device, tokenizer, vae = choose_device(options["device"]), scene_tokenizer(), zoo.load("scenes-vae")
     pictures = scene_rows(tokenizer, style="free").kept(rows, workers=cores() - 1)
     latents = latents_of(vae, pictures, options["seed"], device)
     towers, _ = zoo.load("scenes-clip")
-    return Shared(latents, tokenizer, towers.text, vae.cpu(), device)
+    probe = WrongCaptions(vae.cpu(), tokenizer, probed)
+    return Shared(latents, tokenizer, towers.text, vae, probe, device)
 
 
 def measure(shared: Shared, row: Row, options: Row, recipe: Recipe = RECIPE) -> Row:
@@ -87,8 +90,7 @@ def measure(shared: Shared, row: Row, options: Row, recipe: Recipe = RECIPE) -> 
     frozen = row["tower"] == "frozen"
     text = shared.tower if frozen else text_config(shared.tokenizer, WIDTH, LAYERS)
     network = prompted(recipe, shared.vae.config.latent_channels, text, pooled=row["told"] == "one vector")
-    probe = WrongCaptions(shared.vae, shared.tokenizer)
-    task = TextToImage(recipe, shared.latents, network, shared.tokenizer, shared.vae, probe)
+    task = TextToImage(recipe, shared.latents, network, shared.tokenizer, shared.vae, shared.probe)
     with tempfile.TemporaryDirectory() as folder:
         seconds = train(task, folder, device=shared.device, progress=False)["seconds"]
         model, wrong = load_checkpoint(Path(folder) / MODEL), logged(Path(folder) / LOG)

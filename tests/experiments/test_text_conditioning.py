@@ -8,13 +8,13 @@ from diffusion_lessons.experiments import recorded
 from diffusion_lessons.experiments.text_conditioning import EXPERIMENT, RECIPE, Shared, measure, prepare
 from diffusion_lessons.metrics.captions_met import Met
 
-OPTIONS = {"model": "scenes-text", "n": 4, "seed": 0, "device": "cpu"}
+OPTIONS = {"model": "scenes-text", "n": 1, "seed": 0, "device": "cpu"}
 SHORT = replace(RECIPE, steps=2, batch=4, base_channels=24, precision="float32", compile="off")
 
 
 @pytest.fixture(scope="module")
 def shared() -> Shared:
-    return prepare(OPTIONS, rows=8)
+    return prepare(OPTIONS, rows=8, probed=4)
 
 
 def test_what_is_recorded_belongs_to_its_settings() -> None:
@@ -28,8 +28,10 @@ def test_what_is_recorded_belongs_to_its_settings() -> None:
             assert all(low <= share <= high for share, low, high in row[split].values())
 
 
-@pytest.mark.parametrize("row", EXPERIMENT.settings({}), ids=lambda row: f"{row['tower']}, {row['told']}")
-def test_each_row_is_measured(shared: Shared, row: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "row", EXPERIMENT.settings({})[::3], ids=lambda row: f"{row['tower']}, {row['told']}"
+)
+def test_a_row_is_measured_and_leaves_the_frozen_tower_as_it_was(shared: Shared, row: dict[str, str]) -> None:
     before = {name: value.clone() for name, value in shared.tower.state_dict().items()}
     figures = measure(shared, row, OPTIONS, SHORT)
     assert figures["steps"] == 2
