@@ -64,7 +64,7 @@ scrub(
     {"four noises": torch.stack([sheet(paint(caption)) for caption in CAPTIONS])},
     CAPTIONS,
     alt="Four pictures for each of six captions, from the same noise. Red circles become green at another colour word, triangles "
-    "at another shape word, and small at the word small. Then there are two triangles in most of them. At last there are large "
+    "at another shape word, and small at the word small. Then there are two large triangles. At last there are large "
     "red crosses.",
     title="Change a word of the caption",
     start=0,
@@ -591,8 +591,8 @@ axes[1].legend(fontsize=9, loc="center right")
 figure(
     fig,
     alt="Share of stripes with the right colour over 200 steps. With 2 stripes both ways reach nearly 1, a vector a "
-    "token within 50 steps, one vector later. With 6 stripes a vector a token reaches 1 after about 100 steps, and one "
-    "vector stays near 0.2, little above chance, an eighth.",
+    "token after 60 steps, one vector after 110. With 6 stripes a vector a token reaches 1 after 60 steps, and one "
+    "vector stays at 0.2, little above chance, an eighth.",
 )
 
 # %% jupyter={"source_hidden": true}
@@ -732,7 +732,7 @@ scrub(
     panels,
     [seen_at[k] for k in every],
     alt="The guess of the picture and six maps, from t = 1000 to 0. At t = 1000 the map of circle is bright nearly everywhere and "
-    "the others are dim. From t = 833 on red is bright where the circle is and nowhere else, and blue and square where "
+    "the others are dim. From t = 840 on red is bright where the circle is and nowhere else, and blue and square where "
     "the square is. The maps of the words hardly change after that, and the end and padding take most of the ground.",
     title="Scrub from noise to picture: where does each word look?",
     columns=6,
@@ -1046,7 +1046,7 @@ interview_card(
         (
             "Why not one vector for the whole prompt?",
             "For short captions that works nearly as well: we measured it. But all that is said has to fit into one vector, and every place "
-            "gets the same. With six words in order it failed where cross-attention took 100 steps.",
+            "gets the same. With six words in order it failed after 200 steps, where a vector for each token took about 60.",
         ),
         (
             "What does the mask do, and does Stable Diffusion use one?",
