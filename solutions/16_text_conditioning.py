@@ -830,7 +830,7 @@ figure(
 
 # %% [markdown]
 # **What to notice:** each thing has its time. Colours are asked for while objects take shape. How things stand to each other
-# is decided near noise, at t = 950: later the places are in the picture, and a wrong word changes nothing. The bars are two
+# is decided near noise, from t = 850 up: later the places are in the picture, and a wrong word changes nothing. The bars are two
 # standard errors over the pictures. A line that lies on zero everywhere is something that this model does *not* read.
 
 # %% [markdown] tags=["experiment"]
