@@ -12,7 +12,7 @@
 # - train two networks until a picture and its caption meet in one space (exercise 16.2)
 # - let every place of a picture ask every word of a caption, and train with captions that go missing (exercises 16.3 and
 #   16.4)
-# - show where a word looks, and mend maps that are blurred (exercise 16.5)
+# - show which places look at a word, and mend maps that are blurred (exercise 16.5)
 # - measure what a model has understood of a caption, even if its pictures look fine (exercise 16.6)
 
 # %% tags=["setup"]
@@ -629,7 +629,7 @@ scrub(
 # mind for the experiment.
 
 # %% [markdown] tags=["idea"]
-# ## Where a word looks
+# ## Which places look at a word
 #
 # The model of the first picture has the same layers. Its pictures are 16 × 16 latents of an autoencoder ({{lesson 11}}), so
 # N = 256 places look at 24 tokens. Turn a map around: fix the *word*, and see which places look at it. That is a picture of
@@ -1097,12 +1097,17 @@ interview_card(
         (
             "What does cross-attention cost?",
             "N places times L tokens: 4096 · 77 at Stable Diffusion's finest level. Self-attention has N²: "
-            "53 times as many scores there. Keys and values are computed once a prompt.",
+            "53 times as many scores there. Keys and values depend on the prompt alone, so once a prompt is enough.",
         ),
         (
             "How do you find out whether a model has understood a relation?",
             "Compare its loss with the right caption and with one that is wrong in this relation alone, on the same noisy pictures. No "
             "difference: not understood. Then sample, and count with a detector (GenEval does).",
+        ),
+        (
+            "What do newer models do?",
+            "Stable Diffusion 3 lets text and picture look at each other in one attention over both, each with weights of its own, and "
+            "reads the prompt with two CLIP towers and a T5.",
         ),
         (
             "Frozen or trained text encoder?",

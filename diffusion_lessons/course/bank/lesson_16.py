@@ -492,7 +492,7 @@ def _zeroed(maps: Tensor, seen: Tensor) -> Tensor:
 def _texts(
     pictures: int, heads: tuple[int, int], width: tuple[int, int], positions: int, tokens: int, all_seen: bool
 ) -> Make:
-    """Positions and tokens with weights; the texts end at several places, or all their tokens are seen."""
+    """Places and tokens with weights; the texts end at several places, or all their tokens are seen."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
         count, each = whole(g, *heads), whole(g, *width)
@@ -521,7 +521,7 @@ def _look_figure(reference: Callable[..., Any]) -> Any:
     _, maps = reference(x, context, seen, eye, eye, eye, 1)
     figure, axis = pyplot.subplots(figsize=(3.4, 2.6), layout="constrained")
     axis.imshow(maps[0, 0], cmap="Blues", vmin=0, vmax=1)
-    axis.set(xlabel="token", ylabel="position")
+    axis.set(xlabel="token", ylabel="place")
     return figure
 
 
@@ -538,7 +538,7 @@ LOOK = Exercise(
         Case("three pictures, texts of several lengths", _texts(3, (2, 3), (4, 6), 9, 7, False)),
         Case("many narrow heads", _texts(2, (5, 6), (2, 3), 5, 8, False)),
         Case("one head, all tokens seen", _texts(2, (1, 1), (6, 8), 12, 5, True)),
-        Case("as many positions as tokens", _texts(4, (2, 2), (3, 5), 8, 8, False)),
+        Case("as many places as tokens", _texts(4, (2, 2), (3, 5), 8, 8, False)),
     ],
     misconceptions=[
         Misconception(
@@ -581,7 +581,7 @@ LOOK = Exercise(
         Misconception(
             "heads-viewed",
             _looking(split=_viewed, join=lambda y, shape: y.reshape(shape)),
-            "You viewed (B, N, C) as (B, heads, N, d). Entries land in heads of other positions. Split the "
+            "You viewed (B, N, C) as (B, heads, N, d). Entries land in heads of other places. Split the "
             "channels first, (B, N, heads, d), then swap two dimensions.",
             about="shape",
         ),
@@ -615,9 +615,9 @@ LOOK = Exercise(
             about="missing",
         ),
         Misconception(
-            "softmax-over-positions",
+            "softmax-over-places",
             _looking(weigh=lambda scores, seen: scores.softmax(-2).nan_to_num()),
-            "Your softmax runs over the positions: each word spreads over the picture. Each position spreads "
+            "Your softmax runs over the places: each word spreads over the picture. Each place spreads "
             "its attention over the *tokens*, the last dimension.",
             about="axis",
         ),
@@ -657,7 +657,7 @@ LOOK = Exercise(
     ],
     alternatives=[_looking(), _head_by_head],
     hints=(
-        "Positions ask (queries), tokens answer (keys), and what is taken over are the tokens' values. It is "
+        "Places ask (queries), tokens answer (keys), and what is taken over are the tokens' values. It is "
         "lesson 6's attention with queries from one place and keys and values from another.",
         "maps = softmax(QKᵀ/√d), with −∞ in the columns of tokens that are not seen; y = maps·V; Q = x·w_qᵀ, "
         "K = context·w_kᵀ, V = context·w_vᵀ, cut into heads of d = C/heads channels.",
@@ -665,9 +665,9 @@ LOOK = Exercise(
         "(B, heads, N, L); at the end `.transpose(1, 2).flatten(2)`.",
     ),
     figure=_look_figure,
-    figure_alt="A map of six positions and eight tokens. Dark squares run along a diagonal from the "
+    figure_alt="A map of six places and eight tokens. Dark squares run along a diagonal from the "
     "sixth token "
-    "of the first position to the first of the last; the last two tokens, which are not seen, are white.",
+    "of the first place to the first of the last; the last two tokens, which are not seen, are white.",
 )
 
 
@@ -989,7 +989,7 @@ MAPS = Exercise(
         Misconception(
             "turned",
             _maps(place=lambda x, side: x.reshape(*x.shape[:2], side, side).transpose(-2, -1)),
-            "The half is right. But your maps are turned: positions count along a row first, then the next "
+            "The half is right. But your maps are turned: places count along a row first, then the next "
             "row.",
             about="axis",
         ),
