@@ -9,7 +9,7 @@ All get the same latents, noise, captions and number of steps; they differ in wh
 A row holds the shares of pictures that meet their caption, attribute by attribute, each with its 95 %
 interval (Wilson), for captions like those of the training and for held-out pairs of colour and shape; and
 over the training what a wrong caption adds to the loss. A row takes six minutes on an H100, and hours on two
-cores.
+cores. The recorded result says in its note which `scenes-clip` its frozen rows had.
 """
 
 import tempfile
