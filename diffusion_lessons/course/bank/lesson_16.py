@@ -50,6 +50,21 @@ def _joined(parts: list[str], pair: Pair) -> list[str]:
     return out
 
 
+def _joined_from_the_right(parts: list[str], pair: Pair) -> list[str]:
+    out: list[str] = []
+    for part in reversed(parts):
+        if out and (part, out[0]) == pair:
+            out[0] = part + out[0]
+        else:
+            out.insert(0, part)
+    return out
+
+
+def _joined_where_letters_meet(parts: list[str], pair: Pair) -> list[str]:
+    """The pair as text, a blank between its parts, inside of longer parts as well."""
+    return " ".join(parts).replace(" ".join(pair), "".join(pair)).split(" ")
+
+
 def _joined_once(parts: list[str], pair: Pair) -> list[str]:
     """The first place alone."""
     for i, two in enumerate(pairwise(parts)):
@@ -65,14 +80,16 @@ def _merging(
     join: Callable[[list[str], Pair], list[str]] = _joined,
     pairs: Callable[[list[str]], Any] = pairwise,
     result: Callable[[Pair], Any] = lambda pair: pair,
+    anew: bool = True,
 ) -> Callable[[dict[str, int], int], list[Any]]:
     """The training in plain steps, with a place for each slip."""
 
     def answer(counts: dict[str, int], n: int) -> list[Any]:
         words = {word: spell(word) for word in counts}
         merges: list[Any] = []
+        seen: Counter[Pair] = Counter()
         for _ in range(n):
-            seen: Counter[Pair] = Counter()
+            seen = Counter() if anew else seen
             for word, parts in words.items():
                 for pair in pairs(parts):
                     seen[pair] += weigh(counts[word])
@@ -80,6 +97,7 @@ def _merging(
                 break
             found = best(seen)
             merges.append(result(found))
+            del seen[found]
             words = {word: join(parts, found) for word, parts in words.items()}
         return merges
 
@@ -140,6 +158,7 @@ def _merge_figure(reference: Callable[..., Any]) -> Any:
 WORDS = (*COLOURS, *SHAPES, "small", "large", "left", "right", "above", "below", "of", "and", "two", "three")
 SIMILAR = ("lower", "low", "lowest", "newer", "new", "newest", "wider", "wide", "widest", "slow", "slower")
 TWICE = ("murmur", "bonbon", "tartar", "cancan", "pompom", "couscous", "beriberi")
+THRICE = ("brrrm", "grrrs", "hmmmmp", "oooh", "aaah", "pssst", "zzzip", "shhhe")
 
 MERGES = Exercise(
     id="16.1",
@@ -153,6 +172,7 @@ MERGES = Exercise(
         Case("a few words of captions, some merges", _words_of(WORDS, (7, 9), (8, 12))),
         Case("words that share beginnings and ends", _words_of(SIMILAR, (6, 8), (7, 10))),
         Case("pairs that stand in a word more than once", _words_of(TWICE, (4, 6), (5, 7))),
+        Case("the same letter three times in a row", _words_of(THRICE, (4, 6), (6, 9))),
         Case("more merges than there are pairs", _words_of(WORDS, (3, 4), (60, 70))),
         Case("words that are equally frequent", _words_of(WORDS, (9, 11), (6, 8), most=14)),
         Case("a word of one letter among others", _words_of(WORDS, (4, 5), (5, 7), also="a")),
@@ -202,6 +222,13 @@ MERGES = Exercise(
             about="order",
         ),
         Misconception(
+            "equals-by-their-joined-text",
+            _merging(best=lambda seen: min(seen, key=lambda pair: (-seen[pair], "".join(pair)))),
+            "Of pairs that are equally frequent you compared the joined texts. Compare the pairs, as tuples: "
+            "first the first parts.",
+            about="order",
+        ),
+        Misconception(
             "rarest-pair",
             _merging(best=lambda seen: min(seen, key=lambda pair: (seen[pair], pair))),
             "You merged the rarest pair. The most frequent one saves the most tokens.",
@@ -212,6 +239,34 @@ MERGES = Exercise(
             _merging(join=_joined_once),
             "You merged a pair only where it first stands in a word. It becomes one part wherever it stands: "
             "'cancan' has 'ca' twice.",
+            about="missing",
+        ),
+        Misconception(
+            "joined-from-the-right",
+            _merging(join=_joined_from_the_right),
+            "You merged from right to left. Of three equal parts in a row the first two become one: go from "
+            "left to right.",
+            about="direction",
+        ),
+        Misconception(
+            "joined-inside-of-parts",
+            _merging(join=_joined_where_letters_meet),
+            "You joined wherever the letters meet, inside of longer parts, too. The part 're' ends with "
+            "e, but "
+            "it is not the part 'e': compare whole parts.",
+            about="reading",
+        ),
+        Misconception(
+            "counts-of-all-rounds",
+            _merging(anew=False),
+            "You added the counts of a round to those of the rounds before. After a merge the neighbours are "
+            "others: begin each round with no counts.",
+            about="extra",
+        ),
+        Misconception(
+            "once-in-a-word",
+            _merging(pairs=lambda parts: set(pairwise(parts))),
+            "You counted a pair once in each word, though it may stand there twice: 'cancan' has 'ca' twice.",
             about="missing",
         ),
         Misconception(
@@ -349,6 +404,15 @@ CONTRAST = Exercise(
             about="missing",
         ),
         Misconception(
+            "pictures-alone-to-length-1",
+            lambda image, text, log_scale: _both_ways(
+                log_scale.exp().clamp(max=100) * F.normalize(image, dim=1) @ text.T
+            ),
+            "You brought the vectors of the pictures to length 1, and not those of the texts. A cosine needs "
+            "both.",
+            about="missing",
+        ),
+        Misconception(
             "columns-to-length-1",
             _contrast(unit=lambda x: x / x.norm(dim=0, keepdim=True)),
             "You divided each column by its length. It is each vector, a row, that gets length 1.",
@@ -397,6 +461,44 @@ CONTRAST = Exercise(
             _contrast(loss=lambda logits: -logits.diagonal().mean()),
             "You drew each pair together, and nothing apart. Then all vectors become one. The others of the "
             "batch stand in the softmax.",
+            about="missing",
+        ),
+        Misconception(
+            "mean-before-the-logarithm",
+            _contrast(
+                loss=lambda logits: (
+                    -sum(logits.softmax(dim).diagonal().mean().log() for dim in (0, 1)) / 2  # type: ignore[operator]
+                )
+            ),
+            "You took the logarithm of a mean of probabilities. Each pair has its own −log: first the "
+            "logarithm, then the mean.",
+            about="order",
+        ),
+        Misconception(
+            "one-softmax-over-all",
+            _contrast(loss=lambda logits: logits.logsumexp((0, 1)) - logits.diagonal().mean()),
+            "Your softmax runs over all B² logits at once. A picture chooses among the texts of its row, a "
+            "text among the pictures of its column.",
+            about="axis",
+        ),
+        Misconception(
+            "own-left-out-of-the-sum",
+            _contrast(
+                loss=lambda logits: (
+                    (
+                        logits.masked_fill(
+                            torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf
+                        ).logsumexp(1)
+                        + logits.masked_fill(
+                            torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf
+                        ).logsumexp(0)
+                    ).mean()
+                    / 2
+                    - logits.diagonal().mean()
+                )
+            ),
+            "You left the own text out of the sum below the fraction. A softmax sums over all answers, the "
+            "right one too.",
             about="missing",
         ),
         Misconception(
@@ -609,6 +711,12 @@ LOOK = Exercise(
             about="factor",
         ),
         Misconception(
+            "divided-by-the-width",
+            _looking(scale=lambda q, heads: 1 / q.shape[-1]),
+            "You divided the scores by the width of a head. Divide by its root.",
+            about="root",
+        ),
+        Misconception(
             "not-scaled",
             _looking(scale=lambda q, heads: 1.0),
             "You left the scale out. Scores grow with the width of a head: divide by its root.",
@@ -816,6 +924,19 @@ DROP = Exercise(
             about="batch",
         ),
         Misconception(
+            "all-when-one",
+            _as_named(_drops(which=lambda drop: drop.any().expand(len(drop)))),
+            "You dropped all captions as soon as one is dropped. Each caption has its own entry in drop.",
+            about="batch",
+        ),
+        Misconception(
+            "begin-forgotten",
+            _as_named(_drops(tokens=lambda drop, empty, own: torch.where(drop[:, None], empty[-1], own))),
+            "You filled the whole row with the end token. The empty text begins with a begin token: take the "
+            "row empty_tokens as it is.",
+            about="input",
+        ),
+        Misconception(
             "rows-left-out",
             lambda tokens, mask, empty_tokens, empty_mask, drop: (tokens[~drop], mask[~drop]),
             "You took the dropped rows out. The pictures stay in the batch: their captions become the empty "
@@ -939,6 +1060,14 @@ MAPS = Exercise(
             about="input",
         ),
         Misconception(
+            "halves-summed",
+            _maps(half=lambda maps: maps[: len(maps) // 2] + maps[len(maps) // 2 :]),
+            "The maps are the sum of two: of the half of the batch that has the caption, and of the half "
+            "that "
+            "has the empty text.",
+            about="input",
+        ),
+        Misconception(
             "empty-half",
             _maps(half=lambda maps: maps[len(maps) // 2 :]),
             "You took the second half: that is the empty text. It has no words to look at. The captions are "
@@ -969,6 +1098,18 @@ MAPS = Exercise(
             about="mean",
         ),
         Misconception(
+            "largest-token",
+            _maps(tokens=lambda maps: maps.amax(-1)),
+            "The half is right. But of a word's tokens you took the one looked at most: sum over all.",
+            about="formula",
+        ),
+        Misconception(
+            "last-token-alone",
+            _maps(tokens=lambda maps: maps[..., -1]),
+            "The half is right. But of a word of several tokens you took the last alone: sum over all.",
+            about="missing",
+        ),
+        Misconception(
             "first-token-alone",
             _maps(tokens=lambda maps: maps[..., 0]),
             "The half is right. But of a word of several tokens you took the first alone: sum over all.",
@@ -981,6 +1122,12 @@ MAPS = Exercise(
             about="mean",
         ),
         Misconception(
+            "largest-head",
+            _maps(heads=lambda maps: maps.amax(1)),
+            "The half is right. But you took the largest of the heads: their mean is asked for, as it was.",
+            about="formula",
+        ),
+        Misconception(
             "first-head-alone",
             _maps(heads=lambda maps: maps[:, 0]),
             "The half is right. But you took the first head alone: the mean over all is asked for.",
@@ -989,8 +1136,7 @@ MAPS = Exercise(
         Misconception(
             "turned",
             _maps(place=lambda x, side: x.reshape(*x.shape[:2], side, side).transpose(-2, -1)),
-            "The half is right. But your maps are turned: places count along a row first, then the next "
-            "row.",
+            "The half is right. But your maps are turned: places count along a row first, then the next row.",
             about="axis",
         ),
         Misconception(
@@ -1046,8 +1192,7 @@ def _asked(
         told = templates.to(x.device)[tokens[:, 0]]
         return Estimate.from_x0(0.3 * torch.tanh(x) + 1.1 * told, x, level)
 
-    mean, error = answer(knows, x0, noise, PATHS[path]()(t), right, wrong)
-    return {"mean": mean, "standard error": error}
+    return answer(knows, x0, noise, PATHS[path]()(t), right, wrong)
 
 
 def _errors(
@@ -1094,8 +1239,13 @@ def _cost_by_hand(
     return mean, math.sqrt(sum((each - mean) ** 2 for each in extra) / (n - 1) / n)
 
 
-def _told(path: str, rows: tuple[int, int], times: tuple[float, float], *shape: int) -> Make:
-    """Pictures that captions say, mostly; right captions, wrong ones, and what the denoiser has learnt."""
+def _told(
+    path: str, rows: tuple[int, int], times: tuple[float, float], *shape: int, read: bool = True
+) -> Make:
+    """Pictures, right captions and wrong ones, and what the denoiser has learnt.
+
+    The captions say what the pictures show; where they are not read, the pictures show something else.
+    """
 
     def make(g: torch.Generator) -> dict[str, Any]:
         n = whole(g, *rows)
@@ -1103,10 +1253,11 @@ def _told(path: str, rows: tuple[int, int], times: tuple[float, float], *shape: 
         right = torch.randint(6, (n, 3), generator=g)
         wrong = right.clone()
         wrong[:, 0] = (right[:, 0] + torch.randint(1, 6, (n,), generator=g)) % 6
+        shows = right[:, 0] if read else torch.randint(6, (n,), generator=g)
         return {
             "path": path,
             "t": number(g, *times),
-            "x0": templates[right[:, 0]] + 0.3 * normal(g, n, *shape),
+            "x0": templates[shows] + 0.3 * normal(g, n, *shape),
             "noise": normal(g, n, *shape),
             "right": right,
             "wrong": wrong,
@@ -1133,6 +1284,7 @@ COST = Exercise(
         Case("some pictures, much noise", _told("cosine", (9, 12), (700, 900), 1, 6, 5)),
         Case("latents of four channels, less noise", _told("cosine", (6, 8), (300, 500), 4, 4, 4)),
         Case("a straight path, where α + σ = 1", _told("straight", (5, 7), (0.4, 0.7), 3, 5, 4)),
+        Case("captions that are not read", _told("cosine", (12, 15), (500, 800), 2, 4, 5, read=False)),
     ],
     misconceptions=[
         Misconception(
@@ -1206,6 +1358,39 @@ COST = Exercise(
             _errors(measure=lambda gap: gap.abs().flatten(1).mean(1)),
             "You took absolute differences. The squared error is asked for, as in the loss.",
             about="formula",
+        ),
+        Misconception(
+            "sign-lost",
+            _errors(extra=lambda right, wrong: (wrong - right).abs()),
+            "You took the size of each difference. Then a word that nobody reads seems to cost "
+            "something, too: "
+            "the wrong caption is better by chance for half of the pictures. The sign counts.",
+            about="sign",
+        ),
+        Misconception(
+            "root-of-the-errors",
+            _errors(measure=lambda gap: gap.square().flatten(1).mean(1).sqrt()),
+            "You took the root of each error. The squared error is asked for, as in the loss.",
+            about="root",
+        ),
+        Misconception(
+            "root-of-B-less-1",
+            _errors(
+                summary=lambda extra, right, wrong: (extra.mean(), extra.std() / (len(extra) - 1) ** 0.5)
+            ),
+            "The mean is right. But you divided the spread by √(B − 1): B − 1 stands in the spread "
+            "already, and "
+            "the mean is over B.",
+            about="count",
+        ),
+        Misconception(
+            "half-of-an-interval",
+            _errors(
+                summary=lambda extra, right, wrong: (extra.mean(), 1.96 * extra.std() / len(extra) ** 0.5)
+            ),
+            "The mean is right. But you returned 1.96 standard errors, half of a 95 % interval: the standard "
+            "error alone is asked for.",
+            about="factor",
         ),
         Misconception(
             "ratio",
