@@ -63,8 +63,8 @@ def sheet(pictures):
 scrub(
     {"four noises": torch.stack([sheet(paint(caption)) for caption in CAPTIONS])},
     CAPTIONS,
-    alt="Four pictures for each of six captions, from the same noise. Red circles become green at another colour word, triangles "
-    "at another shape word, and small at the word small. Then there are two large triangles. At last there are large "
+    alt="Four pictures for each of six captions, from the same noise. Red circles become green at another colour word, and two at the "
+    "word two. A green circle stands left of a red cross, and at the word right on its other side. At last there are large "
     "red crosses.",
     title="Change a word of the caption",
     start=0,
