@@ -222,13 +222,6 @@ MERGES = Exercise(
             about="order",
         ),
         Misconception(
-            "equals-by-their-joined-text",
-            _merging(best=lambda seen: min(seen, key=lambda pair: (-seen[pair], "".join(pair)))),
-            "Of pairs that are equally frequent you compared the joined texts. Compare the pairs, as tuples: "
-            "first the first parts.",
-            about="order",
-        ),
-        Misconception(
             "rarest-pair",
             _merging(best=lambda seen: min(seen, key=lambda pair: (seen[pair], pair))),
             "You merged the rarest pair. The most frequent one saves the most tokens.",
