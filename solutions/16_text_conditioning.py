@@ -418,12 +418,12 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** words are known well. How they belong together is known less: swapped colours are told in 78 %, and the
-# direction by guessing. In a batch of random captions hardly two have the same words (fewer than 2 of 100 in ours). So a **bag of
-# words** is enough to find one's own, and the loss hardly asks for order. Public CLIP models show this weakness (Yuksekgonul
-# et al.). `scenes-clip` was therefore trained *with* wrong captions beside the right one, wrong relations among them; you
-# see how far that led. (We looked at the one vector of the end. The vectors of the other tokens may hold more.) What a tower
-# does not keep in its vectors, no network behind it can use.
+# **What to notice:** words are known well. How they belong together is known less: swapped colours are told in 78 %,
+# and the direction by guessing. In a batch of random captions hardly two have the same words (fewer than 2 of 100 in
+# ours). So a **bag of words** is enough to find one's own, and the loss hardly asks for order. Public CLIP models show
+# this weakness (Yuksekgonul et al.). `scenes-clip` was therefore trained *with* wrong captions beside the right one,
+# wrong relations among them; you see how far that led. (We looked at the one vector of the end. The vectors of the
+# other tokens may hold more.) What a tower does not keep in its vectors, no network behind it can use.
 
 # %% [markdown] tags=["idea"]
 # ## Every place asks every word
@@ -1082,38 +1082,31 @@ interview_card(
     [
         (
             "Why not one vector for the whole prompt?",
-            "For short captions that works nearly as well: we measured it. But all that is said has to fit into one vector, and every place "
-            "gets the same. With six words in order it failed after 200 steps, where a vector for each token took about 60.",
+            "For short captions that works nearly as well: we measured it. But all that is said has to fit into one vector, and every place gets the same. With six words in order it failed after 200 steps, where a vector for each token took about 60.",
         ),
         (
             "What does the mask do, and does Stable Diffusion use one?",
-            "It puts −∞ on scores of padding before the softmax. Stable Diffusion gives none to the U-Net: places look at the "
-            "padding, too, and were trained so. Another padding token makes other pictures.",
+            "It puts −∞ on scores of padding before the softmax. Stable Diffusion gives none to the U-Net: places look at the padding, too, and were trained so. Another padding token makes other pictures.",
         ),
         (
             "Why is CLIP bad at 'left of'?",
-            "In a random batch a bag of words finds the right caption, so order and relations are never needed. Wrong captions that differ "
-            "in one thing help, and so does an encoder trained with the model or on text, such as T5.",
+            "In a random batch a bag of words finds the right caption, so order and relations are never needed. Wrong captions that differ in one thing help (ours were too few for the direction), and so does an encoder trained with the model, or on text, such as T5.",
         ),
         (
             "What does cross-attention cost?",
-            "N places times L tokens: 4096 · 77 at Stable Diffusion's finest level. Self-attention has N²: "
-            "53 times as many scores there. Keys and values depend on the prompt alone, so once a prompt is enough.",
+            "N places times L tokens: 4096 · 77 at Stable Diffusion's finest level. Self-attention has N²: 53 times as many scores there. Keys and values depend on the prompt alone, so once a prompt is enough.",
         ),
         (
             "How do you find out whether a model has understood a relation?",
-            "Compare its loss with the right caption and with one that is wrong in this relation alone, on the same noisy pictures. No "
-            "difference: not understood. Then sample, and count with a detector (GenEval does).",
+            "Compare its loss with the right caption and with one that is wrong in this relation alone, on the same noisy pictures. No difference: not understood. Then sample, and count with a detector (GenEval does).",
         ),
         (
             "What do newer models do?",
-            "Stable Diffusion 3 lets text and picture look at each other in one attention over both, each with weights of its own, and "
-            "reads the prompt with two CLIP towers and a T5.",
+            "Stable Diffusion 3 lets text and picture look at each other in one attention over both, each with weights of its own, and reads the prompt with two CLIP towers and a T5.",
         ),
         (
             "Frozen or trained text encoder?",
-            "Frozen: cheap, embeddings can be stored, and it knows words that the pictures never show. Trained: it learns what the captions of "
-            "this data need. Here joint training won clearly against a small contrastive tower; large models freeze larger encoders.",
+            "Frozen: cheap, embeddings can be stored, and it knows words that the pictures never show. Trained: it learns what the captions of this data need. Here joint training won clearly against a small contrastive tower; large models freeze larger encoders.",
         ),
     ],
 )
