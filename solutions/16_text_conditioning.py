@@ -916,8 +916,9 @@ figure(
 # - **What is missing** is the direction. Six captions in ten ask for a relation. The joint tower put the objects on the
 #   right axis; asked for "left of", it put them left or right by chance. So only 63.2 % have everything right.
 #
-# The pictures of that third row looked finished. The cost of wrong captions, logged while it trained, showed the gap. So its
-# training went on, in two more stages, on one CPU core:
+# Each picture of that third row looked fine. Even its log said that relations were learnt: a wrong relation was *any* of the
+# three others there, so the axis alone raised that line. Counting pictures showed the gap. So direction and axis were logged
+# apart, and the training went on, in two more stages, on one CPU core:
 
 # %% jupyter={"source_hidden": true}
 with plain_lines():
@@ -949,18 +950,18 @@ figure(
 )
 
 # %% [markdown]
-# - **In what order?** By half of the cost at the end of stage 1: colour before 400 steps, relation (a wrong one was any of
-#   the three others) and size at about 500, shape and swapped colours at about 800. Each rises within a few hundred steps.
+# - **In what order?** By half of the cost at the end of stage 1: colour before 400 steps, relation (its axis) and size at
+#   about 500, shape and swapped colours at about 800. Each rises within a few hundred steps.
 # - **The direction** cost nothing when stage 2 began: 3,000 steps, 768,000 pictures, had not taught it. Only pairs tell it,
 #   only near noise, and people say it in many ways ("a disc to the left and a box to the right"). Stage 2 shows pairs alone,
 #   in one wording, with four of five times above t = 850. So 80 % of each batch can teach it; in stage 1 it was 17 %. For 300
-#   steps nothing happens. A hundred steps later it is there, after 14,000 pictures, and size and swapped colours cost more,
+#   steps nothing happens. A hundred steps later it is there, after about 14,000 pictures, and size and swapped colours cost more,
 #   too: who knows which object is left, knows where its size and colour belong. Which of the changes did it, we do not know:
 #   they came together, and once.
 # - **Stage 3** shows everything again. Direction stays, and 85.4 % and 86.8 % of the pictures have everything right.
 #
-# A run that is stopped before such a step looks like a failure of the method, and nothing in its pictures or its loss says
-# which words it does not read. One seed each.
+# A run that is stopped before such a step looks like a failure of the method, and neither its loss nor a glance at its
+# pictures says which words it does not read. One seed each.
 #
 # **Published**, for large models: Imagen reports that a larger text encoder helps more than a larger U-Net. On GenEval,
 # Stable Diffusion 1.5 draws one object right in 97 % of the pictures, two in 38 %, two with their colours in 6 %, and a
