@@ -80,16 +80,14 @@ def _merging(
     join: Callable[[list[str], Pair], list[str]] = _joined,
     pairs: Callable[[list[str]], Any] = pairwise,
     result: Callable[[Pair], Any] = lambda pair: pair,
-    anew: bool = True,
 ) -> Callable[[dict[str, int], int], list[Any]]:
     """The training in plain steps, with a place for each slip."""
 
     def answer(counts: dict[str, int], n: int) -> list[Any]:
         words = {word: spell(word) for word in counts}
         merges: list[Any] = []
-        seen: Counter[Pair] = Counter()
         for _ in range(n):
-            seen = Counter() if anew else seen
+            seen: Counter[Pair] = Counter()
             for word, parts in words.items():
                 for pair in pairs(parts):
                     seen[pair] += weigh(counts[word])
@@ -97,7 +95,6 @@ def _merging(
                 break
             found = best(seen)
             merges.append(result(found))
-            del seen[found]
             words = {word: join(parts, found) for word, parts in words.items()}
         return merges
 
@@ -251,7 +248,7 @@ MERGES = Exercise(
         ),
         Misconception(
             "counts-of-all-rounds",
-            _merging(anew=False),
+            lambda counts, n: _counted_on(counts, n),
             "You added the counts of a round to those of the rounds before. After a merge the neighbours are "
             "others: begin each round with no counts.",
             about="extra",
@@ -289,6 +286,21 @@ MERGES = Exercise(
     "first to be "
     "one token, purple still has several.",
 )
+
+
+def _counted_on(counts: dict[str, int], n: int) -> list[Pair]:
+    """Counts that are never begun anew; what is merged is taken out of them."""
+    words, seen, merges = {word: _letters(word) for word in counts}, Counter[Pair](), list[Pair]()
+    for _ in range(n):
+        for word, parts in words.items():
+            for pair in pairwise(parts):
+                seen[pair] += counts[word]
+        if not seen:
+            break
+        merges.append(min(seen, key=lambda pair: (-seen[pair], pair)))
+        del seen[merges[-1]]
+        words = {word: _joined(parts, merges[-1]) for word, parts in words.items()}
+    return merges
 
 
 def _from_letters(counts: dict[str, int], n: int) -> list[Pair]:
@@ -330,6 +342,17 @@ def _by_log_softmax(logits: Tensor) -> Tensor:
     own = logits.diagonal()
     rows, columns = logits.logsumexp(1) - own, logits.logsumexp(0) - own
     return (rows.mean() + columns.mean()) / 2
+
+
+def _mean_first(logits: Tensor) -> Tensor:
+    rows, columns = (logits.softmax(dim).diagonal().mean().log() for dim in (1, 0))
+    return -(rows + columns) / 2
+
+
+def _own_left_out(logits: Tensor) -> Tensor:
+    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    others = logits.masked_fill(own, -torch.inf)
+    return (others.logsumexp(1) + others.logsumexp(0)).mean() / 2 - logits.diagonal().mean()
 
 
 def _vectors(batch: tuple[int, int], width: tuple[int, int], scale: tuple[float, float]) -> Make:
@@ -458,11 +481,7 @@ CONTRAST = Exercise(
         ),
         Misconception(
             "mean-before-the-logarithm",
-            _contrast(
-                loss=lambda logits: (
-                    -sum(logits.softmax(dim).diagonal().mean().log() for dim in (0, 1)) / 2  # type: ignore[operator]
-                )
-            ),
+            _contrast(loss=_mean_first),
             "You took the logarithm of a mean of probabilities. Each pair has its own −log: first the "
             "logarithm, then the mean.",
             about="order",
@@ -476,20 +495,7 @@ CONTRAST = Exercise(
         ),
         Misconception(
             "own-left-out-of-the-sum",
-            _contrast(
-                loss=lambda logits: (
-                    (
-                        logits.masked_fill(
-                            torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf
-                        ).logsumexp(1)
-                        + logits.masked_fill(
-                            torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf
-                        ).logsumexp(0)
-                    ).mean()
-                    / 2
-                    - logits.diagonal().mean()
-                )
-            ),
+            _contrast(loss=_own_left_out),
             "You left the own text out of the sum below the fraction. A softmax sums over all answers, the "
             "right one too.",
             about="missing",
