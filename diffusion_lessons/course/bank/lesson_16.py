@@ -621,7 +621,7 @@ def _look_figure(reference: Callable[..., Any]) -> Any:
     seen = torch.arange(8)[None] < 6
     _, maps = reference(x, context, seen, eye, eye, eye, 1)
     figure, axis = pyplot.subplots(figsize=(3.4, 2.6), layout="constrained")
-    axis.imshow(maps[0, 0], cmap="Blues", vmin=0, vmax=1)
+    axis.imshow(maps[0, 0].numpy(), cmap="Blues", vmin=0, vmax=1)
     axis.set(xlabel="token", ylabel="place")
     return figure
 
