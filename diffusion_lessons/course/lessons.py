@@ -38,11 +38,7 @@ LESSONS = (
     Entry("13_diffusion_vs_gans", "Diffusion against GANs"),
     Entry("14_video_diffusion", "Video diffusion"),
     Entry("15_inpainting", "Inpainting", builds="Inpaint, repaint, there_and_back, painting"),
-    Entry(
-        "16_text_conditioning",
-        "Text conditioning",
-        builds="Prompted, PromptedConfig, networks.clip, networks.prompted, networks.unet_text",
-    ),
+    Entry("16_text_conditioning", "Text conditioning"),
     Entry("17_snr_weighting", "SNR weighting", builds="V"),
     Entry("18_flow_matching", "Flow matching", builds="StraightPath, FLOW"),
     Entry("19_compute_and_data", "Compute and data", builds="training.speed, training.processes"),
