@@ -1,4 +1,4 @@
-"""Lesson 11, latent diffusion: latents drawn, their divergence, the scale, the autoencoder, the decoder, costs."""
+"""Lesson 11, latent diffusion: draws, their divergence, the scale, an autoencoder, the decoder, costs."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -40,7 +40,11 @@ def draw_latents(mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
 
 def _moments(batch: int, channels: int, height: int, width: int) -> Make:
     shape = batch, channels, height, width
-    return lambda g: {"mean": 1.5 * normal(g, *shape), "logvar": _logvar(g, *shape), "noise": normal(g, *shape)}
+    return lambda g: {
+        "mean": 1.5 * normal(g, *shape),
+        "logvar": _logvar(g, *shape),
+        "noise": normal(g, *shape),
+    }
 
 
 def _no_gradients(mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
@@ -80,8 +84,8 @@ DRAW = Exercise(
         Misconception(
             "variance-for-the-deviation",
             lambda mean, logvar, noise: mean + logvar.exp() * noise,
-            "You multiplied the noise by the variance, exp(logvar). Noise is scaled by the standard deviation: "
-            "its root, exp(logvar/2).",
+            "You multiplied the noise by the variance, exp(logvar). Noise is scaled by the standard "
+            "deviation: its root, exp(logvar/2).",
             about="root",
         ),
         Misconception(
@@ -93,8 +97,8 @@ DRAW = Exercise(
         Misconception(
             "root-of-the-logarithm",
             lambda mean, logvar, noise: mean + logvar.abs().sqrt() * noise,
-            "You took the root of the logarithm. First the exponential, which gives the variance, then the root "
-            "of that.",
+            "You took the root of the logarithm. First the exponential, which gives the variance, then the "
+            "root of that.",
             about="order",
         ),
         Misconception(
@@ -118,15 +122,15 @@ DRAW = Exercise(
         Misconception(
             "noise-divided",
             lambda mean, logvar, noise: mean + noise / (logvar / 2).exp(),
-            "You divided by the standard deviation: so noise becomes what the model calls N(0, 1). Here it is the "
-            "other way round.",
+            "You divided by the standard deviation: so noise becomes what the model calls N(0, 1). Here it "
+            "is the other way round.",
             about="direction",
         ),
         Misconception(
             "no-gradients",
             _no_gradients,
-            "The numbers are right, but no gradient reaches mean and logvar, and the encoder would never learn. "
-            "Write the draw as arithmetic on both, outside torch.no_grad().",
+            "The numbers are right, but no gradient reaches mean and logvar, and the encoder would never "
+            "learn. Write the draw as arithmetic on both, outside torch.no_grad().",
             about="gradient",
         ),
     ],
@@ -135,14 +139,14 @@ DRAW = Exercise(
         lambda mean, logvar, noise: torch.addcmul(mean, logvar.exp().sqrt(), noise),
     ],
     hints=(
-        "A draw from N(m, s²) is m plus s times a draw from N(0, 1). The noise is given, so only arithmetic is "
-        "left, and gradients pass through arithmetic.",
+        "A draw from N(m, s²) is m plus s times a draw from N(0, 1). The noise is given, so only arithmetic "
+        "is left, and gradients pass through arithmetic.",
         "log s² = logvar, so s = exp(½·logvar).",
         "One line: `return mean + … * noise`.",
     ),
     figure=_drawn_figure,
-    figure_alt="A soft bright spot as the mean, and draws around it. At a log-variance of −6 hardly any grain, at "
-    "−2 some, at 0 the grain hides the spot.",
+    figure_alt="A soft bright spot as the mean, and draws around it. At a log-variance of −6 hardly any "
+    "grain, at −2 some, at 0 the grain hides the spot.",
 )
 
 
@@ -194,8 +198,8 @@ KL = Exercise(
         Misconception(
             "mean-over-the-entries",
             lambda mean, logvar: _terms(mean, logvar).flatten(1).mean(1),
-            "You took the mean over a picture's latents. A divergence of independent numbers is a sum. With a mean "
-            "the weight of the divergence is wrong by the number of latents, and nothing warns you.",
+            "You took the mean over a picture's latents. A divergence of independent numbers is a sum. With "
+            "a mean the weight of the divergence is wrong by the number of latents, and nothing warns you.",
             about="mean",
         ),
         Misconception(
@@ -207,7 +211,8 @@ KL = Exercise(
         Misconception(
             "summed-over-the-batch",
             lambda mean, logvar: _terms(mean, logvar).sum(),
-            "You summed over the batch, too, so that the divergence grows with it. Each picture has its own: (B,).",
+            "You summed over the batch, too, so that the divergence grows with it. Each picture has its "
+            "own: (B,).",
             about="batch",
         ),
         Misconception(
@@ -267,9 +272,7 @@ KL = Exercise(
         ),
         Misconception(
             "turned-round",
-            lambda mean, logvar: (
-                (0.5 * ((mean**2 + 1) * (-logvar).exp() - 1 + logvar)).flatten(1).sum(1)
-            ),
+            lambda mean, logvar: (0.5 * ((mean**2 + 1) * (-logvar).exp() - 1 + logvar)).flatten(1).sum(1),
             "That is the divergence of N(0, 1) from the latents. Asked is that of the latents from N(0, 1).",
             about="direction",
         ),
@@ -285,8 +288,8 @@ KL = Exercise(
         lambda mean, logvar: -0.5 * (1 + logvar - mean.square() - logvar.exp()).flatten(1).sum(dim=1),
     ],
     hints=(
-        "Each latent number is a bell curve N(m, s²). How far is it from N(0, 1)? The numbers are independent, so "
-        "their divergences add up.",
+        "Each latent number is a bell curve N(m, s²). How far is it from N(0, 1)? The numbers are "
+        "independent, so their divergences add up.",
         "KL = ½·Σ(m² + s² − 1 − log s²), with s² = exp(logvar), summed over all of a picture's latents.",
         "`terms = …` of shape (B, C, h, w), then `return terms.flatten(1)…`: one number for each picture.",
     ),
@@ -424,8 +427,8 @@ SCALE = Exercise(
         Misconception(
             "one-for-each-picture",
             _scaled_by(lambda z, mean, logvar: 1 / z.std((1, 2, 3), keepdim=True)),
-            "You gave each picture a scale of its own. When new pictures are drawn, nobody knows theirs: it is "
-            "one number, of all pictures together.",
+            "You gave each picture a scale of its own. When new pictures are drawn, nobody knows theirs: it "
+            "is one number, of all pictures together.",
             about="batch",
         ),
         Misconception(
@@ -444,8 +447,8 @@ SCALE = Exercise(
         Misconception(
             "largest-for-deviation",
             _scaled_by(lambda z, mean, logvar: 1 / z.abs().max()),
-            "You divided by the largest latent. That brings them between −1 and 1, as pictures are. It is the "
-            "standard deviation that has to become 1.",
+            "You divided by the largest latent. That brings them between −1 and 1, as pictures are. It is "
+            "the standard deviation that has to become 1.",
             about="formula",
         ),
         Misconception(
@@ -480,20 +483,17 @@ SCALE = Exercise(
                 scaled_latents(mean, logvar, noise)[0],
                 1 / scaled_latents(mean, logvar, noise)[1],
             ),
-            "The latents are right. Beside them you returned the standard deviation: asked is the factor that "
-            "they were multiplied by.",
+            "The latents are right. Beside them you returned the standard deviation: asked is the factor "
+            "that they were multiplied by.",
             about="direction",
         ),
     ],
-    alternatives=[
-        _by_numbers,
-        _scaled_by(lambda z, mean, logvar: ((z - z.mean()) ** 2).mean() ** -0.5),
-    ],
+    alternatives=[_by_numbers, _scaled_by(lambda z, mean, logvar: ((z - z.mean()) ** 2).mean() ** -0.5)],
     builds_on=[DRAW],
     call=_with_number,
     hints=(
-        "The noise schedule takes for granted that its data have a standard deviation of about 1. So draw the "
-        "latents, measure theirs, and divide it away.",
+        "The noise schedule takes for granted that its data have a standard deviation of about 1. So draw "
+        "the latents, measure theirs, and divide it away.",
         "s = 1/std(z), over all pictures, channels and places together; the latents are s·z.",
         "`latents = draw_latents(…)`, `scale = 1 / …`, `return …, scale`: two things.",
     ),
@@ -590,8 +590,8 @@ def _batches(rounds: int, batch: int, height: int, width: int, kl_weight: tuple[
 def _loop(
     latents: Callable[[Tensor, Tensor, Tensor], Tensor] = draw_latents,
     error: Callable[[Tensor, Tensor], Tensor] = lambda drawn, x: (
-        ((drawn - x).abs() + 2 * (drawn - x).square()).mean()
-    ),
+        (drawn - x).abs() + 2 * (drawn - x).square()
+    ).mean(),
     kl: Callable[[Tensor, Tensor], Tensor] = lambda mean, logvar: kl_of_pictures(mean, logvar).mean(),
     loss: Callable[[Tensor, Tensor, float, Tensor], Tensor] = lambda error, kl, weight, x: (
         error + weight * kl / x[0].numel()
@@ -677,8 +677,8 @@ AUTOENCODER = Exercise(
         Misconception(
             "deviation-wrong",
             _loop(latents=lambda mean, logvar, noise: mean + logvar.exp() * noise),
-            "You draw the latents with the variance in the place of the standard deviation. Your draw_latents "
-            "does it right.",
+            "You draw the latents with the variance in the place of the standard deviation. Your "
+            "draw_latents does it right.",
             about="root",
         ),
         Misconception(
@@ -709,12 +709,10 @@ AUTOENCODER = Exercise(
         Misconception(
             "error-summed",
             _loop(
-                error=lambda drawn, x: (
-                    ((drawn - x).abs() + 2 * (drawn - x).square()).flatten(1).sum(1).mean()
-                )
+                error=lambda drawn, x: ((drawn - x).abs() + 2 * (drawn - x).square()).flatten(1).sum(1).mean()
             ),
-            "You summed the error over a picture. It is a mean over all entries, and the divergence is divided "
-            "by their number: so both are per entry.",
+            "You summed the error over a picture. It is a mean over all entries, and the divergence is "
+            "divided by their number: so both are per entry.",
             about="mean",
         ),
         Misconception(
@@ -727,8 +725,8 @@ AUTOENCODER = Exercise(
         Misconception(
             "divided-by-the-whole-batch",
             _loop(loss=lambda error, kl, weight, x: error + weight * kl / x.numel()),
-            "You divided by the entries of the whole batch. The mean over the batch is taken already: divide by "
-            "the entries of *one* picture, x[0].numel().",
+            "You divided by the entries of the whole batch. The mean over the batch is taken already: "
+            "divide by the entries of *one* picture, x[0].numel().",
             about="batch",
         ),
         Misconception(
@@ -740,7 +738,8 @@ AUTOENCODER = Exercise(
         Misconception(
             "divergence-left-out",
             _loop(loss=lambda error, kl, weight, x: error),
-            "The divergence is missing from your loss: the encoder will make its variance as small as it can.",
+            "The divergence is missing from your loss: the encoder will make its variance as small as it "
+            "can.",
             about="missing",
         ),
         Misconception(
@@ -759,8 +758,8 @@ AUTOENCODER = Exercise(
         Misconception(
             "summed-over-the-batch",
             _loop(kl=lambda mean, logvar: kl_of_pictures(mean, logvar).sum()),
-            "You summed the divergence over the batch. Take its mean over the pictures, so that a larger batch "
-            "does not weigh it more.",
+            "You summed the divergence over the batch. Take its mean over the pictures, so that a larger "
+            "batch does not weigh it more.",
             about="batch",
         ),
         Misconception(
@@ -797,7 +796,8 @@ AUTOENCODER = Exercise(
         Misconception(
             "losses-returned",
             _loop(kept=lambda error, kl, loss: loss.item()),
-            "You returned the losses. Asked are both parts of each step, the error and the divergence, as a pair.",
+            "You returned the losses. Asked are both parts of each step, the error and the divergence, as a "
+            "pair.",
             about="reading",
         ),
         Misconception(
@@ -822,8 +822,8 @@ AUTOENCODER = Exercise(
         Misconception(
             "watched-passed-by",
             _loop(rounds=lambda watched: range(len(watched))),
-            "The training is right, but your loop does not go over `watched` itself: it shows the loss and the "
-            "time left only to `for step in watched:`.",
+            "The training is right, but your loop does not go over `watched` itself: it shows the loss and "
+            "the time left only to `for step in watched:`.",
             about="reading",
         ),
     ],
@@ -835,17 +835,17 @@ AUTOENCODER = Exercise(
         ),
     ],
     hints=(
-        "It is the training loop that you know. The picture goes through encoder, draw and decoder; what comes "
-        "out is compared with the picture itself, and the divergence is added.",
-        "loss = mean(|x̂ − x| + 2·(x̂ − x)²) + kl_weight · mean(KL) / (entries of one picture). Then zero_grad, "
-        "backward, step, tell.",
-        "`for step in watched:`, `x, noise = draw()`, `mean, logvar = encode(x)`, `drawn = decode(draw_latents(…))`, "
-        "error, kl, loss, three calls of the optimizer's and the loss's, `watched.tell(loss)`, "
-        "`history.append((error.item(), …))`. After the loop, `return history`.",
+        "It is the training loop that you know. The picture goes through encoder, draw and decoder; what "
+        "comes out is compared with the picture itself, and the divergence is added.",
+        "loss = mean(|x̂ − x| + 2·(x̂ − x)²) + kl_weight · mean(KL) / (entries of one picture). Then "
+        "zero_grad, backward, step, tell.",
+        "`for step in watched:`, `x, noise = draw()`, `mean, logvar = encode(x)`, `drawn = "
+        "decode(draw_latents(…))`, error, kl, loss, three calls of the optimizer's and the loss's, "
+        "`watched.tell(loss)`, `history.append((error.item(), …))`. After the loop, `return history`.",
     ),
     figure=_autoencoder_figure,
-    figure_alt="Error of a tiny autoencoder's pictures over 60 training steps. Without the divergence it falls "
-    "lower than with a large weight on it.",
+    figure_alt="Error of a tiny autoencoder's pictures over 60 training steps. Without the divergence it "
+    "falls lower than with a large weight on it.",
 )
 
 
@@ -952,7 +952,10 @@ PICTURES = Exercise(
     call=_with_decoder,
     planted="scale-applied-twice",
     cases=[
-        Case("three pictures from latents of four channels", _latent_noise("cosine", (6, 9), (0.5, 0.7), 3, 4, 5, 6)),
+        Case(
+            "three pictures from latents of four channels",
+            _latent_noise("cosine", (6, 9), (0.5, 0.7), 3, 4, 5, 6),
+        ),
         Case(
             "two pictures, a small scale, as Stable Diffusion's",
             _latent_noise("linear", (4, 6), (0.17, 0.2), 2, 4, 6, 5),
@@ -970,8 +973,9 @@ PICTURES = Exercise(
         Misconception(
             "multiplied-at-the-end",
             _walk(end=lambda x, vae: vae.decode(x * vae.config.scale)),
-            "Now the latents are multiplied by the scale, and vae.decode divides by it: the decoder gets them as "
-            "the diffusion model made them. Hand them over as they are: the scale is the decoder's business.",
+            "Now the latents are multiplied by the scale, and vae.decode divides by it: the decoder gets "
+            "them as the diffusion model made them. Hand them over as they are: the scale is the decoder's "
+            "business.",
             about="direction",
         ),
         Misconception(
@@ -980,8 +984,8 @@ PICTURES = Exercise(
                 start=lambda noise, vae: noise * vae.config.scale,
                 end=lambda x, vae: vae.decode(x / vae.config.scale),
             ),
-            "You scaled the noise at the start, and the bug is still there. The model was trained on noise of "
-            "standard deviation 1: leave it as it is. Who divides by the scale at the end?",
+            "You scaled the noise at the start, and the bug is still there. The model was trained on noise "
+            "of standard deviation 1: leave it as it is. Who divides by the scale at the end?",
             about="input",
         ),
         Misconception(
@@ -994,8 +998,8 @@ PICTURES = Exercise(
         Misconception(
             "guesses-clipped",
             _walk(guess=lambda x0: x0.clamp(-1, 1)),
-            "The cause is found. But you cut x̂₀, or the latents at the end, to [−1, 1], as with pictures. Latents have "
-            "a standard deviation of 1, so a third of them lie beyond.",
+            "The cause is found. But you cut x̂₀, or the latents at the end, to [−1, 1], as with pictures. "
+            "Latents have a standard deviation of 1, so a third of them lie beyond.",
             about="extra",
         ),
         Misconception(
@@ -1008,14 +1012,15 @@ PICTURES = Exercise(
         Misconception(
             "pictures-clipped",
             _walk(end=lambda x, vae: vae.decode(x).clamp(-1, 1)),
-            "The cause is found. But you cut the pictures to [−1, 1]; asked are they as the decoder draws them.",
+            "The cause is found. But you cut the pictures to [−1, 1]; asked are they as the decoder draws "
+            "them.",
             about="extra",
         ),
         Misconception(
             "pictures-scaled",
             _walk(end=lambda x, vae: vae.decode(x / vae.config.scale) * vae.config.scale),
-            "You multiply the pictures to make up for the latents. A real decoder is not linear, so that does not "
-            "help: hand it the right latents.",
+            "You multiply the pictures to make up for the latents. A real decoder is not linear, so that "
+            "does not help: hand it the right latents.",
             about="order",
         ),
         Misconception(
@@ -1027,8 +1032,8 @@ PICTURES = Exercise(
         Misconception(
             "decoded-in-every-step",
             _walk(each=lambda x0, vae: vae.decode(x0)),
-            "The pictures are right, but you decode in every step. The decoder is needed once, at the end: that is "
-            "where the saving comes from.",
+            "The pictures are right, but you decode in every step. The decoder is needed once, at the end: "
+            "that is where the saving comes from.",
             about="extra",
         ),
         Misconception(
@@ -1052,8 +1057,8 @@ PICTURES = Exercise(
         ),
     ],
     hints=(
-        "Read what vae.decode promises. Which latents does it take: those of the diffusion model, or those of the "
-        "encoder?",
+        "Read what vae.decode promises. Which latents does it take: those of the diffusion model, or those "
+        "of the encoder?",
         "The encoder's latents times the scale are the diffusion model's. vae.decode takes the latter and "
         "divides by the scale itself.",
         "Only the last line is wrong.",
@@ -1134,16 +1139,22 @@ EVEN = Exercise(
     minutes=6,
     reference=break_even,
     cases=[
-        Case("pixels that cost a few times as much", _run((0.4, 0.6), (0.08, 0.12), (100, 200), (3000, 5000))),
+        Case(
+            "pixels that cost a few times as much", _run((0.4, 0.6), (0.08, 0.12), (100, 200), (3000, 5000))
+        ),
         Case("a large data set", _run((1.0, 2.0), (0.2, 0.3), (50, 90), (40000, 60000))),
-        Case("hardly a difference in each step", _run((0.3, 0.32), (0.26, 0.28), (30, 60), (40, 90), (0.2, 0.4))),
+        Case(
+            "hardly a difference in each step",
+            _run((0.3, 0.32), (0.26, 0.28), (30, 60), (40, 90), (0.2, 0.4)),
+        ),
         Case("costs that are equal after a whole number of steps", _just),
     ],
     misconceptions=[
         Misconception(
             "rounded-down",
             _costs(lambda p, z, a, e, n: math.floor((a + e * n) / (p - z))),
-            "You rounded down. After so many steps latents are still a little dearer: take the next whole number.",
+            "You rounded down. After so many steps latents are still a little dearer: take the next whole "
+            "number.",
             about="rounding",
         ),
         Misconception(
@@ -1214,14 +1225,14 @@ EVEN = Exercise(
         ),
     ],
     hints=(
-        "Two straight lines over the number of steps. One starts at 0 and is steep, the other starts higher and "
-        "is flat. Where do they meet?",
+        "Two straight lines over the number of steps. One starts at 0 and is steep, the other starts higher "
+        "and is flat. Where do they meet?",
         "k·pixel ≥ training + encoding·rows + k·latent. Solve it for k, and take the first whole number.",
         "`math.ceil(… / …)`: what has to be paid once, over what each step saves.",
     ),
     figure=_even_figure,
-    figure_alt="Seconds over training steps as two lines. Pixels start at 0 and are steep, latents start at 160 "
-    "and are flat; they meet at 400 steps.",
+    figure_alt="Seconds over training steps as two lines. Pixels start at 0 and are steep, latents start at "
+    "160 and are flat; they meet at 400 steps.",
 )
 
 EXERCISES = [DRAW, KL, SCALE, AUTOENCODER, PICTURES, EVEN]
