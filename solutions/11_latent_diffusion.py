@@ -9,8 +9,8 @@
 # ## What you will be able to do
 #
 # - draw latents so that gradients pass, and say how far they are from N(0, I) (exercises 11.1 and 11.2)
-# - write the training of an autoencoder, and use yours for diffusion (exercise 11.4)
-# - bring latents to the size that the noise schedule expects, and find a scale that acts twice (exercises 11.3 and 11.5)
+# - write the training of an autoencoder, and use yours for diffusion (exercise 11.3)
+# - bring latents to the size that the noise schedule expects, and find a scale that acts twice (exercises 11.4 and 11.5)
 # - say what latents save in one step, and when the autoencoder has paid for itself (exercise 11.6)
 
 # %% tags=["setup"]
@@ -168,6 +168,7 @@ with torch.no_grad():
     latents = vae.encode(pictures.to(device))  # (n, 4, 16, 16)
     back = {"autoencoder": vae.decode(latents).cpu()}
 
+# %% jupyter={"source_hidden": true}
 # As many numbers without a network: pictures of 18×18, and the best linear code of 4 numbers for 4×4 pixels.
 small = F.interpolate(pictures, (18, 18), mode="bicubic", antialias=True)
 back["shrunk to 18×18"] = F.interpolate(small, (64, 64), mode="bicubic")
@@ -280,8 +281,8 @@ for channel in range(4):
 
 # %% [markdown]
 # A surprise: two of the four channels hold nearly nothing. Their clouds are nearly N(0, 1), and you may set them to a constant
-# without a visible loss. The divergence has switched them off: flat scenes do not need four numbers a place. (On photographs
-# channels are used up; LDM and later models ask for 4, 8 or 16.)
+# without a visible loss. The divergence has switched them off: flat scenes do not need four numbers a place. (For photographs
+# they are needed: models later than Stable Diffusion have 16.)
 #
 # Now your own autoencoder, for scenes of 32 × 32 pixels with a single object. First the networks: a few convolutions each.
 
@@ -311,11 +312,11 @@ def autoencoder():
 # %% [markdown] tags=["exercise-card"]
 # And now the whole piece: the loop that trains both.
 #
-# {{exercise 11.4}}
+# {{exercise 11.3}}
 
 
 # %% tags=["exercise"]
-@exercise("11.4")
+@exercise("11.3")
 def train_autoencoder(encode, decode, optimizer, draw, watched, kl_weight):
     """Train an autoencoder; returns the list of (error, divergence), two floats for each step.
 
@@ -435,11 +436,11 @@ strip(
 # | $x_t$ | what the diffusion model sees at time $t$ | (B, 4, h, w) |
 
 # %% [markdown] tags=["exercise-card"]
-# {{exercise 11.3}}
+# {{exercise 11.4}}
 
 
 # %% tags=["exercise"]
-@exercise("11.3")
+@exercise("11.4")
 def scaled_latents(mean, logvar, noise):
     """Latents with a standard deviation of 1, and the number they were multiplied by: the pair (latents, scale).
 
@@ -554,8 +555,8 @@ strip(
 # fold squares of 4 × 4 pixels into 48 channels. Such a model costs nearly the same in each step, and nothing is lost. That is the
 # fair rival. If it draws as well, then nobody needs an autoencoder.
 #
-# Your autoencoder has 8 × 8 places. We train the same small U-Net twice on that grid: on your latents, 4 numbers a place, and on
-# patches, 48 numbers a place.
+# Your autoencoder has 8 × 8 places. We train the same small U-Net on that grid: on your latents, 4 numbers a place, and on
+# patches, 48 numbers a place. Li and He found that large patches want the target $x_0$, so the rival gets both.
 
 # %% [markdown]
 # $$L = \mathbb E\,\big\lVert v - v_\theta(\alpha_t\, s z + \sigma_t\,\varepsilon,\; t)\big\rVert^2, \qquad
@@ -577,17 +578,21 @@ encoder, decoder = trained[0.004]
 with torch.no_grad():
     mean, logvar = encoder(singles).chunk(2, 1)
 own_latents, own_scale = scaled_latents(mean, logvar, torch.randn(mean.shape, generator=generator).to(device))
-spaces = {
-    "latents": (Dataset("latents of singles", own_latents.cpu()), 1),
-    "patches": (Dataset("singles", to_uint8(singles).cpu()), 4),
+drawings = Dataset("singles", to_uint8(singles).cpu())
+spaces = {  # what is noised, the side of a patch, the target
+    "latents": (Dataset("latents of singles", own_latents.cpu()), 1, "v"),
+    "patches": (drawings, 4, "v"),
+    "patches, x₀": (drawings, 4, "x0"),
 }
 SHAPE = dict(base_channels=32, channel_mults=(1, 2), attention_levels=(1,), head_dim=32, channels_last=False)
 
 
-def learn(data, patch, seed):
+# %%
+def learn(data, patch, target, seed):
     """A denoiser of pictures or latents without labels."""
-    steps = Watched(budget.steps(400))
-    recipe = Recipe(steps=len(steps), batch=32, lr=2e-3, patch=patch, seed=seed, class_dropout=0.0, **SHAPE)
+    steps = Watched(budget.steps(300))
+    how = dict(lr=2e-3, patch=patch, target=target, seed=seed, class_dropout=0.0)
+    recipe = Recipe(steps=len(steps), batch=32, **how, **SHAPE)
     task = Denoising(recipe, data).place(device)
     network, averaged = task.network, EMA(task.network)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
@@ -605,27 +610,15 @@ def learn(data, patch, seed):
 
 # %%
 import time
+from types import SimpleNamespace
 
-
-class Own:
-    """Your autoencoder, as `draw_pictures` asks for it."""
-
-    def decode(self, z):
-        return decoder(z / own_scale)
-
-
-class Pixels:
-    """Nothing to decode."""
-
-    def decode(self, z):
-        return z
-
-
+own = SimpleNamespace(decode=lambda z: decoder(z / own_scale))
+nothing = SimpleNamespace(decode=lambda z: z)  # patches are folded back inside the network
 denoisers, seconds = {}, {}
 for seed in range(3):
-    for name, (data, patch) in spaces.items():
+    for name, space in spaces.items():
         begin = time.perf_counter()
-        denoisers[name, seed] = learn(data, patch, seed)
+        denoisers[name, seed] = learn(*space, seed)
         seconds[name, seed] = time.perf_counter() - begin
 
 # %%
@@ -637,26 +630,28 @@ for (name, seed), denoiser in denoisers.items():
     shape = (count, *spaces[name][0].shape)
     start = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
     with torch.no_grad():
-        drawn = draw_pictures(denoiser, Own() if name == "latents" else Pixels(), start, path.levels(20))
+        drawn = draw_pictures(denoiser, own if name == "latents" else nothing, start, path.levels(20))
     made[name, seed] = drawn.clamp(-1, 1).cpu()
     seen = read_scenes(to_uint8(made[name, seed]))
     good[name, seed] = sum(each is not None and len(each) == 1 for each in seen)
+
+# %% jupyter={"source_hidden": true}
 for name in spaces:
     shares = torch.tensor([good[name, seed] / count for seed in range(3)])
-    each = ", ".join(
-        "{:.0%} ({:.0%} to {:.0%})".format(g / count, *wilson_interval(g, count))
-        for (n, _), g in good.items()
-        if n == name
+    lows, highs = zip(*(wilson_interval(good[name, seed], count) for seed in range(3)), strict=True)
+    each = ", ".join(f"{v:.0%} ({a:.0%} to {b:.0%})" for v, a, b in zip(shares, lows, highs, strict=True))
+    mean_seconds = sum(seconds[name, seed] for seed in range(3)) / 3
+    print(f"{name:11} {mean_seconds:4.1f} s of training, read as one object: {each}")
+    print(
+        f"            mean {shares.mean():.0%} ± {shares.std() / 3**0.5:.0%}, one standard error over three seeds"
     )
-    clock = sum(seconds[name, seed] for seed in range(3)) / 3
-    print(f"{name}: {clock:.1f} s of training; read as one object, three seeds: {each}")
-    print(f"   mean {shares.mean():.0%} ± {shares.std() / 3**0.5:.0%}, one standard error over the seeds")
+print(f"n = {count} samples a seed; in brackets the 95 % interval over their draw")
 
 # %% jupyter={"source_hidden": true}
 strip(
-    {f"{name}, seed {seed}": made[name, seed][:10] for name in spaces for seed in (0, 1)},
-    alt="Ten samples in each of four rows. Latents, two seeds: single objects in plain colours, some misshapen. Patches, two "
-    "seeds: objects with ragged edges and specks.",
+    {name: made[name, 0][:10] for name in spaces},
+    alt="Ten samples in each of three rows. Latents: single objects in plain colours, some misshapen. Patches, with the target v "
+    "and with x₀: objects with ragged edges and specks.",
     columns=10,
 )
 
@@ -743,10 +738,9 @@ def break_even(pixel, latent, training, encoding, rows):
     ### END SOLUTION
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 card = zoo.card("scenes-vae")
 some, batch = pictures[:8].to(device), 64
-fresh = [p.detach().clone() for p in vae.parameters()]
 begin = time.perf_counter()
 error = (vae(some, torch.randn(8, 4, 16, 16).to(device))[0] - some).abs().mean()
 torch.autograd.grad(error, list(vae.parameters()), allow_unused=True)
@@ -837,9 +831,7 @@ with torch.no_grad():
     a, b = vae.decode(first), vae.decode(last)
     blended = torch.cat([torch.lerp(a, b, w) for w in weights])
     latent_walk = vae.decode(torch.cat([torch.lerp(first, last, w) for w in weights]))
-    arc = torch.cat(
-        [slerp(noise[:1], noise[2:], w) for w in weights]
-    )  # {lesson 8}: an arc between two noises
+    arc = torch.cat([slerp(noise[:1], noise[2:], w) for w in weights])  # lesson 8: an arc between two noises
     same = {name: value[2:].expand(9, -1) for name, value in told.items()}
     noise_walk = draw_pictures(lambda x, level: guided(x, level, same), vae, arc, path.levels(15))
 
@@ -911,7 +903,7 @@ strip(
 # %% jupyter={"source_hidden": true}
 import importlib.util
 
-from diffusion_lessons import Vae, VaeConfig
+from diffusion_lessons.networks import Vae, VaeConfig
 
 if importlib.util.find_spec("diffusers"):
     from diffusers import AutoencoderKL
@@ -964,13 +956,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is latent diffusion, and why is it cheaper?",
-    "Two stages. First an autoencoder learns to turn a picture into a small tensor and back: 512×512×3 into 64×64×4 in Stable "
-    "Diffusion, 48 times fewer numbers. It is trained once, with a reconstruction loss, a perceptual and an adversarial term "
-    "against blur, and a small KL so that latents stay near N(0, I). Then it is frozen, all data are encoded, and an "
-    "ordinary diffusion model is trained on latents that are scaled to a standard deviation of 1. To sample: noise, denoise, "
-    "divide by the scale, decode once.\n\nA step is cheaper because there are f² fewer places, and f⁴ fewer pairs in attention. "
-    "And the model need not draw imperceptible detail: the decoder adds it. The price is a ceiling: nothing that the "
-    "autoencoder loses comes back, so small text and faces suffer.",
+    "Two stages. First an autoencoder learns to turn a picture into a small tensor and back: in Stable Diffusion 512×512×3 into "
+    "64×64×4, 48 times fewer numbers. Its loss: reconstruction, perceptual and adversarial terms against blur, and a small KL "
+    "that keeps latents near N(0, I). Then it is frozen, and an ordinary diffusion model is trained on its latents, scaled to a "
+    "standard deviation of 1. To sample: denoise noise, divide by the scale, decode once.\n\nA step is cheaper: f² fewer "
+    "places, f⁴ fewer pairs in attention. And the model need not draw imperceptible detail: the decoder adds it. The price "
+    "is a ceiling: what the autoencoder loses never comes back, so small text and faces suffer.",
     [
         (
             "Folding pixels into patches gives the same grid. Why an autoencoder?",
@@ -994,8 +985,7 @@ interview_card(
         ),
         (
             "Samples look soft. Autoencoder or diffusion model?",
-            "Encode and decode real pictures. If those are soft, too, it is the autoencoder, and no training of the "
-            "diffusion model will help.",
+            "Encode and decode real pictures. If those are soft, it is the autoencoder, and no training helps.",
         ),
         (
             "Can you interpolate in the latents?",
@@ -1054,6 +1044,11 @@ quiz(
             ),
         ],
     ),
+    title="One more",
+)
+
+# %% jupyter={"source_hidden": true}
+quiz(
     Question(
         "In your race latents and patches had the same grid and network. What made the difference?",
         [
@@ -1066,7 +1061,7 @@ quiz(
             ),
         ],
     ),
-    title="Two more",
+    title="The last",
 )
 
 # %% [markdown] tags=["references"]
