@@ -458,7 +458,7 @@ def scaled_latents(mean, logvar, noise):
 path = model.path
 drawn, scale = scaled_latents(mean, logvar, torch.randn(mean.shape, generator=generator).to(device))
 print(f"the bundled encoder: scale {scale:.3f}, stored {vae.config.scale:.3f} (measured on other scenes)")
-times = [200, 400, 600, 800, 900]
+times = [100, 300, 500, 700, 850, 950]
 eps, rows = torch.randn(1, 4, 16, 16, generator=generator).to(device), {}
 for size in (0.2, 1.0, 5.0):
     alike = [t for t in range(1, 1001) if path(t).alpha * size > path(t).sigma]
@@ -472,10 +472,11 @@ for size in (0.2, 1.0, 5.0):
 # %% jupyter={"source_hidden": true}
 strip(
     {name: made.clamp(-1, 1).cpu() for name, made in rows.items()},
-    alt="One scene noised in its latents at t = 200 to 900, decoded, in three rows. Standard deviation 0.2: specks from the first "
-    "time on. Standard deviation 1: shapes that drown half-way. Standard deviation 5: clean shapes nearly to the end.",
+    alt="A yellow triangle and a red circle, noised in their latents at t = 100 to 950 and decoded, in three rows. Standard "
+    "deviation 0.2: ragged at t = 100, lost among specks from 300 on. Standard deviation 1: clean at 100, lost at about 700. "
+    "Standard deviation 5: clean up to 700, and still to be seen at 950.",
     captions=[f"t = {t}" for t in times],
-    columns=5,
+    columns=6,
 )
 
 # %% [markdown]
@@ -840,18 +841,19 @@ scrub(
     {name: coarse(frames.cpu()) for name, frames in {
         "pixels, blended": blended, "latents, blended": latent_walk, "noise, on an arc": noise_walk}.items()},
     [f"{w:.0%} of the way" for w in weights],
-    alt="Three walks in nine frames. Blended pixels: a red circle fades out while two purple circles fade in. Blended "
-    "latents: the same, with muddy colours in between. Noise on an arc, drawn from the caption of the last: two purple "
-    "circles in every frame, at places that move or jump.",
+    alt="Three walks in nine frames. Blended pixels: one purple circle fades in, and the red circle turns purple. Blended "
+    "latents: the new circle is cyan and then brown before it becomes purple. Noise on an arc, drawn from the caption of the "
+    "last: two purple circles in every frame, at places that move or jump.",
     title="Walk from scene to scene",
     columns=9,
 )  # fmt: skip
 
 # %% [markdown]
-# A latent of such an autoencoder is a small picture: blending two of them fades, as blending pixels does. The meaning is in the
-# diffusion model: *its* walk draws a proper scene in every frame.
+# A latent of such an autoencoder is a small picture, in colours of its own. Blending two of them fades one scene into the
+# other, as blending pixels does, and worse: between white and purple lies cyan. On a straight line between two latents
+# there need be no data. The meaning is in the diffusion model: *its* walk draws a proper scene in every frame.
 #
-# So latents can be edited as pictures are. Choose an edit and an amount: move everything by whole places (4 pixels each), add
+# But latents can be edited as pictures are. Choose an edit and an amount: move everything by whole places (4 pixels each), add
 # to a channel, put the left part of one scene beside the right part of another.
 
 # %%
@@ -989,7 +991,7 @@ interview_card(
         ),
         (
             "Can you interpolate in the latents?",
-            "It fades, like pixels: these latents are small pictures. Interpolate the noise (DDIM) or the prompt instead.",
+            "They fade, like pixels, through colours that were in neither. Interpolate the noise (DDIM) or the prompt.",
         ),
     ],
 )
