@@ -65,9 +65,10 @@ with torch.no_grad():
 scrub(
     panels,
     [points[i][0] for i in shown],
-    alt="From noise to three pictures, in three rows. Latents: four small maps for each picture, grey noise at first, "
-    "flat areas with a few blobs at the end. Decoded: coloured specks that turn into a red circle, three green triangles "
-    "and two purple circles. The decoded guess has soft blobs at the start, and the right shapes half-way.",
+    alt="From noise to three pictures, in three rows. Latents: four small maps for each picture, grey noise at first; at the "
+    "end two of the four show the shapes, and two are noise still. Decoded: coloured specks that turn into a red circle, "
+    "three green triangles and two purple circles. The decoded guess: pale blobs in wrong colours at t = 1000, the right "
+    "shapes and colours from t = 600 on.",
     title="Scrub from noise to data",
     columns=5,
 )
@@ -280,7 +281,7 @@ for channel in range(4):
     )
 
 # %% [markdown]
-# A surprise: two of the four channels hold nearly nothing. Their clouds are nearly N(0, 1), and you may set them to a constant
+# A surprise, which the first row at the start has shown: two of the four channels hold nearly nothing. Their clouds are nearly N(0, 1), and you may set them to a constant
 # without a visible loss. The divergence has switched them off: flat scenes do not need four numbers a place. (For photographs
 # they are needed: models later than Stable Diffusion have 16.)
 #
