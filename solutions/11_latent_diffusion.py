@@ -864,9 +864,9 @@ scrub(
     {name: coarse(frames.cpu()) for name, frames in {
         "pixels, blended": blended, "latents, blended": latent_walk, "noise, on an arc": noise_walk}.items()},
     [f"{w:.0%} of the way" for w in weights],
-    alt="Three walks in nine frames. Blended pixels: one purple circle fades in, and the red circle turns purple. Blended "
-    "latents: the new circle is cyan and then brown before it becomes purple. Noise on an arc, drawn from the caption of the "
-    "last: two purple circles in every frame, at places that move or jump.",
+    alt="Three walks in nine frames. Blended pixels: one purple circle fades in, and the red circle gives way to a purple one. "
+    "Blended latents: the new circle is cyan and then brown before it becomes purple. Noise on an arc, drawn from the caption "
+    "of the last: clean purple circles in every frame, which stay for some frames and then jump; in one frame there are three.",
     title="Walk from scene to scene",
     columns=9,
 )  # fmt: skip
@@ -874,7 +874,7 @@ scrub(
 # %% [markdown]
 # A latent of such an autoencoder is a small picture, in colours of its own. Blending two of them fades one scene into the
 # other, as blending pixels does, and worse: between white and purple lies cyan. On a straight line between two latents
-# there need be no data. The meaning is in the diffusion model: *its* walk draws a proper scene in every frame.
+# there need be no data. The meaning is in the diffusion model: *its* walk draws clean circles in every frame, if not always two.
 #
 # But latents can be edited as pictures are. Choose an edit and an amount: move everything by whole places (4 pixels each), add
 # to a channel, put the left part of one scene beside the right part of another.
@@ -914,8 +914,8 @@ with torch.no_grad():
     sheet = {name: vae.decode(edited(name, 2)).clamp(-1, 1).cpu() for name in edits}
 strip(
     {"before": vae.decode(z).detach().clamp(-1, 1).cpu(), **sheet},
-    alt="Three scenes before and after five edits of their latents. Moved right and down, with what leaves at one side coming back at "
-    "the other; with other colours after an addition to channel 0 or 3; and joined from parts of two scenes.",
+    alt="Three scenes before and after five edits of their latents. Moved right and down, with what leaves at one side coming back "
+    "at the other; in other colours after an addition to channel 0 or 3; joined from parts of two scenes, with cyan seams.",
     columns=3,
 )
 
