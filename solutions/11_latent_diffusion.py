@@ -422,8 +422,9 @@ strip(
 )
 
 # %% [markdown]
-# **What to notice:** with β the latents are nearer to N(0, 1), and the pictures are nearly as good. Look at the rows with
-# moved latents: that is what a diffusion model's small errors will do to pictures. Flat colours break up first.
+# **What to notice:** the right figure shows what β holds back: without it the divergence goes on rising, because nothing keeps
+# the clouds wide. Then look at the rows with moved latents: that is what a diffusion model's small errors will do to
+# pictures. After so few steps all pictures are still soft. The bundled autoencoder had ten times the steps, and twice the batch.
 
 # %% [markdown] tags=["idea"]
 # ## One number: the scale
@@ -783,7 +784,7 @@ for name in ("pixels", "patches of 2"):
 
 # %% [markdown]
 # Patches of 4 cost what latents cost, so against them the autoencoder never pays *by the step*. It has to pay by what a step
-# teaches. The live race above says that it does, on one small data set. The recorded one has 64 × 64 pixels and scenes of all
+# teaches. The live race gives a first hint, with one training each. The recorded one has 64 × 64 pixels and scenes of all
 # kinds: latents, patches of 4 (with two targets, $v$ and $x_0$, because Li and He find that $x_0$ suits large patches),
 # and pixels folded 2 × 2, each with three seeds and equal seconds. `diffusion-lessons experiment pixels-vs-latents --n 128`
 # runs it.
