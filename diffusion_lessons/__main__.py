@@ -33,7 +33,8 @@ def run(args: Sequence[str]) -> None:
     found = [HOME.fullmatch(arg) for arg in args]
     args = [(at[1] or "") + expanded(at[2]) if at else arg for at, arg in zip(found, args, strict=True)]
     title = (__doc__ or "").split("\n\n")[0]
-    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="diffusion-lessons", description=title, args=args)
+    commands = COMMANDS | {"train": cli.train_on(args)}
+    tyro.extras.subcommand_cli_from_dict(commands, prog="diffusion-lessons", description=title, args=args)
 
 
 if __name__ == "__main__":

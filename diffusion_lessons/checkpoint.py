@@ -66,11 +66,20 @@ class Checkpoint:
     def on(
         self, device: torch.device | str, layout: torch.memory_format = torch.channels_last
     ) -> "Checkpoint":
-        """The same model on a device, in evaluation mode: a copy, so that this one stays where it is."""
-        parts = copy.deepcopy((self.network, self.vae))
+        """The same model on a device, to be evaluated: this one stays where it is.
+
+        Weights that are there already, in that layout, are shared and not copied.
+        """
+        parts = (self.network, self.vae)
+        there: dict[int, Any] = {}
         for part in filter(None, parts):
-            part.eval().to(torch.device(device), memory_format=layout)  # type: ignore[call-overload]
-        return replace(self, network=parts[0], vae=parts[1])
+            for weight in part.parameters():
+                moved = placed(weight.detach(), device, layout)
+                there[id(weight)] = nn.Parameter(moved, weight.requires_grad)
+            for buffer in part.buffers():
+                there[id(buffer)] = placed(buffer, device, layout)
+        network, vae = copy.deepcopy(parts, there)
+        return replace(self, network=network.eval(), vae=None if vae is None else vae.eval())
 
     def prompts(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """The condition that these prompts are; for a model without a tokenizer, a ValueError."""
@@ -149,6 +158,13 @@ def weights_of(
     if dtype is None:
         return weights
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
+
+
+def placed(
+    weight: Tensor, device: torch.device | str, layout: torch.memory_format = torch.channels_last
+) -> Tensor:
+    """A weight on a device; those of convolutions in a layout, channels-last being what samples fastest."""
+    return weight.to(device, memory_format=layout) if weight.ndim == 4 else weight.to(device)
 
 
 def network_in(

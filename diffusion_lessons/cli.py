@@ -3,21 +3,24 @@
 import json as json_module
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from diffusion_lessons import experiments
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.conditions import Condition, label_of
+from diffusion_lessons.data import FOLDER, SCENES
 from diffusion_lessons.data.dataset import to_float
 from diffusion_lessons.support.console import Device, Json, report
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import writable, writable_file
+from diffusion_lessons.support.files import writable_file
 from diffusion_lessons.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ class Sampling:
     # the comments behind the fields are what --help says
     sampler: str = "ddim"  # ddim, ddpm, heun or dpmpp-2m
     steps: int | None = None  # 25, or what a model was distilled for, if left out
-    guidance: float | None = None  # 1 is plain conditional; 2, or 1 if distilled, if left out
+    guidance: float | None = None  # 1 is plain conditional; the model's own, mostly 2, if left out
     spacing: str | None = None  # trailing, leading, linspace or stable-diffusion; the model's own if left out
     precision: str = "auto"  # auto (bf16 where the hardware has it) or float32
     seed: int = 0  # same seed, same machine, same pictures; from 0 to 2^63 - 1
@@ -48,7 +51,7 @@ class Sampling:
 class Wish:
     """What to draw, in words and pictures, for models that were trained with captions."""
 
-    prompt: str | None = None  # what to draw
+    prompt: UseAppendAction[tuple[str, ...]] = ()  # what to draw; several, each with its own --prompt
     negative: str | None = None  # what to keep away from
     size: int | None = None  # height and width in pixels; the model's own if left out
     init: Path | None = None  # a picture to begin with
@@ -67,18 +70,32 @@ class Wish:
         return replace(model, shape=(model.shape[0], side, side))
 
     def condition(self, model: Checkpoint, n: int, label: str | None) -> Condition:
-        """The prompt n times, or labels for a model that knows those."""
+        """Each prompt n times, or labels for a model that knows those."""
+        from diffusion_lessons.data.captions import read
         from diffusion_lessons.generate import labels_for
 
-        if self.prompt is None and model.tokenizer is None:
+        if not self.prompt and model.tokenizer is None:
             return labels_for(model, n, label)
-        if label is not None:
-            raise ValueError("this model is told what to draw by --prompt, not by a label")
-        return model.prompts([self.prompt or ""] * n)
+        if label is not None and model.tokenizer is not None:
+            raise ValueError("this model is told what to draw by --prompt, not by --label")
+        if n < 1:
+            raise ValueError(f"the number of samples must be at least 1, got {n}")
+        condition = model.prompts([prompt for prompt in self.prompt or [""] for _ in range(n)])
+        for prompt in filter(None, self.prompt if model.recipe.get("data") == SCENES else ()):
+            try:
+                read(prompt)
+            except ValueError as error:
+                warnings.warn(f"{error}. It is drawn all the same", stacklevel=2)
+        return condition
 
-    def negated(self, model: Checkpoint) -> dict[str, Any]:
-        """What `generate` is told of the words to keep away from."""
-        return {} if self.negative is None else {"negative": model.prompts([self.negative])}
+    def negated(self, model: Checkpoint, guidance: float) -> dict[str, Any]:
+        """What `generate` is told of the words to keep away from, at this scale of guidance."""
+        if self.negative is None:
+            return {}
+        negative = model.prompts([self.negative])
+        if guidance == 1:
+            raise ValueError("--negative is what guidance leads away from: it needs --guidance above 1")
+        return {"negative": negative}
 
     def canvas(self, model: Checkpoint) -> "Canvas | None":
         """The picture to begin with, in the model's size."""
@@ -109,13 +126,25 @@ class Asked(Recipe):
         """Checked by `train` alone, whose errors are one line."""
 
 
+def train_on(args: Sequence[str]) -> Callable[..., None]:
+    """`train` for these arguments; its options default to what suits the data that are named first."""
+    if list(args[:2]) != ["train", SCENES]:
+        return train
+    from diffusion_lessons.makers.scenes import TEXT
+
+    return partial(train, recipe=Asked(**vars(TEXT) | {"steps": None}))
+
+
 def told(how: dict[str, Any]) -> dict[str, Any]:
     """The same for --json, where "precision" is a figure of `evaluate`: drawn in "sampling_precision"."""
     return {"sampling_precision" if name == "precision" else name: value for name, value in how.items()}
 
 
 def train(
-    data: Annotated[Positional[str], arg(help="digits, mnist, fashion_mnist, cifar10 or folder:PATH")],
+    data: Annotated[
+        Positional[str],
+        arg(help="digits, mnist, fashion_mnist, cifar10, folder:PATH; or scenes, by its own defaults"),
+    ],
     recipe: OmitArgPrefixes[Asked],
     out: Annotated[Path, arg(help="folder for model.safetensors, metrics.json and what --resume needs")],
     resume: Annotated[
@@ -131,19 +160,27 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a diffusion model: class-conditional, from captions, or without either where there are none."""
-    from diffusion_lessons.data import FOLDER, load_dataset
+    from diffusion_lessons.data import load_dataset
+    from diffusion_lessons.makers.scenes import live_task
     from diffusion_lessons.training.loop import train as run
+    from diffusion_lessons.training.run_folder import prepare
     from diffusion_lessons.training.tasks import Denoising
     from diffusion_lessons.training.text_to_image import from_folder
     from diffusion_lessons.zoo import open_model
 
+    if recipe.data != (SCENES if data == SCENES else Recipe.data):  # defaults of the one, data of the other
+        raise ValueError(
+            f"name the data right behind `train`, as in: train {data} --minutes 20 --out out/run"
+        )
     plan = Recipe(**vars(recipe) | {"data": data})
-    if captions and not data.startswith(FOLDER):
+    if captions and data != SCENES and not data.startswith(FOLDER):
         raise ValueError(f"--captions is for pictures of your own, {FOLDER}PATH, and not for {data}")
-    writable(out)
+    prepare(out, resume)  # said now, not after minutes of rendering
     start = None if from_ is None else open_model(from_)
     task: Denoising
-    if captions:
+    if data == SCENES:
+        task = live_task(plan, device, start, from_)
+    elif captions:
         task = from_folder(plan, start, from_)
     else:
         dataset = load_dataset(data, "train", plan.size)
@@ -161,32 +198,43 @@ def sample(
     sampling: OmitArgPrefixes[Sampling],
     wish: OmitArgPrefixes[Wish],
     label: Annotated[str | None, arg(help="class number or name; all in turn if left out")] = None,
-    n: Annotated[int | None, arg(help="number of pictures; 64, or 1 for a prompt")] = None,
+    n: Annotated[int | None, arg(help="number of pictures; 64, or 1 of each prompt")] = None,
+    safety_check: Annotated[
+        bool, arg(help="show grey for pictures of what a model's safety check names")
+    ] = True,
     out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz: x, y")] = Path("samples.png"),
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Draw pictures from a trained model."""
     from diffusion_lessons.generate import generate, save_samples, save_trajectory
-    from diffusion_lessons.zoo import open_model
+    from diffusion_lessons.support.machine import choose_device
+    from diffusion_lessons.zoo import open_model, safety
 
     if out.suffix not in (".png", ".gif", ".npz"):
         raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
     model = open_model(checkpoint)
     model = wish.sized(model)
-    n = n if n is not None else 64 if wish.prompt is None else 1
-    condition, canvas = wish.condition(model, n, label), wish.canvas(model)
+    n = n if n is not None else 1 if wish.prompt else 64
+    condition, canvas, how = wish.condition(model, n, label), wish.canvas(model), sampling.of(model)
+    drawn = how | wish.negated(model, how["guidance"])
+    columns, n = (n, n * len(wish.prompt)) if len(wish.prompt) > 1 else (None, n)  # a row for each prompt
     writable_file(out)
-    how = sampling.of(model)
-    drawn = how | wish.negated(model)
+    check = safety.safety_check(model) if safety_check else None
+    if check is not None:
+        check.to(choose_device(device))
+    elif "published" in model.info and safety_check:
+        print(f"no safety check: no folder {safety.PUBLISHED} beside the model's files", file=sys.stderr)
+    drawn |= {"canvas": canvas, "check": check, "device": device}
     started = time.perf_counter()
     if out.suffix == ".gif":
-        save_trajectory(model, condition, n, out, device=device, canvas=canvas, **drawn)
+        save_trajectory(model, condition, n, out, columns=columns, **drawn)
     else:
-        pictures = generate(model, condition, n, device=device, progress=True, canvas=canvas, **drawn)
-        save_samples(pictures, label_of(condition), out)
+        pictures = generate(model, condition, n, progress=True, **drawn)
+        save_samples(pictures, label_of(condition), out, columns)
     seconds = time.perf_counter() - started
     facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
+    facts["safety_check"] = check is not None
     report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
 
 
@@ -194,7 +242,9 @@ def evaluate(
     checkpoint: Positional[Model],
     sampling: OmitArgPrefixes[Sampling],
     n: Annotated[int, arg(help="number of samples to measure on")] = 1000,
-    data: Annotated[str | None, arg(help="data set to compare with; the model's own if left out")] = None,
+    data: Annotated[
+        str | None, arg(help="data set to compare with, or scenes to draw; the model's own if left out")
+    ] = None,
     yardstick: Annotated[
         str | None,
         arg(help="file or zoo name of a classifier to measure by; bundled, or trained on data, if left out"),
@@ -202,26 +252,37 @@ def evaluate(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Measure a model's samples: Fréchet and kernel distance, precision, recall, accuracy."""
+    """Measure samples: distances, precision, recall, accuracy; of scenes, captions met and CLIP score."""
     from diffusion_lessons.generate import generate, labels_for
+    from diffusion_lessons.makers.prompting import folder_prompts, measure_scenes, words_of
     from diffusion_lessons.makers.yardsticks import yardstick_for
     from diffusion_lessons.metrics.evaluate import evaluate as measure
     from diffusion_lessons.metrics.evaluate import figures
     from diffusion_lessons.zoo import open_model
 
     model = open_model(checkpoint)
+    data, how = data or model.data, sampling.of(model)
+    about = {"checkpoint": checkpoint, **told(how)}
+    if data == SCENES:
+        if yardstick is not None:
+            raise ValueError("pictures of scenes are measured by their reader: leave out --yardstick")
+        result = measure_scenes(model, n, device=device, progress=True, **how)
+        report(json, {**about, "data": data, **result}, words_of(result), [])
+        return
     labels = labels_for(model, n)
-    data = data or model.data
-    measured_by = yardstick_for(data, model.shape[-1], yardstick, model.classes)
-    measured_by.check((n, *model.shape), labels)
-    how = sampling.of(model)
-    pictures = generate(model, labels, n, device=device, progress=True, **how)
+    condition: Condition = labels
+    if model.tokenizer is not None:
+        condition, measured_by = folder_prompts(model, data, n, yardstick)
+    else:
+        measured_by = yardstick_for(data, model.shape[-1], yardstick, model.classes)
+        measured_by.check((n, *model.shape), labels)
+    pictures = generate(model, condition, n, device=device, progress=True, **how)
     result = measure(pictures.clamp(-1, 1), labels, measured_by)
     rows = "\n".join(
         f"  {name:10} {entry['value']:9.4f} ± {entry['uncertainty']:.4f}"
         for name, entry in figures(result).items()
     )
-    report(json, {"checkpoint": checkpoint, **told(how), **result}, f"n = {n}\n{rows}", [])
+    report(json, {**about, **result}, f"n = {n}\n{rows}", [])
 
 
 def experiment(

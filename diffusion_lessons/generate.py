@@ -22,6 +22,7 @@ from diffusion_lessons.networks import Prompted
 from diffusion_lessons.painting import Begun, Canvas
 from diffusion_lessons.paths import Level
 from diffusion_lessons.pictures import grid, save_gif, save_png
+from diffusion_lessons.safety import SafetyCheck, covered
 from diffusion_lessons.samplers import SAMPLERS, Noise, Point, Step
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.files import atomic_write
@@ -143,6 +144,7 @@ def generate(
     batch: int = 256,
     progress: bool = False,
     canvas: Canvas | None = None,
+    check: SafetyCheck | None = None,
     **how: Any,
 ) -> Tensor:
     """Sample pictures (N, C, H, W) in batches: float32 in about [−1, 1], on the CPU.
@@ -150,7 +152,8 @@ def generate(
     All noise of a picture depends on the seed, its place and the step alone. The condition is labels (N,),
     the prompts of `checkpoint.prompts`, or None for n pictures without; the device None is a GPU where there
     is one; `progress` shows a bar of the pictures finished; the canvas is a picture to begin with; `how` is
-    for `walk`. The checkpoint's network stays where it is and as it is.
+    for `walk`. The checkpoint's network stays where it is and as it is. A picture in which the check finds
+    something is replaced by plain grey, and a warning says what it shows; without a check nothing is hidden.
     """
     n = rows_of(condition) or n or 0
     model = checkpoint.on(choose_device(device))
@@ -161,10 +164,18 @@ def generate(
     with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
         for points in walks:
             last = deque(points, maxlen=1)[0][1].float()
-            drawn = model.pictures(last).cpu()
+            drawn = model.pictures(last).float().cpu()
             pictures.append(drawn if canvas is None else canvas.finished(drawn))
             bar.update(len(pictures[-1]))
-    return torch.cat(pictures)
+    return torch.cat(pictures) if check is None else _checked(check, torch.cat(pictures))[0]
+
+
+def _checked(check: SafetyCheck, last: Tensor, *before: Tensor) -> list[Tensor]:
+    """Finished pictures (N, ...), and what they came from, grey where the check finds something in them."""
+    found = [each for batch in last.split(64) for each in check(batch)]
+    if said := check.said(found):
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
+    return [covered(each, found) for each in (last, *before)]
 
 
 def _walks(
@@ -188,8 +199,11 @@ def _walks(
     return walks
 
 
-def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
-    """Write pictures (N, C, H, W) as a .png grid or as .npz: x uint8 (N, H, W) or (N, H, W, 3), and y."""
+def save_samples(pictures: Tensor, labels: Tensor | None, file: Path, columns: int | None = None) -> None:
+    """Write pictures (N, C, H, W) as a .png grid or as .npz: x uint8 (N, H, W) or (N, H, W, 3), and y.
+
+    Without `columns` the grid is about a square.
+    """
     if file.suffix == ".npz":
         x = to_uint8(pictures).permute(0, 2, 3, 1).numpy()
         arrays = {"x": x[..., 0] if x.shape[-1] == 1 else x}
@@ -198,7 +212,7 @@ def save_samples(pictures: Tensor, labels: Tensor | None, file: Path) -> None:
         with atomic_write(file) as partial, partial.open("wb") as handle:
             np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
     else:
-        save_png(grid(pictures), file)
+        save_png(grid(pictures, columns), file)
 
 
 def save_trajectory(
@@ -208,6 +222,8 @@ def save_trajectory(
     file: Path,
     device: torch.device | str | None = None,
     canvas: Canvas | None = None,
+    check: SafetyCheck | None = None,
+    columns: int | None = None,
     **how: Any,
 ) -> None:
     """Write the walk of `generate` to n pictures as a .gif: what the sampler holds at each level."""
@@ -215,4 +231,8 @@ def save_trajectory(
     if canvas is not None:
         how["begun"] = Begun(canvas, model)
     (points,) = _walks(model, condition, n, batch=n, **how)
-    save_gif([grid(model.pictures(x).cpu()) for _, x, _ in points], file)
+    frames = [model.pictures(x).cpu() for _, x, _ in points]
+    if check is not None:
+        last, *before = _checked(check, frames[-1], *frames[:-1])
+        frames = [*before, last]
+    save_gif([grid(each, columns) for each in frames], file)

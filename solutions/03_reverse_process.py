@@ -182,8 +182,9 @@ predict(
 def posterior_mean_var(x0, x, alpha_bar, alpha_bar_next):
     """Mean and variance of q(x_next | x, x0).
 
-    x0, x: (B, ...), clean and noisy; alpha_bar: 0-d tensor, where x is; alpha_bar_next: 0-d tensor, a level
-    with less noise, 1 at the data. Returns a tuple: the mean (B, ...), and the variance, a 0-d tensor.
+    x0, x: (B, ...), clean and noisy; alpha_bar: 0-d tensor, where x is; alpha_bar_next: 0-d
+    tensor, a level with less noise, 1 at the data. Returns a tuple: the mean (B, ...), and the
+    variance, a 0-d tensor.
     """
     ### BEGIN SOLUTION
     beta = 1 - alpha_bar / alpha_bar_next
@@ -205,7 +206,8 @@ for t in (1, 2, 10, 100, 1000):
     print(f"t = {t:4d}: the posterior's variance is {variance / path.betas[t - 1]:.3f} of the step's β")
 
 # %%
-# Brute force, for one pixel: draws from x₀ = −0.5 at t = 250, weighted by how likely each becomes x = 0.8 at t = 400.
+# Brute force, for one pixel: draws from x₀ = −0.5 at t = 250, weighted by how likely each is to
+# become x = 0.8 at t = 400.
 from torch.distributions import Normal
 
 x0, x, now, then = torch.tensor([-0.5]), torch.tensor([0.8]), path(400), path(250)
@@ -296,7 +298,7 @@ def x0_from_eps(x, eps, alpha_bar):
 
 
 # %%
-# Three clusters whose exact ε̂ is known, no network needed. Is the gradient of their log-density the noise?
+# Three clusters whose exact ε̂ is known, no network needed. Is the gradient of their log-density −ε̂/σ?
 from diffusion_lessons.mixtures import GaussianMixture
 
 clusters = GaussianMixture([[-1.0, -0.5], [1.0, -0.6], [0.1, 1.0]], [0.2, 0.1, 0.15], [0.5, 0.2, 0.3])
@@ -330,9 +332,10 @@ scrub(
 )
 
 # %% [markdown]
-# **What to notice:** the score is the noise, to rounding. Each arrow points from x to $\alpha\hat x_0$. With little noise the
-# guesses lie in the clusters. With much noise they all lie in the middle, where *no data is*. That is the blur
-# again. So $\hat x_0$ is not a sample. It is a direction to set out in, to be asked for again after a small step.
+# **What to notice:** the score is $-\hat\varepsilon/\sigma$ with $\sigma = \sqrt{1-\bar\alpha_t}$, to rounding. Each arrow points
+# from x to $\alpha\hat x_0$. With little noise the guesses lie in the clusters. With much noise they all lie in the middle, where
+# *no data is*. That is the blur again. So $\hat x_0$ is not a sample. It is a direction to set out in, to be asked for again
+# after a small step.
 
 # %% [markdown] tags=["idea"]
 # ## One step back, and then many
@@ -382,9 +385,10 @@ def ancestral_step(x, x0, alpha_bar, alpha_bar_next, noise):
 def ancestral_sample(predict_eps, x, levels, noises, limit=None):
     """Walk down the levels by ancestral steps; returns the list of x at each level, the start first.
 
-    predict_eps(x, level): the guess of the noise in x (B, ...); x: at levels[0]; levels: n + 1, falling, each with
-    alpha and sigma, 0-d, α² = ᾱ, the last often data; noises: a tensor (n, B, ...), for step i noises[i]; limit: None, or the
-    number to whose range [−limit, limit] each x̂₀ is clipped before its step.
+    predict_eps(x, level): the guess of the noise in x (B, ...); x: at levels[0]; levels: n + 1,
+    falling, each with alpha and sigma, 0-d, α² = ᾱ, the last often data; noises: a tensor
+    (n, B, ...), for step i noises[i]; limit: None, or the number to whose range [−limit, limit]
+    each x̂₀ is clipped before its step.
     """
     ### BEGIN SOLUTION
     walk = [x]
@@ -553,8 +557,8 @@ figure(
 def step_variance(variance_x0, alpha_bar, alpha_bar_next):
     """The variance of q(x_next | x), where x0 is known only up to a variance.
 
-    variance_x0: (B, ...), the variance of each entry of x0 given x; alpha_bar, alpha_bar_next: 0-d tensors, where
-    x is and where the step leads. Returns (B, ...), in the dtype of variance_x0.
+    variance_x0: (B, ...), the variance of each entry of x0 given x; alpha_bar, alpha_bar_next:
+    0-d tensors, where x is and where the step leads. Returns (B, ...), in the dtype of variance_x0.
     """
     ### BEGIN SOLUTION
     beta = 1 - alpha_bar / alpha_bar_next
@@ -583,7 +587,8 @@ def gaussian_steps(mixture, x, now, after):
     mean_x0, doubt = moments(mixture, x, now)
     mean, small = posterior_mean_var(mean_x0, x, now.alpha**2, after.alpha**2)
     large = 1 - (now.alpha / after.alpha) ** 2
-    return mean, {"β̃": small, "β": large, "step_variance": step_variance(doubt, now.alpha**2, after.alpha**2)}
+    yours = step_variance(doubt, now.alpha**2, after.alpha**2)
+    return mean, {"β̃": small, "β": large, "step_variance": yours}
 
 
 # %% jupyter={"source_hidden": true}
@@ -732,17 +737,15 @@ for t in (240, 200, 100):
     mean_error = (weight.square() @ square).sqrt()
     variance_error = (weight.square() @ (square - variance).square()).sqrt()
     mean, variances = gaussian_steps(clusters, seen, now, path(t))
-    print(f"250 → {t}: mean {average:.4f} ± {mean_error:.4f}, formula {mean[0, 0]:.4f};", end=" ")
-    print(
-        f"variance {variance:.4f} ± {variance_error:.4f}, step_variance {variances['step_variance'][0, 0]:.4f},",
-        end=" ",
-    )
-    print(f"β̃ {variances['β̃']:.4f}, β {variances['β']:.4f}")
+    small, large, right = variances["β̃"], variances["β"], variances["step_variance"][0, 0]
+    print(f"250 → {t}: mean {average:.4f} ± {mean_error:.4f}, formula {mean[0, 0]:.4f}")
+    print(f"    variance {variance:.4f} ± {variance_error:.4f}, step_variance {right:.4f},", end=" ")
+    print(f"β̃ {small:.4f}, β {large:.4f}")
 
 # %% [markdown]
-# The means agree to about two standard errors, for every length of step. So does your `step_variance` with the variances of
-# the draws. $\tilde\beta$ is too small each time: it forgets that $x_0$ is in doubt. $\beta$ is too small here, too. It is no upper bound where $x$ lies
-# between clusters. (± is one standard error over the draws.)
+# The formula's mean is within two standard errors of that of the draws, for every length of step, and so is the variance by your
+# `step_variance`. $\tilde\beta$ is too small each time: it forgets that $x_0$ is in doubt. $\beta$ is too small here, too: where
+# $x$ lies between clusters, it is no upper bound. (± is one standard error over the draws.)
 #
 # Now whole samples, with no noise, $\tilde\beta$, $\beta$ and your variance.
 
@@ -761,10 +764,10 @@ def walk_clusters(kind, x, levels):
     return walk
 
 
-ends = walk_clusters("no noise", torch.randn(4000, 2, generator=generator), path.levels(50))[-1]
-print(
-    f"50 steps without noise: 4,000 points lie around {ends.mean(0).numpy().round(2)}, std {ends.std(0).max():.4f}"
-)
+start = torch.randn(4000, 2, generator=generator)
+ends = walk_clusters("no noise", start, path.levels(50))[-1]
+middle, spread = ends.mean(0).numpy().round(2), ends.std(0).max()
+print(f"50 steps without noise: 4,000 points lie around {middle}, std {spread:.4f}")
 start, levels = torch.randn(200, 2, generator=generator), path.levels(20)
 panels = {}
 for kind in ("no noise", "β̃", "step_variance"):
@@ -793,26 +796,28 @@ scrub(
 # %%
 from diffusion_lessons.metrics import sliced_wasserstein
 
-n, counts = budget.samples(4000), [5, 10, 20, 50, 100]
+repeats, n, counts = 8, budget.samples(4000), [5, 10, 20, 50, 100]
 
 
 def measured(points):
-    """Distance to fresh data (sliced Wasserstein, p = 1) and std in the largest cluster: (8 repeats, 2)."""
+    """Distance to fresh data (sliced Wasserstein, p = 1) and std in the largest cluster: (repeats, 2)."""
     rows = []
     for x in points.split(n):
         inside = x[clusters.posterior(x, path(1)).argmax(1) == 0]
-        rows.append([sliced_wasserstein(x, clusters.sample(n, generator)[0], 64, p=1), inside.std(0).mean()])
+        distance = sliced_wasserstein(x, clusters.sample(n, generator)[0], 64, p=1)
+        rows.append([distance, inside.std(0).mean()])
     return torch.tensor(rows)
 
 
-results = {"data": [measured(clusters.sample(8 * n, generator)[0])], "β̃": [], "β": [], "step_variance": []}
+fresh_data = clusters.sample(repeats * n, generator)[0]
+results = {"data": [measured(fresh_data)], "β̃": [], "β": [], "step_variance": []}
 for steps in counts:
-    start = torch.randn(8 * n, 2, generator=generator)
+    start = torch.randn(repeats * n, 2, generator=generator)
     for kind in ("β̃", "β", "step_variance"):
         results[kind].append(measured(walk_clusters(kind, start, path.levels(steps))[-1]))
 print(f"{'steps':13s}", "  ".join(f"{k:^13d}" for k in counts))
 for name, rows in results.items():
-    cells = [f"{row[:, 0].mean():.3f} ± {row[:, 0].std() / 8**0.5:.3f}" for row in rows]
+    cells = [f"{row[:, 0].mean():.3f} ± {row[:, 0].std() / repeats**0.5:.3f}" for row in rows]
     print(f"{name:13s}", "  ".join(cells))
 
 # %% jupyter={"source_hidden": true}
@@ -824,7 +829,7 @@ for name, colour, marker in (
     ("step_variance", COLOURS[2], "^"),
 ):
     mean = torch.stack([row.mean(0) for row in results[name]]).T  # (2, steps)
-    error = torch.stack([row.std(0) / 8**0.5 for row in results[name]]).T
+    error = torch.stack([row.std(0) / repeats**0.5 for row in results[name]]).T
     for ax, m, e in zip(axes, mean, error, strict=True):
         if name == "data":
             ax.axhspan(float(m - e), float(m + e), color="gray", alpha=0.5, label="fresh data")
@@ -841,20 +846,21 @@ figure(
     fig,
     alt="Left: the distance to the data over the number of steps falls towards the grey band of fresh data, 0.015. β̃ goes from 0.23 at "
     "5 steps to 0.023 at 100; β and your variance from 0.17 to about 0.02 at 50; at 100 your variance lies higher again, at "
-    "0.025. Right: the std in the largest "
+    "0.025, by chance. Right: the std in the largest "
     "cluster, where the data has 0.20. β̃ is below from 20 steps on, β above throughout; yours falls from 0.46 at 5 to 0.20 at 50.",
 )
 
 # %% [markdown]
 # ± is one standard error over eight repeats with n = 4,000 points each; the grey band is what other draws of the data get. At 20
-# steps your variance and $\beta$ are close to that, at 0.021 and 0.024, and $\tilde\beta$ is at 0.056. At 100 steps your variance
-# comes out at 0.025 ± 0.003, above $\beta$. Other draws did not repeat that: 24 of them gave 0.018 ± 0.001 for both. So from
-# 20 steps on this distance does not tell the two apart.
+# steps your variance and $\beta$ are close to that, at 0.021 and 0.024, and $\tilde\beta$ is at 0.056. Eight repeats are too few to
+# say more: at 100 steps your variance comes out above $\beta$, by chance. 72 repeats at three other seeds gave 0.021 and 0.026 at
+# 20 steps, 0.018 and 0.021 at 50, and 0.017 and 0.018 at 100, each ± 0.001. So at 20 steps your variance is a little nearer to the
+# data, and from 50 on this distance does not tell the two apart.
 #
-# The spread of a cluster does. From 20 steps on the clusters are too tight with $\tilde\beta$ and too wide with $\beta$. With your variance they are right from about 50
-# steps on. Below 20 steps they are far too wide: one Gaussian step has to serve several clusters, and its shape is wrong. The two
-# published choices are extremes: $\tilde\beta_t$ is exact for data at a single point, $\beta_t$ for $\mathcal N(0, I)$
-# (Ho et al. 2020, section 3.2). Both are one number for all x, and the right variance is not.
+# The spread of a cluster does. From 20 steps on the clusters are too tight with $\tilde\beta$ and too wide with $\beta$. With your
+# variance they are right to 2 % from 50 steps on. Below 20 steps they are far too wide: one Gaussian step has to serve several
+# clusters, and its shape is wrong. The two published choices are extremes: $\tilde\beta_t$ is exact for data at a single point,
+# $\beta_t$ for $\mathcal N(0, I)$ (Ho et al. 2020, section 3.2). Both are one number for all x, and the right variance is not.
 #
 # ## Pictures without noise look better. Are they?
 #
@@ -879,12 +885,17 @@ strip(
 from diffusion_lessons.metrics import evaluate
 
 
+measures = ("accuracy", "precision", "recall", "frechet")
+heading = " " * 24 + "  ".join(f"{key:^11s}" for key in measures)
+
+
 def report(name, pictures):
     result = evaluate(pictures.cpu(), wanted, zoo.yardstick("mnist"))
-    row = {key: tuple(result[key].values()) for key in ("accuracy", "precision", "recall", "frechet")}
-    print(f"{name:24s}", ", ".join(f"{key} {value:.2f} ± {error:.2f}" for key, (value, error) in row.items()))
+    found = [tuple(result[key].values()) for key in measures]
+    print(f"{name:23s}", "  ".join(f"{value:.2f} ± {error:.2f}" for value, error in found))
 
 
+print(heading)
 for name, pictures in drawn.items():
     report(name, pictures)
 print(f"n = {len(wanted)}, one seed; ± over the draw of the samples")
@@ -901,25 +912,26 @@ print(f"n = {len(wanted)}, one seed; ± over the draw of the samples")
 # ## Which variance for pictures?
 #
 # A network gives $\hat x_0$ and no variance. But for the best guess the mean squared error *is* the doubt about $x_0$, on
-# average. So your `step_variance` can be told the error of the network. For five of ten steps of the MNIST model, measured on 40 of
+# average. So your `step_variance` can be told the error of the network. For the ten steps of the MNIST model, measured on 40 of
 # its own samples:
 
 # %%
 levels = mnist.path.levels(10)
 forty = torch.arange(40, device=device) % 10
-drawn = ancestral_sample(told(forty), fresh(40, 1, 32, 32), levels, fresh(10, 40, 1, 32, 32), limit=1.0)[-1]
-for now, after in zip(levels[1:-1:2], levels[2::2], strict=True):
+first, noise = fresh(40, 1, 32, 32), fresh(10, 40, 1, 32, 32)
+drawn = ancestral_sample(told(forty), first, levels, noise, limit=1.0)[-1]
+for now, after in zip(levels[:-1], levels[1:], strict=True):
     with torch.no_grad():
         guess = denoiser(add_noise(drawn, fresh(40, 1, 32, 32), now), now, forty).x0
     doubt = (guess - drawn).square().mean().cpu().double()  # over pictures and pixels
     own = step_variance(0 * doubt, now.alpha**2, after.alpha**2)  # no doubt: β̃
     large = 1 - (now.alpha / after.alpha) ** 2
     right = step_variance(doubt, now.alpha**2, after.alpha**2)
-    print(
-        f"{now.t:4.0f} → {after.t:3.0f}: β̃ {own:.3f}, step_variance {right:.3f}, β {large:.3f}, doubt {doubt:.3f}"
-    )
+    print(f"{now.t:4.0f} → {after.t:3.0f}: β̃ {own:.3f}, step_variance {right:.3f}, β {large:.3f},", end=" ")
+    print(f"doubt {doubt:.3f}")
 
 # %%
+print(heading)
 for spacing in ("trailing", "linspace"):
     levels = mnist.path.levels(10, spacing)
     alpha_bars = torch.stack([level.alpha**2 for level in levels])
@@ -944,8 +956,8 @@ for steps in (5, 10, 20, 50, 1000):
 
 # %% [markdown]
 # The doubt is small: most pixels are certain early. (On 40 real digits it came out 1.05 to 1.23 times as
-# large.) So the right variance is close to $\tilde\beta$, and $\beta$ is up to twice
-# too large, the step to the data aside. Does this harm the pictures? It depends on what comes after.
+# large.) So the right variance is close to $\tilde\beta$. $\beta$ is too large, the more the nearer the data: 1.02 times in the
+# first step, twice from t = 300, three times from t = 200. Does this harm the pictures? It depends on what comes after.
 #
 # - Last step from t = 100: this step returns $\hat x_0$, and so takes most of the excess noise away. The Fréchet distances are
 #   0.71 ± 0.12 for $\tilde\beta$ and 0.70 ± 0.13 for $\beta$. Precision is lower with $\beta$, and recall higher.
@@ -1029,8 +1041,10 @@ else:
 # | variance in place of standard deviation before the noise | far too little noise: in a thousand steps all samples are alike |
 # | samples judged one by one | a sampler without noise looks best of all |
 # | $\hat x_0$ clipped, $\hat\varepsilon$ left as it was | the two no longer make up $x_t$: drifting brightness, burnt contrast |
-# | $\bar\alpha$ of the wrong index: next and now swapped, or off by one | no error; washed-out or grainy pictures; with the true ε as oracle, the end is not $x_0$ |
-# | the loop stops at $t = 1$, or skips the first step | slight grain; brightness pulled towards grey |
+# | $\bar\alpha$ of now and next swapped | NaN in the first step: the root of a negative variance |
+# | $\bar\alpha$ of the next level in $\hat x_0$ | no error; grain everywhere, broken strokes |
+# | a level too far in the step: $\bar\alpha_{t-2}$ for $\bar\alpha_{t-1}$ | no error; strokes too thin and too clean: the noise is too small |
+# | the loop stops one level before the data | grain, of that level's σ: 0.17 where the last step is from t = 100, 0.006 from t = 1 |
 # | $\log\tilde\beta_1 = \log 0$ | −∞ in the loss of the last step; published code takes $\tilde\beta_2$ there |
 # | dividing by $\sqrt{\bar\alpha_T}$ with an unclipped guess | an error of 0.1 in $\hat\varepsilon$ is one of 16 in $\hat x_0$ at t = 1000 (linear schedule) |
 

@@ -880,8 +880,8 @@ for name, rows in by_name.items():
         _, best = all_steps(torch.tensor(row["t"]).double(), errors)
         table.append([row["bits"], best + row["prior"] + row["decoder"], row["frechet"], row["accuracy"]])
     mean, error = torch.tensor(table).mean(0), torch.tensor(table).std(0) / 3**0.5
-    print(f"{name:15s} {mean[0]:.2f} ± {error[0]:.2f} bits per dimension ({mean[1]:.2f} with the best variance), "
-          f"Fréchet distance {mean[2]:.2f} ± {error[2]:.2f}, {mean[3]:.1%} read as asked")  # fmt: skip
+    print(f"{name:15s} {mean[0]:.2f} ± {error[0]:.2f} bits per dimension ({mean[1]:.2f} with the best variance)")
+    print(f"{'':15s} Fréchet distance {mean[2]:.2f} ± {error[2]:.2f}, {mean[3]:.1%} read as asked")
 
 # %% jupyter={"source_hidden": true}
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.2))

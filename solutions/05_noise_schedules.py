@@ -364,8 +364,8 @@ show(strip({"data": shades, "scaled-linear": grey[:9], "rescaled": white[:9]}, a
 def walk_from_noise(denoiser, path, steps, noise):
     """DDIM from pure noise (B, C, H, W) to pictures of the same shape, in so many equal steps.
 
-    denoiser(x, level) gives x0, eps (a pair; its .x0 and .eps are the same); path(t) gives the level of time t, with .alpha and .sigma;
-    path.T is the noisiest time. A time that is no whole number may be rounded or not.
+    denoiser(x, level) gives x0, eps (a pair; its .x0 and .eps are the same); path(t) gives the level of time t,
+    with .alpha and .sigma; path.T is the noisiest time. A time that is no whole number may be rounded or not.
     """
     ### BEGIN SOLUTION
     times = [round(path.T * k / steps) for k in reversed(range(steps + 1))]
@@ -982,8 +982,8 @@ print(
     "3 seeds ± one standard error over the seeds"
 )
 for i, name in enumerate(compared):
-    row = ("   {} {:.3f} ± {:.3f}".format(what, *rows[i]) for what, rows in table.items())
-    print(f"{name:14}" + "".join(row))
+    row = ["   {} {:.3f} ± {:.3f}".format(what, *rows[i]) for what, rows in table.items()]
+    print(f"{name:14}" + "".join(row[:2]) + "\n" + " " * 14 + "".join(row[2:]))
 
 # %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.0))
@@ -1073,9 +1073,8 @@ import importlib.util
 from diffusion_lessons.schedules import rescale_zero_terminal_snr
 
 line, root_line = linear_betas(), scaled_linear_betas()
-print(
-    f"largest difference of your rescaling from the package's: {(rescale_to_zero_snr(line) - rescale_zero_terminal_snr(line)).abs().max():.0e}"
-)
+gap = (rescale_to_zero_snr(line) - rescale_zero_terminal_snr(line)).abs().max()
+print(f"largest difference of your rescaling from the package's: {gap:.0e}")
 if importlib.util.find_spec("diffusers"):
     from diffusers import DDIMScheduler
 

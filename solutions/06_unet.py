@@ -669,8 +669,8 @@ class UNet(Layers):
     """The layers: time_embedding, label_embedding, stem, down (a list), middle_1, middle_attention, middle_2,
     up (a list), norm_out, conv_out. middle_attention takes h alone; entries of down and up, middle_1 and middle_2 are
     called with (h, embedding), and that is the SiLU of the sum of both embeddings. Kept for the way up: what the stem
-    gives, and what every entry of down gives, each Down too. Every entry of up takes one of them, as [h, skip], but an
-    Up takes none. At the end: norm, SiLU, convolution.
+    gives, and what every entry of down gives, each Down too. Every entry of up takes one of them, as [h, skip], but
+    an Up takes none. At the end: norm, SiLU, convolution.
     """
 
     def forward(self, x, time, label):
@@ -949,7 +949,8 @@ networks = {name: build(name, unet=UNet) for name in parts} | {"transformer": Tr
 for name, network in networks.items():
     fit(network.to(device), budget.steps(80))
     live[name] = losses(network, test, path, at, budget.samples(200))  # (5, 200)
-print(f"{'loss at t =':13}", *(f"{t:^13}" for t in at), " one seed; ± one standard error over the pictures")
+print("one seed; ± one standard error over the pictures")
+print(f"{'loss at t =':13}", *(f"{t:^13}" for t in at))
 for name, row in live.items():
     errors = row.std(1) / row.shape[1] ** 0.5
     print(f"{name:13}", *(f"{mean:.3f} ± {error:.3f}" for mean, error in zip(row.mean(1), errors, strict=True)))
@@ -1153,7 +1154,9 @@ for name, plant in bugs.items():
     network = deepcopy(yours)
     plant(network)
     ill[name] = sample(guesser(network), fresh, path.levels(20), ten).cpu()
-print("pixels change by", {name: f"{(x - ill['none']).abs().mean():.2f}" for name, x in ill.items()})
+print("mean change of a pixel:")
+for name, x in ill.items():
+    print(f"{name:26}{(x - ill['none']).abs().mean():.2f}")
 strip(
     ill,
     alt="Seven rows of digits 0 to 9. No bug, and attention not scaled: clean digits. Sines and cosines swapped: grain. "

@@ -8,7 +8,7 @@ from diffusion_lessons.data.downloads import DataError
 from diffusion_lessons.data.toys import TOYS
 from diffusion_lessons.support.errors import unknown
 
-__all__ = ["DATASETS", "TOYS", "DataError", "Dataset", "load_dataset", "to_float", "to_uint8"]
+__all__ = ["DATASETS", "SCENES", "TOYS", "DataError", "Dataset", "load_dataset", "to_float", "to_uint8"]
 
 DATASETS: dict[str, Callable[[str, int | None], Dataset]] = {
     "digits": digits.digits,
@@ -17,6 +17,7 @@ DATASETS: dict[str, Callable[[str, int | None], Dataset]] = {
     "cifar10": cifar.cifar10,
 }
 FOLDER = "folder:"
+SCENES = "scenes"  # rendered without end, with captions: `data.captioned`
 
 
 def load_dataset(name: str, split: str = "train", size: int | None = None) -> Dataset:
@@ -30,6 +31,8 @@ def load_dataset(name: str, split: str = "train", size: int | None = None) -> Da
         from diffusion_lessons.data.folder import folder
 
         return folder(name.removeprefix(FOLDER), split, size)
+    if name == SCENES:
+        raise ValueError("scenes are rendered without end: take their rows from data.captioned.scene_rows")
     if name not in DATASETS:
-        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+        raise unknown("data set", name, [*DATASETS, SCENES, f"{FOLDER}PATH"])
     return DATASETS[name](split, size)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_lessons.data.captions import UNSIZED, WRONGS, captions, plain, read, wrong
+from diffusion_lessons.data.captions import UNSIZED, captions, phrase, read, wrong
 from diffusion_lessons.data.dataset import Rendered, Row
 from diffusion_lessons.data.scenes import Scenes, draw
 from diffusion_lessons.data.tokenizer import Tokenizer
@@ -14,6 +14,7 @@ from diffusion_lessons.data.tokenizer import Tokenizer
 TOKENS, CONTEXT = 768, 24  # at most, and of a caption; every word of the captions becomes one token
 ABOUT, ALL = 0.6, 0.1  # shares of the holes about an object, and of those that are the whole picture
 READ = 4096  # captions that the tokenizer learns from
+WRONG, HOLE = 5, 6  # random numbers of a row: a stream for each use
 
 
 def scene_tokenizer() -> Tokenizer:
@@ -30,21 +31,25 @@ def scene_rows(
     seed: int = 0,
     wrongs: Sequence[str] = (),
     holes: bool = False,
+    form: int | None = None,
 ) -> Rendered:
     """Scenes without end, uint8 (3, size, size), with "tokens" (context,) and "mask".
 
     With wrongs, of `captions.WRONGS`, a row also has "wrong" (len(wrongs), context): the tokens of captions
     that are wrong in one thing each. Where a scene has no such thing, its colour is wrong. With holes it has
-    a "hole" (1, size, size), True where to paint: about an object, or anywhere.
+    a "hole" (1, size, size), True where to paint: about an object, or anywhere. Where a form is given, all
+    scenes are of it.
     """
 
     def render(seed: int, index: Tensor) -> Row:
-        scenes = draw(seed, index, split)
+        scenes = draw(seed, index, split, form)
         texts = captions(scenes, seed, index, style, UNSIZED)
         told = tokenizer(texts)
         if wrongs:
-            chances = (np.random.default_rng((seed, len(WRONGS), i)) for i in index.tolist())
-            others = [_others(text, wrongs, chance) for text, chance in zip(texts, chances, strict=False)]
+            others = [
+                _others(text, wrongs, style, i, np.random.default_rng((seed, WRONG, i)))
+                for text, i in zip(texts, index.tolist(), strict=True)
+            ]
             told["wrong"] = torch.stack([tokenizer(each)["tokens"] for each in others])
         if holes:
             told["hole"] = _holes(scenes, size, seed, index)
@@ -53,10 +58,11 @@ def scene_rows(
     return Rendered("scenes", (3, size, size), render, seed)
 
 
-def _others(text: str, wrongs: Sequence[str], chance: np.random.Generator) -> list[str]:
+def _others(text: str, wrongs: Sequence[str], style: str, i: int, chance: np.random.Generator) -> list[str]:
+    """Wrong captions in the style of the right one: how a caption is worded tells nothing."""
     wish = read(text)
     found = [wrong(wish, what, chance) or wrong(wish, "colour", chance) for what in wrongs]
-    return [plain(each or wish) for each in found]
+    return [phrase(each or wish, style, i, chance) for each in found]
 
 
 def _holes(scenes: Scenes, size: int, seed: int, index: Tensor) -> Tensor:
@@ -65,7 +71,7 @@ def _holes(scenes: Scenes, size: int, seed: int, index: Tensor) -> Tensor:
     for hole, masks, present, i in zip(
         holes, scenes.masks(size), scenes.present.tolist(), index.tolist(), strict=True
     ):
-        chance = np.random.default_rng((seed, len(WRONGS) + 1, i))
+        chance = np.random.default_rng((seed, HOLE, i))
         kind = chance.random()
         low, high = np.sort(chance.integers(0, size + 1, (2, 2)), axis=0)  # y and x of a box's corners
         if kind < ABOUT:

@@ -21,7 +21,7 @@ from diffusion_lessons.data.scenes import GROUP, ONE, PAIR, RELATIONS, SEVERAL, 
 from diffusion_lessons.data.shapes import COLOURS, SHAPES
 from diffusion_lessons.support.errors import unknown
 
-STYLES = ("plain", "free")
+STYLES = ("plain", "free", "both")  # both: in turn
 SIZES = ("small", "large")
 UNSIZED = 0.25  # of the objects' captions say nothing of their size
 SAME = {  # what people say instead
@@ -95,14 +95,20 @@ def captions(
         raise unknown("style of captions", style, STYLES)
     texts = []
     for wish, i in zip(wishes(scenes), index.tolist(), strict=True):
-        chance = np.random.default_rng((seed, len(STYLES), i))
+        chance = np.random.default_rng((seed, _WORDING, i))
         objects = [
             Wanted(each.shape, each.colour, None if chance.random() < unsized else each.size, each.count)
             for each in wish.objects
         ]
         said = Wish(tuple(objects), wish.relation)
-        texts.append(plain(said) if style == "plain" else _free(said, chance))
+        texts.append(phrase(said, style, i, chance))
     return texts
+
+
+def phrase(wish: Wish, style: str, i: int, chance: np.random.Generator) -> str:
+    """A caption that asks for this, worded as those at position i of a data set are."""
+    in_turn = STYLES[i % 2] if style == "both" else style
+    return plain(wish) if in_turn == "plain" else _free(wish, chance)
 
 
 def plain(wish: Wish) -> str:
@@ -180,6 +186,7 @@ def wrong(wish: Wish, what: str, chance: np.random.Generator) -> Wish | None:
 
 
 _JOINTS = (*RELATIONS, "and")
+_WORDING = 2  # the stream of random numbers that captions have to themselves
 _FILLERS = {"a", "an", "the", "one", "picture", "image", "of", "there", "is", "are", "with", "sign"}
 _NAMED = {said: name for name, ways in SAME.items() for said in ways}
 _NAMED |= {side: name for name, side in SIDES.items()}
@@ -238,7 +245,8 @@ def _free(wish: Wish, chance: np.random.Generator) -> str:
         said = f"{named[0]} {SIDES[relation]} and {named[1]} {SIDES[OPPOSITE[relation]]}"
     else:
         said = f" {_other(relation, chance) if relation else 'and'} ".join(named)
-    return BEGINNINGS[chance.integers(len(BEGINNINGS))] + said
+    beginning = BEGINNINGS[chance.integers(len(BEGINNINGS))]
+    return (beginning.replace("is", "are") if objects[0].count > 1 else beginning) + said
 
 
 def _freely(each: Wanted, chance: np.random.Generator) -> str:

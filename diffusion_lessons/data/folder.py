@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from posixpath import splitext
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -57,13 +58,15 @@ def pictures_and(
 ) -> tuple[Dataset, Beside]:
     """What `folder` gives, and what `beside` finds among all files for the pictures that were taken.
 
-    Files that are `ignored` are no pictures, and are not missed.
+    Files that are `ignored`, and captions NAME.txt beside NAME.png, are no pictures, and are not missed.
     """
     test, size = check_asked(split, size, default=32)
     root = Path(expanded(path))
     with ExitStack() as stack:
         files, skipped = _list(root, stack)
-        found = sort_pictures(name for name in files if not ignored(name))
+        pictured = {splitext(name)[0] for name in files if not name.endswith(".txt")}
+        told = {name for name in files if name.endswith(".txt") and splitext(name)[0] in pictured}
+        found = sort_pictures(name for name in files if name not in told and not ignored(name))
         skipped |= found.left_out
         if not found.pictures:
             why = f" ({_some(skipped)})" if skipped else ""

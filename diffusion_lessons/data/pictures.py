@@ -35,12 +35,13 @@ def read_square(file: BinaryIO | Path, size: int, peaks: list[float] | None = No
             if deep and peaks is not None:
                 values = np.asarray(image)  # of colours Pillow gives 8 bits only
                 peaks.append(float(values.max()) / (255 if values.dtype == np.uint8 else 65535))
-            return _middle(_to_rgb(image), size)
+            return middle(_to_rgb(image), size)
     except Image.DecompressionBombError as error:
         raise DataError(str(error)) from error
 
 
-def _middle(image: Image.Image, size: int) -> np.ndarray:
+def middle(image: Image.Image, size: int) -> np.ndarray:
+    """The middle square of a picture, its side brought to `size` pixels (bicubic, antialiased)."""
     side = min(image.size)
     left, top = ((extent - side) / 2 for extent in image.size)
     if side <= size:

@@ -68,15 +68,21 @@ class Scenes:
         return coverage(self.shape, self.place * scale, radius, size) * self.present[..., None, None]
 
 
-def draw(seed: int, index: Tensor, split: str = "train") -> Scenes:
+def draw(seed: int, index: Tensor, split: str = "train", form: int | None = None) -> Scenes:
     """The scenes at positions (B,) of a split, each a function of the seed, the split and its position.
 
     "held-out" scenes show at least one (colour, shape) pair of HELD_OUT, those of "train" and "test" none.
+    Where a form is given, all are of it.
     """
     if split not in SPLITS:
         raise unknown("split of scenes", split, SPLITS)
     u = _uniform(seed, index, SPLITS.index(split))  # (B, _NUMBERS) in [0, 1)
-    form = torch.bucketize(u[:, 0].contiguous(), torch.tensor(SHARES).cumsum(0)[:-1], right=True)
+    drawn = torch.bucketize(u[:, 0].contiguous(), torch.tensor(SHARES).cumsum(0)[:-1], right=True)
+    kinds = drawn if form is None else torch.full_like(drawn, form)
+    return _drawn(u, kinds, split)
+
+
+def _drawn(u: Tensor, form: Tensor, split: str) -> Scenes:
     number = 2 + (u[:, 1] < 0.5).long()  # of the like objects of "several"
     kind = _kind_of_each(form, number)
     present, kind = kind >= 0, kind.clamp(min=0)

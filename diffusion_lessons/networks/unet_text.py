@@ -85,7 +85,7 @@ class TextUNet(nn.Module):
         self._check(x, time, context, seen)
         seen = None if seen is None else seen[:, None, None, :]  # (B, heads, positions, L)
         embedding = self.time_embedding(time)
-        skips = [self.conv_in(x)]
+        skips = [self.conv_in(x.to(self.conv_in.weight.dtype))]  # weights may be in half precision
         for level in self.down_blocks:
             skips += level(skips[-1], embedding, context, seen)
         h = self.mid_block(skips[-1], embedding, context, seen)
@@ -195,7 +195,6 @@ class Transformer(nn.Module):
     def __init__(self, config: TextUNetConfig, channels: int, heads: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(config.groups, channels, TRANSFORMER_EPS)
-        self.linear = config.linear
 
         def project() -> nn.Module:
             return nn.Linear(channels, channels) if config.linear else nn.Conv2d(channels, channels, 1)
@@ -205,14 +204,14 @@ class Transformer(nn.Module):
         self.proj_out = project()
 
     def forward(self, x: Tensor, context: Tensor, seen: Tensor | None) -> Tensor:
-        h = self.norm(x)
-        h = h if self.linear else self.proj_in(h)
-        h = h.flatten(2).transpose(1, 2)  # (B, HW, C)
-        h = self.proj_in(h) if self.linear else h
-        h = self.transformer_blocks[0](h, context, seen)
-        h = self.proj_out(h) if self.linear else h
-        h = h.transpose(1, 2).reshape(x.shape)
-        return x + (h if self.linear else self.proj_out(h))
+        h = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
+        h = self.transformer_blocks[0](_each(self.proj_in, h), context, seen)
+        return x + _each(self.proj_out, h).transpose(1, 2).reshape(x.shape)
+
+
+def _each(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """A linear layer, or a convolution of one pixel, which is the same, of each token (B, N, in)."""
+    return F.linear(tokens, layer.weight.flatten(1), layer.bias)  # type: ignore[arg-type, operator]
 
 
 class TransformerBlock(nn.Module):

@@ -76,7 +76,8 @@ class Vae(nn.Module):
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % factor or x.shape[3] % factor:
             wanted = f"(B, {channels}, H, W) with H and W multiples of {factor}"
             raise ValueError(f"the autoencoder takes {wanted}, got {tuple(x.shape)}")
-        return Latents.of(self.quant_conv(self.encoder(F.pixel_unshuffle(x, self.config.patch))))
+        x = F.pixel_unshuffle(x.to(self.quant_conv.weight.dtype), self.config.patch)
+        return Latents.of(self.quant_conv(self.encoder(x)))
 
     def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Scaled latents of pictures: what a diffusion model sees. Their mean, or with noise a sample."""
@@ -87,7 +88,8 @@ class Vae(nn.Module):
         """Pictures from scaled latents; another number of channels is a ValueError."""
         if z.ndim != 4 or z.shape[1] != self.config.latent_channels:
             raise ValueError(f"latents are (B, {self.config.latent_channels}, h, w), got {tuple(z.shape)}")
-        return F.pixel_shuffle(self.decoder(self.post_quant_conv(z / self.config.scale)), self.config.patch)
+        z = (z / self.config.scale).to(self.post_quant_conv.weight.dtype)  # that may be half precision
+        return F.pixel_shuffle(self.decoder(self.post_quant_conv(z)), self.config.patch)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures through their latents and back; mean and log-variance of the latents."""

@@ -146,14 +146,25 @@ def from_folder(recipe: Recipe, start: Checkpoint | None = None, name: str | Non
     if start is None:
         tokenizer, vae = tokenizer_of(texts), None
         network = prompted(recipe, pictures.shape[0], text_config(tokenizer, TOWER_WIDTH, TOWER_LAYERS))
-    elif isinstance(start.network, Prompted) and start.tokenizer is not None:
-        network, tokenizer, vae = start.network.requires_grad_(True), start.tokenizer, start.vae
     else:
-        raise ValueError("the weights to start from are of a model without captions: leave out --captions")
+        network, tokenizer, vae = parts_to_learn(start)
     dataset = replace(pictures, conditions=tokenizer(texts))
     if vae is not None:
         dataset = latents_of(vae, dataset, recipe.seed)
     return TextToImage(recipe, dataset, network, tokenizer, vae, start=name)
+
+
+def parts_to_learn(start: Checkpoint) -> tuple[Prompted, Tokenizer, Vae | None]:
+    """Network, tokenizer and autoencoder of a model with captions, all of its network free to learn.
+
+    A model without captions, and one that has to be shown what it paints over, are a ValueError.
+    """
+    network, tokenizer = start.network, start.tokenizer
+    if not isinstance(network, Prompted) or tokenizer is None:
+        raise ValueError("the weights to start from are of a model without captions")
+    if network.config.unet.in_channels > network.config.unet.out_channels:
+        raise ValueError("the weights to start from are of a model that paints over a mask")
+    return network.requires_grad_(True), tokenizer, start.vae
 
 
 class WrongCaptions:

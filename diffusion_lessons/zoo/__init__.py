@@ -71,16 +71,22 @@ def yardstick(name: str) -> "Yardstick":
 def open_model(name: str) -> "Checkpoint":
     """A checkpoint by file, by the folder of a training run or of a published model, or by its zoo name.
 
+    A file is one of ours, or a Stable Diffusion 1.x with its original names; a pickle is refused.
     Nothing of that name, or no diffusion model, is a ValueError that says what there is.
     """
     from diffusion_lessons.checkpoint import load_checkpoint
-    from diffusion_lessons.zoo.published import is_published, open_published
+    from diffusion_lessons.zoo.published import is_published, open_published, refuse_pickle
+    from diffusion_lessons.zoo.single_file import is_single_file, open_single_file
 
     file = Path(name)
     if is_published(file):
         return open_published(file)
     if file.is_dir():
         file = file / "model.safetensors"
+    if file.exists():
+        refuse_pickle(file)
+    if is_single_file(file):
+        return open_single_file(file)
     if file.exists() or file.suffix == ".safetensors":
         return load_checkpoint(file)
     models = [entry for entry in names() if card(entry)["kind"] == "diffusion"]

@@ -10,7 +10,7 @@ one never runs code that is in it.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from diffusion_lessons.checkpoint import Checkpoint, CheckpointError
+from diffusion_lessons.checkpoint import Checkpoint, CheckpointError, placed
 from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.networks import Prompted, PromptedConfig, Vae, VaeConfig
 from diffusion_lessons.networks.clip import TextConfig
@@ -26,11 +26,12 @@ from diffusion_lessons.networks.unet_text import TextUNetConfig
 from diffusion_lessons.paths import DiscreteVP
 from diffusion_lessons.schedules import linear_betas, scaled_linear_betas
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.targets import EPSILON, V
+from diffusion_lessons.targets import EPSILON, Target, V
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 USUAL = {"steps": 25, "guidance": 7.5, "spacing": "stable-diffusion"}
 TARGETS = {"epsilon": EPSILON, "v_prediction": V}
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 SCHEDULES = {"linear": linear_betas, "scaled_linear": scaled_linear_betas}
 # the autoencoders of Stable Diffusion 1 were published before these layers were renamed
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -51,8 +52,14 @@ def open_published(folder: Path) -> Checkpoint:
     missing = [name for name in PARTS if not (folder / name).is_dir()]
     if missing:
         raise CheckpointError(f"{folder} is no published model: it has no folder {missing[0]!r}")
-    unet, scheduler = _config(folder / "unet"), _config(folder / "scheduler", "scheduler_config.json")
-    text, vae = _text_config(_config(folder / "text_encoder")), _vae_config(_config(folder / "vae"))
+    unet, scheduler = (
+        read_settings(folder / "unet"),
+        read_settings(folder / "scheduler", "scheduler_config.json"),
+    )
+    text, vae = (
+        _text_config(read_settings(folder / "text_encoder")),
+        _vae_config(read_settings(folder / "vae")),
+    )
     try:
         config = PromptedConfig(text, _unet_config(unet))
         target = TARGETS[scheduler.get("prediction_type", "epsilon")]
@@ -61,21 +68,65 @@ def open_published(folder: Path) -> Checkpoint:
         )
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{folder} is a model that this version does not know: {error}") from error
-    network = _made(Prompted, config)
-    _load(network.unet, _weights(folder / "unet"), folder / "unet")
-    _load(network.text, _text_names(_weights(folder / "text_encoder")), folder / "text_encoder")
-    decoder = _made(Vae, vae)
-    _load(decoder, _vae_names(_weights(folder / "vae")), folder / "vae")
     side = int(unet.get("sample_size", 64))
-    shape, info = (config.unet.out_channels, side, side), {"usual": USUAL, "published": str(folder)}
-    tokenizer = Tokenizer.from_folder(folder / "tokenizer")
-    return Checkpoint(network, DiscreteVP(betas), target, (), shape, {}, info, decoder, tokenizer)
+    return assembled(
+        folder,
+        config,
+        vae,
+        lambda part: read_weights(folder / part),
+        betas,
+        target,
+        side,
+        folder / "tokenizer",
+    )
+
+
+def assembled(
+    file: Path,
+    config: PromptedConfig,
+    vae: VaeConfig,
+    weights: Callable[[str], dict[str, Tensor]],
+    betas: Tensor,
+    target: Target,
+    side: int,
+    tokenizer: Path,
+) -> Checkpoint:
+    """The model of these parts, from a folder or a file.
+
+    `weights` gives those of "unet", "text_encoder" and "vae", read one after the other; side is that of its
+    latents, tokenizer a folder. What does not fit is a CheckpointError.
+    """
+    network, decoder = _made(Prompted, config), _made(Vae, vae)
+    load_weights(network.unet, weights("unet"), file, "unet")
+    load_weights(network.text, _text_names(weights("text_encoder")), file, "text_encoder")
+    load_weights(decoder, _vae_names(weights("vae")), file, "vae")
+    try:
+        words = Tokenizer.from_folder(tokenizer)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    if len(words) > config.text.vocabulary:
+        raise CheckpointError(
+            f"the tokenizer in {tokenizer} has {len(words)} tokens, the text tower of {file} knows "
+            f"{config.text.vocabulary}"
+        )
+    shape, info = (config.unet.out_channels, side, side), {"usual": USUAL, "published": str(file)}
+    return Checkpoint(network, DiscreteVP(betas), target, (), shape, {}, info, decoder, words)
+
+
+def refuse_pickle(file: Path) -> None:
+    """A CheckpointError for a file that could run code."""
+    if file.suffix in PICKLES:
+        raise CheckpointError(
+            f"{file} is a pickle, which can run any code when it is opened: take the safetensors "
+            "files of this model, or convert it with its publisher's tools on a machine that may be lost"
+        )
 
 
 # Settings ------------------------------------------------------------------------------------------
 
 
-def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+def read_settings(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The settings of a part; a file that is none is a CheckpointError."""
     try:
         found = json.loads((folder / name).read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -141,18 +192,17 @@ def _made(kind: type[nn.Module], config: Any) -> Any:
         return kind(config)
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a part, in full precision where there is a choice."""
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a part, in full precision where there is a choice.
+
+    A pickle, no file, and files that are damaged are a CheckpointError.
+    """
     files = sorted(folder.glob("*.safetensors"))
     full = [file for file in files if not re.search(r"\.(fp16|bf16|non_ema)\b", file.name)]
     files = full or files
     if not files:
-        pickled = sorted([*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")])
-        if pickled:
-            raise CheckpointError(
-                f"{pickled[0]} is a pickle, which can run any code when it is opened: take the safetensors "
-                "files of this model, or convert it with its publisher's tools on a machine that may be lost"
-            )
+        for file in sorted(folder.iterdir()):
+            refuse_pickle(file)
         raise CheckpointError(f"{folder} has no weights: expected a .safetensors file")
     try:
         return {name: weight for file in files for name, weight in load_file(file).items()}
@@ -177,15 +227,18 @@ def _vae_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _load(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], file: Path, part: str) -> None:
+    """Put weights into a network, in float32; names or shapes that don't fit are a CheckpointError."""
     mine = network.state_dict()
     odd = sorted(mine.keys() ^ weights.keys())
     if odd:
         where = "is missing" if odd[0] in mine else "is not known"
-        raise CheckpointError(f"the weights in {folder} don't fit: {odd[0]} {where}, and {len(odd) - 1} more")
+        said = f"{odd[0]} {where}, and {len(odd) - 1} more"
+        raise CheckpointError(f"the weights of the {part} in {file} don't fit: {said}")
     for name, weight in weights.items():
         if weight.shape != mine[name].shape:
             shapes = f"{tuple(weight.shape)} there and {tuple(mine[name].shape)} here"
-            raise CheckpointError(f"the weights in {folder} don't fit: {name} is {shapes}")
-    network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+            raise CheckpointError(f"the weights of the {part} in {file} don't fit: {name} is {shapes}")
+    ready = {name: placed(weight.float(), "cpu") for name, weight in weights.items()}
+    network.load_state_dict(ready, assign=True)
     network.eval()

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,10 +20,12 @@ from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.files import atomic_write, writable
 from diffusion_lessons.support.machine import choose_device, hardware, versions
 from diffusion_lessons.training.speed import SpeedMode
+from tests.published_folder import pipeline
 
 from . import peers, quality
 from .apart import Apart
 from .loops import ours_as_shipped, same_for_both, theirs_as_shipped
+from .prompting import SHAPES, our_prompting, real_size, their_prompting
 from .sampling import our_sampling, their_sampling
 from .sizes import SIZES, parity
 from .timing import Comparison, Side, Timing, Work, side_by_side
@@ -30,6 +33,7 @@ from .timing import Comparison, Side, Timing, Work, side_by_side
 RESULTS = Path(__file__).parent / "results"
 BATCH = {"small": 64, "medium": 16, "large": 128}
 MEMORY_STEPS, MEMORY_RUNS = 6, 3
+REAL_SIZE_GB = 6.0  # of memory, at most: what a machine of 8 GB has to spare
 Row = dict[str, Any]
 
 
@@ -100,20 +104,55 @@ class Bench:
                 rows.append(self.compare(title, ours, theirs, 1.5, {"images": ours.images}))
         return rows
 
+    def prompting(self) -> list[Row]:
+        rows = []
+        for name in self.sizes:
+            if name not in SHAPES:
+                continue
+            with TemporaryDirectory() as place:
+                folder, shape = Path(place) / "model", SHAPES[name]
+                pipeline(folder, shape)
+                words = f"{shape.pixels} px, {shape.widths[0]} to {shape.widths[-1]} wide"
+                for precision, how in (("float32", "float32 for both"), ("auto", "as shipped")):
+                    title = f"prompt to picture, {words}, DDIM in 25 guided steps, {how}"
+                    with (
+                        self.apart(our_prompting, folder, precision) as ours,
+                        self.apart(their_prompting, folder) as theirs,
+                    ):
+                        rows.append(self.compare(title, ours, theirs, 1.3))
+                title = f"peak memory of prompt to picture, {words}, float32, ours over theirs"
+                ours, theirs = partial(our_prompting, folder, "float32"), partial(their_prompting, folder)
+                rows.append(self.peaks(title, ours, theirs, steps=2))
+        return rows
+
+    def real_size(self) -> list[Row]:
+        with self.apart(real_size) as process:
+            seconds = process.seconds(1, self.timing)
+            gigabytes = process.peak(self.device) / 1e9
+        title = "one guided step of Stable Diffusion 1, real size in bf16, 512 px: peak memory in GB"
+        return [row(title, gigabytes, REAL_SIZE_GB, {"seconds": seconds}, most=True)]
+
     def memory(self) -> list[Row]:
         rows = []
         for name in self.sizes:
-            peaks: dict[str, list[float]] = {"ours": [], "theirs": []}
-            for _ in range(MEMORY_RUNS):  # what a process holds on a CPU varies by a few per cent
-                for side, make in (("ours", ours_as_shipped), ("theirs", theirs_as_shipped)):
-                    with self.apart(make, SIZES[name], BATCH[name]) as process:
-                        process.seconds(MEMORY_STEPS, self.timing)
-                        peaks[side].append(process.peak(self.device) / 1e6)
-            ratio = statistics.median(peaks["ours"]) / statistics.median(peaks["theirs"])
-            facts = {"megabytes": peaks, "batch": BATCH[name]}
             title = f"peak memory of training {SIZES[name].title}, ours over theirs"
-            rows.append(row(title, ratio, 1.0, facts, most=True))
+            given = SIZES[name], BATCH[name]
+            rows.append(self.peaks(title, ours_as_shipped, theirs_as_shipped, *given, steps=MEMORY_STEPS))
+            rows[-1]["facts"]["batch"] = BATCH[name]
         return rows
+
+    def peaks(
+        self, title: str, ours: Callable[..., Work], theirs: Callable[..., Work], *given: Any, steps: int
+    ) -> Row:
+        """A row from the peaks of processes that do so many steps each."""
+        peaks: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(MEMORY_RUNS):  # what a process holds on a CPU varies by a few per cent
+            for side, make in (("ours", ours), ("theirs", theirs)):
+                with self.apart(make, *given) as process:
+                    process.seconds(steps, self.timing)
+                    peaks[side].append(process.peak(self.device) / 1e6)
+        ratio = statistics.median(peaks["ours"]) / statistics.median(peaks["theirs"])
+        return row(title, ratio, 1.0, {"megabytes": peaks}, most=True)
 
     def apart(self, make: Callable[..., Work], *given: Any) -> Apart:
         """What `make` makes on the device, in a process of its own."""
@@ -172,6 +211,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of training for time to quality")
     parser.add_argument("--windows", type=int, default=5)
     parser.add_argument("--window-seconds", type=float, default=4.0)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count what a process computed: on a machine that others use"
+    )
     parser.add_argument("--sizes", nargs="+", choices=SIZES, help="small and medium; on a GPU large too")
     parser.add_argument("--device")
     given = parser.parse_args()
@@ -185,7 +227,7 @@ def bench(given: argparse.Namespace) -> None:
         if name not in NAMES:
             raise unknown("benchmark", name, NAMES)
     sizes = given.sizes or ["small", "medium", "large"][: 3 if device.type == "cuda" else 2]
-    timing = Timing(device, given.windows, given.window_seconds)
+    timing = Timing(device, given.windows, given.window_seconds, given.cpu_time)
     shared = Bench(device, given.seconds, timing, sizes)
     file = given.out or RESULTS / f"{device.type}.json"
     writable(file.parent)
@@ -196,7 +238,8 @@ def bench(given: argparse.Namespace) -> None:
         result[name] = {
             "hardware": hardware(device),
             "threads": torch.get_num_threads(),
-            "versions": versions("diffusers"),
+            "clock": "computed" if given.cpu_time else "passed",
+            "versions": versions("diffusers", "transformers"),
             "rows": rows,
         }
         with atomic_write(file) as partial:
@@ -207,7 +250,9 @@ def bench(given: argparse.Namespace) -> None:
 NAMES: dict[str, Callable[[Bench], list[Row]]] = {
     "training": Bench.training,
     "sampling": Bench.sampling,
+    "prompting": Bench.prompting,
     "memory": Bench.memory,
+    "real-size": Bench.real_size,
     "quality": Bench.quality,
 }
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion_lessons.data.captioned import scene_rows, scene_tokenizer
 from diffusion_lessons.data.captions import (
     OPPOSITE,
     STYLES,
@@ -29,7 +30,7 @@ def test_a_caption_reads_back_as_the_scene_that_it_was_written_for(style: str) -
     for text, wish in zip(captions(SCENES, 2, INDEX, style), wishes(SCENES), strict=True):
         said, objects = read(text), list(wish.objects)
         if said.relation != wish.relation:
-            assert style == "free"
+            assert style != "plain"
             assert said.relation == OPPOSITE[wish.relation or ""]
             objects.reverse()
         assert len(said.objects) == len(objects)
@@ -81,6 +82,12 @@ def test_a_wrong_wish_differs_in_one_thing(what: str) -> None:
     assert asked > 500
 
 
+def test_both_styles_come_in_turn() -> None:
+    both, plain_ones, free = (captions(SCENES, 2, INDEX, style) for style in ("both", "plain", "free"))
+    assert both[::2] == plain_ones[::2]
+    assert both[1::2] == free[1::2]
+
+
 def test_the_plain_style() -> None:
     one, two = Wanted("circle", "orange"), Wanted("square", "blue", "large")
     assert plain(Wish((one,))) == "an orange circle"
@@ -122,6 +129,23 @@ def test_what_people_type_is_read() -> None:
 def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         read(text)
+
+
+@pytest.mark.parametrize("style", ["plain", "free"])
+def test_wrong_captions_of_rows_are_worded_as_the_right_ones(style: str) -> None:
+    tokenizer, index = scene_tokenizer(), torch.arange(200)
+    rows = scene_rows(tokenizer, 32, style=style, wrongs=WRONGS)
+    conditions = rows.rows(index)[1]
+    right = [tokenizer.decode(row) for row in conditions["tokens"].tolist()]
+    others = [[tokenizer.decode(row) for row in each] for each in conditions["wrong"].tolist()]
+    assert conditions["wrong"].shape == (200, len(WRONGS), tokenizer.context)
+    as_plain = [text == plain(read(text)) for text in right]
+    assert all(as_plain) == (style == "plain")
+    share = np.mean([[text == plain(read(text)) for text in each] for each in others])
+    assert share == pytest.approx(np.mean(as_plain), abs=0.05)
+    assert all(
+        read(a) != read(b) for a, each in zip(right, others, strict=True) for b in each if "and" not in b
+    )
 
 
 def test_an_unknown_style_is_refused() -> None:

@@ -23,9 +23,14 @@ from diffusion_lessons.data import DATASETS, load_dataset
 def test_unknown_names_get_the_nearest_right_one(name: str, near: str | None) -> None:
     with pytest.raises(ValueError, match="unknown data set") as caught:
         load_dataset(name)
-    assert "digits, mnist, fashion_mnist, cifar10, folder:PATH" in str(caught.value)
+    assert "digits, mnist, fashion_mnist, cifar10, scenes, folder:PATH" in str(caught.value)
     if near:
         assert f"did you mean {near}?" in str(caught.value)
+
+
+def test_scenes_have_no_end_to_load() -> None:
+    with pytest.raises(ValueError, match=r"without end: take their rows from data\.captioned\.scene_rows"):
+        load_dataset("scenes")
 
 
 @pytest.mark.parametrize("name", [*DATASETS, "folder:."])

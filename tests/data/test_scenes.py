@@ -113,3 +113,14 @@ def test_shapes_have_smooth_edges_and_the_area_of_their_form() -> None:
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown split of scenes 'heldout'.*did you mean 'held-out'"):
         draw(0, torch.arange(2), "heldout")
+
+
+def test_a_form_can_be_asked_for() -> None:
+    index = torch.arange(50)
+    for form in range(len(FORMS)):
+        scenes = draw(3, index, form=form)
+        assert (scenes.form == form).all()
+        assert (scenes.relation >= 0).all() == (form == PAIR)
+        drawn = draw(3, index)
+        same = drawn.form == form  # where that form would have come anyway, it is the same scene
+        assert torch.equal(scenes.place[same], drawn.place[same])

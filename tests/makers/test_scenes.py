@@ -8,8 +8,10 @@ import torch
 
 from diffusion_lessons import zoo
 from diffusion_lessons.data.captions import WRONGS
+from diffusion_lessons.data.scenes import PAIR
 from diffusion_lessons.makers import scenes
 from diffusion_lessons.metrics.captions_met import Met
+from diffusion_lessons.zoo.safety import CONCEPTS, scenes_check
 
 ROWS = 16
 SHORT = {"steps": 2, "batch": 4, "warmup": 0, "precision": "float32", "compile": "off"}
@@ -26,7 +28,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small = {"base_channels": 16, "head_dim": 16}
         scenes.build_vae("scenes-vae", folder, replace(scenes.VAE, **SHORT), ROWS)
         scenes.build_clip("scenes-clip", folder, replace(scenes.CLIP, **SHORT), ROWS)
-        scenes.build_text("scenes-text", folder, replace(scenes.TEXT, **SHORT, **small), ROWS)
+        first, pairs, _ = scenes.STAGES
+        stages = [replace(each, recipe=replace(each.recipe, **SHORT, **small)) for each in (first, pairs)]
+        scenes.build_text("scenes-text", folder, stages, ROWS)
         scenes.build_inpaint("scenes-inpaint", folder, replace(scenes.INPAINT, **SHORT, **small), ROWS)
     return folder
 
@@ -46,8 +50,9 @@ def test_the_shelf_holds_all_four(shelf: Path) -> None:
 def test_a_card_tells_the_recipe_the_run_and_what_it_was_made_of(shelf: Path) -> None:
     for name in zoo.names(shelf):
         card = zoo.card(name, shelf)
-        assert card["recipe"]["steps"] == card["training"]["steps"] == 2
-        assert card["training"]["images"] == 8
+        recipes = card["recipe"].get("stages", [card["recipe"]])
+        assert card["training"]["steps"] == sum(each["steps"] for each in recipes) == 2 * len(recipes)
+        assert card["training"]["images"] == 8 * len(recipes)
         assert card["parameters"] > 0
     vae, text = zoo.card("scenes-vae", shelf), zoo.card("scenes-text", shelf)
     assert text["recipe"]["made_of"] == {"scenes-vae": vae["sha256"]}
@@ -61,14 +66,27 @@ def test_text_to_image_is_measured_by_what_of_its_captions_is_met(shelf: Path) -
         assert told.pop("n") == 12
         assert set(told) == {*Met.__dataclass_fields__, "everything"}
         assert all(low <= share <= high for share, low, high in told.values())
-    assert set(card["wrong_captions"][-1]) == {"step"} | {
-        f"{what} at {t}" for what in WRONGS for t in (700, 950)
-    }
+    figures = {f"{what} at {t}" for what in WRONGS for t in (700, 950)}
+    assert [set(row) for row in card["wrong_captions"]] == [{"stage", "step"} | figures] * 2
+    assert [row["stage"] for row in card["wrong_captions"]] == [1, 2]
+    first, pairs = card["recipe"]["stages"]
+    assert (first["style"], first["form"], pairs["style"], pairs["form"]) == ("both", None, "plain", PAIR)
 
 
 def test_towers_are_measured_by_what_they_tell_from_a_wrong_caption(shelf: Path) -> None:
     told = zoo.card("scenes-clip", shelf)["metrics"]["held-out"]
     assert set(told) == {"n", "caption_found"} | {f"{what}_told" for what in WRONGS}
+
+
+def test_the_safety_check_of_scenes_has_its_rates_beside_its_thresholds(shelf: Path) -> None:
+    about = zoo.card("scenes-clip", shelf)["safety"]
+    assert set(about) == set(CONCEPTS)
+    check = scenes_check(shelf)
+    for each in about.values():
+        assert check.concept_embeds_weights.tolist() == pytest.approx(each["thresholds"])
+        (share, low, high, n), found = each["false_alarms"], each["found"]
+        assert 0 <= low <= share <= high <= 1
+        assert n + found[-1] == 2 * (8 * 12 // 2)
 
 
 def test_inpainting_starts_as_text_to_image_that_sees_nothing_new(shelf: Path) -> None:

@@ -189,8 +189,14 @@ def test_decoding_changes_nothing_that_it_is_given(vaes: tuple[Vae, nn.Module]) 
 
 def test_the_autoencoder_of_real_size_has_the_published_weights() -> None:
     with torch.device("meta"):
+        theirs = diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2,
+        )  # fmt: skip
         network = Vae(VaeConfig())
-    assert (len(network.state_dict()), sum(w.numel() for w in network.parameters())) == (248, 83_653_863)
+    shapes = {name: weight.shape for name, weight in theirs.state_dict().items()}
+    assert {name: weight.shape for name, weight in network.state_dict().items()} == shapes
+    assert (len(shapes), sum(map(torch.Size.numel, shapes.values()))) == (248, 83_653_863)
     assert network.config.factor == 8
 
 
@@ -275,8 +281,18 @@ def test_the_temperature_starts_at_a_fourteenth_and_cannot_run_away() -> None:
 
 def test_the_text_tower_of_real_size_has_the_published_weights() -> None:
     with torch.device("meta"):
+        theirs = transformers.CLIPTextModel(
+            transformers.CLIPTextConfig(
+                vocab_size=49408, hidden_size=768, intermediate_size=3072, num_attention_heads=12
+            )
+        )
         network = TextTransformer(TextConfig())
-    assert (len(network.state_dict()), sum(w.numel() for w in network.parameters())) == (196, 123_060_480)
+    shapes = {
+        "text_model." + name.removeprefix("text_model."): weight.shape  # newer versions leave it out
+        for name, weight in theirs.state_dict().items()
+    }
+    assert {name: weight.shape for name, weight in network.state_dict().items()} == shapes
+    assert (len(shapes), sum(map(torch.Size.numel, shapes.values()))) == (196, 123_060_480)
 
 
 @pytest.mark.parametrize(

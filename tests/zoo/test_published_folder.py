@@ -7,86 +7,34 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.generate import generate, walk
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Inpaint
 from diffusion_lessons.networks import Prompted
 from diffusion_lessons.painting import Begun, Canvas
 from diffusion_lessons.paths import add_noise
 from diffusion_lessons.samplers import sample
+from tests.published_folder import Shape, pipeline
 
-SCHEDULER: dict[str, Any] = dict(
-    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,
-    set_alpha_to_one=False,
-)  # fmt: skip
 PROMPTS = ["a red circle left of a blue square", "two cats"]
-
-
-def disturbed(network: nn.Module) -> nn.Module:
-    generator = torch.Generator().manual_seed(1)
-    for weight in network.parameters():
-        if weight.ndim == 1:
-            weight.data += 0.2 * torch.randn(weight.shape, generator=generator)
-    return network.eval()
-
-
-def pipeline(folder: Path, in_channels: int = 4) -> Any:
-    """A small Stable Diffusion of diffusers and transformers, written to a folder."""
-    torch.manual_seed(0)
-    own = Tokenizer.train(["a red circle left of a blue square"] * 2, 560)
-    (folder / "tokenizer").mkdir(parents=True)
-    merges = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in own.merges)])
-    (folder / "tokenizer" / "merges.txt").write_text(merges, "utf-8")
-    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(own.ids), "utf-8")
-    tokenizer = transformers.CLIPTokenizer(vocab=own.ids, merges=list(own.merges), model_max_length=77)
-    text = transformers.CLIPTextModel(
-        transformers.CLIPTextConfig(
-            vocab_size=len(own), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=4, max_position_embeddings=77, hidden_act="quick_gelu",
-            bos_token_id=len(own) - 2, eos_token_id=len(own) - 1,
-        )
-    )  # fmt: skip
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8, in_channels=in_channels, out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), block_out_channels=(16, 32), layers_per_block=1,
-        cross_attention_dim=32, attention_head_dim=2, norm_num_groups=8,
-    )  # fmt: skip
-    vae = diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(16, 32), layers_per_block=1, latent_channels=4, norm_num_groups=8,
-        scaling_factor=0.3,
-    )  # fmt: skip
-    parts = dict(unet=disturbed(unet), vae=disturbed(vae), text_encoder=disturbed(text))
-    scheduler = diffusers.DDIMScheduler(**SCHEDULER)
-    kind = diffusers.StableDiffusionPipeline if in_channels == 4 else diffusers.StableDiffusionInpaintPipeline
-    made = kind(
-        **parts, tokenizer=tokenizer, scheduler=scheduler, safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
-    )  # fmt: skip
-    for name, part in parts.items():
-        part.save_pretrained(folder / name)
-    scheduler.save_pretrained(folder / "scheduler")
-    made.set_progress_bar_config(disable=True)
-    return made
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("published")
-    return folder, pipeline(folder)
+    return folder, pipeline(folder, Shape())
 
 
 def noise(*shape: int) -> Tensor:
@@ -118,6 +66,17 @@ def test_generate_takes_prompts_and_decodes(published: tuple[Path, Any]) -> None
     assert not torch.allclose(other[0], one[0], atol=1e-3)
 
 
+def test_weights_in_half_precision_draw_nearly_the_same(published: tuple[Path, Any]) -> None:
+    model = zoo.open_model(str(published[0]))
+    assert model.vae is not None
+    half = replace(model, network=deepcopy(model.network).bfloat16(), vae=deepcopy(model.vae).bfloat16())
+    full, drawn = (
+        generate(each, each.prompts(PROMPTS), steps=2, precision="float32") for each in (model, half)
+    )
+    assert drawn.dtype == torch.float32
+    assert (drawn - full).abs().mean() < 0.03 * full.abs().mean()
+
+
 def test_a_prompt_is_encoded_once(published: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = zoo.open_model(str(published[0])), []
     tower = model.network.text
@@ -127,7 +86,7 @@ def test_a_prompt_is_encoded_once(published: tuple[Path, Any], monkeypatch: pyte
 
 
 def test_nine_channels_of_inpainting_agree(tmp_path: Path) -> None:
-    theirs = pipeline(tmp_path, in_channels=9)
+    theirs = pipeline(tmp_path, Shape(channels=9))
     model, start = zoo.open_model(str(tmp_path)), noise(1, 4, 8, 8)
     picture, mask = noise(1, 3, 16, 16).clamp(-1, 1), torch.zeros(1, 1, 16, 16)
     mask[..., 4:12, 2:10] = 1

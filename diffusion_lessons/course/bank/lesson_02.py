@@ -1073,6 +1073,12 @@ def _factors_by_time(batch: Batch, data: Tensor, T: int) -> tuple[Tensor, Tensor
     return *((found if whole else torch.zeros_like(found)).float().T), whole
 
 
+def _holds(x: Tensor, part: Tensor) -> bool:
+    """Is there some of this part in x? For many samples: of another draw there is none."""
+    x, part = x.double().flatten(), part.double().flatten()
+    return bool((x @ part).abs() > 0.1 * (part @ part))
+
+
 def _read(answer: Callable[..., Any], data: Tensor, n: int, alphas_cumprod: Tensor, seed: int) -> Any:
     """What holds for every right batch, in whatever order its random numbers are drawn."""
     data, alphas_cumprod = data.cpu(), alphas_cumprod.cpu()  # where the generator draws
@@ -1083,11 +1089,14 @@ def _read(answer: Callable[..., Any], data: Tensor, n: int, alphas_cumprod: Tens
         return None
     later = answer(data, n, alphas_cumprod, generator)
     again = answer(data, n, alphas_cumprod, torch.Generator().manual_seed(seed))
-    _, t, noise, rows = batch = _parts(first, data, n, T)
+    x, t, noise, rows = batch = _parts(first, data, n, T)
     others = [_parts(made, data, n, T) for made in (later, again)]
     each = _fair(t, torch.arange(1, T + 1))
     of_picture, of_noise, whole = _factors_by_time(batch, data, T)
     return {
+        "x lies within −1 and 1": bool((x.abs() <= 1).all()),
+        "x holds the rows that are returned": n == 1 or _holds(x, data[rows] - data.mean(0)),
+        "x holds the noise that is returned": n == 1 or _holds(x, noise),
         "x is made of data[rows] and noise": whole,
         "t = 0 comes": bool((t == 0).any()),
         "t = 1 comes as often as it should": bool(each[0]),
@@ -1151,6 +1160,16 @@ def _made(
 def _noise_drawn_twice(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
     x, t, noise, rows = training_batch(data, n, alphas_cumprod, generator)
     return x, t, torch.randn(noise.shape, generator=generator).to(data), rows
+
+
+def _rows_drawn_twice(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
+    x, t, noise, rows = training_batch(data, n, alphas_cumprod, generator)
+    return x, t, noise, torch.randint(len(data), rows.shape, generator=generator)
+
+
+def _cut(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
+    x, *others = training_batch(data, n, alphas_cumprod, generator)
+    return x.clamp(-1, 1), *others
 
 
 def _noise_turned_down(data: Tensor, n: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Any:
@@ -1276,6 +1295,26 @@ TRAINING_BATCH = Exercise(
             "x is not made of the noise that you return: you drew it twice. A network would be trained to "
             "find noise that is not there. Draw once, keep it, use it for both.",
             about="input",
+        ),
+        Misconception(
+            "rows-drawn-twice",
+            _rows_drawn_twice,
+            "x is not made of the rows that you return: you drew them twice. Whoever looks up the label of a "
+            "sample by its row would find a wrong one. Draw once, keep them, use them for both.",
+            about="input",
+        ),
+        Misconception(
+            "last-row-never",
+            _made(rows=lambda n, N, g: torch.randint(N - 1, (n,), generator=g)),
+            "The last row of the data never comes: torch.randint leaves its upper end out. All rows from 0 "
+            "to len(data) − 1 are torch.randint(len(data), (n,), …).",
+            about="boundary",
+        ),
+        Misconception(
+            "cut-to-a-range",
+            _cut,
+            "You cut x to [−1, 1]. Noisy samples have no range: leave them as they are.",
+            about="extra",
         ),
         Misconception(
             "variance-for-std",
@@ -1480,8 +1519,9 @@ ONWARD = Exercise(
         Misconception(
             "difference-of-deviations",
             _with_kept(lambda s, t: ((t / s).sqrt(), (1 - t).sqrt() - (t / s * (1 - s)).sqrt())),
-            "You subtracted two standard deviations. Variances add up, so subtract those: what is added has "
-            "the variance (1 − ᾱ_t) − (ᾱ_t/ᾱ_s)·(1 − ᾱ_s), which is 1 − ᾱ_t/ᾱ_s.",
+            "Your factor of the noise is the difference of two standard deviations. (It comes out, too, if "
+            "you take the new noise for the noise that is in x.) Variances add up, so subtract those: what "
+            "is added has the variance (1 − ᾱ_t) − (ᾱ_t/ᾱ_s)·(1 − ᾱ_s), which is 1 − ᾱ_t/ᾱ_s.",
             about="formula",
         ),
         Misconception(

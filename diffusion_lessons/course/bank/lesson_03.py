@@ -264,6 +264,15 @@ POSTERIOR = Exercise(
             about="formula",
         ),
         Misconception(
+            "no-roots",
+            _posterior_with(
+                on_x0=lambda a, n, b: n * b / (1 - a), on_x=lambda a, n, b: (1 - b) * (1 - n) / (1 - a)
+            ),
+            "Both factors of the mean lack a root. ᾱ_next and 1 − β are shares of the variance; a picture is "
+            "scaled by √ᾱ_next and √(1 − β).",
+            about="root",
+        ),
+        Misconception(
             "forward-variance-at-the-end",
             _posterior_with(variance=lambda a, n, b: b if n == 1 else (1 - n) / (1 - a) * b),
             "On the step to the data you return another variance. The formula gives 0 there by itself: "
@@ -448,6 +457,19 @@ X0_FROM_EPS = Exercise(
             "You brought the noise to mean 0 and variance 1 first. It is used as it comes: another noise "
             "belongs to another picture.",
             about="extra",
+        ),
+        Misconception(
+            "noise-not-divided",
+            lambda x, eps, alpha_bar: x / alpha_bar.sqrt() - eps,
+            "You divided x by √ᾱ and took all of the noise away. The noise in x was divided along with it: "
+            "its factor is √(1 − ᾱ)/√ᾱ.",
+            about="factor",
+        ),
+        Misconception(
+            "noise-divided-twice",
+            lambda x, eps, alpha_bar: x / alpha_bar.sqrt() - (1 - alpha_bar).sqrt() / alpha_bar * eps,
+            "x is divided by √ᾱ, as it should be, but the noise by ᾱ. The whole difference is divided by √ᾱ.",
+            about="root",
         ),
         Misconception(
             "ratio-without-a-root",
@@ -1670,6 +1692,12 @@ STEP_VARIANCE = Exercise(
             _total(on_x0=lambda a, n, b: b / (1 - a)),
             "In the factor of x0 you left out √ᾱ_next: it is √ᾱ_next·β/(1 − ᾱ).",
             about="missing",
+        ),
+        Misconception(
+            "beta-for-the-factor",
+            _total(on_x0=lambda a, n, b: b),
+            "You took β as the factor of x0. In the posterior's mean it is √ᾱ_next·β/(1 − ᾱ).",
+            about="factor",
         ),
         Misconception(
             "mean-of-the-doubt",

@@ -1779,12 +1779,14 @@ def _a_training(
         shares,
         range(steps),
         torch.Generator().manual_seed(seed),
-        lambda loss: losses.append(float(loss)),
+        lambda loss: losses.append(float(loss.detach() if isinstance(loss, Tensor) else loss)),
     )
     return {
         "the losses told to after_step": losses,
         "the network's weights at the end": _all_weights(network),
-        "the averaged weights that come back": _all_weights(average) if average is not None else None,
+        "the averaged weights that come back": _all_weights(average)
+        if isinstance(average, nn.Module)
+        else average,
     }
 
 

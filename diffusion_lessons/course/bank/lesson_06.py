@@ -280,6 +280,13 @@ FIELD = Exercise(
             about="missing",
         ),
         Misconception(
+            "own-stride-alone",
+            _field(lambda kernel, stride, step: (kernel - 1) * stride),
+            "You multiplied each layer's reach by its own stride alone. What counts are the strides of the "
+            "layers before it, all multiplied; its own one counts for the layers after it.",
+            about="input",
+        ),
+        Misconception(
             "kernel-and-stride-swapped",
             lambda layers: receptive_field([(stride, kernel) for kernel, stride in layers]),
             "You took the pairs for (stride, kernel). They are (kernel, stride).",

@@ -169,6 +169,15 @@ def _alpha_of_the_start(
     return ddim_step(x, estimate, now, next, noise, eta) + (now.alpha - next.alpha) * estimate.x0
 
 
+def _room_of_the_start(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor, eta: float = 0.0
+) -> Tensor:
+    if eta == 0:
+        return add_noise(*estimate, next)
+    v = _small(now, next)
+    return next.alpha * estimate.x0 + _rest(now.sigma, v, eta) * estimate.eps + _fresh(v, v, eta) * noise
+
+
 def _roots_again(
     x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor, eta: float = 0.0
 ) -> Tensor:
@@ -230,6 +239,13 @@ UPDATE = Exercise(
             _stays,
             "Your α and σ are those of the level where the step starts, so the result stays there. It ends "
             "at `next`: the factors of x̂₀ and of the noise are next.alpha and next.sigma.",
+            about="level",
+        ),
+        Misconception(
+            "room-of-the-start",
+            _room_of_the_start,
+            "You made room for the fresh noise in σ of the level where the step starts. The two noises add "
+            "up to the variance of the level where it ends: √(σ'² − η²·β̃) with next.sigma.",
             about="level",
         ),
         Misconception(
@@ -483,6 +499,13 @@ def _moved_the_wrong_way(
     return next.alpha * x0 + next.sigma * eps
 
 
+def _difference_not_scaled(
+    x: Tensor, estimate: Estimate, now: Level, next: Level, noise: Tensor | None = None
+) -> Tensor:
+    x0 = estimate.x0.clamp(-1, 1)
+    return next.alpha * x0 + next.sigma * (estimate.eps + estimate.x0 - x0)
+
+
 def _guess(t: tuple[int, int], t_next: tuple[int, int], strength: tuple[float, float], *shape: int) -> Make:
     """Each between two bounds."""
 
@@ -601,6 +624,20 @@ CLIPPED = Exercise(
             _remade(lambda x, x0, now, next: (now.alpha * x0 - x) / now.sigma),
             "The sign of your noise is turned round: x = α·x̂₀ + σ·ε̂ gives ε̂ = (x − α·x̂₀)/σ.",
             about="sign",
+        ),
+        Misconception(
+            "divided-by-the-next-sigma",
+            _remade(lambda x, x0, now, next: (x - now.alpha * x0) / next.sigma),
+            "You divided by σ of the next level. x is still at the level where the step starts: `now` has "
+            "both factors, α and σ.",
+            about="level",
+        ),
+        Misconception(
+            "difference-not-scaled",
+            _difference_not_scaled,
+            "You moved ε̂ by as much as the clip moved x̂₀. The two enter x with different factors, α and σ: "
+            "solve x = α·x̂₀ + σ·ε̂ for ε̂.",
+            about="factor",
         ),
         Misconception(
             "noise-of-the-next-alpha",
@@ -1170,8 +1207,8 @@ SLERP = Exercise(
         Misconception(
             "angle-not-normalised",
             _arc(_product_angle, parallel=False),
-            "You took the arc cosine of a·b. That is |a||b|·cos Ω, far outside −1 to 1: divide by the two "
-            "lengths first.",
+            "Every entry is NaN. Did you take the arc cosine of a·b itself? That is |a||b|·cos Ω, far "
+            "outside −1 to 1: divide by the two lengths first.",
             about="missing",
         ),
         Misconception(

@@ -258,7 +258,8 @@ class _Judge:
         if predicted or problem is None:
             return replace(verdict, given=describe(given.value))
         weighed = combination(problem.expected, problem.given, inputs, problem.at)
-        said = [problem.sentence + "."] if verdict.kind == "misconception" else []  # else the message says it
+        sentence = problem.sentence[:1].upper() + problem.sentence[1:] + "."
+        said = [sentence] if verdict.kind == "misconception" else []  # else the message says it
         return replace(
             verdict,
             expected=describe(problem.expected, problem.at),

@@ -189,8 +189,8 @@ def _ordinal(place: int) -> str:
 
 def _part(path: str) -> str:
     """The part of a result at a path, in words: "[1].x0" is "`x0` of the second result"."""
-    found = re.findall(r"\[(\d+)\]|\['(.*?)'\]|\.(\w+)", path)
-    words = [_named(int(place) if place else key or name, not place) for place, key, name in found]
+    found = re.findall(r"\[(\d+)\]|\[(['\"])(.*?)\2\]|\.(\w+)", path)
+    words = [_named(int(place) if place else key or name, not place) for place, _, key, name in found]
     return " of ".join(reversed(words))
 
 
@@ -198,6 +198,9 @@ def differs(exercise: Exercise, problem: Difference) -> str:
     """The result is not the expected one."""
     if exercise.kind == "predict":
         return _prediction(exercise, problem)
+    of_dict = problem.path[:2] in ("['", '["')  # what holds is said by its key
+    if of_dict and problem.expected is True and problem.given is False:
+        return f"This should hold, and does not: {_part(problem.path)}."
     part = f"In {_part(problem.path)}: " if problem.path else ""
     sentence = part + problem.sentence if part else problem.sentence[:1].upper() + problem.sentence[1:]
     return sentence + "." + _advice(problem)

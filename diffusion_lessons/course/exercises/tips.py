@@ -112,6 +112,8 @@ TIPS = (
      "shape but for the dimension along which cat joins: print both shapes."),
     ("RuntimeError", "channels|weight of size|weight to be", "The layer expects another width: print the "
      "shape that comes in."),
+    ("RuntimeError", "without replacement", "Without replacement each place is drawn once at most: give "
+     "replacement=True to draw more than there are."),
     ("RuntimeError", "number of dims|dims|shape|size", BROADCAST),
 )  # fmt: skip
 

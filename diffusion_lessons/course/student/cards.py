@@ -10,7 +10,7 @@ from textwrap import indent, wrap
 
 from diffusion_lessons.course.exercises.exercise import Exercise
 from diffusion_lessons.course.exercises.verdict import Thumbnail, Verdict
-from diffusion_lessons.course.widgets.page import Card, image_tag
+from diffusion_lessons.course.widgets.page import Card, emphasised, image_tag
 
 SIGNS = {"passed": "✓", "not attempted": "○", "wrong": "✗", "hint": "?"}
 SAID = {"passed": "passed", "not attempted": "not attempted yet", "wrong": "not right yet"}
@@ -129,12 +129,12 @@ def _card(kind: str, title: str, parts: Sequence[Part]) -> Card:
 
 
 def _paragraph(text: str) -> Part:
-    """A paragraph, with `code` in backquotes."""
+    """A paragraph, with `code` in backquotes and *stressed words*."""
     pieces = escape(text).split("`")
     if len(pieces) % 2 == 0:  # an odd backquote, in a message of the student's own
         pieces = [escape(text)]
     marked = "".join(f"<code>{piece}</code>" if place % 2 else piece for place, piece in enumerate(pieces))
-    return wrapped(text), f'<p style="margin:6px 0">{marked}</p>'
+    return wrapped(text), f'<p style="margin:6px 0">{emphasised(marked)}</p>'
 
 
 def _preformatted(text: str, margin: str = "    ") -> Part:

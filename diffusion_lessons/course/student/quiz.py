@@ -86,7 +86,7 @@ class Question:
     def html(self, number: int | None = None) -> str:
         lead = f"<strong>{number}.</strong> " if number else ""
         note = " <em>(more than one is right)</em>" if self.several else ""
-        name = re.sub("</?(code|strong)>", "", markup(self.text)).replace('"', "&quot;")
+        name = re.sub("</?(code|strong|em)>", "", markup(self.text)).replace('"', "&quot;")
         choices = "".join(map(_choice, ascii_uppercase, self.choices))
         return (
             f'<div class="dl-question" role="group" aria-label="{name}">'
@@ -123,7 +123,7 @@ def quiz(
 
 def predict(text: str, choices: Sequence[Choice], several: bool = False) -> Card:
     """The one question that a reader answers before running on; arguments as for `Question`."""
-    note = "Choose before you run the next cell, then see whether the numbers agree."
+    note = "Choose before you read on, then see whether the numbers of the lesson agree."
     return quiz(Question(text, choices, several), title="Predict first", note=note)
 
 

@@ -57,10 +57,19 @@ def show(*things: Any) -> None:
 
 
 def markup(text: str) -> str:
-    """Text as HTML: everything escaped, `code` and **bold** understood."""
+    """Text as HTML: everything escaped; `code`, **bold** and *emphasis* understood."""
     escaped = html.escape(text, quote=False)
     coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
-    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", coded)
+    return emphasised(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", coded))
+
+
+def emphasised(escaped: str) -> str:
+    """Escaped text with its *stressed words* marked; only words count, so a * b * c stays, as does code."""
+
+    def mark(found: re.Match[str]) -> str:
+        return f"<em>{found[1]}</em>" if found[1] else found[0]
+
+    return re.sub(r"<code>.*?</code>|(?<![\w*])\*([A-Za-z]+(?: [A-Za-z]+)*)\*(?![\w*])", mark, escaped)
 
 
 def image_tag(png: bytes, alt: str, css: str = "max-width: 100%; height: auto") -> str:

@@ -290,6 +290,15 @@ def test_a_misconception_is_named_with_case_inputs_place_and_pictures() -> None:
     assert [picture.label for picture in verdict.thumbnails] == ["yours", "expected", "difference"]
 
 
+def test_the_place_of_a_misconception_begins_as_a_sentence_does() -> None:
+    def own_stride(layers: list[tuple[int, int]]) -> int:
+        return 1 + sum((kernel - 1) * stride for kernel, stride in layers)
+
+    verdict = check(own_stride, get("06.1"))
+    assert verdict.misconception == "own-stride-alone"
+    assert verdict.where.startswith("Expected ")
+
+
 def test_a_misconception_may_raise_or_be_a_dtype_or_change_its_input() -> None:
     assert check(lambda x, factor: torch.reshape(x, (-1, 5, 4)) * factor).misconception == "view"
     assert check(lambda x, factor: (x * factor).double()).misconception == "double"
@@ -551,3 +560,20 @@ def test_an_answer_that_stays_on_the_cpu_is_found_on_the_gpu() -> None:
     mixed = judge(SCALE, run(SCALE, lambda x, factor: x * torch.ones(4), cases, device="cuda"), cases)
     assert mixed.kind == "exception"
     assert "Make new tensors on the device of the inputs: torch.zeros(" in mixed.message
+
+
+def test_what_should_hold_is_said_as_it_is() -> None:
+    exercise = replace(
+        SCALE, reference=lambda x, factor: {"x is kept": True}, misconceptions=[], alternatives=[]
+    )
+    said = check(lambda x, factor: {"x is kept": False}, exercise).message
+    assert said.startswith("This should hold, and does not: x is kept.")
+
+
+def test_a_part_is_named_though_its_name_holds_an_apostrophe() -> None:
+    weights = "the network's weights"
+    exercise = replace(
+        SCALE, reference=lambda x, factor: {weights: x * factor}, misconceptions=[], alternatives=[]
+    )
+    said = check(lambda x, factor: {weights: x * factor + 1}, exercise).message
+    assert "In the network's weights: 120 of 120 numbers differ" in said

@@ -89,6 +89,7 @@ RAISED: dict[str, tuple[Callable[[], Any], str]] = {
     "subscript": (lambda: named[0], "a function to call"),  # type: ignore[index]
     "subscript of a number": (lambda: WHOLE[0], "a single number"),
     "item assignment": (assigned, "cannot be changed in place"),
+    "drawn": (lambda: torch.multinomial(torch.ones(3), 5), "replacement=True"),
     "iterable": (lambda: list(3), "did you mean range(…)?"),  # type: ignore[call-overload]
     "0-d loop": (lambda: list(torch.tensor(1.0)), "did you mean range(…)?"),
     "unpack": (pairs, "as many as the results"),

@@ -4,6 +4,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from diffusion_lessons.course.bank import get
+from diffusion_lessons.course.exercises.verdict import Verdict
+from diffusion_lessons.course.student.cards import verdict_card
 from diffusion_lessons.course.student.quiz import Choice, Question, interview_card, predict, quiz
 
 WRONG = Choice("0", False, "At t = 0 the signal is whole.")
@@ -37,6 +40,15 @@ def test_every_choice_stands_with_its_reason_in_a_details_element() -> None:
     assert outline.tags.count("details") == outline.tags.count("summary") == 2
     assert ">A. 0</summary><div><strong>No.</strong> At t = 0 the signal is whole.</div>" in html
     assert ">B. 1</summary><div><strong>Right.</strong> A product of no factors.</div>" in html
+
+
+def test_stressed_words_are_marked_and_products_stay() -> None:
+    said = "told the *same* label, a * b * c, 2*x*3, `f(*args*)` and **all**"
+    html = quiz(Question(said, [WRONG, RIGHT]))._repr_html_()
+    assert "told the <em>same</em> label, a * b * c, 2*x*3, <code>f(*args*)</code>" in html
+    assert html.count("<em>") == 1
+    card = verdict_card(get("06.1"), Verdict("06.1", "wrong", "value", "It is *added*: `f(*args*)`."))
+    assert "It is <em>added</em>: <code>f(*args*)</code>." in card._repr_html_()
 
 
 def test_it_needs_no_script_and_no_address() -> None:
