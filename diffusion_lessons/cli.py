@@ -161,11 +161,9 @@ def train(
 ) -> None:
     """Train a diffusion model: class-conditional, from captions, or without either where there are none."""
     from diffusion_lessons.data import load_dataset
-    from diffusion_lessons.makers.scenes import live_task
     from diffusion_lessons.training.loop import train as run
     from diffusion_lessons.training.run_folder import prepare
     from diffusion_lessons.training.tasks import Denoising
-    from diffusion_lessons.training.text_to_image import from_folder
     from diffusion_lessons.zoo import open_model
 
     if recipe.data != (SCENES if data == SCENES else Recipe.data):  # defaults of the one, data of the other
@@ -179,8 +177,12 @@ def train(
     start = None if from_ is None else open_model(from_)
     task: Denoising
     if data == SCENES:
+        from diffusion_lessons.makers.scenes import live_task
+
         task = live_task(plan, device, start, from_)
     elif captions:
+        from diffusion_lessons.training.text_to_image import from_folder
+
         task = from_folder(plan, start, from_)
     else:
         dataset = load_dataset(data, "train", plan.size)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion_lessons.__main__ import COMMANDS, main
+from diffusion_lessons.__main__ import COMMANDS
 from diffusion_lessons.checkpoint import read_tensors, save_checkpoint, write_tensors
+from tests.command_line import last_json, refused, run
 from tests.tiny_checkpoint import tiny
 
 TINY = [
@@ -36,24 +37,6 @@ def checkpoint(tmp_path: Path) -> Path:
     file = tmp_path / "tiny.safetensors"
     save_checkpoint(file, tiny())
     return file
-
-
-def run(*args: object) -> None:
-    main([str(arg) for arg in args])
-
-
-def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    """The one line that a command says before it exits with 2."""
-    with pytest.raises(SystemExit) as stop:
-        run(*args)
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return said
 
 
 def test_train_then_sample_then_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

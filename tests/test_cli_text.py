@@ -13,34 +13,17 @@ import torch
 from PIL import Image
 
 from diffusion_lessons import zoo
-from diffusion_lessons.__main__ import main
 from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint
 from diffusion_lessons.makers import scenes
 from diffusion_lessons.makers.prompting import asked
 from diffusion_lessons.metrics.captions_met import Met
 from diffusion_lessons.training.loop import Trainer
 from diffusion_lessons.training.text_to_image import WrongCaptions, widened
+from tests.command_line import error_line, last_json, run
 from tests.tiny_checkpoint import tiny
 
 TO = ("--device", "cpu", "--json")
 SMALL = ("--base-channels", 16, "--head-dim", 16, "--batch", 4, "--precision", "float32")
-
-
-def run(*args: object) -> None:
-    main([str(arg) for arg in args])
-
-
-def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-
-
-def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    """The one line that a command says before it exits with 2."""
-    with pytest.raises(SystemExit) as stop:
-        run(*args)
-    assert stop.value.code == 2
-    (said,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
-    return said
 
 
 def few(patch: pytest.MonkeyPatch) -> None:
@@ -113,18 +96,22 @@ def test_what_cannot_be_learnt_is_said_before_anything_is_rendered(
 ) -> None:
     monkeypatch.setattr(scenes, "rows", None)
     new = ("--steps", 1, "--out", tmp_path / "c")
-    assert "did you mean 'scenes'?" in refused(capsys, "train", "scene", *new)
-    assert "name the data right behind `train`" in refused(capsys, "train", "--steps", 1, "scenes", *new[2:])
-    assert "name the data right behind `train`" in refused(capsys, "train", "digits", "--data", "mnist", *new)
-    assert "learnt at 64 pixels" in refused(capsys, "train", "scenes", "--size", 32, *new)
-    said = refused(capsys, "train", "scenes", "--from", "mnist-unet", *new)
+    assert "did you mean 'scenes'?" in error_line(capsys, "train", "scene", *new)
+    assert "name the data right behind `train`" in error_line(
+        capsys, "train", "--steps", 1, "scenes", *new[2:]
+    )
+    assert "name the data right behind `train`" in error_line(
+        capsys, "train", "digits", "--data", "mnist", *new
+    )
+    assert "learnt at 64 pixels" in error_line(capsys, "train", "scenes", "--size", 32, *new)
+    said = error_line(capsys, "train", "scenes", "--from", "mnist-unet", *new)
     assert "a model without captions" in said
-    said = refused(capsys, "train", "scenes", "--from", model, *new)
+    said = error_line(capsys, "train", "scenes", "--from", model, *new)
     assert "widths is (16, 32) there and (48, 96) here" in said
-    assert "already holds a run" in refused(capsys, "train", "scenes", "--steps", 1, "--out", model)
+    assert "already holds a run" in error_line(capsys, "train", "scenes", "--steps", 1, "--out", model)
     painter, made = tmp_path / "painter.safetensors", load_checkpoint(model / "model.safetensors")
     save_checkpoint(painter, replace(made, network=widened(made.network, known=5)))  # type: ignore[arg-type]
-    assert "that paints over a mask" in refused(capsys, "train", "scenes", "--from", painter, *new)
+    assert "that paints over a mask" in error_line(capsys, "train", "scenes", "--from", painter, *new)
 
 
 # Sampling -------------------------------------------------------------------------------------------
@@ -185,14 +172,14 @@ def test_an_odd_prompt_is_drawn_with_a_warning(
 def test_a_bad_wish_is_one_line(
     model: Path, capsys: pytest.CaptureFixture[str], options: list[object], message: str
 ) -> None:
-    assert message in refused(capsys, "sample", model, *options)
+    assert message in error_line(capsys, "sample", model, *options)
 
 
 def test_a_model_without_captions_takes_no_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "tiny.safetensors"
     save_checkpoint(file, tiny())
     for options in (["--prompt", "a"], ["--prompt", "a", "--label", "b"], ["--negative", "a"]):
-        assert "it takes no prompt" in refused(capsys, "sample", file, *options)
+        assert "it takes no prompt" in error_line(capsys, "sample", file, *options)
 
 
 def test_a_model_that_paints_over_a_mask_asks_for_one(
@@ -200,7 +187,7 @@ def test_a_model_that_paints_over_a_mask_asks_for_one(
 ) -> None:
     made, file = load_checkpoint(model / "model.safetensors"), tmp_path / "painter.safetensors"
     save_checkpoint(file, replace(made, network=widened(made.network, known=5)))  # type: ignore[arg-type]
-    assert "(B, 9, H, W)" in refused(capsys, "sample", file, "--prompt", "a red circle", "--steps", 1)
+    assert "(B, 9, H, W)" in error_line(capsys, "sample", file, "--prompt", "a red circle", "--steps", 1)
 
 
 # Measuring ------------------------------------------------------------------------------------------
@@ -248,9 +235,9 @@ def test_any_text_model_can_be_asked_for_scenes_and_no_other(
     assert last_json(capsys)["test"]["n"] == 2
     digits = tmp_path / "digits.safetensors"
     save_checkpoint(digits, tiny())
-    assert "it takes no prompt" in refused(capsys, "evaluate", digits, "--data", "scenes", "--n", 4)
-    assert "leave out --yardstick" in refused(capsys, "evaluate", model, "--yardstick", "mnist-classifier")
-    assert "n = 1 is too few" in refused(capsys, "evaluate", model, "--n", 1)
+    assert "it takes no prompt" in error_line(capsys, "evaluate", digits, "--data", "scenes", "--n", 4)
+    assert "leave out --yardstick" in error_line(capsys, "evaluate", model, "--yardstick", "mnist-classifier")
+    assert "n = 1 is too few" in error_line(capsys, "evaluate", model, "--n", 1)
 
 
 def test_what_can_be_measured_of_captions_of_ones_own_is_said(
@@ -275,7 +262,7 @@ def test_what_can_be_measured_of_captions_of_ones_own_is_said(
     assert told["frechet"]["value"] > 0
     assert told["accuracy"] is None
     assert "not whether captions are met" in err
-    said = refused(capsys, "evaluate", tmp_path / "a", "--data", f"{data}/red", "--n", 70)
+    said = error_line(capsys, "evaluate", tmp_path / "a", "--data", f"{data}/red", "--n", 70)
     assert "telling classes apart" in said
     assert "can be measured of scenes alone, with --data scenes" in said
-    assert "and not on digits" in refused(capsys, "evaluate", tmp_path / "a", "--data", "digits")
+    assert "and not on digits" in error_line(capsys, "evaluate", tmp_path / "a", "--data", "digits")

@@ -175,11 +175,7 @@ class WrongCaptions:
     """
 
     def __init__(
-        self,
-        vae: Vae | None,
-        tokenizer: Tokenizer,
-        rows: int = 256,
-        times: tuple[float, ...] = (700.0, 950.0),
+        self, vae: Vae | None, tokenizer: Tokenizer, rows: int = 256, times: tuple[float, ...] = TIMES
     ) -> None:
         scenes = draw(1, torch.arange(4 * rows), "test")
         kept: list[int] = []
