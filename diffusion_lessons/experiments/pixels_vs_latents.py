@@ -1,4 +1,4 @@
-"""Diffusion in pixels, patches of pixels and latents at equal training time, three seeds each (lesson 11).
+"""Diffusion in patches of pixels and in latents at equal training time, three seeds each (lesson 11).
 
 The same scenes of 64×64 pixels, the same kind of network and of training; what differs is the tensor that is
 noised. Patches of 4×4 pixels have the grid of the latents, 16×16, and so the same cost: what is left between
@@ -60,7 +60,7 @@ SPACES = {
     "latents": Space(1, (1, 2)),
     "patches of 4": Space(4, (1, 2)),
     "patches of 4, x0": Space(4, (1, 2), "x0"),
-    "pixels": Space(2, (1, 2, 2)),  # folded 2×2, as everywhere in this package from 32 pixels on
+    "patches of 2": Space(2, (1, 2, 2)),  # how this package diffuses pixels, from 32 a side on
 }
 UNTRAINED = ("real", "real, decoded")  # what a perfect model would draw, in pixels and in latents
 
