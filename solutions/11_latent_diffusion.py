@@ -9,7 +9,7 @@
 # ## What you will be able to do
 #
 # - draw latents so that gradients pass, and say how far they are from N(0, I) (exercises 11.1 and 11.2)
-# - write the training of an autoencoder, and use yours for diffusion (exercise 11.3)
+# - write the training of an autoencoder, and say what the weight of its divergence decides (exercise 11.3)
 # - bring latents to the size that the noise schedule expects, and find a scale that acts twice (exercises 11.4 and 11.5)
 # - say what latents save in one step, and when the autoencoder has paid for itself (exercise 11.6)
 
@@ -52,15 +52,15 @@ def maps(latents):
 
 def coarse(x):
     """Fewer shades, so that the notebook stays small."""
-    return (x.clamp(-1, 1) * 12).round() / 12
+    return ((x.detach().cpu().clamp(-1, 1) * 7).round() / 7).float()
 
 
-shown = [0, 4, 8, 11, 13, 15, 17, 18, 19, 20]
+shown = [0, 5, 8, 11, 13, 15, 17, 20]
 with torch.no_grad():
     panels = {
-        "latents": torch.stack([beside(coarse(maps(points[i][1].cpu()))) for i in shown]),
-        "decoded": torch.stack([beside(coarse(vae.decode(points[i][1])).cpu()) for i in shown]),
-        "x̂₀, decoded": torch.stack([beside(coarse(vae.decode(points[i][2].x0)).cpu()) for i in shown]),
+        "latents": torch.stack([beside(coarse(maps(points[i][1]))) for i in shown]),
+        "decoded": torch.stack([beside(coarse(vae.decode(points[i][1]))) for i in shown]),
+        "x̂₀, decoded": torch.stack([beside(coarse(vae.decode(points[i][2].x0))) for i in shown]),
     }
 scrub(
     panels,
@@ -70,7 +70,7 @@ scrub(
     "three green triangles and two purple circles. The decoded guess: pale blobs in wrong colours at t = 1000, the right "
     "shapes and colours from t = 600 on.",
     title="Scrub from noise to data",
-    columns=5,
+    columns=4,
 )
 
 # %% [markdown]
@@ -185,14 +185,15 @@ for name, made in back.items():
     share, (low, high) = captions_met(to_uint8(made), truth)["everything"]
     numbers = 3 * 18 * 18 if "18" in name else 4 * 16 * 16
     print(
-        f"{name:16} {numbers} numbers, {psnr:.1f} dB, read right {share:.0%} (95 % interval {low:.0%} to {high:.0%})"
+        f"{name:16} {numbers} numbers, {psnr:.1f} dB, read right {share:.0%} "
+        f"(95 % interval {low:.0%} to {high:.0%})"
     )
 print(f"n = {n} scenes that no training has seen")
 
 # %% jupyter={"source_hidden": true}
 some = [0, 3, 5, 6, 9, 11]
 strip(
-    {"original": pictures[some], **{name: made[some] for name, made in back.items()}},
+    {"original": coarse(pictures[some]), **{name: coarse(made[some]) for name, made in back.items()}},
     alt="Six scenes in four rows: original; autoencoder, hardly to be told from it; shrunk to 18×18 and enlarged, with "
     "blurred edges and rounded corners; linear code, with steps and coloured fringes along the edges.",
     columns=6,
@@ -332,11 +333,11 @@ def autoencoder():
 def train_autoencoder(encode, decode, optimizer, draw, watched, kl_weight):
     """Train an autoencoder; returns the list of (error, divergence), two floats for each step.
 
-    encode(x) gives mean and logvar, decode(latents) pictures; optimizer holds the weights of both. draw() gives
-    x and noise for one step: pictures (B, C, H, W), and noise like their latents. watched: loop over it, one
-    training step each, and give each loss to watched.tell(loss). error: the mean over all entries of
-    |x̂ − x| + 2·(x̂ − x)²; divergence: the mean of your kl_of_pictures over the batch. The loss is the error plus
-    kl_weight times the divergence over the number of entries of one picture.
+    encode(x) gives mean and logvar, decode(latents) pictures; optimizer holds the weights of both. draw()
+    gives x and noise for one step: pictures (B, C, H, W), and noise like their latents. watched: loop over
+    it, one training step each, and give each loss to watched.tell(loss). error: the mean over all entries of
+    |x̂ − x| + 2·(x̂ − x)²; divergence: the mean of your kl_of_pictures over the batch. The loss is the error
+    plus kl_weight times the divergence over the number of entries of one picture.
     """
     ### BEGIN SOLUTION
     history = []
@@ -367,14 +368,14 @@ def some_singles():
 
 
 trained, histories = {}, {}
-for weight in (0.0, 0.004):
+for weight in (0.0, 0.004, 0.5):
     encoder, decoder = autoencoder()
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 2e-3)
 
     def encode(x):
         return encoder(x).chunk(2, 1)
 
-    watched = Watched(budget.steps(200))
+    watched = Watched(budget.steps(150))
     histories[weight] = train_autoencoder(encode, decoder, optimizer, some_singles, watched, weight)
     trained[weight] = encoder.eval(), decoder.eval()
 
@@ -399,32 +400,27 @@ figure(
 )
 
 # %%
-shaken = {"original": singles[:8].cpu()}
+decoded = {"original": coarse(singles[:8])}
 for weight, (encoder, decoder) in trained.items():
     with torch.no_grad():
-        z = encoder(singles[:64]).chunk(2, 1)[0]
-        moved = z + 0.4 * z.std() * torch.randn(z.shape, generator=generator).to(device)
-        shaken[f"β = {weight:g}"], shaken[f"β = {weight:g}, moved"] = (
-            decoder(z)[:8].cpu(),
-            decoder(moved)[:8].cpu(),
-        )
-        far = (decoder(moved) - decoder(z)).square().mean().sqrt()
+        m, log = encoder(singles[:256]).chunk(2, 1)
+        clouds = draw_latents(m, log, torch.randn(m.shape, generator=generator).to(device))
+        psnr = 10 * torch.log10(4 / (decoder(clouds) - singles[:256]).square().mean())
+    decoded[f"β = {weight:g}"] = coarse(decoder(m[:8]))
     print(
-        f"β = {weight:g}: latents spread {z.std():.2f}; moved by 0.4 of that, the pictures change by {far:.3f}"
+        f"β = {weight:<5g}: KL {kl_of_pictures(m, log).mean():5.0f} nats a picture, means spread {m.std():.2f}, "
+        f"own deviation {(log / 2).exp().mean():.2f}, decoded {psnr:.1f} dB"
     )
 
 # %% jupyter={"source_hidden": true}
 strip(
-    shaken,
-    alt="Eight pictures with one object in five rows: original; without the divergence, decoded, and decoded with noise on "
-    "the latents; the same two with it.",
+    decoded,
+    alt="SHAKEN_ALT",
     columns=8,
 )
 
 # %% [markdown]
-# **What to notice:** the right figure shows what β holds back: without it the divergence goes on rising, because nothing keeps
-# the clouds wide. Then look at the rows with moved latents: that is what a diffusion model's small errors will do to
-# pictures. After so few steps all pictures are still soft. The bundled autoencoder had ten times the steps, and twice the batch.
+# NOTICE_BETA
 
 # %% [markdown] tags=["idea"]
 # ## One number: the scale
@@ -484,7 +480,7 @@ for size in (0.2, 1.0, 5.0):
 
 # %% jupyter={"source_hidden": true}
 strip(
-    {name: made.clamp(-1, 1).cpu() for name, made in rows.items()},
+    {name: coarse(made) for name, made in rows.items()},
     alt="A yellow triangle and a red circle, noised in their latents at t = 100 to 950 and decoded, in three rows. Standard "
     "deviation 0.2: ragged at t = 100, lost among specks from 300 on. Standard deviation 1: clean at 100, lost at about 700. "
     "Standard deviation 5: clean up to 700, and still to be seen at 950.",
@@ -547,7 +543,7 @@ with torch.no_grad():
 
 # %% jupyter={"source_hidden": true}
 strip(
-    {name: made.clamp(-1, 1).cpu() for name, made in outcomes.items()},
+    {name: coarse(made) for name, made in outcomes.items()},
     alt="The three pictures of the start in three rows. Your sampler: red circle, green triangles, purple circles. Divided "
     "twice: a dark red circle, nearly black triangles, green circles. Never divided: an orange circle, purple triangles, "
     "pink circles.",
@@ -569,9 +565,9 @@ strip(
 # fold squares of 4 × 4 pixels into 48 channels. Such a model costs nearly the same in each step, and nothing is lost. That is the
 # fair rival. If it draws as well, then nobody needs an autoencoder.
 #
-# So here is a race, on the cuttings with one object, whose grid is 8 × 8. The same small U-Net learns the bundled autoencoder's
-# latents, 4 numbers a place, and patches, 48 numbers a place. Li and He found that large patches want the target $x_0$, so
-# the rival gets both targets. Your `scaled_latents` and `draw_pictures` do the rest.
+# So here is a small race, on the cuttings with one object, whose grid is 8 × 8. The same small U-Net learns the bundled
+# autoencoder's latents, 4 numbers a place, and patches, 48 numbers a place. Li and He found that large patches want the
+# target $x_0$, so the rival gets it. Your `scaled_latents` and `draw_pictures` do the rest.
 
 # %% [markdown]
 # $$L = \mathbb E\,\big\lVert v - v_\theta(\alpha_t\, s z + \sigma_t\,\varepsilon,\; t)\big\rVert^2, \qquad
@@ -596,16 +592,15 @@ small_latents, factor = scaled_latents(mean, logvar, torch.randn(mean.shape, gen
 drawings = Dataset("singles", to_uint8(singles).cpu())
 spaces = {  # what is noised, the side of a patch, the target
     "latents": (Dataset("latents of singles", small_latents.cpu()), 1, "v"),
-    "patches": (drawings, 4, "v"),
-    "patches, x₀": (drawings, 4, "x0"),
+    "patches": (drawings, 4, "x0"),
 }
-SHAPE = dict(base_channels=32, channel_mults=(1, 2), attention_levels=(1,), head_dim=32, channels_last=False)
+SHAPE = dict(base_channels=24, channel_mults=(1, 2), attention_levels=(1,), head_dim=24, channels_last=False)
 
 
 # %%
 def learn(data, patch, target, seed):
     """A denoiser of pictures or latents without labels."""
-    steps = Watched(budget.steps(250))
+    steps = Watched(budget.steps(450))
     how = dict(lr=2e-3, patch=patch, target=target, seed=seed, class_dropout=0.0)
     recipe = Recipe(steps=len(steps), batch=32, **how, **SHAPE)
     task = Denoising(recipe, data).place(device)
@@ -674,9 +669,8 @@ print(f"the same for {count} real ones, encoded and decoded: {ceiling:.0%}")
 
 # %% jupyter={"source_hidden": true}
 strip(
-    {name: made[name][:10] for name in spaces},
-    alt="Ten samples in each of three rows. Latents: single objects in plain colours, some misshapen. Patches, with the target v "
-    "and with x₀: objects with ragged edges and specks.",
+    {name: coarse(made[name][:10]) for name in spaces},
+    alt="RACE_ALT",
     columns=10,
 )
 
@@ -783,44 +777,89 @@ for name in ("pixels", "patches of 2"):
     )
 
 # %% [markdown]
-# Patches of 4 cost what latents cost, so against them the autoencoder never pays *by the step*. It has to pay by what a step
-# teaches. The live race gives a first hint, with one training each. The recorded one has 64 × 64 pixels and scenes of all
-# kinds: latents, patches of 4 (with two targets, $v$ and $x_0$, because Li and He find that $x_0$ suits large patches),
-# and pixels folded 2 × 2, each with three seeds and equal seconds. `diffusion-lessons experiment pixels-vs-latents --n 128`
-# runs it.
+# Patches of 4 cost what latents cost. Against them the autoencoder never pays *by the step*: it has to pay by what a step
+# teaches. The live race has one training each. The **recorded** one has scenes of 64 × 64 with all their objects, and gives
+# equal seconds to latents, to patches of 4 (with the targets $v$ and $x_0$) and to patches of 2: three seeds each, on
+# one core. `diffusion-lessons experiment pixels-vs-latents --n 128` runs it in an hour. Two figures say how good the
+# pictures are: the share that the reader can read as a scene, and the Fréchet distance ({{built-in 20}}) to real scenes, 0
+# for equal ones, between vectors of a picture encoder ({{built-in 16}}).
 
-# %% jupyter={"source_hidden": true}
+# %%
 from diffusion_lessons.experiments import recorded
 
-try:
-    kept = recorded("pixels-vs-latents")
-except ValueError as missing:
-    kept = None
-    print(missing)
-if kept:
+kept, races = recorded("pixels-vs-latents"), {}
+for row in kept["rows"]:
+    if row["settings"].get("lr") == 2e-3:
+        races.setdefault(row["settings"]["space"], []).append(row)
+marks = races["latents"][0]["marks"]
+print(f"n = {kept['options']['n']}, ± one standard error over three seeds, {kept['hardware']['processor']}")
+print(f"after {', '.join(f'{mark:g}' for mark in marks)} seconds of training:")
+curves = {}
+for name, rows_of in races.items():
+    for what in ("readable", "frechet"):
+        values = torch.tensor([row["at_marks"][what] for row in rows_of])  # (3, 3): seeds, marks
+        curves[name, what] = values, values.mean(0), values.std(0) / len(values) ** 0.5
+        figures = zip(*(each.tolist() for each in curves[name, what][1:]), strict=True)
+        print(f"{name:16} {what:8} " + "   ".join(f"{v:5.2f} ± {e:4.2f}" for v, e in figures))
+for row in kept["rows"][:2]:
+    print(f"{row['settings']['space']:16} readable {row['readable']:.2f}, frechet {row['frechet']:.2f}")
+
+# %% jupyter={"source_hidden": true}
+import zlib
+
+with plain_lines():
     fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.4))
-    for place, name in enumerate(dict.fromkeys(row["settings"]["space"] for row in kept["rows"])):
-        rows_of = [row for row in kept["rows"] if row["settings"]["space"] == name]
-        for ax, what in zip(axes, ("readable", "frechet"), strict=True):
-            values = torch.tensor([row["at_marks"][what] for row in rows_of])
-            error = values.std(0) / len(rows_of) ** 0.5
-            marks = rows_of[0]["marks"]
-            ax.errorbar(marks, values.mean(0), error, capsize=3, label=name, color=f"C{place}")
-            line = "  ".join(
-                f"{v:.2f} ± {e:.2f}" for v, e in zip(values.mean(0).tolist(), error.tolist(), strict=True)
-            )
-            print(f"{name:17} {what:9} after {', '.join(f'{m:g}' for m in marks)} s: {line}")
-    axes[0].set(xlabel="seconds of training", ylabel="pictures that can be read", xscale="log", ylim=0)
-    axes[1].set(xlabel="seconds of training", ylabel="Fréchet distance", xscale="log", ylim=0)
-    axes[0].legend(fontsize=9)
-    figure(
-        fig,
-        alt="Share of readable pictures, and Fréchet distance, over the seconds of training, for latents, patches of 4 with two "
-        "targets, and pixels.",
-    )
-    print(
-        f"n = {kept['options']['n']}; ± one standard error over three seeds; {kept['hardware']['processor']}"
-    )
+    looks = dict(zip(races, ("o-", "s--", "^-.", "D:"), strict=True))
+    for ax, what in zip(axes, ("readable", "frechet"), strict=True):
+        for place, name in enumerate(races):
+            _, middle, error = curves[name, what]
+            ax.errorbar(marks, middle, error, fmt=looks[name], capsize=3, label=name, color=f"C{place}")
+        ax.axhline(kept["rows"][1][what], color="grey", linewidth=1)
+        ax.annotate("real, decoded", (marks[0], kept["rows"][1][what]), fontsize=9, color="grey", va="bottom")
+        ax.set(xlabel="seconds of training", xscale="log", ylim=0, xticks=marks)
+        ax.set_xticklabels([f"{mark:g}" for mark in marks])
+        ax.minorticks_off()
+    axes[0].set(ylabel="share that can be read")
+    axes[1].set(ylabel="Fréchet distance")
+    axes[1].legend(fontsize=9)
+figure(fig, alt="RACES_ALT")
+
+# %% jupyter={"source_hidden": true}
+drawn = {}
+for name, rows_of in races.items():
+    raw = bytearray(zlib.decompress(bytes.fromhex(rows_of[0]["pictures"])))
+    drawn[name] = coarse(to_float(torch.frombuffer(raw, dtype=torch.uint8).view(-1, 3, 64, 64)))
+strip(drawn, alt="DRAWN_ALT", columns=4)
+
+# %% [markdown]
+# WHAT_CAME_OUT
+
+# %%
+def seconds_until(values, goal):
+    """Seconds of training until a curve over the marks has fallen to the goal; straight lines between marks."""
+    for k, value in enumerate(values):
+        if value <= goal and k == 0:
+            return f"less than {marks[0]:g}"
+        if value <= goal:
+            share = (values[k - 1] - goal) / (values[k - 1] - value)
+            return f"{marks[k - 1] + share * (marks[k] - marks[k - 1]):.0f}"
+    return f"more than {marks[-1]:g}"
+
+
+for name in list(races)[1:]:
+    goals, latent = curves[name, "frechet"][0], curves["latents", "frechet"][0]
+    seeds = [seconds_until(latent[k].tolist(), goals[k, -1].item()) for k in range(len(latent))]
+    print(f"as good as {name} after {marks[-1]:g} s: latents after {', '.join(seeds)} s (three seeds)")
+for name in races:
+    tried = {}
+    for row in kept["rows"][2:]:
+        if row["settings"]["space"] == name and row["settings"]["seed"] == 0:
+            tried[row["settings"]["lr"]] = row["at_marks"]["frechet"][0]
+    figures = ", ".join(f"{lr:g}: {value:.1f}" for lr, value in sorted(tried.items()))
+    print(f"{name:16} learning rates, Fréchet distance after {marks[0]:g} s: {figures}")
+
+# %% [markdown]
+# EQUAL_QUALITY
 
 # %% [markdown]
 # **Published**, for photographs. Rombach et al. trained the same model in latents of several factors $f$. Their autoencoders' own
@@ -838,8 +877,9 @@ if kept:
 # | pixels: ADM-G | 962 | 0.07 | 4.59 |
 # | latents: LDM-4-G | 271 | 0.4 | 3.60 |
 #
-# The two differ in more than the latents: network, guidance and autoencoder (whose training is not in the 271 days). Pixels
-# are not out of the race: cascades, and later networks for large patches, draw well, too.
+# The two differ in more than the latents: in the network and the guidance, too. The autoencoder is not in the 271 days (the
+# same table counts 29 for one with f = 4). And pixels are not out of the race: cascades, and later networks for large
+# patches, draw well, too.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -862,7 +902,7 @@ with torch.no_grad():
 
 # %% jupyter={"source_hidden": true}
 scrub(
-    {name: coarse(frames.cpu()) for name, frames in {
+    {name: coarse(frames) for name, frames in {
         "pixels, blended": blended, "latents, blended": latent_walk, "noise, on an arc": noise_walk}.items()},
     [f"{w:.0%} of the way" for w in weights],
     alt="Three walks in nine frames. Blended pixels: one purple circle fades in, and the red circle gives way to a purple one. "
@@ -904,7 +944,7 @@ def show_edit(edit, amount):
     with torch.no_grad():
         rows = {"before": vae.decode(z), "after": vae.decode(edited(edit, amount))}
     alt = f"Three scenes before and after the edit {edit} by {amount}."
-    return strip({name: each.clamp(-1, 1).cpu() for name, each in rows.items()}, alt, columns=3)
+    return strip({name: coarse(each) for name, each in rows.items()}, alt, columns=3)
 
 
 edits = ["move right", "move down", "add to channel 0", "add to channel 3", "cut and join"]
@@ -912,9 +952,10 @@ live(show_edit, edit=edits, amount=[-4, -3, -2, -1, 0, 1, 2, 3, 4], start={"amou
 
 # %% jupyter={"source_hidden": true}
 with torch.no_grad():
-    sheet = {name: vae.decode(edited(name, 2)).clamp(-1, 1).cpu() for name in edits}
+    sheet = {name: coarse(vae.decode(edited(name, 2))) for name in edits}
+    sheet = {"before": coarse(vae.decode(z)), **sheet}
 strip(
-    {"before": vae.decode(z).detach().clamp(-1, 1).cpu(), **sheet},
+    sheet,
     alt="Three scenes before and after five edits of their latents. Moved right and down, with what leaves at one side coming back "
     "at the other; in other colours after an addition to channel 0 or 3; joined from parts of two scenes, with cyan seams.",
     columns=3,
@@ -961,20 +1002,20 @@ else:
 # %% [markdown] tags=["pitfalls"]
 # ## Pitfalls
 #
-# | bug | how it looks |
-# |---|---|
-# | the scale divided by twice, or never | right shapes, wrong or garish colours; hidden where the scale is near 1 |
-# | another autoencoder's scale | washed out or too strong; a tiny decoder may have the scale 1 |
-# | scaled in place | the first decoding is right, the second is not |
-# | scale measured again at each start, on one batch | a model that goes on from a checkpoint sees latents of another size |
-# | KL averaged over the latents, not summed | the weight is wrong by their number: 1,024 times weaker here |
-# | the mean where a draw was meant, or the other way | encodings that cannot be repeated, or a decoder that never saw noise |
-# | x̂₀ clipped to [−1, 1] in latents | dull, flat pictures |
-# | pictures in [0, 1] given to an encoder of [−1, 1] | pale reconstructions |
-# | the encoder's downsampling padded on both sides | a shift, and a grey frame at the top and the left |
-# | decoded in half precision | NaN, black pictures: large activations overflow |
-# | a large picture decoded in tiles, each alone | seams: each tile is normalised by its own numbers |
-# | a model blamed for what the decoder cannot draw | no training helps: look at the reconstructions of real pictures first |
+# | bug | how it looks | seen in |
+# |---|---|---|
+# | the scale divided by twice, or never | right shapes, wrong or garish colours; hidden where the scale is near 1 | diffusers 5166, 6923 |
+# | another autoencoder's scale | washed out or too strong; a tiny decoder may have the scale 1 | diffusers 4676 |
+# | scaled in place | the first decoding is right, the second is not | a public port of Stable Diffusion |
+# | scale measured on the first batch alone, and not again after a restart | a model that goes on from a checkpoint sees latents of another size | CompVis latent-diffusion |
+# | KL averaged over the latents, not summed | its weight is too small by their number: 1,024 here | keras-molecules 59 |
+# | the mean where a draw was meant, or the other way | encodings that cannot be repeated, or a decoder that never saw noise | OneTrainer 363 |
+# | $\hat x_0$ clipped to [−1, 1] in latents | dull, flat pictures | samplers written for pixels |
+# | pictures in [0, 1] given to an encoder of [−1, 1] | pale reconstructions | |
+# | the encoder's downsampling padded on both sides | a shift, and a grey frame at the top and the left | diffusers 156 |
+# | decoded in half precision | NaN, black pictures: large activations overflow | diffusers 7188 |
+# | a large picture decoded in tiles, each alone | seams: each tile is normalised by its own numbers | stable-diffusion.cpp 353 |
+# | a model blamed for what the decoder cannot draw | no training helps: look at the reconstructions of real pictures first | |
 
 # %% [markdown] tags=["interview"]
 # ## Interview card
@@ -1077,12 +1118,12 @@ quiz(
 # ## References
 #
 # - Rombach et al. 2022, *High-Resolution Image Synthesis with Latent Diffusion Models*, arXiv 2112.10752: section 3.1, the
-#   autoencoder; section 4.1 and figure 6, the factor f; table 8 and table 18; appendix G, the loss and the scale.
+#   autoencoder; section 4.1, the factor f; tables 8 and 18; appendix G, the loss and the scale.
 # - Kingma and Welling 2014, *Auto-Encoding Variational Bayes*, arXiv 1312.6114: section 2.4, reparameterisation; appendix B, the KL.
-# - Esser et al. 2021, *Taming Transformers for High-Resolution Image Synthesis*, arXiv 2012.09841: section 3.1, perceptual and
-#   adversarial terms.
-# - Ho et al. 2022, *Cascaded Diffusion Models for High Fidelity Image Generation*, arXiv 2106.15282: section 3, the other way.
-# - Li and He 2025, *Back to Basics: Let Denoising Generative Models Denoise*, arXiv 2511.13720: section 4, large patches of
-#   pixels and the target $x_0$.
+# - Esser et al. 2021, *Taming Transformers for High-Resolution Image Synthesis*, arXiv 2012.09841: perceptual and adversarial
+#   terms.
+# - Ho et al. 2022, *Cascaded Diffusion Models for High Fidelity Image Generation*, arXiv 2106.15282: the other way.
+# - Li and He 2025, *Back to Basics: Let Denoising Generative Models Denoise*, arXiv 2511.13720: large patches of pixels and
+#   the target $x_0$.
 #
 # A text encoder, a U-Net in latents, an autoencoder and a scheduler make Stable Diffusion. You take it apart next: {{lesson 12}}.
