@@ -420,7 +420,7 @@ strip(
 )
 
 # %% [markdown]
-# NOTICE_BETA
+# **What to notice:** NOTICE_BETA
 
 # %% [markdown] tags=["idea"]
 # ## One number: the scale

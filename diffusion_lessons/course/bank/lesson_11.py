@@ -95,6 +95,12 @@ DRAW = Exercise(
             about="root",
         ),
         Misconception(
+            "half-the-variance",
+            lambda mean, logvar, noise: mean + 0.5 * logvar.exp() * noise,
+            "You halved the variance. Its root has the half in the exponent: exp(logvar/2).",
+            about="root",
+        ),
+        Misconception(
             "root-of-the-logarithm",
             lambda mean, logvar, noise: mean + logvar.abs().sqrt() * noise,
             "You took the root of the logarithm. First the exponential, which gives the variance, then the "
@@ -252,6 +258,18 @@ KL = Exercise(
             about="missing",
         ),
         Misconception(
+            "logarithm-added",
+            lambda mean, logvar: (_terms(mean, logvar) + logvar).flatten(1).sum(1),
+            "Your formula adds logvar. It is subtracted: that is what keeps the variance from falling to 0.",
+            about="sign",
+        ),
+        Misconception(
+            "half-of-the-mean-alone",
+            lambda mean, logvar: (2 * _terms(mean, logvar) - 0.5 * mean**2).flatten(1).sum(1),
+            "The factor ½ stands before the mean alone. It belongs to all four terms: mind the brackets.",
+            about="factor",
+        ),
+        Misconception(
             "logvar-taken-for-log-deviation",
             lambda mean, logvar: _terms(mean, 2 * logvar).flatten(1).sum(1),
             "You took logvar for the logarithm of the standard deviation. It is that of the variance: "
@@ -396,6 +414,7 @@ def _loop(
     ),
     calls: tuple[str, ...] = ("zero_grad", "backward", "step", "tell"),
     kept: Callable[[Tensor, Tensor, Tensor], Any] = lambda error, kl, loss: (error.item(), kl.item()),
+    learnt: bool = True,
     rounds: Callable[[Any], Any] = lambda watched: watched,
     found: Callable[[list[Any]], Any] = lambda history: history,
     first_alone: bool = False,
@@ -413,7 +432,8 @@ def _loop(
         history = []
         for _ in rounds(watched):
             x, noise = draw()
-            mean, logvar = encode(x)
+            with torch.set_grad_enabled(learnt):
+                mean, logvar = encode(x)
             e, d = error(decode(latents(mean, logvar, noise)), x), kl(mean, logvar)
             value = loss(e, d, kl_weight, x)
             for call in calls:
@@ -489,6 +509,18 @@ AUTOENCODER = Exercise(
             about="gradient",
         ),
         Misconception(
+            "encoded-without-gradients",
+            _loop(learnt=False),
+            "The encoder does not learn: it was called under torch.no_grad, or its results were detached.",
+            about="gradient",
+        ),
+        Misconception(
+            "squared-with-the-factor",
+            _loop(error=lambda drawn, x: ((drawn - x).abs() + (2 * (drawn - x)).square()).mean()),
+            "You squared the factor 2 as well. The square is taken first: |x̂ − x| + 2·(x̂ − x)².",
+            about="order",
+        ),
+        Misconception(
             "squares-alone",
             _loop(error=lambda drawn, x: 2 * (drawn - x).square().mean()),
             "The absolute difference is missing. The error is |x̂ − x| + 2·(x̂ − x)².",
@@ -521,6 +553,15 @@ AUTOENCODER = Exercise(
             "Your divergence is a sum over the latents, and the error a mean over the entries of a picture. "
             "Divide the divergence by the number of entries of one picture.",
             about="missing",
+        ),
+        Misconception(
+            "divided-by-the-latents",
+            _loop(  # here the latents are half as many as the entries
+                loss=lambda error, kl, weight, x: error + weight * kl / (x[0].numel() / 2)
+            ),
+            "You divided the divergence by the number of latents. The error is per entry of a *picture*, so "
+            "divide by the number of those: x[0].numel().",
+            about="input",
         ),
         Misconception(
             "divided-by-the-whole-batch",
@@ -571,7 +612,7 @@ AUTOENCODER = Exercise(
         Misconception(
             "weights-never-moved",
             _loop(calls=("zero_grad", "backward", "tell")),
-            "optimizer.step() is missing: the weights stay where they are.",
+            "The weights stay where they are: optimizer.step() is missing, or it comes before backward.",
             about="missing",
         ),
         Misconception(
@@ -709,6 +750,11 @@ def _not_scaled(mean: Tensor, logvar: Tensor, noise: Tensor) -> tuple[Tensor, Te
     return latents, 1 / latents.std()
 
 
+def _divided_by_the_scale(mean: Tensor, logvar: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    latents = draw_latents(mean, logvar, noise)
+    return latents * latents.std(), 1 / latents.std()
+
+
 def _scaled_twice(mean: Tensor, logvar: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     latents, scale = scaled_latents(mean, logvar, noise)
     return scale * latents, scale
@@ -788,6 +834,25 @@ SCALE = Exercise(
             about="batch",
         ),
         Misconception(
+            "mean-deviation-of-channels",
+            _scaled_by(lambda z, mean, logvar: 1 / z.std((0, 2, 3)).mean()),
+            "You took the mean of the four channels' standard deviations. That is not the deviation of all "
+            "entries together: channels with other means lie further apart.",
+            about="axis",
+        ),
+        Misconception(
+            "mean-deviation-of-pictures",
+            _scaled_by(lambda z, mean, logvar: 1 / z.std((1, 2, 3)).mean()),
+            "You took the mean of the pictures' standard deviations. Asked is that of all entries together.",
+            about="batch",
+        ),
+        Misconception(
+            "stable-diffusions",
+            _scaled_by(lambda z, mean, logvar: torch.tensor(0.18215)),
+            "0.18215 belongs to Stable Diffusion's autoencoder. Another one has another number: measure it.",
+            about="input",
+        ),
+        Misconception(
             "root-of-squares",
             _scaled_by(lambda z, mean, logvar: z.square().mean() ** -0.5),
             "You took the root of the mean square, which counts the distance from 0. The standard deviation "
@@ -807,6 +872,12 @@ SCALE = Exercise(
             "You took the mean away, too. Latents are multiplied by one number and by nothing else, or the "
             "decoder would have to know the mean.",
             about="extra",
+        ),
+        Misconception(
+            "divided-by-the-scale",
+            _divided_by_the_scale,
+            "The scale is right, but you divided the latents by it. They are multiplied by it.",
+            about="direction",
         ),
         Misconception(
             "not-scaled",
@@ -888,6 +959,7 @@ def _with_decoder(
 def _walk(
     end: Callable[[Tensor, Any], Tensor] = lambda x, vae: vae.decode(x),
     start: Callable[[Tensor, Any], Tensor] = lambda noise, vae: noise,
+    seen: Callable[[Tensor, Any], Tensor] = lambda x, vae: x,
     guess: Callable[[Tensor], Tensor] = lambda x0: x0,
     each: Callable[[Tensor, Any], Any] = lambda x0, vae: None,
     pairs: Callable[[list[Level]], list[tuple[Level, Level]]] = lambda levels: list(pairwise(levels)),
@@ -897,7 +969,7 @@ def _walk(
     def answer(denoiser: Denoiser, vae: Any, noise: Tensor, levels: list[Level]) -> Tensor:
         x = start(noise, vae)
         for now, after in pairs(levels):
-            x0, eps = denoiser(x, now)
+            x0, eps = denoiser(seen(x, vae), now)
             x0 = guess(x0)
             each(x0, vae)
             x = (after.alpha * x0 + after.sigma * eps).to(noise.dtype)
@@ -979,6 +1051,20 @@ PICTURES = Exercise(
             "them as the diffusion model made them. Hand them over as they are: the scale is the decoder's "
             "business.",
             about="direction",
+        ),
+        Misconception(
+            "divided-in-every-step",
+            _walk(seen=lambda x, vae: x / vae.config.scale),
+            "You divide by the scale before each call of the denoiser. It was trained on scaled latents: "
+            "give it x as it is.",
+            about="input",
+        ),
+        Misconception(
+            "spread-brought-to-1",
+            _walk(end=lambda x, vae: vae.decode(x / x.std())),
+            "You brought what the sampler ends with to a standard deviation of 1. The scale is one number of "
+            "the whole data set: hand the latents over as they are.",
+            about="extra",
         ),
         Misconception(
             "noise-scaled",
@@ -1094,14 +1180,14 @@ def _run(
     }
 
 
-def _just(g: torch.Generator) -> dict[str, Any]:
-    """Fractions that have no rounding: the costs are equal after a whole number of steps."""
+def _just(g: torch.Generator, later: float = 0) -> dict[str, Any]:
+    """Fractions that have no rounding: the costs are equal after a whole number of steps, or a part later."""
     saved, steps = whole(g, 4, 30) / 16, whole(g, 100, 300)
     rows, latent = whole(g, 64, 128), whole(g, 2, 9) / 16
     return {
         "pixel": latent + saved,
         "latent": latent,
-        "training": saved * steps - rows / 64 + 0.0,
+        "training": saved * (steps + later) - rows / 64,
         "encoding": 1 / 64,
         "rows": rows,
     }
@@ -1150,6 +1236,7 @@ EVEN = Exercise(
             _run((0.3, 0.32), (0.26, 0.28), (30, 60), (40, 90), (0.2, 0.4)),
         ),
         Case("costs that are equal after a whole number of steps", _just),
+        Case("costs that are equal a quarter of a step later", lambda g: _just(g, 0.25)),
     ],
     misconceptions=[
         Misconception(
@@ -1157,6 +1244,13 @@ EVEN = Exercise(
             _costs(lambda p, z, a, e, n: math.floor((a + e * n) / (p - z))),
             "You rounded down. After so many steps latents are still a little dearer: take the next whole "
             "number.",
+            about="rounding",
+        ),
+        Misconception(
+            "rounded-to-the-nearest",
+            _costs(lambda p, z, a, e, n: round((a + e * n) / (p - z))),
+            "You rounded to the nearest whole number. After so many steps latents may still be a little "
+            "dearer: round up.",
             about="rounding",
         ),
         Misconception(
