@@ -411,11 +411,10 @@ for weight, (encoder, decoder) in trained.items():
         f"β = {weight:<5g}: KL {kl_of_pictures(m, log).mean():5.0f} nats a picture, means spread {m.std():.2f}, "
         f"own deviation {(log / 2).exp().mean():.2f}, decoded {psnr:.1f} dB"
     )
-
-# %% jupyter={"source_hidden": true}
 strip(
     decoded,
-    alt="SHAKEN_ALT",
+    alt="Eight pictures with one object in four rows: original; decoded after training with β = 0 and 0.004, soft but with "
+    "their shapes and colours; with β = 0.5, softer still.",
     columns=8,
 )
 
@@ -648,7 +647,6 @@ def read_as_one(cuttings):
     return sum(each is not None and len(each) == 1 for each in read_scenes(to_uint8(whole)))
 
 
-# %%
 count, made, good = budget.samples(200), {}, {}
 for name, denoiser in denoisers.items():
     shape = (count, *spaces[name][0].shape)
@@ -657,8 +655,6 @@ for name, denoiser in denoisers.items():
         drawn = draw_pictures(denoiser, own_scale if name == "latents" else nothing, start, path.levels(20))
     made[name] = drawn.clamp(-1, 1).cpu()
     good[name] = read_as_one(made[name])
-
-# %% jupyter={"source_hidden": true}
 for name in spaces:
     low, high = wilson_interval(good[name], count)
     print(
@@ -669,8 +665,6 @@ with torch.no_grad():
     ceiling = read_as_one(vae.decode(vae.encode(singles[:count])).clamp(-1, 1).cpu()) / count
 print(f"n = {count} samples; one training each")
 print(f"the same for {count} real ones, encoded and decoded: {ceiling:.0%}")
-
-# %% jupyter={"source_hidden": true}
 strip(
     {name: coarse(made[name][:10]) for name in spaces},
     alt="RACE_ALT",
@@ -785,14 +779,14 @@ for name in ("pixels", "patches of 2"):
     )
 
 # %% [markdown]
-# Patches of 4 cost what latents cost. Against them the autoencoder never pays *by the step*: it has to pay by what a step
-# teaches. The live race has one training each. The **recorded** one has scenes of 64 × 64 with all their objects, and gives
+# Patches of 4 cost nearly what latents cost. Against them the autoencoder hardly pays *by the step*: it has to pay by what a
+# step teaches. The live race has one training each. The **recorded** one has scenes of 64 × 64 with all their objects, and gives
 # equal seconds to latents, to patches of 4 (with the targets $v$ and $x_0$) and to patches of 2: three seeds each, on
 # one core. `diffusion-lessons experiment pixels-vs-latents --n 128` runs it in an hour. Two figures say how good the
 # pictures are: the share that the reader can read as a scene, and the Fréchet distance ({{built-in 20}}) to real scenes, 0
 # for equal ones, between vectors of a picture encoder ({{built-in 16}}).
 
-# %%
+# %% jupyter={"source_hidden": true}
 from diffusion_lessons.experiments import recorded
 
 kept, races = recorded("pixels-vs-latents"), {}
@@ -805,7 +799,7 @@ print(f"after {', '.join(f'{mark:g}' for mark in marks)} seconds of training:")
 curves = {}
 for name, rows_of in races.items():
     for what in ("readable", "frechet"):
-        values = torch.tensor([row["at_marks"][what] for row in rows_of])  # (3, 3): seeds, marks
+        values = torch.tensor([row["at_marks"][what] for row in rows_of])  # seeds, marks
         curves[name, what] = values, values.mean(0), values.std(0) / len(values) ** 0.5
         figures = zip(*(each.tolist() for each in curves[name, what][1:]), strict=True)
         print(f"{name:16} {what:8} " + "   ".join(f"{v:5.2f} ± {e:4.2f}" for v, e in figures))
@@ -831,22 +825,13 @@ with plain_lines():
     axes[1].set(ylabel="Fréchet distance")
     axes[1].legend(fontsize=9)
 figure(fig, alt="RACES_ALT")
-
-# %% jupyter={"source_hidden": true}
 drawn = {}
 for name, rows_of in races.items():
     raw = bytearray(zlib.decompress(bytes.fromhex(rows_of[0]["pictures"])))
     drawn[name] = coarse(to_float(torch.frombuffer(raw, dtype=torch.uint8).view(-1, 3, 64, 64)))
 strip(drawn, alt="DRAWN_ALT", columns=4)
 
-# %% [markdown]
-# Three things to see. **Patches of 4 with the target $v$ fail**: their samples are noise. That is no verdict on pixels.
-# $v$ holds all the noise, 48 numbers a place, and a network of 24 channels cannot pass it on: so Li and He explain it. **With
-# the target $x_0$ the same patches nearly keep up**: by the Fréchet distance they are close behind latents at each mark.
-# **Latents are sharper**: the reader can read about three times as many of their pictures. The decoder draws edges well
-# from the first step on, and the rival has to learn them. Nobody is near the ceiling: all four would need hours.
-
-# %%
+# %% jupyter={"source_hidden": true}
 def seconds_until(values, goal):
     """Seconds of training until a curve over the marks has fallen to the goal; straight lines between marks."""
     for k, value in enumerate(values):
@@ -871,10 +856,19 @@ for name in races:
     print(f"{name:16} learning rates, Fréchet distance after {marks[0]:g} s: {figures}")
 
 # %% [markdown]
-# At equal *quality* latents save TODO. And the bill has another line: the autoencoder. The cell with `break_even` says what its
-# training would take on this machine: many times the whole race. So for *one* model of small pictures latents do not pay.
-# They pay when the autoencoder is there already and serves many models, as Stable Diffusion's does, or when the run is long.
-# (The last lines show that the common learning rate, 0.002, is no handicap of one side.)
+# At equal *time* three things show. **Patches of 4 with the target $v$ fail**: their samples are noise. That is no verdict on
+# pixels. $v$ holds all the noise, 48 numbers a place, and a network of 24 channels cannot pass it on: this is Li and He's
+# explanation. **With the target $x_0$ the same patches nearly keep up**: by the Fréchet distance they are close behind
+# latents. **Latents are sharper**: the reader can read about twice as many of their pictures. Their edges come from
+# the decoder, which had learned them before. Patches of 2 make a third of the steps in these seconds, and they have not
+# been tried with $x_0$. Nobody is near the ceiling: that would take hours.
+#
+# At equal *quality*, by the Fréchet distance, latents save EQUALX0 of the seconds against patches with $x_0$, and against the
+# other two at least three quarters. But the bill has another line,
+# the autoencoder: the cell with `break_even` says what its training would take on this machine, and that is many times the
+# whole race. So for *one* model of small pictures latents do not pay here. They pay when the autoencoder is there
+# already and serves many models, as Stable Diffusion's does, or when the run is long. The last lines show what other
+# learning rates do to each.
 
 # %% [markdown]
 # **Published**, for photographs. Rombach et al. trained the same model in latents of several factors $f$. Their autoencoders' own
