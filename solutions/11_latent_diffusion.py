@@ -674,8 +674,9 @@ strip(
 
 # %% [markdown]
 # **What to notice:** the same grid, the same network, the same number of steps and nearly the same time. What differs is what has
-# to be drawn: 4 numbers a place, or 48. The autoencoder has taken over the edges and the flat areas. (It cost its own training, too.
-# You count that next.)
+# to be drawn: 4 numbers a place, or 48. The edges of the first row come from the decoder, those of the second row from the
+# model itself. One training each is no verdict: the recorded race below has three seeds. (And the autoencoder cost its own
+# training. You count that next.)
 
 # %% [markdown] tags=["experiment"]
 # ## Experiment: what a step costs, and what it buys
