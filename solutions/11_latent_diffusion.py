@@ -859,7 +859,7 @@ def seconds_until(values, goal):
 
 for name in list(races)[1:]:
     goals, latent = curves[name, "frechet"][0], curves["latents", "frechet"][0]
-    seeds = [seconds_until(latent[k].tolist(), goals[k, -1].item()) for k in range(len(latent))]
+    seeds = [seconds_until(latent[k].tolist(), goals[k, -1].item()) for k in range(len(goals))]
     print(f"as good as {name} after {marks[-1]:g} s: latents after {', '.join(seeds)} s (three seeds)")
 for name in races:
     tried = {}
