@@ -35,11 +35,8 @@ from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.tasks import Denoising
 from diffusion_lessons.training.text_to_image import latents_of
 
-SIZE, ROWS, REAL = (
-    64,
-    2**13,
-    2000,
-)  # side of the pictures, how many are learnt from, how many are held against
+SIZE = 64  # side of the pictures
+ROWS, REAL = 2**13, 2000  # pictures that are learnt from, and that are held against
 SEEDS, MARKS = 3, (50.0, 100.0, 200.0)  # seconds of training
 LR, TRIED = 2e-3, (1e-3, 4e-3)  # learning rates: of the comparison, and those tried besides
 SAMPLING_STEPS, BATCH, SHOWN = 25, 64, 4  # of the sampler; pictures drawn at a time, and kept by a row
