@@ -602,7 +602,7 @@ SHAPE = dict(base_channels=24, channel_mults=(1, 2), attention_levels=(1,), head
 # %%
 def learn(data, patch, target, seed):
     """A denoiser of pictures or latents without labels."""
-    steps = Watched(budget.steps(450))
+    steps = Watched(budget.steps(400))
     how = dict(lr=2e-3, patch=patch, target=target, seed=seed, class_dropout=0.0)
     recipe = Recipe(steps=len(steps), batch=32, **how, **SHAPE)
     task = Denoising(recipe, data).place(device)
