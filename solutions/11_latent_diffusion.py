@@ -668,8 +668,8 @@ print(f"n = {count} samples; one training each")
 print(f"the same for {count} real ones, encoded and decoded: {ceiling:.0%}")
 strip(
     {name: coarse(made[name][:10]) for name in spaces},
-    alt="Ten samples in each of two rows. Latents: single objects, mostly in one colour. Patches: single objects with softer "
-    "edges.",
+    alt="Ten samples in each of two rows. Latents: single objects with fairly sharp edges, some misshapen or in two colours. "
+    "Patches: single objects that are blurred, one of them hardly there.",
     columns=10,
 )
 
@@ -825,7 +825,8 @@ with plain_lines():
         ax.set_xticklabels([f"{mark:g}" for mark in marks])
         ax.minorticks_off()
     axes[0].set(ylabel="share that can be read", ylim=(0, 1.05))
-    axes[1].set(ylabel="Fréchet distance", yscale="log")
+    ticks = (2, 5, 10, 20, 50)
+    axes[1].set(ylabel="Fréchet distance", yscale="log", yticks=ticks, yticklabels=ticks)
     axes[1].minorticks_off()
     axes[0].legend(fontsize=9, loc="center left")
 figure(
@@ -885,7 +886,7 @@ for name in races:
 # another line, the autoencoder: the cell with `break_even` says what its training would take on this machine, many times the
 # whole race. So for *one* model of small pictures latents do not pay here. They pay when the autoencoder is there already
 # and serves many models, as Stable Diffusion's does, or when the run is long. (All four share one learning rate, 0.002;
-# with 0.001, tried for 50 s with one seed, the order is the same.)
+# with 0.001 and 0.004, tried for 50 s with one seed, the order is the same.)
 
 # %% [markdown]
 # **Published**, for photographs. Rombach et al. trained the same model in latents of several factors $f$. Their autoencoders' own
@@ -933,7 +934,7 @@ scrub(
     [f"{w:.0%} of the way" for w in weights],
     alt="Three walks in seven frames. Blended pixels: one purple circle fades in, and the red circle gives way to a purple one. "
     "Blended latents: the new circle is cyan and then brown before it becomes purple. Noise on an arc, drawn from the caption "
-    "of the last: clean purple circles in every frame, which stay for some frames and then jump; in one frame there are three.",
+    "of the last: two clean purple circles in every frame. Up to half of the way they stay at the left, and then they jump.",
     title="Walk from scene to scene",
     columns=7,
 )  # fmt: skip
@@ -941,7 +942,7 @@ scrub(
 # %% [markdown]
 # A latent of such an autoencoder is a small picture, in colours of its own. Blending two of them fades one scene into the
 # other, as blending pixels does, and worse: between white and purple lies cyan. On a straight line between two latents
-# there need be no data. The meaning is in the diffusion model: *its* walk draws clean circles in every frame, if not always two.
+# there need be no data. The meaning is in the diffusion model: *its* walk draws two clean circles in every frame, and jumps between two places.
 #
 # But latents can be edited as pictures are. Choose an edit and an amount: move everything by whole places (4 pixels each), add
 # to a channel, put the left part of one scene beside the right part of another.
