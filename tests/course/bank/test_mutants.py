@@ -13,6 +13,7 @@ WHOLE = "the number is a whole one already"
 LIMIT = "no input lies just on the limit between two formulas that agree there"
 UNIT = "a vector of length 1 has no entry beyond 1"
 MASK = "a mask lies between 0 and 1, and so does 1 − mask"
+SHARE = "a share of attention lies between 0 and 1"
 # What can make no difference for any input that the exercise allows: the id, how the change begins, why.
 EQUIVALENT = (
     ("00.1", "", RANGE.replace("the result", "a picture in [0, 1] and half of one")),
@@ -68,6 +69,12 @@ EQUIVALENT = (
     ("15.6", "_inputs_by_squares: mask.shape[-1] // width", WHOLE),
     ("15.6", "conditioning_input: picture * (1 - mask)", RANGE.replace("the result", "a picture")),
     ("15.6", "_inputs: picture * (1 - mask)", RANGE.replace("the result", "a picture")),
+    ("16.2", "_contrast: x / x.norm", UNIT),
+    ("16.3", "_head_by_head: x.shape[2] // heads", "the number of heads divides the channels"),
+    ("16.3", "_head_by_head: (scores - scores.amax", SHARE),
+    ("16.3", "_head_by_head: exps / exps.sum", SHARE),
+    ("16.5", "_maps_in_loops: maps[:pictures", SHARE),
+    ("16.5", "the result, cut", SHARE),
 )
 
 
