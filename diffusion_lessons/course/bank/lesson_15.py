@@ -196,8 +196,8 @@ REPLACE = Exercise(
 
 
 def keep_in_guess(denoiser: Denoiser, x: Tensor, level: Level, known: Tensor, mask: Tensor) -> Any:
-    """`Inpaint` as one function."""
-    return Inpaint(denoiser, known, mask)(x, level)
+    """`Inpaint` as one function, of a denoiser of x and level alone."""
+    return Inpaint(lambda x, level, condition=None: denoiser(x, level), known, mask)(x, level)
 
 
 def _guessing(
