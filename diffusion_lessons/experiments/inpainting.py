@@ -5,10 +5,11 @@ object in another colour: so a fill has to follow the caption, and to fit what i
 
 - "pasted": a picture is drawn from the caption alone, and what is known is put back at the end;
 - "replaced": what is known is put into every guess (`Inpaint`), with steps of DDIM or ancestral ones;
-- "resampled": the same, with stretches of 5 levels walked 5 times (RePaint, `there_and_back`);
+- "clean": the same, but the network is shown what is known without noise, whatever the level;
+- "resampled": as "replaced", with stretches of 5 levels walked 5 times (RePaint, `there_and_back`);
 - "trained": the network of `scenes-inpaint` sees the mask and the masked picture.
 
-The first three draw with `scenes-text`. Known pixels are put back in all rows. A row holds the shares of
+All but the last draw with `scenes-text`. Known pixels are put back in all rows. A row holds the shares of
 pictures that meet their caption, with 95 % intervals (Wilson); the seam, as bytes, with its standard error,
 beside that of the real scenes; and how many calls a picture took. All rows together take about a minute on a
 GPU, and a quarter of an hour on two cores.
@@ -28,6 +29,7 @@ from diffusion_lessons.data.captioned import hole_of
 from diffusion_lessons.data.captions import captions, plain, read, wrong
 from diffusion_lessons.data.dataset import as_float, to_uint8
 from diffusion_lessons.data.scenes import PAIR, draw
+from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Inpaint
 from diffusion_lessons.metrics.captions_met import captions_met
@@ -62,6 +64,11 @@ def holes(n: int, seed: int = 0, split: str = "test") -> Holes:
     return Holes(as_float(scenes.render(SIZE)), masks, texts)
 
 
+def shown_clean(denoiser: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
+    """The denoiser, asked about x with what is known in its place, without noise."""
+    return lambda x, level, condition=None: denoiser(torch.lerp(known, x, mask), level, condition)
+
+
 @torch.no_grad()
 def filled(model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: int = STEPS) -> Tensor:
     """Each picture with its hole filled, (N, 3, SIZE, SIZE), as it was decoded: nothing is put back yet."""
@@ -79,7 +86,9 @@ def filled(model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: 
         denoiser: Any = ClassifierFreeGuidance(
             model.denoiser(), GUIDANCE, network.told(network.null_condition(1))
         )
-        if way in ("replaced", "resampled"):
+        if way == "clean":
+            denoiser = shown_clean(denoiser, known, coarse)
+        if way in ("replaced", "clean", "resampled"):
             denoiser = Inpaint(denoiser, known, coarse)
         levels = model.path.levels(steps)
         if way == "resampled":
@@ -116,8 +125,9 @@ def judged(task: Holes, made: Tensor) -> dict[str, Any]:
 
 
 def settings(options: Row) -> list[Row]:
-    walks = [("pasted", "ddim", STEPS), ("replaced", "ddim", STEPS), ("trained", "ddim", STEPS)]
+    walks = [("pasted", "ddim", STEPS), ("replaced", "ddim", STEPS), ("clean", "ddim", STEPS)]
     walks += [
+        ("trained", "ddim", STEPS),
         ("replaced", "ddim", CALLS),
         ("replaced", "ancestral", CALLS),
         ("resampled", "ancestral", STEPS),

@@ -40,7 +40,7 @@ def test_calls_are_those_of_the_walk() -> None:
     assert sum(b < a for a, b in pairwise(walk)) == inpainting.CALLS
 
 
-@pytest.mark.parametrize("row", EXPERIMENT.settings({})[:3], ids=lambda row: row["way"])
+@pytest.mark.parametrize("row", EXPERIMENT.settings({})[:4], ids=lambda row: row["way"])
 def test_a_row_is_measured(shared: Any, row: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     figures = measure(shared, {**row, "steps": 2}, {})
     assert figures["n"] == 2
