@@ -255,7 +255,7 @@ strip(
 # one: the network does not yet see what is known. One level too noisy is the bug of a well-known tutorial: the known
 # half keeps a grain to the end.
 #
-# And the clean pixels? The rule says that they do harm. Here none is to be seen. Six digits say little, and a
+# And the clean pixels? The rule says that they do harm. Here no harm is to be seen. Six digits say little, and a
 # measure comes soon: they take part in it.
 
 # %% [markdown] tags=["idea"]
