@@ -882,9 +882,9 @@ figure(
 # - **Known pixels** are exact in all rows, to the last bit: they were put back, in the worst row, too.
 # - **Pasted**: one caption in four is met. A free drawing puts its objects where it likes, and the hole shows a part of
 #   it.
-# - **Replaced**, 25 steps of DDIM: two captions of three. Some holes stay *empty*, or hold a scrap. A likely reason: early, when the noise
-#   is strong, the model plans its object at a place that turns out to be known ground. Then it is too late. Four
-#   times as many steps change nothing. With fresh noise in each of them it is five of six.
+# - **Replaced**, 25 steps of DDIM: two captions of three. Some holes stay *empty*, or hold a scrap. A likely reason:
+#   early, when the noise is strong, the model plans its object at a place that turns out to be known ground. Then it
+#   is too late. Four times as many steps change nothing. With fresh noise in each of them it is five of six.
 # - **Shown clean**: nine of ten, with 25 calls. Again the walk that learns early what is known does better, though
 #   the network was never trained for such pictures. Another network may bear them less well: measure it.
 # - **RePaint**: 94 %, the most without a training, for four times the calls. All these ways cut objects off at the
