@@ -210,8 +210,12 @@ def _guessing(
     mean: float,
     spread: float,
 ) -> Any:
-    x0, eps = answer(gaussian(mean, spread), x, PATHS[path]()(t), known, mask)
-    return {"x0": x0, "eps": eps}
+    made = answer(gaussian(mean, spread), x, PATHS[path]()(t), known, mask)
+    if made is None:
+        return None  # nothing was returned: the judge says so
+    if not isinstance(made, tuple | list) or len(made) != 2:
+        raise ValueError(f"the guess is a pair (x0, eps); you returned one {type(made).__name__}")
+    return {"x0": made[0], "eps": made[1]}
 
 
 def _kept(

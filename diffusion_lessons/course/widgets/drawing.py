@@ -21,6 +21,7 @@ from diffusion_lessons.course.widgets.panels import png, to_pixels
 from diffusion_lessons.course.widgets.strips import strip
 
 BRUSH = 10  # pixels, at first
+LARGE = 128  # pixels: smaller pictures are shown larger, about so high
 SHOWN = 8  # filled pictures side by side, at most
 
 
@@ -69,6 +70,8 @@ class Drawing:
             raise ValueError(f"the function must return {wanted}, got {tuple(made.shape)}")
         hidden = torch.lerp(self.picture, torch.zeros(()), mask[0])  # grey
         row = torch.cat([self.picture[None], hidden[None], made.detach().cpu().float().clamp(-1, 1)])
+        zoom = max(1, LARGE // self.picture.shape[1])
+        row = row.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
         setting = ", ".join(f"{name} {label}" for name, label in labels.items())
         words = alt or f"The picture, the hole that was drawn, and {len(made)} filled pictures. {setting}"
         names = ["picture", "hole", *(f"filled {k}" for k in range(1, len(made) + 1))]
