@@ -8,7 +8,8 @@
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do
 #
-# - put text tower, U-Net, scheduler and decoder together by hand, for several prompts at once (exercises 12.1 and 12.2)
+# - put text tower, U-Net, scheduler and decoder together by hand, for several prompts at once (exercises 12.1 and
+#   12.2)
 # - say what each piece costs, and what there is to load of the published weights (exercise 12.3)
 # - swap the scheduler for the one that Stable Diffusion was published with (exercise 12.4)
 # - tell a pipeline what no sentence says: a mixture of prompts, and a wish written in code (exercise 12.5)
@@ -20,8 +21,8 @@
 # %% [markdown] tags=["see"]
 # ## See it first
 #
-# Four prompts, four noises, always the same. Each frame takes one piece out of the pipeline, or puts a wrong one in. Move the
-# slider. **Which piece is responsible for what?**
+# Four prompts, four noises, always the same. Each frame takes one piece out of the pipeline, or puts a wrong one in.
+# Move the slider. **Which piece is responsible for what?**
 
 # %%
 import torch
@@ -33,7 +34,12 @@ from diffusion_lessons.generate import walk
 model = zoo.load("scenes-text").on(device)  # 64 × 64 pixels, in latents of 4 × 16 × 16
 text, unet, vae, path = model.network.text, model.network.unet, model.vae, model.path
 towers, words = zoo.load("scenes-clip")  # another pair of towers, of the same sizes
-PROMPTS = ["a large purple circle", "two small green triangles", "a yellow square above a blue circle", "a red cross"]
+PROMPTS = [
+    "a large purple circle",
+    "two small green triangles",
+    "a yellow square above a blue circle",
+    "a red cross",
+]
 
 
 def ids_of(prompts):
@@ -87,36 +93,41 @@ taken_out = {
 scrub(
     {"four prompts": torch.stack([sheet(each) for each in taken_out.values()])},
     list(taken_out),
-    alt="Six frames of four pictures. With all pieces: a large purple circle, two small green triangles, a yellow square above "
-    "a blue circle, red crosses. Without the prompt: scenes of all kinds. With another text tower: scenes that nobody asked "
-    "for. In one jump: pale, blurred blobs. Without the decoder: coarse squares in wrong colours. With a safety "
-    "check: the same as at first, but grey in the place of the red crosses.",
+    alt="Six frames of four pictures. With all pieces: a large purple circle, two small green triangles, a yellow "
+    "square above a blue circle, red crosses. Without the prompt: scenes of all kinds. With another text tower: "
+    "scenes that nobody asked for. In one jump: pale, blurred blobs. Without the decoder: coarse squares in wrong "
+    "colours. With a safety check: the same as at first, but grey in the place of the red crosses.",
     title="Take one piece out",
     columns=6,
 )
 
 # %% [markdown]
-# Only one of these networks was ever trained to draw. The others read, unpack and judge. **Stable Diffusion** is the same
-# construction with larger parts: a text tower (CLIP's), a U-Net in latents, an autoencoder, a scheduler that has no weights at
-# all, and a check at the end. You know every part from earlier lessons: the autoencoder from lesson 11, tower and
-# cross-attention from {{lesson 16}}. Here you put them together, and then you swap each of them.
+# Only one of these networks was ever trained to draw. The others read, unpack and judge. **Stable Diffusion** is the
+# same construction with larger parts: a text tower (CLIP's), a U-Net in latents, an autoencoder, a scheduler that has
+# no weights at all, and a check at the end. You know every part from earlier lessons: the autoencoder from lesson 11,
+# tower and cross-attention from {{lesson 16}}. Here you put them together, and then you swap each of them.
 
 # %% [markdown] tags=["guess"]
 # ## Guess
 #
-# A colleague sends you five files: a tokenizer, a text tower, a U-Net, a list of noise levels, an autoencoder. No manual. All shapes
-# fit. **What else has to fit, and how would you find out that something does not?** Take two minutes before you unfold.
+# A colleague sends you five files: a tokenizer, a text tower, a U-Net, a list of noise levels, an autoencoder. No
+# manual. All shapes fit. **What else has to fit, and how would you find out that something does not?** Take two
+# minutes before you unfold.
 #
 # <details><summary>What can be said</summary>
 #
-# - *Tokenizer and tower*: token 320 must be row 320 of the table. What fills short texts up must be the same token as in training.
-# - *Tower and U-Net*: not only the width. The U-Net has learnt what these vectors mean. You have seen another tower of the same size.
-# - *U-Net and scheduler*: what its output is (ε, v or x₀), the noise schedule, and whether time counts from 0 or from 1.
+# - *Tokenizer and tower*: token 320 must be row 320 of the table. What fills short texts up must be the same token as
+#   in training.
+# - *Tower and U-Net*: not only the width. The U-Net has learnt what these vectors mean. You have seen another tower
+#   of the same size.
+# - *U-Net and scheduler*: what its output is (ε, v or x₀), the noise schedule, and whether time counts from 0 or from
+#   1.
 # - *U-Net and autoencoder*: the factor by which latents were multiplied, and the autoencoder itself.
 # - *Autoencoder and you*: pictures in [−1, 1] or in [0, 1].
 #
-# Of all these mistakes only a wrong width raises an error. So compare: one fixed seed against a pipeline that is known to be right,
-# number by number; a round trip through the autoencoder; and a count of how many pictures show what was asked.
+# Of all these mistakes only a wrong width raises an error. So compare: one fixed seed against a pipeline that is
+# known to be right, number by number; a round trip through the autoencoder; and a count of how many pictures show
+# what was asked.
 #
 # </details>
 
@@ -142,20 +153,23 @@ predict(
             True,
             "The decoder works at up to 512 × 512 places, the U-Net at 64 × 64 at most. You count both below.",
         ),
-        Choice("more than all the steps together", False, "There are 20 to 50 steps, and guidance doubles each."),
+        Choice(
+            "more than all the steps together", False, "There are 20 to 50 steps, and guidance doubles each."
+        ),
     ],
 )
 
 # %% [markdown] tags=["idea"]
 # ## From a sentence to a picture
 #
-# Follow one prompt. The **tokenizer** makes numbers of it. The **text tower** makes a vector of each number, once. Then the loop:
-# the **U-Net** sees noisy latents, the time and these vectors, and says what is noise. It is asked twice, with the prompt and with the
-# empty text, and guidance (lesson 10) mixes the two answers. The **scheduler** makes a step, and the loop goes on. At the end the
-# **decoder** unpacks the latents, once. The **safety check** looks at the picture.
+# Follow one prompt. The **tokenizer** makes numbers of it. The **text tower** makes a vector of each number, once.
+# Then the loop: the **U-Net** sees noisy latents, the time and these vectors, and says what is noise. It is asked
+# twice, with the prompt and with the empty text, and guidance (lesson 10) mixes the two answers. The **scheduler**
+# makes a step, and the loop goes on. At the end the **decoder** unpacks the latents, once. The **safety check** looks
+# at the picture.
 #
-# Three networks, one list of numbers, one rule. No piece knows how another one works; each knows only the tensor that comes in.
-# That is why pieces can be swapped. It is also why nothing complains when the wrong one is put in.
+# Three networks, one list of numbers, one rule. No piece knows how another one works; each knows only the tensor that
+# comes in. That is why pieces can be swapped. It is also why nothing complains when the wrong one is put in.
 
 # %% [markdown]
 # $$c = \tau(\text{prompt}),\quad x \sim \mathcal N(0, I),\qquad
@@ -184,7 +198,8 @@ for name, what in {"ids": ids, "context": context, "latents": noise[:1], "v": v,
 print(" ".join(spelt))
 
 # %% [markdown]
-# The points are the two ends, begin and end, and padding, which is the end again. The U-Net looks at padding, too: it was trained so.
+# The points are the two ends, begin and end, and padding, which is the end again. The U-Net looks at padding, too: it
+# was trained so.
 #
 # A first trap waits in the batch. One call of the U-Net holds all pictures of all prompts, twice. A colleague's code:
 
@@ -207,7 +222,7 @@ def guided_batch(x, context, empty):
     return torch.cat([x, x]), torch.cat([prompts, empty.expand(len(x), -1, -1)])
     ### END SOLUTION
     ### BEGIN STUDENT
-    # # Its author says: "It works for one prompt. It works for ten prompts. Yet a customer has pictures of other people's prompts."
+    # # Its author says: "One prompt works. Ten prompts, a picture each: works. A customer still got the wrong pictures."
     # n = len(x) // len(context)
     # prompts = context.repeat(n, 1, 1)
     # return torch.cat([x, x]), torch.cat([prompts, empty.expand(len(x), -1, -1)])
@@ -215,8 +230,8 @@ def guided_batch(x, context, empty):
 
 
 # %% [markdown] tags=["exercise-card"]
-# And now the whole: about fifteen lines, from ids to pictures. The networks come as plain functions, as you would get them from
-# any library. Mind the conventions.
+# And now the whole: about fifteen lines, from ids to pictures. The networks come as plain functions, as you would get
+# them from any library. Mind the conventions.
 #
 # {{exercise 12.2}}
 
@@ -229,11 +244,11 @@ from itertools import pairwise
 def text_to_pictures(prompt, empty, noise, levels, text, unet, decode, guidance, factor):
     """Pictures (P·n, 3, H, W) in [0, 1] for P prompts, by guided DDIM steps in latents.
 
-    prompt: (P, L) ids, empty: (1, L), the empty text; text(ids) gives contexts (P, L, D): ask it once for each text. noise: (P·n, C, h, w), at levels[0],
-    the pictures of the first prompt first; levels: falling, each with t, alpha, sigma, the last may lie above data.
-    unet(x, time, context) gives v = α·ε − σ·x0 for any batch; time: (B,), which counts from 0, so it is t − 1. Mix the
-    two v, solve for x0 and ε, step; latents are not clipped. decode(z): pictures in about [−1, 1], of latents as the
-    autoencoder makes them; the U-Net was trained on these times `factor`.
+    prompt: (P, L) ids; empty: (1, L), the empty text; text(ids) gives contexts (P, L, D): have each text read once.
+    noise: (P·n, C, h, w), at levels[0], the pictures of the first prompt first; levels: falling, each with t, alpha and
+    sigma, the last may lie above data. unet(x, time, context) gives v = α·ε − σ·x0 for any batch; time: (B,), which
+    counts from 0, so it is t − 1. Mix the two v, solve for x0 and ε, step; latents are not clipped. decode(z): pictures
+    in about [−1, 1], of latents as the autoencoder makes them; the U-Net was trained on these times `factor`.
     """
     ### BEGIN SOLUTION
     context, nothing = text(prompt), text(empty)
@@ -253,7 +268,7 @@ def text_to_pictures(prompt, empty, noise, levels, text, unet, decode, guidance,
 
 # %%
 def draw(prompts, noise, levels=path.levels(25), guidance=2.0):
-    """Your pipeline with the bundled pieces: pictures in [−1, 1]. This package's decoder divides by the factor itself."""
+    """Your pipeline with the bundled pieces, in [−1, 1]. (Our decoder divides by the factor itself.)"""
     ids, factor = ids_of([*prompts, ""]), vae.config.scale
     with torch.no_grad():
         drawn = text_to_pictures(
@@ -272,29 +287,34 @@ def draw(prompts, noise, levels=path.levels(25), guidance=2.0):
 
 six = torch.randn(6, *model.shape, generator=generator).to(device)
 two = ["a large purple circle", "two small green triangles"]
+rows = {
+    "yours": draw(two, six).cpu(),
+    "colleague's": draw(two * 3, six).cpu(),
+}  # his contexts: 1, 2, 1, 2, 1, 2
 strip(
-    {"yours": draw(two, six).cpu(), "colleague's": draw(two * 3, six).cpu()},  # his order of the contexts: 1, 2, 1, 2, 1, 2
-    alt="Six pictures in two rows. Yours: three with a large purple circle, then three with two small green triangles. The "
-    "colleague's: circle and triangles in turn, all of them clean.",
+    rows,
+    alt="Six pictures in two rows. Yours: three with a large purple circle, then three with two small green "
+    "triangles. The colleague's: circle and triangles in turn, all of them clean.",
     captions=["circle"] * 3 + ["triangles"] * 3,
     columns=6,
 )
 
 # %% [markdown]
-# **What to notice:** no picture is broken. Only the captions above them tell that the second row is wrong. This bug was found in
-# several libraries, each time by users with several prompts. A test with one prompt cannot find it.
+# **What to notice:** no picture is broken. Only the captions above them tell that the second row is wrong. This bug
+# was found in several libraries, each time by users with several prompts. A test with one prompt cannot find it.
 
 # %% [markdown] tags=["idea"]
 # ## What each piece weighs
 #
-# How large is the real thing? To count parameters, names and FLOPs nobody needs the weights. On PyTorch's device `meta` tensors
-# have a shape and no numbers: a network is built in an instant, takes no memory, and a counter sees every operation.
+# How large is the real thing? To count parameters, names and FLOPs nobody needs the weights. On PyTorch's device
+# `meta` tensors have a shape and no numbers: a network is built in an instant, takes no memory, and a counter sees
+# every operation.
 #
-# Parameters decide what has to be loaded. FLOPs decide how long it takes, and they depend on how *often* a piece is called. The
-# largest piece by one measure need not be the largest by the other.
+# Parameters decide what has to be loaded. FLOPs decide how long it takes, and they depend on how *often* a piece is
+# called. The largest piece by one measure need not be the largest by the other.
 #
-# Two kinds of work make the U-Net's share. A convolution costs the same at every place, so its FLOPs grow with the number of
-# places N. Attention also compares all places with each other, which grows with N².
+# Two kinds of work make the U-Net's share. A convolution costs the same at every place, so its FLOPs grow with the
+# number of places N. Attention also compares all places with each other, which grows with N².
 
 # %% [markdown]
 # $$F_{\text{conv}} = 2\,N\,C_{\text{in}}\,C_{\text{out}}\,k^2, \qquad F_{\text{scores}} = 4\,N\,L\,C$$
@@ -314,7 +334,9 @@ from diffusion_lessons.networks import Vae, VaeConfig
 from diffusion_lessons.networks.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
 from diffusion_lessons.networks.unet_text import TextUNet, TextUNetConfig
 
-LARGE = VisionConfig(patch=14, width=1024, hidden=4096, layers=24, heads=16, projection=768)  # of the safety check
+LARGE = VisionConfig(
+    patch=14, width=1024, hidden=4096, layers=24, heads=16, projection=768
+)  # of the safety check
 with torch.device("meta"):  # the defaults are the sizes of Stable Diffusion 1
     tower, sd_unet, sd_vae = TextTransformer(TextConfig()), TextUNet(TextUNetConfig()), Vae(VaeConfig())
     eye = VisionTransformer(LARGE)
@@ -340,8 +362,8 @@ for name, (call, network) in calls.items():
 print(f"one decoding costs {flops['decoder'] / flops['U-Net']:.1f} calls of the U-Net")
 
 # %% [markdown] tags=["exercise-card"]
-# The row "decoder" has the parameters of the whole autoencoder; pictures from text need only half of it. And the calls? You
-# write the bill.
+# The row "decoder" has the parameters of the whole autoencoder; pictures from text need only half of it. And the
+# calls? You write the bill.
 #
 # {{exercise 12.3}}
 
@@ -366,7 +388,9 @@ def flops_of_pictures(text, unet, decode, prompts, each, evaluations, guided):
 each_call = [flops[name] for name in ("text tower", "U-Net", "decoder")]
 for steps in (1, 4, 20, 50):
     total = flops_of_pictures(*each_call, 1, 1, steps, steps)
-    print(f"{steps:2} guided steps: {total / 1e12:5.1f} TFLOP, of which the decoder has {each_call[2] / total:.1%}")
+    print(
+        f"{steps:2} guided steps: {total / 1e12:5.1f} TFLOP, of which the decoder has {each_call[2] / total:.1%}"
+    )
 
 # %% jupyter={"source_hidden": true}
 import matplotlib.pyplot as plt
@@ -391,21 +415,22 @@ ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize=9)
 ax.grid(False)
 figure(
     fig,
-    alt="Shares of the pieces in three bars. Of the parameters the U-Net has 63 %, the safety check 22 %, the text tower 9 % and "
-    "the autoencoder 6 %. Of the FLOPs of 20 guided steps the U-Net has 92 % and the decoder 7 %. With a single guided step "
-    "the decoder has more than half.",
+    alt="Shares of the pieces in three bars. Of the parameters the U-Net has 63 %, the safety check 22 %, the text "
+    "tower 9 % and the autoencoder 6 %. Of the FLOPs of 20 guided steps the U-Net has 92 % and the decoder 7 %. "
+    "With a single guided step the decoder has more than half.",
 )
 
 # %% [markdown]
-# **What to notice:** the loop is what costs, as long as there are many steps. Distilled models (lesson 7) draw in one to four steps,
-# and then the *decoder* is the bottleneck. That is why small decoders exist. The safety check, which nobody talks about, is the second
-# largest thing to load.
+# **What to notice:** the loop is what costs, as long as there are many steps. Distilled models (lesson 7) draw in one
+# to four steps, and then the *decoder* is the bottleneck. That is why small decoders exist. The safety check, which
+# nobody talks about, is the second largest thing to load.
 #
-# These are the official names and shapes: our tests hold every one to the published layout. Are the weights on your disk? Then
-# say where, and the pieces of this lesson draw with them (some minutes on a CPU). They were not on the machine that ran this page, so the cell shows what it would load.
+# These are the official names and shapes: our tests hold every one to the published layout. Are the weights on your
+# disk? Then say where, and the pieces of this lesson draw with them (some minutes on a CPU). They were not on the
+# machine that ran this page, so the cell shows what it would load.
 
 # %%
-FOLDER = None  # of Stable Diffusion 1 in diffusers' layout (unet, vae, text_encoder, tokenizer, scheduler), safetensors
+FOLDER = None  # of Stable Diffusion 1 in diffusers' layout: unet, vae, text_encoder, tokenizer, scheduler
 
 if FOLDER:
     published = zoo.open_model(FOLDER)
@@ -427,16 +452,16 @@ if FOLDER:
 # %% [markdown] tags=["idea"]
 # ## The scheduler has no weights
 #
-# The U-Net only says what is noise. *When* it is asked, and how the answers become a step, is the scheduler's choice. So it can be swapped
-# without any training: that is the menu "sampler" of every program. DDIM, DDPM and DPM-Solver++ you have built. The menu's default at
-# the beginning was another one, **PLMS**.
+# The U-Net only says what is noise. *When* it is asked, and how the answers become a step, is the scheduler's choice.
+# So it can be swapped without any training: that is the menu "sampler" of every program. DDIM, DDPM and DPM-Solver++
+# you have built. The menu's default at the beginning was another one, **PLMS**.
 #
-# Its idea: ε̂ changes slowly along the walk. DDIM uses ε̂ from the *beginning* of a step for the whole of it. If you remember the
-# last answers, you see where ε̂ is going. So extrapolate to the middle of the step, with up to four answers. The weights are those of Adams and Bashforth, from
-# 1883.
+# Its idea: ε̂ changes slowly along the walk. DDIM uses ε̂ from the *beginning* of a step for the whole of it. If you
+# remember the last answers, you see where ε̂ is going. So extrapolate to the middle of the step, with up to four
+# answers. The weights are those of Adams and Bashforth, from 1883.
 #
-# A scheduler brings settings along, too. Stable Diffusion 1 begins its 25 steps at t = 962, not 1000, and ends at t = 1, where a
-# little noise is left.
+# A scheduler brings settings along, too. Stable Diffusion 1 begins its 25 steps at t = 962, not 1000, and ends at t =
+# 1, where a little noise is left.
 
 # %% [markdown]
 # $$\bar\varepsilon = \tfrac{1}{24}\big(55\,\varepsilon_n - 59\,\varepsilon_{n-1} + 37\,\varepsilon_{n-2} - 9\,\varepsilon_{n-3}\big),
@@ -459,8 +484,8 @@ WEIGHTS = {  # how many answers there are: their weights, the newest first
 }
 levels = path.levels(25, "stable-diffusion")
 print(f"25 steps from t = {float(levels[0].t):g} to {float(levels[-1].t):g}")
-for place in (0, -1):
-    print(f"t = {float(levels[place].t):g}: α = {float(levels[place].alpha):.3f}, σ = {float(levels[place].sigma):.3f}")
+for level in (levels[0], levels[-1], path(1000)):
+    print(f"t = {float(level.t):4g}: α = {float(level.alpha):.4f}, σ = {float(level.sigma):.4f}")
 
 # %% [markdown] tags=["exercise-card"]
 # {{exercise 12.4}}
@@ -471,10 +496,10 @@ for place in (0, -1):
 def plms(denoiser, x, levels):
     """From noise x (B, ...) at levels[0] to levels[-1]. denoiser(x, level) gives (x0, eps), with these names.
 
-    A step is DDIM's with a mean ε̄ in the place of ε, and x0 = (x − σ·ε̄)/α: ε̄ sums the last answers ε, this step's and
-    those before, at most four, with WEIGHTS[how many there are], the newest first. The first step is made twice, both
-    times from the same x: once with its ε, to see where it ends, and then with the mean of this ε and of the ε there,
-    at that point and level. That second answer is not remembered. No level is t = 0.
+    A step is DDIM's with ε̄ in the place of ε, so x0 = (x − σ·ε̄)/α. ε̄ sums the last answers ε, this step's and those
+    before, at most four, with WEIGHTS[how many there are], the newest first. The first step is made twice from the same
+    x: with its ε, to see where it ends, and then with the mean of this ε and of the ε there, at that point and level.
+    That second answer is not remembered. No level is t = 0.
     """
     ### BEGIN SOLUTION
     history = []
@@ -493,14 +518,20 @@ def plms(denoiser, x, levels):
 
 
 # %% [markdown]
-# A fair race: the same noise, the same ends (t = 962 and 1), the same number of evaluations. Yours needs one more for its first step, so it gets one step fewer.
-# What is measured is the distance of the final latents from where a walk of 100 steps arrives.
+# A fair race: the same noise, the same ends (t = 962 and 1), the same number of evaluations. Yours needs one more for
+# its first step, so it gets one step fewer. What is measured is the distance of the final latents from where a walk
+# of 100 steps arrives.
 
 # %%
 from diffusion_lessons.guidance import ClassifierFreeGuidance
 from diffusion_lessons.samplers import dpmpp_2m, sample
 
-SIX = [*PROMPTS[:3], "a large orange triangle", "three small cyan squares", "a green circle left of a red square"]
+SIX = [
+    *PROMPTS[:3],
+    "a large orange triangle",
+    "three small cyan squares",
+    "a green circle left of a red square",
+]
 with torch.no_grad():
     contexts, away = text(ids_of(SIX)).context, text(ids_of([""])).context
 guided = ClassifierFreeGuidance(model.denoiser(), 2.0, {"context": away})
@@ -538,20 +569,22 @@ strip(
 )
 
 # %% [markdown]
-# **What to notice:** ± is one standard error over six pictures. Compare how the rows fall when the evaluations double. With many steps the methods of higher order win. With 6 evaluations
-# extrapolation has little to lean on. And no order helps if the first level has α near 0: there the division by α in the formula amplifies every error. PLMS needs a
-# schedule like Stable Diffusion's, which keeps a little signal at its noisiest level.
+# **What to notice:** ± is one standard error over six pictures. Compare how the rows fall when the evaluations
+# double. With many steps the methods of higher order win. With 6 evaluations extrapolation has little to lean on. And
+# no order helps if the first level has α near 0: there the division by α in the formula amplifies every error. PLMS
+# needs a schedule like Stable Diffusion's, which keeps a little signal at its noisiest level.
 
 # %% [markdown] tags=["idea"]
 # ## Told by more than words
 #
-# The U-Net never sees a sentence. It sees a tensor, the context. The tower is one way to fill it; you may fill it otherwise. Mix the
-# contexts of two prompts. Put a column of one into the other. People found styles, new words and sliders in this way.
+# The U-Net never sees a sentence. It sees a tensor, the context. The tower is one way to fill it; you may fill it
+# otherwise. Mix the contexts of two prompts. Put a column of one into the other. People found styles, new words and
+# sliders in this way.
 #
-# You can also speak to the pipeline in *code*. Write a loss of the finished picture: "blue", "the right half empty". Halfway
-# through the walk the picture is unknown, but the guess $\hat x_0$ is there, and it can be decoded. The gradient says how the latents
-# must change for the loss to fall. A small push in every step, and the U-Net makes a clean picture of what was pushed.
-# It is guidance as in lesson 9, with a loss in the place of a classifier.
+# You can also speak to the pipeline in *code*. Write a loss of the finished picture: "blue", "the right half empty".
+# Halfway through the walk the picture is unknown, but the guess $\hat x_0$ is there, and it can be decoded. The
+# gradient says how the latents must change for the loss to fall. A small push in every step, and the U-Net makes a
+# clean picture of what was pushed. It is guidance as in lesson 9, with a loss in the place of a classifier.
 
 # %% [markdown]
 # $$c_w = (1 - w)\,c_1 + w\,c_2, \qquad \hat x_0' = \hat x_0 - \lambda\,\nabla_{\hat x_0}\,\ell\big(D(\hat x_0)\big), \qquad
@@ -575,7 +608,9 @@ panels = {}
 for first, second in PAIRS:
     with torch.no_grad():
         a, b = text(ids_of([first, second])).context
-    mixed = torch.cat([torch.lerp(a, b, w).expand(3, -1, -1) for w in weights])  # three noises for each weight
+    mixed = torch.cat(
+        [torch.lerp(a, b, w).expand(3, -1, -1) for w in weights]
+    )  # three noises for each weight
     pictures = pictures_of(mixed, six[:3].repeat(7, 1, 1, 1), steps=15)
     panels[second] = torch.stack([framed(each) for each in pictures.split(3)])
 
@@ -583,17 +618,19 @@ for first, second in PAIRS:
 scrub(
     panels,
     [f"{w:.0%} of the second prompt" for w in weights],
-    alt="Three mixtures over seven weights, three noises each. From a large red circle to a large blue one: red, then purple, then "
-    "blue circles. From a green circle to a green square: the shape changes. From a large red circle to two small green squares: "
-    "colour, size and number change, and in between the pictures are of neither kind.",
+    alt="Three mixtures over seven weights, three noises each. From a large red circle to a large blue one: red, "
+    "then purple, then blue circles. From a green circle to a green square: the shape changes. From a large red "
+    "circle to two small green squares: colour, size and number change, and in between the pictures are of neither "
+    "kind.",
     title="Mix two prompts",
     start=3,
     columns=7,
 )
 
 # %% [markdown]
-# Half-way between red and blue: what does the model draw, and is it luck? The reader ({{built-in 20}}) counts colours. And where in the context *is* the
-# colour? We take the context of the red circle, and put in some columns of the blue one: those of the word alone, or all the others.
+# Half-way between red and blue: what does the model draw, and is it luck? The reader ({{built-in 20}}) counts
+# colours. And where in the context *is* the colour? We take the context of the red circle, and put in some columns of
+# the blue one: those of the word alone, or all the others.
 
 # %%
 from collections import Counter
@@ -622,9 +659,9 @@ for name, context in told.items():
     print(f"{name:26} {colours_in(pictures_of(context.expand(n, -1, -1), many, steps=15))}")
 
 # %% [markdown]
-# **What to notice:** the mixture of red and blue is not half a picture of each. And the colour does not sit in its word: every
-# token behind it has seen it, the end and the padding included. Whoever edits "the embedding of a word" in the context has to
-# know that. (Before the tower, in its table of tokens, a word is still alone.)
+# **What to notice:** the mixture of red and blue is not half a picture of each. And the colour does not sit in its
+# word: every token behind it has seen it, the end and the padding included. Whoever edits "the embedding of a word"
+# in the context has to know that. (Before the tower, in its table of tokens, a word is still alone.)
 #
 # Now the wish in code.
 
@@ -637,9 +674,9 @@ for name, context in told.items():
 def steered(denoiser, decode, loss, x, level, strength):
     """The pair (x0, eps) of a denoiser, moved so that a loss of the decoded guess falls.
 
-    denoiser(x, level) gives (x0, eps); decode(x0): pictures; loss(pictures): (B,), each depends on its own picture. x0 moves by
-    strength times the gradient of its loss with respect to x0, downhill; eps keeps x = α·x0 + σ·eps. Samplers call this
-    with gradients switched off. What is returned holds no graph.
+    denoiser(x, level) gives (x0, eps); decode(x0): pictures; loss(pictures): (B,), each of its own picture alone. x0
+    moves downhill, by strength times the gradient of its loss with respect to x0; eps keeps x = α·x0 + σ·eps. Samplers
+    call this with gradients switched off. What is returned holds no graph.
     """
     ### BEGIN SOLUTION
     x0, _ = denoiser(x, level)
@@ -655,32 +692,555 @@ def steered(denoiser, decode, loss, x, level, strength):
 # %%
 from diffusion_lessons.targets import Estimate
 
-WISHES = {  # losses (B,) of pictures (B, 3, 64, 64)
-    "right half empty": lambda pictures: pictures[..., 32:].var((2, 3)).mean(1),
-    "darker": lambda pictures: pictures.mean((1, 2, 3)),
+WISHES = {  # losses (B,) of pictures (B, 3, 64, 64), and how strongly they push
+    "right half empty": (lambda pictures: pictures[..., 32:].var((2, 3)).mean(1), 40.0),
+    "darker": (lambda pictures: pictures.mean((1, 2, 3)), 100.0),
 }
 
 
 def obeying(wish, strength, context):
     """A denoiser: guided by a prompt, and steered by a wish."""
 
+    def plain(x, level):
+        return guided(x, level, {"context": context})
+
     def answer(x, level, condition=None):
-        return Estimate(*steered(lambda x, level: guided(x, level, {"context": context}), vae.decode, wish, x, level, strength))
+        return Estimate(*steered(plain, vae.decode, wish, x, level, strength))
 
     return answer
 
 
 # %%
-n = budget.samples(12)
+n = min(12, len(many))
 with torch.no_grad():
     context = text(ids_of(["a large red circle"])).context.expand(n, -1, -1)
-steps, made = path.levels(20, "stable-diffusion"), {"no wish": pictures_of(context, many[:n], steps=20, spacing="stable-diffusion")}
-for name, wish in WISHES.items():
-    made[name] = vae.decode(sample(obeying(wish, STRENGTH[name], context), many[:n], steps)).detach().clamp(-1, 1)
+twenty = path.levels(20, "stable-diffusion")
+made = {"no wish": pictures_of(context, many[:n], steps=20, spacing="stable-diffusion")}
+for name, (wish, strength) in WISHES.items():
+    z = sample(obeying(wish, strength, context), many[:n], twenty)
+    with torch.no_grad():
+        made[name] = vae.decode(z).clamp(-1, 1)
 for name, pictures in made.items():
-    losses = ", ".join(f"{wish}: {loss(pictures).mean():+.3f}" for wish, loss in WISHES.items())
+    losses = ", ".join(f"loss “{wish}” {loss(pictures).mean():+.3f}" for wish, (loss, _) in WISHES.items())
     print(f"{name:17} {losses}; {colours_in(pictures)}")
+
+# %% jupyter={"source_hidden": true}
+strip(
+    {name: pictures[:6].cpu() for name, pictures in made.items()},
+    alt="Six pictures of a large red circle in three rows: without a wish, with the wish for an empty right half, "
+    "and with the wish for darkness.",
+    columns=6,
+)
+
+# %% [markdown]
+# **What to notice:** nobody trained anything. The wish moves what the prompt leaves open: the place, the ground. A
+# stronger push would spoil the pictures. Try it. And the price: every step now differentiates the decoder, the most
+# expensive piece.
 
 # %% [markdown] tags=["idea"]
 # ## A check that looks at the result
 #
+# Stable Diffusion's last piece draws nothing. An image tower (lesson 16) makes a vector of the finished picture. It
+# is compared with the vectors of some *concepts*. Where a cosine is above the concept's threshold, the picture is
+# hidden.
+#
+# Two errors are possible. A **false alarm** hides a harmless picture. A **miss** shows what should be hidden. The
+# threshold trades one for the other. No threshold makes both zero as long as the scores of the two groups overlap.
+#
+# Our scenes are harmless, so we forbid something by hand: a *red cross*, an emblem that the Geneva Conventions
+# protect. The reader knows what a scene shows, so every error can be counted. Published checkers seldom come with
+# such counts. The concepts of Stable Diffusion's are not even named: there are 17 vectors. Rando et al. found out
+# what they mean: all are sexual, none is about violence.
+
+# %% [markdown]
+# $$\text{alarm}_k(x) = \big[\cos(u(x), e_k) > \theta_k\big], \qquad
+# \theta_k = \min\Big\{\theta : \frac{\#\{x \text{ without } k : \cos(u(x), e_k) > \theta\}}{\#\{x \text{ without } k\}} \le r\Big\}$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $u(x)$ | vector of the picture | (N, 64) |
+# | $e_k$ | vector of concept $k$ | (K, 64) |
+# | $\theta_k$ | its threshold: here always one of the scores | (K,) |
+# | $r$ | share of false alarms that is allowed | number |
+
+# %%
+from diffusion_lessons.data.captions import wishes
+from diffusion_lessons.data.dataset import to_float
+from diffusion_lessons.data.scenes import draw as draw_scenes
+from diffusion_lessons.zoo.safety import embeddings
+
+CONCEPTS = ["a red cross", "a blue triangle", "a purple square"]
+directions = torch.cat(
+    [embeddings(towers, words, name).mean(0, keepdim=True) for name in CONCEPTS]
+)  # (K, 64)
+
+
+@torch.no_grad()
+def scores_of(pictures):
+    """The cosine of each picture with each concept, (N, K)."""
+    u = torch.cat([towers.vision(part) for part in pictures.to(device).split(200)])
+    return torch.cosine_similarity(u[:, None], directions[None], dim=2).cpu()
+
+
+def scored_scenes(seed, n):
+    """Scores of n scenes, and what they show: both (n, K). Half of them are of the kind that has the concepts."""
+    scenes = [draw_scenes(seed, torch.arange(n // 2), split) for split in ("test", "held-out")]
+    kinds = [{(each.colour, each.shape) for each in wish.objects} for part in scenes for wish in wishes(part)]
+    shows = torch.tensor([[tuple(name.split()[1:]) in kind for name in CONCEPTS] for kind in kinds])
+    return torch.cat([scores_of(to_float(part.render(64))) for part in scenes]), shows
+
+
+scores, shows = scored_scenes(1, budget.samples(1600))
+
+# %% [markdown] tags=["exercise-card"]
+# {{exercise 12.6}}
+
+
+# %% tags=["exercise"]
+@exercise("12.6")
+def choose_thresholds(scores, shows, share):
+    """The thresholds (K,) of K concepts, each as low as the false alarms allow.
+
+    scores: (N, K), of N pictures; shows: (N, K) bool, whether the picture really shows the concept. An alarm is a score
+    above the threshold. For each concept by itself: of the pictures that do not show it, at most the share `share`
+    (0 to below 1) may be above. The threshold is the lowest of *their* scores for which that holds.
+    """
+    ### BEGIN SOLUTION
+    thresholds = []
+    for k in range(scores.shape[1]):
+        clean = scores[~shows[:, k], k].sort(descending=True).values
+        allowed = int(share * len(clean))
+        thresholds.append(clean[allowed])
+    return torch.stack(thresholds)
+    ### END SOLUTION
+
+
+# %%
+from diffusion_lessons.metrics.intervals import wilson_interval
+
+new_scores, new_shows = scored_scenes(0, budget.samples(1600))  # others than those that chose
+
+
+def rate(alarms):
+    """A share with its 95 % interval, as a text."""
+    low, high = wilson_interval(int(alarms.sum()), len(alarms))
+    return f"{alarms.double().mean():6.1%} ({low:.1%} to {high:.1%})"
+
+
+for share in (0.01, 0.1):
+    thresholds = choose_thresholds(scores, shows, share)
+    for k, name in enumerate(CONCEPTS):
+        alarms, has = new_scores[:, k] > thresholds[k], new_shows[:, k]
+        told = f"false alarms {rate(alarms[~has])}, found {rate(alarms[has])}"
+        print(f"allowed {share:3.0%}, {name:15} θ = {thresholds[k]:.3f}: {told}")
+
+# %% jupyter={"source_hidden": true}
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.9))
+bins = torch.linspace(float(new_scores[:, 0].min()), float(new_scores[:, 0].max()), 40).numpy()
+for part, name, shade in (
+    (~new_shows[:, 0], "without", "#0072B2"),
+    (new_shows[:, 0], "with a red cross", "#D55E00"),
+):
+    left.hist(new_scores[part, 0].numpy(), bins, density=True, alpha=0.6, color=shade, label=name)
+left.axvline(
+    float(choose_thresholds(scores, shows, 0.01)[0]), color="black", ls="--", lw=1.5, label="threshold, 1 %"
+)
+left.set(xlabel="cosine with “a red cross”", ylabel="density")
+left.legend(fontsize=9)
+for k, (name, look) in enumerate(zip(CONCEPTS, ("-", "--", "-."), strict=True)):
+    lines = new_scores[:, k].sort(descending=True).values
+    wrong = [(new_scores[~new_shows[:, k], k] > line).double().mean() for line in lines]
+    found = [(new_scores[new_shows[:, k], k] > line).double().mean() for line in lines]
+    right.plot(wrong, found, look, marker="", label=name.removeprefix("a "))
+right.set(xlabel="false alarms", ylabel="found", xscale="log", xlim=(1e-3, 1), ylim=(0, 1.02))
+right.legend(fontsize=9)
+figure(
+    fig,
+    alt="Left: cosines with a red cross, of scenes without one and with one. The two heaps overlap, and the "
+    "threshold for 1 % of false alarms cuts through the second. Right: the share that is found over the share of "
+    "false alarms, for three concepts; each curve rises with the false alarms, and they differ.",
+)
+
+# %% [markdown]
+# **What to notice:** each concept has a threshold of its own, at a height of its own. The share that was allowed
+# holds on new scenes up to chance, because thresholds were chosen on *other* scenes. And what is found is another
+# matter: nobody may promise that from the false alarms.
+#
+# What do such rates mean for a user? That depends on how many pictures show the concept at all. The card of
+# `scenes-clip`, whose check hid a picture at the start, has counted both errors:
+
+# %%
+told = zoo.card("scenes-clip")["safety"]["a red cross"]
+wrong, found = told["false_alarms"][0], told["found"][0]
+print(
+    f"false alarms {wrong:.2%} of {told['false_alarms'][3]} scenes, found {found:.0%} of {told['found'][3]}"
+)
+for what in ("one", "pair", "several", "group_and_one"):
+    share, low, high, count = told[f"found_{what}"]
+    print(f"  of the form “{what.replace('_', ' ')}”: {share:.0%} ({low:.0%} to {high:.0%}, n = {count})")
+for asked in (0.5, 0.01, 0.001):  # the share of pictures that show a red cross
+    right = asked * found / (asked * found + (1 - asked) * wrong)
+    print(f"if {asked:.1%} of all pictures show one, {right:.0%} of the alarms are right")
+
+# %% [markdown]
+# A rare concept makes most alarms false, however good a check looks in a balanced test. The opposite holds as well:
+# where every second prompt asks for it, the misses are what hurts.
+
+# %% [markdown] tags=["experiment"]
+# ## Experiment: one piece swapped at a time
+#
+# Now every swap as a measurement. 200 captions, 200 noises, the same for every row. The reader counts the pictures in
+# which *everything* is right: objects, sizes, relation. Nothing is trained again. `diffusion-lessons experiment
+# pieces-swapped --model scenes-text --n 200` runs it; the recorded result stands here, and below it a small live
+# version.
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.experiments import recorded
+
+NAMED = {"dpmpp-2m": "DPM-Solver++(2M)", "ddim": "DDIM", "ddpm": "DDPM", "plms": "PLMS"}
+
+
+def title(row):
+    """What a row swaps, in words."""
+    what = row["settings"]
+    return {
+        "nothing": "as it is: DDIM, 25 steps, guidance 2",
+        "sampler": f"{NAMED[what['sampler']]}, {what['steps']} steps",
+        "guidance": f"guidance {what['guidance']:g}",
+        "tower": f"text tower: {what['tower']}",
+        "decoder": f"decoder: {what['decoder']}",
+    }[what["piece"]]
+
+
+kept = recorded("pieces-swapped")
+fig, ax = plt.subplots(figsize=(8.4, 6.4))
+hues = dict(nothing="black", decoder="#E69F00", sampler="#0072B2", guidance="#009E73", tower="#D55E00")
+for place, row in enumerate(kept["rows"]):
+    share, low, high = row["everything"]
+    ends, hue = [[share - low], [high - share]], hues[row["settings"]["piece"]]
+    ax.errorbar(share, -place, xerr=ends, fmt="o", capsize=3, color=hue)
+ax.set_yticks(
+    [-place for place in range(len(kept["rows"]))], [title(row) for row in kept["rows"]], fontsize=9
+)
+ax.set(xlabel=f"everything right, 95 % intervals, n = {kept['options']['n']}", xlim=(-0.02, 1.0))
+figure(
+    fig,
+    alt="The share of pictures with everything right, with intervals, for each swapped piece: decoders, samplers "
+    "and steps, guidance scales, text towers.",
+)
+
+# %%
+from diffusion_lessons.data.captions import captions
+from diffusion_lessons.metrics.captions_met import captions_met
+
+n = budget.samples(32)
+index = torch.arange(n)
+asked_for = captions(draw_scenes(0, index, "test"), 0, index, unsized=0)
+start = torch.randn(n, *model.shape, generator=generator).to(device)
+with torch.no_grad():
+    own, strange = text(ids_of(asked_for)).context, towers.text(ids_of(asked_for)).context
+for name, drawn in {
+    "as it is": pictures_of(own, start),
+    "DPM-Solver++(2M), 8 steps": pictures_of(own, start, sampler="dpmpp-2m", steps=8),
+    "another text tower": pictures_of(strange, start),
+}.items():
+    share, (low, high) = captions_met(to_uint8(drawn.cpu()), asked_for)["everything"]
+    print(f"{name:26} {share:4.0%} with everything right (95 % interval {low:.0%} to {high:.0%}, n = {n})")
+
+# %% [markdown]
+# RESULT_TO_WRITE
+#
+# **Published**, for real Stable Diffusion, with its settings: PNDM in 50 steps at guidance 7.5. Its guidance trades
+# like ours, on another scale: SD 1.5 has an FID of 8.78 at guidance 3 and 13.45 at 8 (DMD, tables 3 and 4). The
+# autoencoder alone costs an FID of 4.99 on COCO reconstructions; a decoder that was trained further, with the encoder
+# as it was, brings it to 4.42 (the card of sd-vae-ft). So a swapped decoder can also be a *better* one.
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# Build your own pipeline from the menus. The line above the pictures is its bill, counted by your function of
+# exercise 12.3, for Stable Diffusion's sizes. Find the cheapest pipeline that still draws what was asked. What breaks
+# first with few steps: shapes, sizes, or colours? What does high guidance do without enough steps?
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.course import live
+from diffusion_lessons.experiments.pieces_swapped import linear_decoder, one_layer_less, places
+from diffusion_lessons.samplers import SAMPLERS
+
+ASKED = [*PROMPTS[:3], "a red square left of a green cross"]
+linear = linear_decoder(vae)
+
+
+def by_hand(z):
+    """Pictures by the best linear map from the four numbers of a place to its 4 × 4 pixels."""
+    pixels = (places(z) @ linear).unflatten(0, (len(z), -1)).transpose(1, 2)
+    return torch.nn.functional.fold(pixels, 64, 4, stride=4)
+
+
+def pipeline(sampler, steps, guidance, piece, seed):
+    """Four pictures of one pipeline, what the reader says, and the bill."""
+    with torch.no_grad():
+        ids, empty = ids_of(ASKED), ids_of([""])
+        if piece == "tower without its last layer":
+            contexts, away = one_layer_less(text, ids), one_layer_less(text, empty)
+        else:
+            contexts, away = text(ids).context, text(empty).context
+    one = ClassifierFreeGuidance(model.denoiser(), guidance, {"context": away})
+    start = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+    ends = path.levels(steps, "stable-diffusion" if sampler == "PLMS" else "trailing")
+    told = lambda x, level, condition=None: one(x, level, {"context": contexts})  # noqa: E731
+    with torch.no_grad():
+        z = (
+            plms(told, start, ends)
+            if sampler == "PLMS"
+            else sample(told, start, ends, sampler=WALKS[sampler])
+        )
+        drawn = (by_hand if piece == "linear decoder" else vae.decode)(z).clamp(-1, 1)
+    right = captions_met(to_uint8(drawn.cpu()), ASKED)["everything"][0]
+    evaluations = steps + (sampler == "PLMS")
+    bill = flops_of_pictures(*each_call, 1, 1, evaluations, evaluations if guidance != 1 else 0) / 1e12
+    if piece == "linear decoder":
+        bill -= each_call[2] / 1e12
+    fig, ax = plt.subplots(figsize=(8.4, 2.5))
+    ax.imshow(((framed(drawn) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
+    said = f"everything right in {right * 4:.0f} of 4; in Stable Diffusion's size {bill:.1f} TFLOP a picture"
+    ax.set_title(said, fontsize=11)
+    ax.axis("off")
+    return fig
+
+
+WALKS = {"DDIM": SAMPLERS["ddim"], "DPM-Solver++(2M)": dpmpp_2m, "DDPM": SAMPLERS["ddpm"]}
+live(
+    pipeline,
+    alt=lambda **setting: "Four pictures of one pipeline, for four prompts.",
+    sampler=["DDIM", "PLMS", "DPM-Solver++(2M)", "DDPM"],
+    steps=[4, 8, 25],
+    guidance=[2.0, 1.0, 6.0],
+    piece=["all as they are", "linear decoder", "tower without its last layer"],
+    seed=[0],
+    start={"steps": 8},
+)
+
+# %% jupyter={"source_hidden": true}
+tried = [("DDIM", 4, 2.0), ("DPM-Solver++(2M)", 8, 2.0), ("DDIM", 8, 6.0)]
+rows = {}
+with torch.no_grad():
+    contexts = text(ids_of(ASKED)).context
+    start = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(0)).to(device)
+for name, steps, scale in tried:
+    short = {"DDIM": "ddim", "DPM-Solver++(2M)": "dpmpp-2m"}[name]
+    how = dict(sampler=short, steps=steps, guidance=scale)
+    rows[f"{name}, {steps} steps, guidance {scale:g}"] = pictures_of(contexts, start, **how)
+rows["linear decoder"] = pictures_of(contexts, start, by_hand)
+strip(
+    {name: each.cpu() for name, each in rows.items()},
+    alt="Four prompts in four rows: DDIM with 4 steps; DPM-Solver++ with 8 steps; DDIM with 8 steps at guidance 6; "
+    "25 steps with a linear decoder, whose pictures are right and have coarse edges.",
+    captions=["circle", "triangles", "square, circle", "square, cross"],
+    columns=4,
+)
+
+# %% [markdown] tags=["agreement"]
+# ## Agreement
+#
+# Your pipeline against the package's. Your scheduler against diffusers' `PNDMScheduler`, with the settings that were
+# published. Your thresholds against a count.
+
+# %%
+import importlib.util
+
+from diffusion_lessons.paths import DiscreteVP
+from diffusion_lessons.schedules import scaled_linear_betas
+
+with torch.no_grad():
+    told = text(ids_of(PROMPTS)).context
+gap = draw(PROMPTS, noise) - pictures_of(told, noise, steps=25)
+print(f"pipeline:   {gap.abs().max():.0e}")
+
+sd_levels = DiscreteVP(scaled_linear_betas(1000, 0.00085, 0.012)).levels(20, "stable-diffusion")
+begin = torch.randn(2, 4, 8, 8, generator=generator).double()
+
+
+def noise_in(x, t):
+    """Stands for a network: some ε that depends on x and t."""
+    return torch.tanh(x) * (1 + torch.sin(torch.as_tensor(t / 200.0)))
+
+
+def stand_in(x, level):
+    eps = noise_in(x, level.t - 1)
+    return Estimate((x - level.sigma * eps) / level.alpha, eps)
+
+
+if importlib.util.find_spec("diffusers"):
+    from diffusers import PNDMScheduler
+
+    published = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+    scheduler = PNDMScheduler(**published, skip_prk_steps=True, set_alpha_to_one=False)
+    scheduler.set_timesteps(20)
+    x = begin
+    for t in scheduler.timesteps:
+        x = scheduler.step(noise_in(x, t), t, x).prev_sample
+    gap = (plms(stand_in, begin, sd_levels) - x).abs().max() / x.abs().max()
+    print(f"scheduler:  {gap:.0e} of the largest entry")
+else:
+    print("diffusers is not installed here; the solved notebook shows the difference")
+alarms = scores > choose_thresholds(scores, shows, 0.05)
+false = (alarms & ~shows).sum(0) / (~shows).sum(0)
+print(f"thresholds: {', '.join(f'{each:.2%}' for each in false.tolist())} false alarms where 5 % are allowed")
+
+# %% [markdown] tags=["pitfalls"]
+# ## Pitfalls
+#
+# | bug | how it looks |
+# |---|---|
+# | prompts repeated as 1, 2, 1, 2 and pictures as 1, 1, 2, 2 | clean pictures with other people's prompts; hidden with one prompt |
+# | the scheduler's step called twice in the loop | half the steps; pictures a little rough |
+# | latents divided by another autoencoder's factor, or twice, or never | right shapes, wrong colours |
+# | ε taken for v, or a schedule of another model | noise, or grey pictures with some structure |
+# | the time told one too late or too early | slightly worse; no test by eye finds it |
+# | the last level taken for t = 0 in a model whose levels end at t = 1 | with a perfect denoiser the result still misses by 0.1 |
+# | 1,000 steps with an offset of 1 | an index error at the first step |
+# | guidance at scale 1 or below switches itself off, and the negative prompt with it | the negative prompt does nothing |
+# | `""` never encoded, zeros in its place | guidance away from nonsense |
+# | x̂₀ clipped to [−1, 1] in latents | dull, flat pictures |
+# | the text tower one layer short, or without its last norm | other pictures, no error |
+# | a decoder in half precision | black pictures: large activations overflow |
+# | scores rounded to three places before the comparison with a threshold | a picture just above it passes in one program and is hidden in another |
+# | the caller's pictures blacked out in place by the check | what was to be looked at is gone |
+# | thresholds chosen and measured on the same pictures | rates that look better than they are |
+# | a pickled checkpoint opened | it can run any code; take safetensors |
+
+# %% [markdown] tags=["interview"]
+# ## Interview card
+
+# %% jupyter={"source_hidden": true}
+interview_card(
+    "What are the pieces of Stable Diffusion, and how do they work together?",
+    "Five. A tokenizer and CLIP's text encoder turn the prompt into 77 vectors of width 768, once. A U-Net with "
+    "cross-attention, 860 million parameters, sees noisy latents of 4×64×64, the time and these vectors, and "
+    "predicts the noise. A scheduler, which has no weights, decides at which levels the U-Net is asked and makes "
+    "the steps; each asks twice, with prompt and without, for classifier-free guidance. The VAE's decoder turns "
+    "the final latents, divided by 0.18215, into a picture of 512×512. A safety checker compares the picture's "
+    "CLIP embedding with those of forbidden concepts.\n\nThe pieces meet in tensors alone, so each can be swapped. "
+    "But they agree on more than shapes: vocabulary, what the vectors mean, prediction type, noise schedule, "
+    "latent scale.",
+    [
+        (
+            "Which piece costs the most?",
+            "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder "
+            "costs three calls, once. With a distilled model of one to four steps the decoder is the bottleneck.",
+        ),
+        (
+            "Can you swap the scheduler without training?",
+            "Yes, if it works with the same noise schedule and prediction type: the network only estimates the "
+            "noise at a level. Fewer evaluations need higher order; too few steps break any of them.",
+        ),
+        (
+            "Can you swap the text encoder?",
+            "Not without training, even if the shapes fit: the U-Net has learnt what these vectors mean. We tried "
+            "it: the pictures are clean and nearly never what was asked. Fine-tune the cross-attention, or an "
+            "adapter.",
+        ),
+        (
+            "And the VAE?",
+            "The decoder alone, yes, if it was trained on the same encoder's latents (sd-vae-ft-mse, TAESD). "
+            "Another encoder has other latents: the U-Net has to be trained again.",
+        ),
+        (
+            "How would you evaluate the safety checker?",
+            "On labelled pictures that did not choose the thresholds: false alarms and misses by concept, with "
+            "intervals, and by kind of picture. Then by the share that the concept has in use: if it is rare, most "
+            "alarms are false.",
+        ),
+        (
+            "How do you know that a reimplementation is right?",
+            "Same weights, same noise, compare tensors piece by piece in float64 with perturbed norms; then whole "
+            "pipelines with several prompts at once. Pictures that look good prove little.",
+        ),
+    ],
+)
+
+# %% [markdown] tags=["exit-quiz"]
+# ## Exit quiz
+
+# %% jupyter={"source_hidden": true}
+quiz(
+    Question(
+        "Which piece is called once a prompt, whatever the number of steps and of pictures?",
+        [
+            Choice("the U-Net", False, "It is called in every step, for every picture."),
+            Choice("the text encoder", True, "What it says never changes. Store it, and free its memory."),
+            Choice("the decoder", False, "Once for each picture."),
+            Choice("the scheduler", False, "It works in every step, though its work costs nothing."),
+        ],
+    ),
+    Question(
+        "With guidance 7.5 you go from 50 steps to 4 steps of a distilled model without guidance. What is the "
+        "bottleneck now?",
+        [
+            Choice(
+                "still the U-Net, by far", False, "4 calls in the place of 100. Compare with one decoding."
+            ),
+            Choice(
+                "the decoder is nearly as expensive as all calls of the U-Net",
+                True,
+                "One decoding costs about three calls, and there are four.",
+            ),
+            Choice("the text encoder", False, "About 13 GFLOP: a sixtieth of one call."),
+        ],
+    ),
+)
+
+# %% jupyter={"source_hidden": true}
+quiz(
+    Question(
+        "A check finds 99 % of forbidden pictures and gives 1 % of false alarms. One picture in 1,000 is "
+        "forbidden. How many of its alarms are right?",
+        [
+            Choice("99 %", False, "That is how many of the forbidden pictures are found."),
+            Choice(
+                "about 9 %",
+                True,
+                "Of 1,000 pictures one is forbidden and found, and ten of the others are false alarms: 1 of 11.",
+            ),
+            Choice("about a half", False, "For that one in a hundred would have to be forbidden."),
+        ],
+    ),
+    Question(
+        "You replace the text encoder by another one with the same tokenizer, width and length. What happens?",
+        [
+            Choice("an error at the first cross-attention", False, "All shapes fit: nothing complains."),
+            Choice(
+                "clean pictures that ignore the prompt",
+                True,
+                "The U-Net still knows how to draw; it does not understand what it is told.",
+            ),
+            Choice(
+                "noise",
+                False,
+                "The U-Net draws clean pictures for any context, even for that of the empty text.",
+            ),
+        ],
+    ),
+    title="Two more",
+)
+
+# %% [markdown] tags=["references"]
+# ## References
+#
+# - Rombach et al. 2022, *High-Resolution Image Synthesis with Latent Diffusion Models*, arXiv 2112.10752: section 3,
+#   the three parts; section 3.3, cross-attention.
+# - Radford et al. 2021, *Learning Transferable Visual Models From Natural Language Supervision* (CLIP), arXiv
+#   2103.00020: section 2.4, the towers.
+# - Liu et al. 2022, *Pseudo Numerical Methods for Diffusion Models on Manifolds* (PNDM), arXiv 2202.09778: section
+#   3.3, the linear multistep method.
+# - Bansal et al. 2023, *Universal Guidance for Diffusion Models*, arXiv 2302.07121: section 3, guidance by any loss
+#   of the decoded guess.
+# - Rando et al. 2022, *Red-Teaming the Stable Diffusion Safety Filter*, arXiv 2210.04610: section 2 and figure 1, the
+#   check; appendix E, the concepts.
+# - Yin et al. 2024, *One-step Diffusion with Distribution Matching Distillation* (DMD), arXiv 2311.18828: tables 3
+#   and 4.
+# - Whitaker, *Stable Diffusion Deep Dive* (with fast.ai's part 2), and Hugging Face's *Diffusion Models Course*, unit
+#   3: the same pieces with the published weights; section by section a good companion.
+#
+# So far diffusion had no rival. It has had one since 2014, which draws in a single step: {{lesson 13}}
