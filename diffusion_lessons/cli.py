@@ -130,9 +130,9 @@ def train_on(args: Sequence[str]) -> Callable[..., None]:
     """`train` for these arguments; its options default to what suits the data that are named first."""
     if list(args[:2]) != ["train", SCENES]:
         return train
-    from diffusion_lessons.makers.scenes import TEXT
+    from diffusion_lessons.makers.scenes.text import RECIPE
 
-    return partial(train, recipe=Asked(**vars(TEXT) | {"steps": None}))
+    return partial(train, recipe=Asked(**vars(RECIPE) | {"steps": None}))
 
 
 def told(how: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def train(
     start = None if from_ is None else open_model(from_)
     task: Denoising
     if data == SCENES:
-        from diffusion_lessons.makers.scenes import live_task
+        from diffusion_lessons.makers.scenes.text import live_task
 
         task = live_task(plan, device, start, from_)
     elif captions:

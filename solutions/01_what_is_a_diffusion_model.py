@@ -721,7 +721,7 @@ mean, error = rows.mean(0), rows.std(0) / len(seeds) ** 0.5
 names = ("x on the way down", "data noised to t", "the guesses")
 times = [float(levels[i].t) for i in chosen]
 for j, name in enumerate(names):
-    said = ", ".join(f"{mean[i, j]:.3f} ± {error[i, j]:.3f} at t = {times[i]:.0f}" for i in (0, 4, 7, 9))
+    said = ", ".join(f"t = {times[i]:.0f}: {mean[i, j]:.3f} ± {error[i, j]:.3f}" for i in (0, 4, 7, 9))
     print(f"{name:17s}: {said}")
 
 # %% jupyter={"source_hidden": true}

@@ -560,7 +560,7 @@ strip(
     rows,
     columns=2 * few,
     captions=[f"{a} → {b}" for a, b in zip(same.repeat(2).tolist(), changed.tolist(), strict=True)],
-    alt="Ten digits and their edits in four rows. Up to T: the new digits, in the weight and slant of the pictures above them. "
+    alt="Ten digits and their edits in four rows. Up to T: the new digits, one 6 of them open, in the weight and slant of the pictures above them. "
     "Up to T with η = 1: the new digits, in other hands. Up to t = 900: still nearer to the pictures, and some not quite the new "
     "digit: a 2 that should be a 3 is nearly an 8, and a thin 6 stays open. SDEdit: most of the new digits, in other hands, and some broken.",
 )

@@ -14,8 +14,8 @@ from PIL import Image
 
 from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint
-from diffusion_lessons.makers import scenes
 from diffusion_lessons.makers.prompting import asked
+from diffusion_lessons.makers.scenes import text
 from diffusion_lessons.metrics.captions_met import Met
 from diffusion_lessons.training.loop import Trainer
 from diffusion_lessons.training.text_to_image import WrongCaptions, widened
@@ -28,8 +28,8 @@ SMALL = ("--base-channels", 16, "--head-dim", 16, "--batch", 4, "--precision", "
 
 def few(patch: pytest.MonkeyPatch) -> None:
     """Scenes enough for a test, to learn from and to be wrong about."""
-    patch.setattr(scenes.live_task, "__defaults__", (None, None, None, 8))
-    patch.setattr(scenes, "WrongCaptions", partial(WrongCaptions, rows=4))
+    patch.setattr(text.live_task, "__defaults__", (None, None, None, 8))
+    patch.setattr(text, "WrongCaptions", partial(WrongCaptions, rows=4))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_scenes_are_learnt_as_the_bundled_model_was(model: Path) -> None:
     made = load_checkpoint(model / "model.safetensors")
-    usual = replace(scenes.TEXT, steps=2, base_channels=16, head_dim=16, batch=4, precision="float32")
+    usual = replace(text.RECIPE, steps=2, base_channels=16, head_dim=16, batch=4, precision="float32")
     assert made.recipe == json.loads(json.dumps(usual.to_json()))
     assert made.vae is not None and made.vae.config == zoo.load("scenes-vae").config
     assert made.tokenizer is not None
@@ -94,7 +94,7 @@ def test_a_killed_run_of_scenes_goes_on(
 def test_what_cannot_be_learnt_is_said_before_anything_is_rendered(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scenes, "rows", None)
+    monkeypatch.setattr(text, "rows", None)
     new = ("--steps", 1, "--out", tmp_path / "c")
     assert "did you mean 'scenes'?" in error_line(capsys, "train", "scene", *new)
     assert "name the data right behind `train`" in error_line(
@@ -187,7 +187,8 @@ def test_a_model_that_paints_over_a_mask_asks_for_one(
 ) -> None:
     made, file = load_checkpoint(model / "model.safetensors"), tmp_path / "painter.safetensors"
     save_checkpoint(file, replace(made, network=widened(made.network, known=5)))  # type: ignore[arg-type]
-    assert "(B, 9, H, W)" in error_line(capsys, "sample", file, "--prompt", "a red circle", "--steps", 1)
+    for command in (("sample", file, "--prompt", "a red circle", "--steps", 1), ("evaluate", file, "--n", 4)):
+        assert "give a picture and a mask (--init and --mask" in error_line(capsys, *command)
 
 
 # Measuring ------------------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ from pathlib import Path
 from diffusion_lessons.makers.classifiers import ClassifierRecipe
 from diffusion_lessons.makers.diffusion import RUNS, build_diffusion, build_student
 from diffusion_lessons.makers.measuring import build_classifier
-from diffusion_lessons.makers.scenes import build_clip, build_inpaint, build_text, build_vae
+from diffusion_lessons.makers.scenes.clip import build_clip
+from diffusion_lessons.makers.scenes.inpaint import build_inpaint
+from diffusion_lessons.makers.scenes.text import build_text
+from diffusion_lessons.makers.scenes.vae import build_vae
 from diffusion_lessons.support.console import guarded
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.machine import keep_freed_memory

@@ -5,7 +5,9 @@ next.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def build_diffusion(recipe: Recipe, name: str, folder: Path, seed: int | None = 
         recipe = replace(recipe, seed=seed)
     device, run = choose_device(), _run_of(name, seed)
     dataset = load_dataset(recipe.data, "train", recipe.size)
-    trained(Denoising(recipe, dataset), run, device)
+    trained(lambda: Denoising(recipe, dataset), run, device)
     if seed is not None:
         return repeat(run, name, folder, seed, device, facts_of(run))
     title = f"class-conditional diffusion of {recipe.data} at {dataset.shape[1]}×{dataset.shape[2]}"
@@ -77,12 +79,11 @@ def build_student(
     run = train_chain(chain, steps, dataset, runs, device)
     stages = [stage for stage in chain.stages if stage[0] >= steps]
     recipe = asdict(chain) | {"stages": stages, "teacher_sha256": zoo.card(chain.teacher)["sha256"]}
-    each = [facts_of(runs / str(student)) for student, _ in stages]
-    sums = {key: sum(stage[key] for stage in each) for key in ("steps", "images", "seconds")}
+    training = facts_of(*(runs / str(student) for student, _ in stages))
     if seed is not None:
-        return repeat(run, name, folder, seed, device, each[-1] | sums)
+        return repeat(run, name, folder, seed, device, training)
     title = f"{chain.teacher} distilled: {data} in {steps} {'step' if steps == 1 else 'steps'}, unguided"
-    return store(run, name, folder, dataset, device, title=title, recipe=recipe, training=each[-1] | sums)
+    return store(run, name, folder, dataset, device, title=title, recipe=recipe, training=training)
 
 
 def train_chain(
@@ -92,23 +93,25 @@ def train_chain(
     teacher, guidance = zoo.load(chain.teacher), chain.guidance
     for student_steps, training_steps in chain.stages:
         recipe, run = chain.stage(training_steps, teacher), runs / str(student_steps)
-        trained(Distillation(recipe, dataset, teacher, student_steps, guidance), run, device)
+        task_of = partial(Distillation, recipe, dataset, teacher, student_steps, guidance)
+        trained(task_of, run, device)
         if student_steps == steps:
             return run
         teacher, guidance = load_checkpoint(run / MODEL), 1.0
     raise ValueError(f"no student of {steps} steps in this chain: it has {[s for s, _ in chain.stages]}")
 
 
-def trained(task: Task, run: Path, device: torch.device | str) -> None:
-    """Train in a folder, unless that is done; what was stopped goes on."""
+def trained(task_of: Callable[[], Task], run: Path, device: torch.device | str) -> None:
+    """Train in a folder, unless that is done: then no task is made. What was stopped goes on."""
     if not (run / METRICS).exists():
-        train(task, run, resume=(run / STATE).exists(), device=device)
+        train(task_of(), run, resume=(run / STATE).exists(), device=device)
 
 
-def facts_of(run: Path) -> dict[str, Any]:
-    """What the card of a model tells of its training run."""
-    metrics = json.loads((run / METRICS).read_text())
-    return {key: metrics[key] for key in ("steps", "images", "seconds", "loss", "mode")}
+def facts_of(*runs: Path) -> dict[str, Any]:
+    """What the card of a model tells of its training, run after run: sums, and how the last one ended."""
+    each = [json.loads((run / METRICS).read_text()) for run in runs]
+    sums = {key: sum(run[key] for run in each) for key in ("steps", "images", "seconds")}
+    return sums | {key: each[-1][key] for key in ("loss", "mode")}
 
 
 def store(run: Path, name: str, folder: Path, dataset: Dataset, device: torch.device, **told: Any) -> None:

@@ -87,10 +87,12 @@ class TextTransformer(nn.Module):
         More tokens than the context, ids that are none, and a text without an end are a ValueError; values
         are looked at only on the CPU.
         """
-        length = tokens.shape[1] if tokens.ndim == 2 else -1
+        length = tokens.shape[1] if tokens.ndim == 2 and len(tokens) else -1
         if not 1 <= length <= self.config.context or tokens.dtype != torch.int64:
             given = f"{tokens.dtype} of shape {tuple(tokens.shape)}"
-            raise ValueError(f"tokens are int64 (B, L) with L up to {self.config.context}, got {given}")
+            raise ValueError(
+                f"tokens are int64 (B, L), B at least 1 and L up to {self.config.context}, got {given}"
+            )
         if tokens.device.type == "cpu" and not torch.compiler.is_compiling():
             self._check(tokens)
         parts, at = self.text_model, torch.arange(length, device=tokens.device)

@@ -81,6 +81,11 @@ class TextUNet(nn.Module):
         told = as_dict(condition)
         if "known" in told:
             x = torch.cat([x, told["known"].to(x)], 1)
+        elif x.shape[1] == self.config.out_channels < self.config.in_channels:
+            raise ValueError(
+                "this model paints over a mask: give a picture and a mask (--init and --mask, or a canvas), "
+                "or in the condition `known`, the mask beside the picture that it hides"
+            )
         context, seen = told.get("context"), told.get("seen")
         self._check(x, time, context, seen)
         seen = None if seen is None else seen[:, None, None, :]  # (B, heads, positions, L)
@@ -96,8 +101,7 @@ class TextUNet(nn.Module):
     def _check(self, x: Tensor, time: Tensor, context: Tensor | None, seen: Tensor | None) -> None:
         channels, width = self.config.in_channels, self.config.context
         if x.ndim != 4 or x.shape[1] != channels:
-            known = " with those of `known`" if channels > self.config.out_channels else ""
-            raise ValueError(f"the network takes (B, {channels}, H, W){known}, got {tuple(x.shape)}")
+            raise ValueError(f"the network takes (B, {channels}, H, W), got {tuple(x.shape)}")
         if time.shape != (len(x),):
             raise ValueError(f"one time for each of {len(x)} pictures, got shape {tuple(time.shape)}")
         if context is None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,29 +10,30 @@ import torch
 from diffusion_lessons import zoo
 from diffusion_lessons.data.captions import WRONGS
 from diffusion_lessons.data.scenes import PAIR
-from diffusion_lessons.makers import scenes
+from diffusion_lessons.makers.scenes import clip, inpaint, text, vae
 from diffusion_lessons.metrics.captions_met import Met
 from diffusion_lessons.zoo.safety import CONCEPTS, scenes_check
 
 ROWS = 16
-SHORT = {"steps": 2, "batch": 4, "warmup": 0, "precision": "float32", "compile": "off"}
+SHORT: Any = {"steps": 2, "batch": 4, "warmup": 0, "precision": "float32", "compile": "off"}
 
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all four, each trained for two steps."""
+    """A folder with all four, each stage trained for two steps."""
     folder = tmp_path_factory.mktemp("shelf")
+    few: Any = {"n": ROWS, "evaluated": 12}
+    small: Any = {**SHORT, "base_channels": 16, "head_dim": 16}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes, "RUNS", folder / "runs")
-        patch.setattr(scenes, "EVALUATED", 12)
-        patch.setattr(scenes, "WIDTH", 32)
-        small = {"base_channels": 16, "head_dim": 16}
-        scenes.build_vae("scenes-vae", folder, replace(scenes.VAE, **SHORT), ROWS)
-        scenes.build_clip("scenes-clip", folder, replace(scenes.CLIP, **SHORT), ROWS)
-        first, pairs, _ = scenes.STAGES
-        stages = [replace(each, recipe=replace(each.recipe, **SHORT, **small)) for each in (first, pairs)]
-        scenes.build_text("scenes-text", folder, stages, ROWS)
-        scenes.build_inpaint("scenes-inpaint", folder, replace(scenes.INPAINT, **SHORT, **small), ROWS)
+        patch.chdir(folder)  # where the runs go
+        for module in (clip, text):
+            patch.setattr(module, "WIDTH", 32)
+        vae.build_vae("scenes-vae", folder, replace(vae.PLAN, **SHORT), **few)
+        towers = [replace(each, plan=replace(each.plan, **SHORT)) for each in clip.STAGES[:2]]
+        clip.build_clip("scenes-clip", folder, towers, **few)
+        told = [replace(each, plan=replace(each.plan, **small)) for each in text.STAGES[:2]]
+        text.build_text("scenes-text", folder, told, **few)
+        inpaint.build_inpaint("scenes-inpaint", folder, replace(inpaint.RECIPE, **small), **few)
     return folder
 
 

@@ -300,8 +300,9 @@ def test_the_text_tower_of_real_size_has_the_published_weights() -> None:
     [
         (
             torch.full((1, 17), 59),
-            "tokens are int64 (B, L) with L up to 16, got torch.int64 of shape (1, 17)",
+            "tokens are int64 (B, L), B at least 1 and L up to 16, got torch.int64 of shape (1, 17)",
         ),
+        (torch.full((0, 4), 59), "got torch.int64 of shape (0, 4)"),
         (torch.full((1, 4), 59.0), "got torch.float32 of shape (1, 4)"),
         (torch.tensor([[58, 60, 59]]), "ids of tokens are 0 to 59, got 58 to 60"),
         (torch.tensor([[58, 1, 59], [58, 1, 2]]), "text 1 of the batch has no end: no token 59"),

@@ -8,7 +8,9 @@ from diffusion_lessons.data.captions import captions
 from diffusion_lessons.data.dataset import to_uint8
 from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.generate import generate, walk
-from diffusion_lessons.makers.scenes import redrawn, retrieval
+from diffusion_lessons.makers.scenes.clip import retrieval
+from diffusion_lessons.makers.scenes.inpaint import holes_met
+from diffusion_lessons.makers.scenes.vae import redrawn
 from diffusion_lessons.metrics.captions_met import captions_met
 
 
@@ -48,3 +50,11 @@ def test_a_caption_makes_the_picture() -> None:
     *_, (_, latents, _) = walk(model, model.prompts(texts), noise, precision="float32")
     pictures = model.pictures(latents).clamp(-1, 1)
     assert captions_met(to_uint8(pictures), texts)["everything"][0] == 1
+
+
+def test_holes_are_painted_as_their_caption_says() -> None:
+    model, told = zoo.load("scenes-inpaint"), zoo.card("scenes-inpaint")["metrics"]
+    met = holes_met(model, torch.device("cpu"), 16)
+    for what in ("number", "objects", "everything"):
+        low, high = met[what][1:]
+        assert low <= told[what][0] <= high
