@@ -1,6 +1,6 @@
 # %% [markdown] tags=["header"]
 # title: The pieces of Stable Diffusion
-# question: Which pieces is Stable Diffusion made of, what does each hand to the next, and what happens when one is swapped?
+# question: Which pieces is Stable Diffusion made of, and what happens when one of them is swapped?
 # difficulty: 2
 # prerequisites: 08, 10, 11, 16
 # builds: plms, networks.published, safety
@@ -34,12 +34,9 @@ from diffusion_lessons.generate import walk
 model = zoo.load("scenes-text").on(device)  # 64 × 64 pixels, in latents of 4 × 16 × 16
 text, unet, vae, path = model.network.text, model.network.unet, model.vae, model.path
 towers, words = zoo.load("scenes-clip")  # another pair of towers, of the same sizes
-PROMPTS = [
-    "a large purple circle",
-    "two small green triangles",
-    "a yellow square above a blue circle",
-    "a red cross",
-]
+PROMPTS = ["a large purple circle", "two small green triangles"]
+PROMPTS += ["a yellow square above a blue circle", "a red cross"]
+noise = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(5)).to(device)
 
 
 def ids_of(prompts):
@@ -75,7 +72,7 @@ def coloured(z):
     return (z[:, :3] / 3).repeat_interleave(4, -1).repeat_interleave(4, -2)
 
 
-noise = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(5)).to(device)
+# %% jupyter={"source_hidden": true}
 check = safety_check(model)
 with torch.no_grad():
     ids = ids_of(PROMPTS)
@@ -197,13 +194,12 @@ for name, what in {"ids": ids, "context": context, "latents": noise[:1], "v": v,
     print(f"{name:8} {str(tuple(what.shape)):16} {what.numel():6} numbers")
 print(" ".join(spelt))
 
-# %% [markdown]
+# %% [markdown] tags=["exercise-card"]
 # The points are the two ends, begin and end, and padding, which is the end again. The U-Net looks at padding, too: it
 # was trained so.
 #
 # A first trap waits in the batch. One call of the U-Net holds all pictures of all prompts, twice. A colleague's code:
-
-# %% [markdown] tags=["exercise-card"]
+#
 # {{exercise 12.1}}
 
 
@@ -213,7 +209,7 @@ def guided_batch(x, context, empty):
     """One batch for both answers of guidance: the pair (latents, contexts).
 
     x: (P·n, C, h, w), n pictures for each of P prompts: first all of the first prompt, then all of the second, …
-    context: (P, L, D), one for each prompt; empty: (1, L, D), that of the empty text. Returned are (2·P·n, C, h, w) and
+    context: (P, L, D), one for each prompt; empty: (1, L, D), of the empty text. Returned are (2·P·n, C, h, w) and
     (2·P·n, L, D): all pictures with their prompts, and behind them all pictures again with the empty text.
     """
     ### BEGIN SOLUTION
@@ -222,7 +218,7 @@ def guided_batch(x, context, empty):
     return torch.cat([x, x]), torch.cat([prompts, empty.expand(len(x), -1, -1)])
     ### END SOLUTION
     ### BEGIN STUDENT
-    # # Its author says: "One prompt works. Ten prompts, a picture each: works. A customer still got the wrong pictures."
+    # # Its author says: "One prompt works. Ten prompts, one picture each: works. A customer got wrong pictures."
     # n = len(x) // len(context)
     # prompts = context.repeat(n, 1, 1)
     # return torch.cat([x, x]), torch.cat([prompts, empty.expand(len(x), -1, -1)])
@@ -245,10 +241,10 @@ def text_to_pictures(prompt, empty, noise, levels, text, unet, decode, guidance,
     """Pictures (P·n, 3, H, W) in [0, 1] for P prompts, by guided DDIM steps in latents.
 
     prompt: (P, L) ids; empty: (1, L), the empty text; text(ids) gives contexts (P, L, D): have each text read once.
-    noise: (P·n, C, h, w), at levels[0], the pictures of the first prompt first; levels: falling, each with t, alpha and
-    sigma, the last may lie above data. unet(x, time, context) gives v = α·ε − σ·x0 for any batch; time: (B,), which
-    counts from 0, so it is t − 1. Mix the two v, solve for x0 and ε, step; latents are not clipped. decode(z): pictures
-    in about [−1, 1], of latents as the autoencoder makes them; the U-Net was trained on these times `factor`.
+    noise: (P·n, C, h, w), at levels[0], the pictures of the first prompt first; levels: falling, each with t, alpha
+    and sigma, the last may lie above data. unet(x, time, context) gives v = α·ε − σ·x0 for any batch; time: (B,), it
+    counts from 0, so it is t − 1. Mix the two v, solve for x0 and ε, step; latents are not clipped. decode(z) gives
+    pictures in about [−1, 1], of latents as the autoencoder makes them; the U-Net knows these times `factor`.
     """
     ### BEGIN SOLUTION
     context, nothing = text(prompt), text(empty)
@@ -270,31 +266,23 @@ def text_to_pictures(prompt, empty, noise, levels, text, unet, decode, guidance,
 def draw(prompts, noise, levels=path.levels(25), guidance=2.0):
     """Your pipeline with the bundled pieces, in [−1, 1]. (Our decoder divides by the factor itself.)"""
     ids, factor = ids_of([*prompts, ""]), vae.config.scale
+    read = lambda ids: text(ids).context
+    ask = lambda x, time, context: unet(x, time, {"context": context})
+    decode = lambda z: vae.decode(z * factor)
     with torch.no_grad():
-        drawn = text_to_pictures(
-            ids[:-1],
-            ids[-1:],
-            noise,
-            levels,
-            lambda ids: text(ids).context,
-            lambda x, time, context: unet(x, time, {"context": context}),
-            lambda z: vae.decode(z * factor),
-            guidance,
-            factor,
-        )
+        drawn = text_to_pictures(ids[:-1], ids[-1:], noise, levels, read, ask, decode, guidance, factor)
     return 2 * drawn - 1
 
 
 six = torch.randn(6, *model.shape, generator=generator).to(device)
 two = ["a large purple circle", "two small green triangles"]
-rows = {
-    "yours": draw(two, six).cpu(),
-    "colleague's": draw(two * 3, six).cpu(),
-}  # his contexts: 1, 2, 1, 2, 1, 2
+rows = {"yours": draw(two, six).cpu(), "colleague's": draw(two * 3, six).cpu()}  # his contexts: 1, 2, 1, 2, 1, 2
+
+# %% jupyter={"source_hidden": true}
 strip(
     rows,
-    alt="Six pictures in two rows. Yours: three with a large purple circle, then three with two small green "
-    "triangles. The colleague's: circle and triangles in turn, all of them clean.",
+    alt="Six pictures in two rows. Yours: three with a large purple circle, then three with two small green triangles. The "
+    "colleague's: circle and triangles in turn, all of them clean.",
     captions=["circle"] * 3 + ["triangles"] * 3,
     columns=6,
 )
@@ -374,8 +362,8 @@ def flops_of_pictures(text, unet, decode, prompts, each, evaluations, guided):
     """FLOPs of `each` pictures for every one of `prompts` prompts.
 
     text, unet, decode: FLOPs for one text, one picture of the U-Net's batch, one picture. The sampler evaluates each
-    picture `evaluations` times, and in `guided` of these (0 or more) it asks about the empty text, too. Pictures share
-    what the tower says: it reads each prompt once, and the empty text once if anything is guided.
+    picture `evaluations` times, and in `guided` of these (0 or more) it asks about the empty text, too. Pictures
+    share what the tower says: it reads each prompt once, and the empty text once if anything is guided.
     """
     ### BEGIN SOLUTION
     texts = prompts + (1 if guided > 0 else 0)
@@ -430,24 +418,18 @@ figure(
 # machine that ran this page, so the cell shows what it would load.
 
 # %%
+from diffusion_lessons.course.widgets import show
+
 FOLDER = None  # of Stable Diffusion 1 in diffusers' layout: unet, vae, text_encoder, tokenizer, scheduler
 
 if FOLDER:
     published = zoo.open_model(FOLDER)
-    print(f"{sum(p.numel() for p in published.network.parameters()):,} parameters of tower and U-Net")
     told = published.prompts(["a photograph of a red fox in the snow"])
-    start = torch.randn(1, *published.shape, generator=generator)
-    *_, (_, z, _) = walk(published, told, start, steps=25, guidance=7.5)
-    figure_of_fox = published.pictures(z).clamp(-1, 1)
-else:
-    for name, network in {"text_encoder": tower, "unet": sd_unet, "vae": sd_vae}.items():
-        first, *_, last = network.state_dict().items()
-        total = sum(p.numel() for p in network.parameters())
-        print(f"{name:13} {total:12,} parameters; {last[0]} {tuple(last[1].shape)}")
-
-# %% jupyter={"source_hidden": true}
-if FOLDER:
-    strip(figure_of_fox, alt="What the published weights draw of a red fox in the snow.", columns=1)
+    *_, (_, z, _) = walk(published, told, torch.randn(1, *published.shape), steps=25, guidance=7.5)
+    show(strip(published.pictures(z).clamp(-1, 1), alt="A red fox, by the published weights.", columns=1))
+for name, network in {"text_encoder": tower, "unet": sd_unet, "vae": sd_vae}.items():
+    (first, weight), *_ = network.state_dict().items()
+    print(f"{name:13} {sum(p.numel() for p in network.parameters()):12,} parameters; {first} {tuple(weight.shape)}")
 
 # %% [markdown] tags=["idea"]
 # ## The scheduler has no weights
@@ -496,10 +478,10 @@ for level in (levels[0], levels[-1], path(1000)):
 def plms(denoiser, x, levels):
     """From noise x (B, ...) at levels[0] to levels[-1]. denoiser(x, level) gives (x0, eps), with these names.
 
-    A step is DDIM's with ε̄ in the place of ε, so x0 = (x − σ·ε̄)/α. ε̄ sums the last answers ε, this step's and those
-    before, at most four, with WEIGHTS[how many there are], the newest first. The first step is made twice from the same
-    x: with its ε, to see where it ends, and then with the mean of this ε and of the ε there, at that point and level.
-    That second answer is not remembered. No level is t = 0.
+    A step is DDIM's with ε̄ in the place of ε, so x0 = (x − σ·ε̄)/α. ε̄ sums the last answers ε, this step's and
+    those before, at most four, with WEIGHTS[how many there are], the newest first. The first step is made twice from
+    the same x: with its ε, to see where it ends, and then with the mean of this ε and of the ε there, at that point
+    and level. That second answer is not remembered. No level is t = 0.
     """
     ### BEGIN SOLUTION
     history = []
@@ -662,10 +644,10 @@ for name, context in told.items():
 # **What to notice:** the mixture of red and blue is not half a picture of each. And the colour does not sit in its
 # word: every token behind it has seen it, the end and the padding included. Whoever edits "the embedding of a word"
 # in the context has to know that. (Before the tower, in its table of tokens, a word is still alone.)
-#
-# Now the wish in code.
 
 # %% [markdown] tags=["exercise-card"]
+# Now the wish in code.
+#
 # {{exercise 12.5}}
 
 
@@ -675,8 +657,8 @@ def steered(denoiser, decode, loss, x, level, strength):
     """The pair (x0, eps) of a denoiser, moved so that a loss of the decoded guess falls.
 
     denoiser(x, level) gives (x0, eps); decode(x0): pictures; loss(pictures): (B,), each of its own picture alone. x0
-    moves downhill, by strength times the gradient of its loss with respect to x0; eps keeps x = α·x0 + σ·eps. Samplers
-    call this with gradients switched off. What is returned holds no graph.
+    moves downhill, by strength times the gradient of its loss with respect to x0; eps keeps x = α·x0 + σ·eps.
+    Samplers call this with gradients switched off. What is returned holds no graph.
     """
     ### BEGIN SOLUTION
     x0, _ = denoiser(x, level)
@@ -740,14 +722,14 @@ strip(
 # %% [markdown] tags=["idea"]
 # ## A check that looks at the result
 #
-# Stable Diffusion's last piece draws nothing. An image tower (lesson 16) makes a vector of the finished picture. It
+# Stable Diffusion's last piece draws nothing. An image tower makes a vector of the finished picture. It
 # is compared with the vectors of some *concepts*. Where a cosine is above the concept's threshold, the picture is
 # hidden.
 #
 # Two errors are possible. A **false alarm** hides a harmless picture. A **miss** shows what should be hidden. The
 # threshold trades one for the other. No threshold makes both zero as long as the scores of the two groups overlap.
 #
-# Our scenes are harmless, so we forbid something by hand: a *red cross*, an emblem that the Geneva Conventions
+# Our scenes are harmless, so we forbid a *red cross*, an emblem that the Geneva Conventions
 # protect. The reader knows what a scene shows, so every error can be counted. Published checkers seldom come with
 # such counts. The concepts of Stable Diffusion's are not even named: there are 17 vectors. Rando et al. found out
 # what they mean: all are sexual, none is about violence.
@@ -770,9 +752,7 @@ from diffusion_lessons.data.scenes import draw as draw_scenes
 from diffusion_lessons.zoo.safety import embeddings
 
 CONCEPTS = ["a red cross", "a blue triangle", "a purple square"]
-directions = torch.cat(
-    [embeddings(towers, words, name).mean(0, keepdim=True) for name in CONCEPTS]
-)  # (K, 64)
+directions = torch.stack([embeddings(towers, words, name).mean(0) for name in CONCEPTS])  # (K, 64)
 
 
 @torch.no_grad()
@@ -783,7 +763,7 @@ def scores_of(pictures):
 
 
 def scored_scenes(seed, n):
-    """Scores of n scenes, and what they show: both (n, K). Half of them are of the kind that has the concepts."""
+    """Scores of n scenes, and what they show, (n, K). Half of them are of the kind that has the concepts."""
     scenes = [draw_scenes(seed, torch.arange(n // 2), split) for split in ("test", "held-out")]
     kinds = [{(each.colour, each.shape) for each in wish.objects} for part in scenes for wish in wishes(part)]
     shows = torch.tensor([[tuple(name.split()[1:]) in kind for name in CONCEPTS] for kind in kinds])
@@ -801,7 +781,7 @@ scores, shows = scored_scenes(1, budget.samples(1600))
 def choose_thresholds(scores, shows, share):
     """The thresholds (K,) of K concepts, each as low as the false alarms allow.
 
-    scores: (N, K), of N pictures; shows: (N, K) bool, whether the picture really shows the concept. An alarm is a score
+    scores: (N, K), of N pictures; shows: (N, K) bool, whether the picture really shows it. An alarm is a score
     above the threshold. For each concept by itself: of the pictures that do not show it, at most the share `share`
     (0 to below 1) may be above. The threshold is the lowest of *their* scores for which that holds.
     """
@@ -866,10 +846,11 @@ figure(
 # holds on new scenes up to chance, because thresholds were chosen on *other* scenes. And what is found is another
 # matter: nobody may promise that from the false alarms.
 #
-# What do such rates mean for a user? That depends on how many pictures show the concept at all. The card of
-# `scenes-clip`, whose check hid a picture at the start, has counted both errors:
+# What do such rates mean for a user? That depends on how many pictures show the concept at all. If it is rare, most
+# alarms are false, however good the check looks in a balanced test. If every second prompt asks for it, the misses
+# hurt more. The card of `scenes-clip`, whose check hid a picture at the start, has counted both errors:
 
-# %%
+# %% jupyter={"source_hidden": true}
 told = zoo.card("scenes-clip")["safety"]["a red cross"]
 wrong, found = told["false_alarms"][0], told["found"][0]
 print(
@@ -881,10 +862,6 @@ for what in ("one", "pair", "several", "group_and_one"):
 for asked in (0.5, 0.01, 0.001):  # the share of pictures that show a red cross
     right = asked * found / (asked * found + (1 - asked) * wrong)
     print(f"if {asked:.1%} of all pictures show one, {right:.0%} of the alarms are right")
-
-# %% [markdown]
-# A rare concept makes most alarms false, however good a check looks in a balanced test. The opposite holds as well:
-# where every second prompt asks for it, the misses are what hurts.
 
 # %% [markdown] tags=["experiment"]
 # ## Experiment: one piece swapped at a time
@@ -929,7 +906,7 @@ figure(
     "and steps, guidance scales, text towers.",
 )
 
-# %%
+# %% jupyter={"source_hidden": true}
 from diffusion_lessons.data.captions import captions
 from diffusion_lessons.metrics.captions_met import captions_met
 
@@ -977,38 +954,33 @@ def by_hand(z):
     return torch.nn.functional.fold(pixels, 64, 4, stride=4)
 
 
+@torch.no_grad()
 def pipeline(sampler, steps, guidance, piece, seed):
     """Four pictures of one pipeline, what the reader says, and the bill."""
-    with torch.no_grad():
-        ids, empty = ids_of(ASKED), ids_of([""])
-        if piece == "tower without its last layer":
-            contexts, away = one_layer_less(text, ids), one_layer_less(text, empty)
-        else:
-            contexts, away = text(ids).context, text(empty).context
+    ids, empty = ids_of(ASKED), ids_of([""])
+    if piece == "tower without its last layer":
+        contexts, away = one_layer_less(text, ids), one_layer_less(text, empty)
+    else:
+        contexts, away = text(ids).context, text(empty).context
     one = ClassifierFreeGuidance(model.denoiser(), guidance, {"context": away})
+    told = lambda x, level, condition=None: one(x, level, {"context": contexts})
     start = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(seed)).to(device)
     ends = path.levels(steps, "stable-diffusion" if sampler == "PLMS" else "trailing")
-    told = lambda x, level, condition=None: one(x, level, {"context": contexts})  # noqa: E731
-    with torch.no_grad():
-        z = (
-            plms(told, start, ends)
-            if sampler == "PLMS"
-            else sample(told, start, ends, sampler=WALKS[sampler])
-        )
-        drawn = (by_hand if piece == "linear decoder" else vae.decode)(z).clamp(-1, 1)
+    z = plms(told, start, ends) if sampler == "PLMS" else sample(told, start, ends, sampler=WALKS[sampler])
+    drawn = (by_hand if piece == "linear decoder" else vae.decode)(z).clamp(-1, 1)
     right = captions_met(to_uint8(drawn.cpu()), ASKED)["everything"][0]
-    evaluations = steps + (sampler == "PLMS")
-    bill = flops_of_pictures(*each_call, 1, 1, evaluations, evaluations if guidance != 1 else 0) / 1e12
-    if piece == "linear decoder":
-        bill -= each_call[2] / 1e12
+    calls = steps + (sampler == "PLMS")
+    bill = flops_of_pictures(*each_call, 1, 1, calls, calls if guidance != 1 else 0)
+    bill -= each_call[2] if piece == "linear decoder" else 0
     fig, ax = plt.subplots(figsize=(8.4, 2.5))
     ax.imshow(((framed(drawn) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
-    said = f"everything right in {right * 4:.0f} of 4; in Stable Diffusion's size {bill:.1f} TFLOP a picture"
-    ax.set_title(said, fontsize=11)
+    said = f"everything right in {right * 4:.0f} of 4; in Stable Diffusion's size"
+    ax.set_title(f"{said} {bill / 1e12:.1f} TFLOP a picture", fontsize=11)
     ax.axis("off")
     return fig
 
 
+# %% jupyter={"source_hidden": true}
 WALKS = {"DDIM": SAMPLERS["ddim"], "DPM-Solver++(2M)": dpmpp_2m, "DDPM": SAMPLERS["ddpm"]}
 live(
     pipeline,
@@ -1046,7 +1018,7 @@ strip(
 # Your pipeline against the package's. Your scheduler against diffusers' `PNDMScheduler`, with the settings that were
 # published. Your thresholds against a count.
 
-# %%
+# %% jupyter={"source_hidden": true}
 import importlib.util
 
 from diffusion_lessons.paths import DiscreteVP
@@ -1116,46 +1088,40 @@ print(f"thresholds: {', '.join(f'{each:.2%}' for each in false.tolist())} false 
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What are the pieces of Stable Diffusion, and how do they work together?",
-    "Five. A tokenizer and CLIP's text encoder turn the prompt into 77 vectors of width 768, once. A U-Net with "
-    "cross-attention, 860 million parameters, sees noisy latents of 4×64×64, the time and these vectors, and "
-    "predicts the noise. A scheduler, which has no weights, decides at which levels the U-Net is asked and makes "
-    "the steps; each asks twice, with prompt and without, for classifier-free guidance. The VAE's decoder turns "
-    "the final latents, divided by 0.18215, into a picture of 512×512. A safety checker compares the picture's "
-    "CLIP embedding with those of forbidden concepts.\n\nThe pieces meet in tensors alone, so each can be swapped. "
-    "But they agree on more than shapes: vocabulary, what the vectors mean, prediction type, noise schedule, "
-    "latent scale.",
+    "Five. A tokenizer and CLIP's text encoder turn the prompt into 77 vectors of width 768, once. A U-Net with cross-attention, 860 million parameters, sees noisy latents of "
+    "4×64×64, the time and these vectors, and predicts the noise. A scheduler, which has no weights, decides at which levels the U-Net is asked and makes the steps; each asks "
+    "twice, with prompt and without, for classifier-free guidance. The VAE's decoder turns the final latents, divided by 0.18215, into a picture of 512×512. A safety checker "
+    "compares the picture's CLIP embedding with those of forbidden concepts.\n\nThe pieces meet in tensors alone, so each can be swapped. But they agree on more than shapes: "
+    "vocabulary, what the vectors mean, prediction type, noise schedule, latent scale.",
     [
         (
             "Which piece costs the most?",
-            "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder "
-            "costs three calls, once. With a distilled model of one to four steps the decoder is the bottleneck.",
+            "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder costs three calls, once. With a distilled model of one to four steps the "
+            "decoder is the bottleneck.",
         ),
         (
             "Can you swap the scheduler without training?",
-            "Yes, if it works with the same noise schedule and prediction type: the network only estimates the "
-            "noise at a level. Fewer evaluations need higher order; too few steps break any of them.",
+            "Yes, if it works with the same noise schedule and prediction type: the network only estimates the noise at a level. Fewer evaluations need higher order; too few steps "
+            "break any of them.",
         ),
         (
             "Can you swap the text encoder?",
-            "Not without training, even if the shapes fit: the U-Net has learnt what these vectors mean. We tried "
-            "it: the pictures are clean and nearly never what was asked. Fine-tune the cross-attention, or an "
-            "adapter.",
+            "Not without training, even if the shapes fit: the U-Net has learnt what these vectors mean. We tried it: the pictures are clean and nearly never what was asked. Fine-tune "
+            "the cross-attention, or an adapter.",
         ),
         (
             "And the VAE?",
-            "The decoder alone, yes, if it was trained on the same encoder's latents (sd-vae-ft-mse, TAESD). "
-            "Another encoder has other latents: the U-Net has to be trained again.",
+            "The decoder alone, yes, if it was trained on the same encoder's latents (sd-vae-ft-mse, TAESD). Another encoder has other latents: the U-Net has to be trained again.",
         ),
         (
             "How would you evaluate the safety checker?",
-            "On labelled pictures that did not choose the thresholds: false alarms and misses by concept, with "
-            "intervals, and by kind of picture. Then by the share that the concept has in use: if it is rare, most "
-            "alarms are false.",
+            "On labelled pictures that did not choose the thresholds: false alarms and misses by concept, with intervals, and by kind of picture. Then by the share that the concept "
+            "has in use: if it is rare, most alarms are false.",
         ),
         (
             "How do you know that a reimplementation is right?",
-            "Same weights, same noise, compare tensors piece by piece in float64 with perturbed norms; then whole "
-            "pipelines with several prompts at once. Pictures that look good prove little.",
+            "Same weights, same noise, compare tensors piece by piece in float64 with perturbed norms; then whole pipelines with several prompts at once. Pictures that look good prove "
+            "little.",
         ),
     ],
 )
