@@ -3,7 +3,8 @@
 All rows draw the same captions from the same noise with the bundled model; each names the piece and what is
 in its place. Nothing is trained again. A row holds the shares of pictures that meet their caption, attribute
 by attribute, each with its 95 % interval (Wilson), and how many rows the U-Net saw for each picture. A row
-takes a minute or two on a core.
+takes a minute or two on a core. The tower of `scenes-clip` is no stranger: its training began with the same
+random weights as that of the model's own.
 """
 
 from functools import partial
@@ -29,6 +30,7 @@ from diffusion_lessons.support.machine import choose_device
 
 MODEL = "scenes-text"
 AS_IT_IS = {"sampler": "ddim", "steps": 25, "guidance": 2.0, "tower": "its own", "decoder": "its own"}
+TOWERS = ("padded with 0", "without its last layer", "of scenes-clip", "channels in another order")
 SWAPS: dict[str, list[Row]] = {
     "nothing": [{}],
     "decoder": [{"decoder": name} for name in ("linear", "in bfloat16", "never divided", "divided twice")],
@@ -36,7 +38,7 @@ SWAPS: dict[str, list[Row]] = {
         *({"sampler": name, "steps": n} for n in (25, 10, 5) for name in ("ddim", "dpmpp-2m", "plms", "ddpm"))
     ],
     "guidance": [{"guidance": scale} for scale in (0.0, 1.0, 4.0, 8.0)],
-    "tower": [{"tower": name} for name in ("padded with 0", "without its last layer", "of scenes-clip")],
+    "tower": [{"tower": name} for name in TOWERS],
 }
 PUBLISHED = ("plms",)  # walked down the levels that Stable Diffusion was published with
 FITTED = 256  # scenes that the linear decoder is fitted to
@@ -106,7 +108,15 @@ def context(shared: Shared, texts: list[str], tower: str) -> Tensor:
         tokens = torch.where(told["mask"], tokens, 0)
     if tower == "of scenes-clip":
         return shared.clip(tokens).context
-    return own(tokens).context if tower != "without its last layer" else one_layer_less(own, tokens)
+    if tower == "without its last layer":
+        return one_layer_less(own, tokens)
+    said = own(tokens).context
+    return said[..., shuffled(said.shape[-1])] if tower == "channels in another order" else said
+
+
+def shuffled(width: int) -> Tensor:
+    """An order of the channels of a tower: what it knows is the same, and nobody else knows where."""
+    return torch.randperm(width, generator=torch.Generator().manual_seed(0))
 
 
 def one_layer_less(tower: TextTransformer, tokens: Tensor) -> Tensor:
