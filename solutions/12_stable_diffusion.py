@@ -102,8 +102,9 @@ scrub(
 # %% [markdown]
 # Only one of these networks was ever trained to draw. The others read, unpack and judge. **Stable Diffusion** is the
 # same construction with larger parts: a text tower (CLIP's), a U-Net in latents, an autoencoder, a scheduler that has
-# no weights at all, and a check at the end. You know every part from earlier lessons: the autoencoder from lesson 11,
-# tower and cross-attention from {{lesson 16}}. Here you put them together, and then you swap each of them.
+# no weights at all, and a check at the end. The autoencoder is that of lesson 11, text tower and cross-attention are
+# those of lesson 16 ({{built-in 16}}; read it first). Here you put the parts together, and then you swap each of
+# them.
 
 # %% [markdown] tags=["guess"]
 # ## Guess
@@ -675,12 +676,10 @@ def steered(denoiser, decode, loss, x, level, strength):
 # %%
 from diffusion_lessons.targets import Estimate
 
-WISHES = {  # losses (B,) of pictures (B, 3, 64, 64), and how strongly they push
-    "right half empty, gently": (lambda pictures: pictures[..., 32:].var((2, 3)).mean(1), 400.0),
-    "right half empty": (lambda pictures: pictures[..., 32:].var((2, 3)).mean(1), 4000.0),
-    "darker, gently": (lambda pictures: pictures.mean((1, 2, 3)), 250.0),
-    "darker": (lambda pictures: pictures.mean((1, 2, 3)), 800.0),
-}
+empty_right = lambda pictures: pictures[..., 32:].var((2, 3)).mean(1)  # losses (B,) of pictures
+dark = lambda pictures: pictures.mean((1, 2, 3))
+WISHES = {"right half empty, gently": (empty_right, 400.0), "right half empty": (empty_right, 4000.0)}
+WISHES |= {"darker, gently": (dark, 250.0), "darker": (dark, 800.0)}
 
 
 def obeying(wish, strength, context):
@@ -707,7 +706,7 @@ for name, (wish, strength) in WISHES.items():
 for name, pictures in made.items():
     seen = [each for each in read_scenes(to_uint8(pictures.cpu())) if each]
     left = sum(all(one.x < 32 for one in each) for each in seen)
-    print(f"{name:25} brightness {pictures.mean():+.2f}, {len(seen)} of {n} readable, {left} of them all in the left half")
+    print(f"{name:25} brightness {pictures.mean():+.2f}, {len(seen)} of {n} readable, {left} all in the left half")
 
 # %% jupyter={"source_hidden": true}
 strip(
