@@ -457,7 +457,7 @@ for name, network in {"text_encoder": tower, "unet": sd_unet, "vae": sd_vae}.ite
 # | $\bar\varepsilon$ | their weighted sum, in the place of DDIM's ε̂ | as $x$ |
 # | $\alpha, \sigma;\ \alpha', \sigma'$ | level where the step begins; where it ends | numbers |
 #
-# With fewer answers there are fewer weights. Each row sums to 1.
+# With fewer answers there are fewer weights; they sum to 1.
 
 # %%
 WEIGHTS = {  # how many answers there are: their weights, the newest first
@@ -548,15 +548,18 @@ with torch.no_grad():
     rows |= {f"{name.split(',')[0]}, {n}": vae.decode(x) for (name, n), x in ends.items() if n == 6}
 strip(
     {name: each.clamp(-1, 1).cpu() for name, each in rows.items()},
-    alt="Six prompts in four rows: a walk of 64 steps, and DDIM, DPM-Solver++ and PLMS with 6 evaluations.",
+    alt="Six prompts in four rows: a walk of 64 steps, DDIM and DPM-Solver++ with 6 evaluations, nearly the same, "
+    "and PLMS with 6, which draws other shapes and colours with stains.",
     columns=6,
 )
 
 # %% [markdown]
-# **What to notice:** ± is one standard error over six pictures. Compare how the rows fall when the evaluations
-# double. With many steps the methods of higher order win. With 6 evaluations extrapolation has little to lean on. And
-# no order helps if the first level has α near 0: there the division by α in the formula amplifies every error. PLMS
-# needs a schedule like Stable Diffusion's, which keeps a little signal at its noisiest level.
+# **What to notice:** ± is one standard error over six pictures. With many evaluations PLMS comes nearest, as its
+# order promises. With 6 it draws something else. Its steps are long then, and at the first levels α is small: the
+# division by α in $(x - \sigma\bar\varepsilon)/\alpha$ makes every error of $\bar\varepsilon$ 17 times larger at t =
+# 962. At t = 1000 our model has α near 0, and PLMS could not start there at all. Stable Diffusion's schedule keeps a
+# little signal at its noisiest level (lesson 5 calls it a fault, and here it helps). So a scheduler is free of
+# training, but not free of conditions.
 
 # %% [markdown] tags=["idea"]
 # ## Told by more than words
@@ -613,8 +616,9 @@ scrub(
 
 # %% [markdown]
 # Half-way between red and blue: what does the model draw, and is it luck? The reader ({{built-in 20}}) counts
-# colours. And where in the context *is* the colour? We take the context of the red circle, and put in some columns of
-# the blue one: those of the word alone, or all the others.
+# colours. And where in the context *is* the colour? Every token behind "red" has looked at it, so the colour could
+# sit in all of them. We take the context of the red circle and put in columns of the blue one: that of the word
+# alone, or all the others. Guess first.
 
 # %%
 from collections import Counter
@@ -643,9 +647,11 @@ for name, context in told.items():
     print(f"{name:26} {colours_in(pictures_of(context.expand(n, -1, -1), many, steps=15))}")
 
 # %% [markdown]
-# **What to notice:** the mixture of red and blue is not half a picture of each. And the colour does not sit in its
-# word: every token behind it has seen it, the end and the padding included. Whoever edits "the embedding of a word"
-# in the context has to know that. (Before the tower, in its table of tokens, a word is still alone.)
+# **What to notice:** half-way there is purple, a colour that nobody named. The vectors of the colours lie so that the
+# way from red to blue leads through it. And here the colour sits in its own word: one column of 24 decides, the other
+# 23 do not matter. The architecture does not say so. This tower was trained together with its U-Net, and the two
+# agreed on it. Before you edit the context of another model, make this test: a tower that was trained for itself may
+# keep a word's meaning at the end of the text.
 
 # %% [markdown] tags=["exercise-card"]
 # Now the wish in code.

@@ -61,6 +61,7 @@ def test_rows_seen_are_those_of_the_sampler(shared: Shared) -> None:
     )  # nothing is drawn again
 
 
+@torch.no_grad()
 def test_towers_and_decoders_differ_and_leave_the_model_as_it_was(shared: Shared) -> None:
     own = shared.model.network.text
     before = {name: value.clone() for name, value in own.state_dict().items()}
