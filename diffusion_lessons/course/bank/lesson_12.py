@@ -965,7 +965,7 @@ def _sloped(
     level = PATHS[path]()(t)
 
     def denoiser(x: Tensor, level: Level) -> Estimate:
-        return Estimate.from_x0(0.7 * torch.tanh(x) + 0.2, x, level)
+        return Estimate.from_x0(1.7 * torch.tanh(x) + 0.2, x, level)
 
     def decode(z: Tensor) -> Tensor:
         return torch.tanh(torch.einsum("bchw,cp->bphw", z, out.to(z.device)))
