@@ -53,6 +53,10 @@ EQUIVALENT = (
     ("09.3", "what a function answers, cut", "of the two guesses ε̂ alone is read"),
     ("09.6", "what a function answers, cut", "of the two guesses ε̂ alone is read"),
     ("09.6", "guided_eps: gradient * x", "x is 0 in the reference"),
+    ("12.2", "text_to_pictures: (decode(x / factor) + 1) / 2", "it is cut to [0, 1] next"),
+    ("12.2", "_pipeline: drawn / 2", "it is shifted by a half and cut to [0, 1] next"),
+    ("12.2", "guided_batch: len(x) // len(context)", WHOLE),
+    ("12.2", "the result, cut", RANGE),
 )
 
 
