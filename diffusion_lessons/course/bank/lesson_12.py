@@ -78,7 +78,7 @@ BATCH = Exercise(
     reference=guided_batch,
     planted="contexts-tiled",
     cases=[
-        Case("two prompts, three pictures each", _prompts(2, 3, 4, 5, 6)),
+        Case("two prompts, three pictures each", _prompts(2, 3, 4, 5, 7)),
         Case("three prompts, two pictures each", _prompts(3, 2, 4, 6, 5)),
         Case("four prompts, one picture each", _prompts(4, 1, 2, 4, 3)),
         Case("one prompt, four pictures", _prompts(1, 4, 3, 4, 4)),
