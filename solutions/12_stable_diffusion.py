@@ -942,7 +942,25 @@ for name, drawn in {
     print(f"{name:26} {share:4.0%} with everything right (95 % interval {low:.0%} to {high:.0%}, n = {n})")
 
 # %% [markdown]
-# RESULT_TO_WRITE
+# **The result.** A first look, with 16 captions and DPM-Solver++(2M) in 8 steps, gave this many pictures with
+# everything right (a difference of less than four or five pictures may be chance):
+#
+# | what is swapped | right, of 16 | readable |
+# |---|---|---|
+# | nothing | 12 | 16 |
+# | decoder in bfloat16 | 12 | 16 |
+# | no guidance, half the calls | 11 | 16 |
+# | tower without its last layer | 9 | 16 |
+# | decoder: latents divided twice | 6 | 13 |
+# | padding: the token 0 in the place of the end | 5 | 14 |
+# | decoder: latents never divided | 3 | 8 |
+# | tower: channels in another order | 0 | 13 |
+#
+# - **Free to swap**: number formats, and solvers of the same equation, as long as their steps are short enough.
+# - **Cheap mistakes, high price**: the factor of the latents, and the token that fills a prompt up. Both are one
+#   number in a file.
+# - **Not free**: the text tower. A tower that knows exactly the same, in another order, is worth nothing to this
+#   U-Net. And the pictures stay clean: most can be read, and show what nobody asked for.
 #
 # **Published**, for real Stable Diffusion, with its settings: PNDM in 50 steps at guidance 7.5. Its guidance trades
 # like ours, on another scale: SD 1.5 has an FID of 8.78 at guidance 3 and 13.45 at 8 (DMD, tables 3 and 4). The
