@@ -45,10 +45,10 @@ def ids_of(prompts):
 
 
 @torch.no_grad()
-def pictures_of(context, noise, decode=vae.decode, **how):
+def pictures_of(context, noise, decode=None, **how):
     """Pictures for contexts (B, 24, 96), one noise each: the package's walk, 25 steps at guidance 2 unless told."""
     *_, (_, z, _) = walk(model, {"context": context}, noise, precision="float32", **how)
-    return decode(z).clamp(-1, 1)
+    return (decode or vae.decode)(z).clamp(-1, 1)
 
 
 # %% jupyter={"source_hidden": true}
@@ -265,9 +265,9 @@ def text_to_pictures(prompt, empty, noise, levels, text, unet, decode, guidance,
 
 
 # %%
-def draw(prompts, noise, levels=path.levels(25), guidance=2.0):
+def draw(prompts, noise, guidance=2.0):
     """Your pipeline with the bundled pieces, in [−1, 1]. (Our decoder divides by the factor itself.)"""
-    ids, factor = ids_of([*prompts, ""]), vae.config.scale
+    ids, factor, levels = ids_of([*prompts, ""]), vae.config.scale, path.levels(25)
     read = lambda ids: text(ids).context
     ask = lambda x, time, context: unet(x, time, {"context": context})
     decode = lambda z: vae.decode(z * factor)
@@ -684,8 +684,8 @@ from diffusion_lessons.targets import Estimate
 
 empty_right = lambda pictures: pictures[..., 32:].var((2, 3)).mean(1)  # losses (B,) of pictures
 dark = lambda pictures: pictures.mean((1, 2, 3))
-WISHES = {"right half empty, gently": (empty_right, 400.0), "right half empty": (empty_right, 4000.0)}
-WISHES |= {"darker, gently": (dark, 250.0), "darker": (dark, 800.0)}
+pushes = {"right half empty, gently": (empty_right, 400.0), "right half empty": (empty_right, 4000.0)}
+pushes |= {"darker, gently": (dark, 250.0), "darker": (dark, 800.0)}
 
 
 def obeying(wish, strength, context):
@@ -705,7 +705,7 @@ n = min(8, len(many))
 with torch.no_grad():
     context = text(ids_of(["a large red circle"])).context.expand(n, -1, -1)
 made = {"no wish": pictures_of(context, many[:n], steps=15, spacing="stable-diffusion")}
-for name, (wish, strength) in WISHES.items():
+for name, (wish, strength) in pushes.items():
     z = sample(obeying(wish, strength, context), many[:n], path.levels(15, "stable-diffusion"))
     with torch.no_grad():
         made[name] = vae.decode(z).clamp(-1, 1)
@@ -1044,8 +1044,8 @@ for name, steps, scale in tried:
 rows["linear decoder"] = pictures_of(contexts, start, by_hand)
 strip(
     {name: each.cpu() for name, each in rows.items()},
-    alt="Four prompts in four rows: DDIM with 4 steps; DPM-Solver++ with 8 steps; DDIM with 8 steps at guidance 6; 25 "
-    "steps with a linear decoder, a preview of coarse blocks in pale, wrong colours.",
+    alt="Four prompts in four rows: DDIM with 4 steps; DPM-Solver++ with 8 steps; DDIM with 8 steps at guidance 6; "
+    "25 steps with a linear decoder, a preview of coarse blocks in pale, wrong colours.",
     captions=["circle", "triangles", "square, circle", "square, cross"],
     columns=4,
 )
