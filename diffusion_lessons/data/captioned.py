@@ -1,6 +1,6 @@
 """Scenes with their captions as rows to train on: tokens beside pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion_lessons.data.captions import UNSIZED, captions, phrase, read, wrong
 from diffusion_lessons.data.dataset import Rendered, Row
-from diffusion_lessons.data.scenes import Scenes, draw
+from diffusion_lessons.data.scenes import HELD_OUT, Scenes, draw
 from diffusion_lessons.data.tokenizer import Tokenizer
 
 TOKENS, CONTEXT = 768, 24  # at most, and of a caption; every word of the captions becomes one token
@@ -36,10 +36,12 @@ def scene_rows(
     """Scenes without end, uint8 (3, size, size), with "tokens" (context,) and "mask".
 
     With wrongs, of `captions.WRONGS`, a row also has "wrong" (len(wrongs), context): the tokens of captions
-    that are wrong in one thing each. Where a scene has no such thing, its colour is wrong. With holes it has
-    a "hole" (1, size, size), True where to paint: about an object, or anywhere. Where a form is given, all
-    scenes are of it.
+    that are wrong in one thing each. Where a scene has no such thing, its colour is wrong. Those of "train"
+    name no held-out pair: since that would be wrong each time, such pairs would be learnt never to be there.
+    With holes it has a "hole" (1, size, size), True where to paint: about an object, or anywhere. Where a
+    form is given, all scenes are of it.
     """
+    hidden = HELD_OUT if split == "train" else ()
 
     def render(seed: int, index: Tensor) -> Row:
         scenes = draw(seed, index, split, form)
@@ -47,7 +49,7 @@ def scene_rows(
         told = tokenizer(texts)
         if wrongs:
             others = [
-                _others(text, wrongs, style, i, np.random.default_rng((seed, WRONG, i)))
+                _others(text, wrongs, hidden, style, i, np.random.default_rng((seed, WRONG, i)))
                 for text, i in zip(texts, index.tolist(), strict=True)
             ]
             told["wrong"] = torch.stack([tokenizer(each)["tokens"] for each in others])
@@ -58,10 +60,17 @@ def scene_rows(
     return Rendered("scenes", (3, size, size), render, seed)
 
 
-def _others(text: str, wrongs: Sequence[str], style: str, i: int, chance: np.random.Generator) -> list[str]:
+def _others(
+    text: str,
+    wrongs: Sequence[str],
+    hidden: Collection[tuple[str, str]],
+    style: str,
+    i: int,
+    chance: np.random.Generator,
+) -> list[str]:
     """Wrong captions in the style of the right one: how a caption is worded tells nothing."""
     wish = read(text)
-    found = [wrong(wish, what, chance) or wrong(wish, "colour", chance) for what in wrongs]
+    found = [wrong(wish, what, chance, hidden) or wrong(wish, "colour", chance, hidden) for what in wrongs]
     return [phrase(each or wish, style, i, chance) for each in found]
 
 

@@ -10,7 +10,7 @@ a square to the right" among them; some captions of both styles leave a size out
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -154,11 +154,14 @@ def read(caption: str) -> Wish:
 WRONGS = ("colour", "shape", "size", "axis", "direction", "swapped")  # what a wrong caption may get wrong
 
 
-def wrong(wish: Wish, what: str, chance: np.random.Generator) -> Wish | None:
+def wrong(
+    wish: Wish, what: str, chance: np.random.Generator, hidden: Collection[tuple[str, str]] = ()
+) -> Wish | None:
     """Another wish that differs in one thing alone; None where this one says nothing of it.
 
     Of a relation the "axis" may be wrong (beside for above) or the "direction" (left for right). "swapped"
     exchanges the colours of its two kinds of object: the words stay the same. Another name is a ValueError.
+    No object of the other wish is one of the `hidden` pairs of colour and shape.
     """
     if what not in WRONGS:
         raise unknown("thing to get wrong", what, WRONGS)
@@ -174,14 +177,17 @@ def wrong(wish: Wish, what: str, chance: np.random.Generator) -> Wish | None:
             return None
         first, second = objects
         colours = replace(first, colour=second.colour), replace(second, colour=first.colour)
-        return replace(wish, objects=colours)
+        named = any((each.colour, each.shape) in hidden for each in colours)
+        return None if named else replace(wish, objects=colours)
     known = {"colour": tuple(COLOURS), "shape": SHAPES, "size": SIZES}[what]
     said = [i for i, each in enumerate(objects) if getattr(each, what)]
     if not said:
         return None
     i = said[chance.integers(len(said))]
-    changed: Any = {what: _another(getattr(objects[i], what), known, chance)}
-    objects[i] = replace(objects[i], **changed)
+    changes: list[dict[str, Any]] = [{what: each} for each in known]
+    others = [replace(objects[i], **change) for change in changes]
+    others = [each for each in others if each != objects[i] and (each.colour, each.shape) not in hidden]
+    objects[i] = others[chance.integers(len(others))]
     return replace(wish, objects=tuple(objects))
 
 
@@ -209,11 +215,6 @@ def _canonical(caption: str) -> list[str]:
                 f"{caption!r}: captions of scenes don't have the word {word!r}; they have {known}"
             )
     return words
-
-
-def _another(name: str, names: Sequence[str], chance: np.random.Generator) -> str:
-    others = [each for each in names if each != name]
-    return others[chance.integers(len(others))]
 
 
 def _kind_of(word: str) -> str:

@@ -18,7 +18,7 @@ from diffusion_lessons.data.captions import (
     wishes,
     wrong,
 )
-from diffusion_lessons.data.scenes import draw
+from diffusion_lessons.data.scenes import HELD_OUT, draw
 
 INDEX = torch.arange(1500)
 SCENES = draw(2, INDEX)
@@ -146,6 +146,19 @@ def test_wrong_captions_of_rows_are_worded_as_the_right_ones(style: str) -> None
     assert all(
         read(a) != read(b) for a, each in zip(right, others, strict=True) for b in each if "and" not in b
     )
+
+
+def test_wrong_captions_of_training_name_no_pair_that_is_held_out() -> None:
+    """They did: the towers learnt that such pairs are never there, and told their shapes at 64 %."""
+    tokenizer, index = scene_tokenizer(), torch.arange(300)
+
+    def named(split: str) -> int:
+        wrongs = scene_rows(tokenizer, 32, split, "plain", wrongs=WRONGS).rows(index)[1]["wrong"]
+        texts = [tokenizer.decode(row) for each in wrongs.tolist() for row in each]
+        return sum((each.colour, each.shape) in HELD_OUT for text in texts for each in read(text).objects)
+
+    assert named("train") == 0
+    assert named("test") > 50
 
 
 def test_an_unknown_style_is_refused() -> None:

@@ -34,7 +34,8 @@ class Live:
             Scrubber (which keeps its frame from one setting to the next).
         alt: what a Figure shows, a text or a function of the same values; the setting is added.
         start: values shown first; else the first of each control.
-        **controls: the values of each argument: numbers make a slider, texts make buttons.
+        **controls: the values of each argument: numbers make a slider, texts make buttons; one text alone
+            is where a box to type in begins.
 
     Raises:
         ValueError: no or too many settings, an unknown start, or no alt text.
@@ -49,6 +50,7 @@ class Live:
     ) -> None:
         self.draw, self.alt = draw, alt
         self.choices = {name: _labelled(name, values) for name, values in controls.items()}
+        self.typed = {name for name, values in controls.items() if isinstance(values, str)}
         count = prod(len(choices) for choices in self.choices.values())
         if not self.choices or count > MAX_SETTINGS:
             raise ValueError(f"expected controls with 2 to {MAX_SETTINGS} settings together, got {count}")
@@ -79,7 +81,7 @@ class Live:
         """The drawing for one setting, computed once."""
         key = tuple(labels[name] for name in self.choices)
         if key not in self.seen:
-            values = {name: choices[labels[name]] for name, choices in self.choices.items()}
+            values = {name: choices.get(labels[name], labels[name]) for name, choices in self.choices.items()}
             self.seen[key] = self._finished(self.draw(**values), values)
         return self.seen[key]
 
@@ -95,7 +97,10 @@ class Live:
 
     def _repr_html_(self) -> str:
         """The first result, for pages without a kernel."""
-        names = ", ".join(f"{name} ({', '.join(choices)})" for name, choices in self.choices.items())
+        told = {
+            name: "any text" if name in self.typed else ", ".join(each) for name, each in self.choices.items()
+        }
+        names = ", ".join(f"{name} ({values})" for name, values in told.items())
         return f"{self.first._repr_html_()}<p><em>With a running kernel, change: {markup(names)}.</em></p>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
@@ -118,7 +123,12 @@ class Live:
         """
         import ipywidgets
 
-        controls = {name: _control(name, choices, self.start[name]) for name, choices in self.choices.items()}
+        controls = {
+            name: _box(name, self.start[name])
+            if name in self.typed
+            else _control(name, choices, self.start[name])
+            for name, choices in self.choices.items()
+        }
         status, failure = ipywidgets.HTML(_status("ready" + self.note)), ipywidgets.HTML()
         view = _view(self.first)
 
@@ -161,6 +171,14 @@ def _control(name: str, choices: Mapping[str, Any], value: str) -> Any:
     if all(isinstance(each, Real) and not isinstance(each, bool) for each in choices.values()):
         return ipywidgets.SelectionSlider(**how, continuous_update=False)
     return ipywidgets.ToggleButtons(**how) if len(choices) <= 6 else ipywidgets.Dropdown(**how)
+
+
+def _box(name: str, text: str) -> Any:
+    """A line to type in; it is read at Enter, or when it is left."""
+    import ipywidgets
+
+    how: dict[str, Any] = {"style": {"description_width": "initial"}, "layout": {"width": "100%"}}
+    return ipywidgets.Text(text, description=name.replace("_", " "), continuous_update=False, **how)
 
 
 def _status(text: str, busy: bool = False) -> str:

@@ -12,6 +12,7 @@ EVEN = "it is halved, and an odd number is refused or never comes"
 WHOLE = "the number is a whole one already"
 LIMIT = "no input lies just on the limit between two formulas that agree there"
 UNIT = "a vector of length 1 has no entry beyond 1"
+SHARE = "a share of attention lies between 0 and 1"
 # What can make no difference for any input that the exercise allows: the id, how the change begins, why.
 EQUIVALENT = (
     ("00.1", "", RANGE.replace("the result", "a picture in [0, 1] and half of one")),
@@ -57,6 +58,12 @@ EQUIVALENT = (
     ("12.2", "_pipeline: drawn / 2", "it is shifted by a half and cut to [0, 1] next"),
     ("12.2", "guided_batch: len(x) // len(context)", WHOLE),
     ("12.2", "the result, cut", RANGE),
+    ("16.2", "_contrast: x / x.norm", UNIT),
+    ("16.3", "_head_by_head: x.shape[2] // heads", "the number of heads divides the channels"),
+    ("16.3", "_head_by_head: (scores - scores.amax", SHARE),
+    ("16.3", "_head_by_head: exps / exps.sum", SHARE),
+    ("16.5", "_maps_in_loops: maps[:pictures", SHARE),
+    ("16.5", "the result, cut", SHARE),
 )
 
 

@@ -253,6 +253,20 @@ def test_each_setting_is_drawn_once() -> None:
     assert failure.value == ""
 
 
+def test_one_text_alone_is_a_box_to_type_in() -> None:
+    pytest.importorskip("ipywidgets")
+    draw = Draw()
+    shown = live(draw, shape="even", power=[1, 2])
+    shape, power, _, failure, view = controls(shown)
+    assert shape.value == "even"
+    shape.value = "typed"
+    assert "typed with 1 greys." in view.value
+    power.value = "2"
+    assert "typed with 2 greys." in view.value
+    assert failure.value == ""
+    assert "change: shape (any text), power (1, 2)." in shown._repr_html_()
+
+
 def test_errors_stand_in_the_page_and_go_away() -> None:
     pytest.importorskip("ipywidgets")
     power, _, status, failure, view = controls(live(Draw(), power=[1, 2, 3], shape=["even"]))
