@@ -72,10 +72,8 @@ class Begun:
 
     def told(self, condition: Condition, batch: int) -> Condition:
         """The condition, with mask and masked picture for a network that was trained to see them."""
-        if not self.channels:
+        if not self.channels or self.mask is None or self.hidden is None:
             return condition
-        if self.mask is None or self.hidden is None:
-            raise ValueError("this model paints over a mask: give it a picture and a mask")
         known = torch.cat([self.mask, self.hidden], 1).expand(batch, -1, -1, -1)
         return {**as_dict(condition), "known": known}
 

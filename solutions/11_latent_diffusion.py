@@ -469,6 +469,8 @@ def scaled_latents(mean, logvar, noise):
 path = model.path
 drawn, scale = scaled_latents(mean, logvar, torch.randn(mean.shape, generator=generator).to(device))
 print(f"the bundled encoder: scale {scale:.3f}, stored {vae.config.scale:.3f} (measured on other scenes)")
+
+# %% tags=["nbval-check-output"]
 times = [100, 300, 500, 700, 850, 950]
 eps, rows = torch.randn(1, 4, 16, 16, generator=generator).to(device), {}
 for size in (0.2, 1.0, 5.0):
@@ -602,7 +604,7 @@ SHAPE = dict(base_channels=24, channel_mults=(1, 2), attention_levels=(1,), head
 # %%
 def learn(data, patch, target, seed):
     """A denoiser of pictures or latents without labels."""
-    steps = Watched(budget.steps(300))
+    steps = Watched(budget.steps(240))
     how = dict(lr=5e-3, patch=patch, target=target, seed=seed, class_dropout=0.0)
     how |= dict(time_power=0.6)  # more of the times near noise, where shape and place are decided
     recipe = Recipe(steps=len(steps), batch=64, **how, **SHAPE)

@@ -190,7 +190,7 @@ def learn_merges(counts, n):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["nbval-check-output"]
 from collections import Counter
 
 from diffusion_lessons.data.captions import captions

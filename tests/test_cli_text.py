@@ -187,7 +187,10 @@ def test_a_model_that_paints_over_a_mask_asks_for_one(
 ) -> None:
     made, file = load_checkpoint(model / "model.safetensors"), tmp_path / "painter.safetensors"
     save_checkpoint(file, replace(made, network=widened(made.network, known=5)))  # type: ignore[arg-type]
-    for command in (("sample", file, "--prompt", "a red circle", "--steps", 1), ("evaluate", file, "--n", 4)):
+    picture = tmp_path / "x.png"
+    Image.new("RGB", (64, 64)).save(picture)
+    asked_to = ("sample", file, "--prompt", "a red circle", "--steps", 1)
+    for command in (asked_to, (*asked_to, "--init", picture), ("evaluate", file, "--n", 4)):
         assert "give a picture and a mask (--init and --mask" in error_line(capsys, *command)
 
 

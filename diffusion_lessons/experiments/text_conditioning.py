@@ -20,7 +20,7 @@ import torch
 
 from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint, load_checkpoint
-from diffusion_lessons.data.captioned import scene_rows, scene_tokenizer
+from diffusion_lessons.data.captioned import scene_rows
 from diffusion_lessons.data.captions import captions
 from diffusion_lessons.data.dataset import Dataset, to_uint8
 from diffusion_lessons.data.scenes import draw
@@ -77,10 +77,10 @@ def settings(options: Row) -> list[Row]:
 
 
 def prepare(options: Row, rows: int = ROWS, probed: int = PROBED) -> Shared:
-    device, tokenizer, vae = choose_device(options["device"]), scene_tokenizer(), zoo.load("scenes-vae")
+    device, vae = choose_device(options["device"]), zoo.load("scenes-vae")
+    towers, tokenizer = zoo.load("scenes-clip")  # whose tower knows no other tokens
     pictures = scene_rows(tokenizer, style="free").kept(rows, workers=cores() - 1)
     latents = latents_of(vae, pictures, options["seed"], device)
-    towers, _ = zoo.load("scenes-clip")
     probe = WrongCaptions(vae.cpu(), tokenizer, probed)
     return Shared(latents, tokenizer, towers.text, vae, probe, device)
 

@@ -81,11 +81,6 @@ class TextUNet(nn.Module):
         told = as_dict(condition)
         if "known" in told:
             x = torch.cat([x, told["known"].to(x)], 1)
-        elif x.shape[1] == self.config.out_channels < self.config.in_channels:
-            raise ValueError(
-                "this model paints over a mask: give a picture and a mask (--init and --mask, or a canvas), "
-                "or in the condition `known`, the mask beside the picture that it hides"
-            )
         context, seen = told.get("context"), told.get("seen")
         self._check(x, time, context, seen)
         seen = None if seen is None else seen[:, None, None, :]  # (B, heads, positions, L)
@@ -100,6 +95,11 @@ class TextUNet(nn.Module):
 
     def _check(self, x: Tensor, time: Tensor, context: Tensor | None, seen: Tensor | None) -> None:
         channels, width = self.config.in_channels, self.config.context
+        if x.ndim == 4 and x.shape[1] == self.config.out_channels < channels:
+            raise ValueError(
+                "this model paints over a mask: give a picture and a mask (--init and --mask, or a canvas), "
+                "or in the condition `known`, the mask beside the picture that it hides"
+            )
         if x.ndim != 4 or x.shape[1] != channels:
             raise ValueError(f"the network takes (B, {channels}, H, W), got {tuple(x.shape)}")
         if time.shape != (len(x),):

@@ -124,6 +124,7 @@ def test_known_channels_come_behind_the_noisy_ones() -> None:
     ("change", "message"),
     [
         (dict(x=torch.zeros(2, 3, 8, 8)), "the network takes (B, 4, H, W), got (2, 3, 8, 8)"),
+        (dict(x=torch.zeros(2)), "the network takes (B, 4, H, W), got (2,)"),
         (dict(time=torch.zeros(3)), "one time for each of 2 pictures"),
         (dict(condition=None), 'must hold the text as "context"'),
         (dict(condition={"context": torch.zeros(2, 5, 7)}), "the context is (2, L, 20), got (2, 5, 7)"),

@@ -704,7 +704,7 @@ def _with_number(answer: Callable[..., Any], mean: Tensor, logvar: Tensor, noise
     """The scale may be a number or a tensor."""
     found = answer(mean, logvar, noise)
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], float):
-        return found[0], torch.tensor(found[1])
+        return found[0], torch.tensor(found[1], device=mean.device)
     return found
 
 
@@ -926,8 +926,8 @@ SCALE = Exercise(
 
 
 def draw_pictures(denoiser: Denoiser, vae: Any, noise: Tensor, levels: list[Level]) -> Tensor:
-    """`sample`, then the decoder, which knows its scale."""
-    return vae.decode(sample(denoiser, noise, levels))
+    """`sample`, then the decoder, which knows its scale; the denoiser is one of x and level alone."""
+    return vae.decode(sample(lambda x, level, condition=None: denoiser(x, level), noise, levels))
 
 
 def _with_decoder(
