@@ -235,7 +235,7 @@ def dpmpp_2m(
 @torch.no_grad()
 def plms(denoiser: Denoiser, x: Tensor, levels: list[Level], condition: Condition = None) -> Iterator[Point]:
     """The scheduler that Stable Diffusion 1 was published with: DDIM's step with ε of the last four steps
-    extrapolated (Liu et al. 2022, section 3.3: a linear multistep method).
+    extrapolated (Liu et al. 2022, section 3: a linear multistep method).
 
     One evaluation a step and one more: the first step is made twice, with the mean of ε at both of its ends.
     It needs α well above 0 at levels[0], as that model's levels have. Arguments and yields as `trajectory`.

@@ -56,9 +56,14 @@ from diffusion_lessons.safety import covered
 from diffusion_lessons.zoo.safety import safety_check
 
 
+def shades(pictures):
+    """Pictures on the CPU in 33 shades a colour: a smaller file."""
+    return (pictures.cpu().clamp(-1, 1) * 16).round() / 16
+
+
 def framed(pictures):
     """Pictures (n, 3, H, W) side by side, (3, H', W'), a light line between them."""
-    edge = torch.nn.functional.pad(pictures.cpu(), (1, 1, 1, 1), value=0.6)
+    edge = torch.nn.functional.pad(shades(pictures), (1, 1, 1, 1), value=0.625)
     return torch.cat(list(edge), -1)
 
 
@@ -82,11 +87,11 @@ with torch.no_grad():
 whole = pictures_of(said, noise)
 taken_out = {
     "all pieces": whole,
-    "without the prompt: the empty text": pictures_of(nothing, noise),
-    "a tower with its channels in another order": pictures_of(said[..., order], noise),
-    "without steps: one jump": pictures_of(said, noise, steps=1),
-    "without the decoder": pictures_of(said, noise, coloured),
-    "and with a safety check": covered(whole, check(whole)),
+    "the empty text": pictures_of(nothing, noise),
+    "tower in another order": pictures_of(said[..., order], noise),
+    "one jump, no steps": pictures_of(said, noise, steps=1),
+    "no decoder": pictures_of(said, noise, coloured),
+    "with a safety check": covered(whole, check(whole)),
 }
 scrub(
     {"four prompts": torch.stack([sheet(each) for each in taken_out.values()])},
@@ -100,11 +105,13 @@ scrub(
 )
 
 # %% [markdown]
-# Only one of these networks was ever trained to draw. The others read, unpack and judge. **Stable Diffusion** is the
-# same construction with larger parts: a text tower (CLIP's), a U-Net in latents, an autoencoder, a scheduler that has
-# no weights at all, and a check at the end. The autoencoder is that of lesson 11, text tower and cross-attention are
-# those of lesson 16 ({{built-in 16}}; read it first). Here you put the parts together, and then you swap each of
-# them.
+# Only one of these networks invents a picture, the U-Net. The others read, unpack and judge. (In the third frame the
+# tower's 96 channels have changed places: it knows the same, elsewhere.)
+#
+# **Stable Diffusion** is the same construction with larger parts: a text tower (CLIP's), a U-Net in latents, an
+# autoencoder, a scheduler that has no weights at all, and a check at the end. The autoencoder is that of lesson 11,
+# text tower and cross-attention are those of lesson 16 ({{built-in 16}}; read it first). Here you put the parts
+# together, and then you swap each of them.
 
 # %% [markdown] tags=["guess"]
 # ## Guess
@@ -124,7 +131,7 @@ scrub(
 # - *U-Net and autoencoder*: the factor by which latents were multiplied, and the autoencoder itself.
 # - *Autoencoder and you*: pictures in [−1, 1] or in [0, 1].
 #
-# Of all these mistakes only a wrong width raises an error. So compare: one fixed seed against a pipeline that is
+# None of these mistakes raises an error. So compare: one fixed seed against a pipeline that is
 # known to be right, number by number; a round trip through the autoencoder; and a count of how many pictures show
 # what was asked.
 #
@@ -167,8 +174,9 @@ predict(
 # makes a step, and the loop goes on. At the end the **decoder** unpacks the latents, once. The **safety check** looks
 # at the picture.
 #
-# Three networks, one list of numbers, one rule. No piece knows how another one works; each knows only the tensor that
-# comes in. That is why pieces can be swapped. It is also why nothing complains when the wrong one is put in.
+# Three networks, one list of levels, one rule for a step, and a check. No piece knows how another one works; each knows
+# only the tensor that comes in. That is why pieces can be swapped. It is also why nothing complains when the wrong one
+# is put in.
 
 # %% [markdown]
 # $$c = \tau(\text{prompt}),\quad x \sim \mathcal N(0, I),\qquad
@@ -197,8 +205,7 @@ for name, what in {"ids": ids, "context": context, "latents": noise[:1], "v": v,
 print(" ".join(spelt))
 
 # %% [markdown] tags=["exercise-card"]
-# The points are the two ends, begin and end, and padding, which is the end again. The U-Net looks at padding, too: it
-# was trained so.
+# The points are *begin*, *end* and padding, which is *end* again. The U-Net looks at padding, too: it was trained so.
 #
 # A first trap waits in the batch. One call of the U-Net holds all pictures of all prompts, twice. A colleague's code:
 #
@@ -278,11 +285,11 @@ def draw(prompts, noise, guidance=2.0):
 
 six = torch.randn(6, *model.shape, generator=generator).to(device)
 two = ["a large purple circle", "two small green triangles"]
-rows = {"yours": draw(two, six).cpu(), "colleague's": draw(two * 3, six).cpu()}  # his contexts: 1, 2, 1, 2, 1, 2
+rows = {"yours": draw(two, six), "colleague's": draw(two * 3, six)}  # his contexts: 1, 2, 1, 2, 1, 2
 
 # %% jupyter={"source_hidden": true}
 strip(
-    rows,
+    {name: shades(each) for name, each in rows.items()},
     alt="Six pictures in two rows. Yours: three with a large purple circle, then three with two small green "
     "triangles. The colleague's: circle and triangles in turn, all of them clean.",
     captions=["circle"] * 3 + ["triangles"] * 3,
@@ -290,8 +297,10 @@ strip(
 )
 
 # %% [markdown]
-# **What to notice:** no picture is broken. Only the captions above them tell that the second row is wrong. This bug
-# was found in several libraries, each time by users with several prompts. A test with one prompt cannot find it.
+# **What to notice:** no picture is broken. Only the captions above them tell that the second row is wrong. This very
+# mistake stood in diffusers' pipelines for Flux
+# ([pull request 9280](https://github.com/huggingface/diffusers/pull/9280)) and Stable Diffusion 3
+# ([12306](https://github.com/huggingface/diffusers/pull/12306)). A test with one prompt cannot find it.
 
 # %% [markdown] tags=["idea"]
 # ## What each piece weighs
@@ -324,9 +333,8 @@ from diffusion_lessons.networks import Vae, VaeConfig
 from diffusion_lessons.networks.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
 from diffusion_lessons.networks.unet_text import TextUNet, TextUNetConfig
 
-LARGE = VisionConfig(
-    patch=14, width=1024, hidden=4096, layers=24, heads=16, projection=768
-)  # of the safety check
+# the image tower of the safety check
+LARGE = VisionConfig(patch=14, width=1024, hidden=4096, layers=24, heads=16, projection=768)
 with torch.device("meta"):  # the defaults are the sizes of Stable Diffusion 1
     tower, sd_unet, sd_vae = TextTransformer(TextConfig()), TextUNet(TextUNetConfig()), Vae(VaeConfig())
     eye = VisionTransformer(LARGE)
@@ -374,12 +382,12 @@ def flops_of_pictures(text, unet, decode, prompts, each, evaluations, guided):
     ### END SOLUTION
 
 
-# %%
+# %% tags=["nbval-check-output"]
 each_call = [flops[name] for name in ("text tower", "U-Net", "decoder")]
 for steps in (1, 4, 20, 50):
     total = flops_of_pictures(*each_call, 1, 1, steps, steps)
     print(
-        f"{steps:2} guided steps: {total / 1e12:5.1f} TFLOP, of which the decoder has {each_call[2] / total:.1%}"
+        f"{steps:2} steps, guided: {total / 1e12:4.1f} TFLOP, the decoder has {each_call[2] / total:.0%} of them"
     )
 
 # %% jupyter={"source_hidden": true}
@@ -397,7 +405,8 @@ for row, values in enumerate(bars.values()):
         share = value / sum(values)
         ax.barh(-row, share, left=left, color=shade, edgecolor="white", label=name if row == 0 else None)
         if share > 0.04:
-            ax.text(left + share / 2, -row, f"{share:.0%}", ha="center", va="center", fontsize=10)
+            ink = "white" if name == "U-Net" else "black"
+            ax.text(left + share / 2, -row, f"{share:.0%}", ha="center", va="center", fontsize=10, color=ink)
         left += share
 ax.set(xlim=(0, 1), xticks=[])
 ax.set_yticks([-row for row in range(len(bars))], list(bars))
@@ -412,8 +421,9 @@ figure(
 
 # %% [markdown]
 # **What to notice:** the loop is what costs, as long as there are many steps. Distilled models (lesson 7) draw in one
-# to four steps, and then the *decoder* is the bottleneck. That is why small decoders exist. The safety check, which
-# nobody talks about, is the second largest thing to load.
+# to four steps without guidance, and then the *decoder* costs about as much as all calls of the U-Net, or more. That
+# is one reason why small decoders exist. The safety check, which nobody talks about, is the second largest thing to
+# load.
 #
 # These are the official names and shapes: our tests hold every one to the published layout. Are the weights on your
 # disk? Then say where, and the pieces of this lesson draw with them (some minutes on a CPU). They were not on the
@@ -441,8 +451,8 @@ for name, network in {"text_encoder": tower, "unet": sd_unet, "vae": sd_vae}.ite
 # you have built. The menu's default at the beginning was another one, **PLMS**.
 #
 # Its idea: ε̂ changes slowly along the walk. DDIM uses ε̂ from the *beginning* of a step for the whole of it. If you
-# remember the last answers, you see where ε̂ is going. So extrapolate to the middle of the step, with up to four
-# answers. The weights are those of Adams and Bashforth, from 1883.
+# remember the last answers, you see where ε̂ is going. So lay a curve through up to four answers and take its mean over
+# the coming step. The weights that do this are those of Bashforth and Adams, from 1883.
 #
 # A scheduler brings settings along, too. Stable Diffusion 1 begins its 25 steps at t = 962, not 1000, and ends at t =
 # 1, where a little noise is left.
@@ -547,7 +557,7 @@ with torch.no_grad():
     rows = {"64 steps": vae.decode(goal)}
     rows |= {f"{name.split(',')[0]}, {n}": vae.decode(x) for (name, n), x in ends.items() if n == 6}
 strip(
-    {name: each.clamp(-1, 1).cpu() for name, each in rows.items()},
+    {name: shades(each) for name, each in rows.items()},
     alt="Six prompts in four rows: a walk of 64 steps, DDIM and DPM-Solver++ with 6 evaluations, nearly the same, "
     "and PLMS with 6, which draws other shapes and colours with stains.",
     columns=6,
@@ -569,7 +579,7 @@ strip(
 # sliders in this way.
 #
 # You can also speak to the pipeline in *code*. Write a loss of the finished picture: "blue", "the right half empty".
-# Halfway through the walk the picture is unknown, but the guess $\hat x_0$ is there, and it can be decoded. The
+# Half-way through the walk the picture is unknown, but the guess $\hat x_0$ is there, and it can be decoded. The
 # gradient says how the latents must change for the loss to fall. A small push in every step, and the U-Net makes a
 # clean picture of what was pushed. It is guidance as in lesson 9, with a loss in the place of a classifier.
 
@@ -716,7 +726,7 @@ for name, pictures in made.items():
 
 # %% jupyter={"source_hidden": true}
 strip(
-    {name: pictures.cpu() for name, pictures in made.items()},
+    {name: shades(pictures) for name, pictures in made.items()},
     alt="Eight pictures of a large red circle in five rows. Without a wish the circles stand anywhere. With a "
     "gentle wish for an empty right half some on the right are pale or small; with a strong one clean circles stand "
     "on the left. With a gentle wish for darkness hardly anything changes; with a strong one the pictures have dark "
@@ -729,20 +739,18 @@ strip(
 # draw: a strong push moves the circle. A weak one leaves it pale, half-way between what the prompt wants and what the
 # wish wants. Darkness is different: no scene in training was dark, so the U-Net has nothing to offer, and a strong
 # push only spoils the pictures. A wish can choose among what a model knows. And the price: every step now
-# differentiates the decoder, the most expensive piece.
+# differentiates the decoder, of which one call costs most.
 
 # %% [markdown] tags=["idea"]
 # ## A check that looks at the result
 #
-# Stable Diffusion's last piece draws nothing. An image tower makes a vector of the finished picture. It
-# is compared with the vectors of some *concepts*. Where a cosine is above the concept's threshold, the picture is
-# hidden.
+# Stable Diffusion's last piece draws nothing. An image tower makes a vector of the finished picture. It is compared
+# with the vectors of some *concepts*. Where a cosine is above the concept's threshold, the picture is hidden.
 #
 # Two errors are possible. A **false alarm** hides a harmless picture. A **miss** shows what should be hidden. The
 # threshold trades one for the other. No threshold makes both zero as long as the scores of the two groups overlap.
 #
-# Our scenes are harmless, so we forbid a *red cross*, an emblem that the Geneva Conventions
-# protect. The reader knows what a scene shows, so every error can be counted. Published checkers seldom come with
+# Our scenes are harmless, so we forbid a *red cross*, an emblem that the Geneva Conventions protect. The reader knows what a scene shows, so every error can be counted. Published checkers seldom come with
 # such counts. The concepts of Stable Diffusion's are not even named: there are 17 vectors. Rando et al. found out
 # what they mean: all are sexual, none is about violence.
 
@@ -837,7 +845,7 @@ for part, name, shade in (
 left.axvline(
     float(choose_thresholds(scores, shows, 0.01)[0]), color="black", ls="--", lw=1.5, label="threshold, 1 %"
 )
-left.set(xlabel="cosine with “a red cross”", ylabel="density")
+left.set(xlabel="cosine with “a red cross”", ylabel="density", ylim=(0, 1.45 * left.get_ylim()[1]))
 left.legend(fontsize=9)
 for k, (name, look) in enumerate(zip(CONCEPTS, ("-", "--", "-."), strict=True)):
     lines = new_scores[:, k].sort(descending=True).values
@@ -1043,7 +1051,7 @@ for name, steps, scale in tried:
     rows[f"{name}, {steps} steps, guidance {scale:g}"] = pictures_of(contexts, start, **how)
 rows["linear decoder"] = pictures_of(contexts, start, by_hand)
 strip(
-    {name: each.cpu() for name, each in rows.items()},
+    {name: shades(each) for name, each in rows.items()},
     alt="Four prompts in four rows: DDIM with 4 steps; DPM-Solver++ with 8 steps; DDIM with 8 steps at guidance 6; "
     "25 steps with a linear decoder, a preview of coarse blocks in pale, wrong colours.",
     captions=["circle", "triangles", "square, circle", "square, cross"],
@@ -1113,11 +1121,9 @@ print(f"thresholds: {', '.join(f'{each:.2%}' for each in false.tolist())} false 
 # | bug | how it looks |
 # |---|---|
 # | prompts repeated as 1, 2, 1, 2 and pictures as 1, 1, 2, 2 | clean pictures with other people's prompts; hidden with one prompt |
-# | the scheduler's step called twice in the loop | half the steps; pictures a little rough |
 # | latents divided by another autoencoder's factor, or twice, or never | right shapes, wrong colours |
 # | ε taken for v, or a schedule of another model | noise, or grey pictures with some structure |
 # | the time told one too late or too early | slightly worse; no test by eye finds it |
-# | the last level taken for t = 0 in a model whose levels end at t = 1 | with a perfect denoiser the result still misses by 0.1 |
 # | 1,000 steps with an offset of 1 | an index error at the first step |
 # | guidance at scale 1 or below switches itself off, and the negative prompt with it | the negative prompt does nothing |
 # | `""` never encoded, zeros in its place | guidance away from nonsense |
@@ -1143,8 +1149,8 @@ interview_card(
     [
         (
             "Which piece costs the most?",
-            "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder costs three calls, once. With a distilled model of one to four steps the "
-            "decoder is the bottleneck.",
+            "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder costs three calls, once. With a distilled model of one to four steps, "
+            "without guidance, it costs as much as all calls of the U-Net, or more.",
         ),
         (
             "Can you swap the scheduler without training?",
@@ -1246,11 +1252,11 @@ quiz(
 # - Radford et al. 2021, *Learning Transferable Visual Models From Natural Language Supervision* (CLIP), arXiv
 #   2103.00020: section 2.4, the towers.
 # - Liu et al. 2022, *Pseudo Numerical Methods for Diffusion Models on Manifolds* (PNDM), arXiv 2202.09778: section
-#   3.3, the linear multistep method.
-# - Bansal et al. 2023, *Universal Guidance for Diffusion Models*, arXiv 2302.07121: section 3, guidance by any loss
-#   of the decoded guess.
-# - Rando et al. 2022, *Red-Teaming the Stable Diffusion Safety Filter*, arXiv 2210.04610: section 2 and figure 1, the
-#   check; appendix E, the concepts.
+#   3, the linear multistep method.
+# - Bansal et al. 2023, *Universal Guidance for Diffusion Models*, arXiv 2302.07121: section 3; ours is a single
+#   step of their backward guidance.
+# - Rando et al. 2022, *Red-Teaming the Stable Diffusion Safety Filter*, arXiv 2210.04610: figure 1, the check;
+#   appendix E, the concepts.
 # - Yin et al. 2024, *One-step Diffusion with Distribution Matching Distillation* (DMD), arXiv 2311.18828: tables 3
 #   and 4.
 # - Whitaker, *Stable Diffusion Deep Dive* (with fast.ai's part 2), and Hugging Face's *Diffusion Models Course*, unit

@@ -74,7 +74,8 @@ def measure(shared: Shared, row: Row, options: Row) -> Row:
     """Draw with one piece swapped, and read what the pictures show."""
     drawn = {name: row[name] for name in ("sampler", "steps", "guidance", "tower")}
     key = repr(drawn)
-    with count_evaluations(shared.model.network.unet) as count:
+    network: Any = shared.model.network
+    with count_evaluations(network.unet) as count:
         if key not in shared.latents:
             shared.latents[key] = latents(shared, **drawn)
     pictures = decoded(shared, shared.latents[key], row["decoder"]).float().clamp(-1, 1)
@@ -91,7 +92,7 @@ def latents(shared: Shared, sampler: str, steps: int, guidance: float, tower: st
     nothing = context(shared, [""], tower)
     spacing = "stable-diffusion" if sampler in PUBLISHED else "trailing"
     levels = model.path.levels(steps, spacing)
-    walk = {**SAMPLERS, "plms": plms}[sampler]
+    walk: Any = {**SAMPLERS, "plms": plms}[sampler]
     if sampler == "ddpm":
         walk = partial(walk, generator=torch.Generator().manual_seed(1))
     denoiser = ClassifierFreeGuidance(model.denoiser(), guidance, {"context": nothing})
@@ -101,8 +102,9 @@ def latents(shared: Shared, sampler: str, steps: int, guidance: float, tower: st
 
 def context(shared: Shared, texts: list[str], tower: str) -> Tensor:
     """What a text tower says of every token of some texts, (B, L, width)."""
-    own, told = shared.model.network.text, shared.model.prompts(texts)
-    told = {name: each.to(shared.noise.device) for name, each in told.items()}
+    network: Any = shared.model.network
+    own, device = network.text, shared.noise.device
+    told = {name: each.to(device) for name, each in shared.model.prompts(texts).items()}
     tokens = told["tokens"]
     if tower == "padded with 0":
         tokens = torch.where(told["mask"], tokens, 0)
@@ -121,7 +123,8 @@ def shuffled(width: int) -> Tensor:
 
 def one_layer_less(tower: TextTransformer, tokens: Tensor) -> Tensor:
     """The output of the last but one layer, behind the last norm: "clip skip 2"."""
-    layers = tower.text_model["encoder"].layers
+    parts: Any = tower.text_model
+    layers = parts["encoder"].layers
     kept = layers[-1]
     del layers[-1]
     try:
@@ -132,12 +135,19 @@ def one_layer_less(tower: TextTransformer, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def linear_decoder(vae: Vae) -> Tensor:
-    """The best linear map from the numbers of one place, and 1, to the square of pixels there: (5, 48)."""
-    weight = next(vae.parameters())
-    pictures = to_float(draw(1, torch.arange(FITTED)).render(64)).to(weight.device)
-    square = vae.config.factor
+    """The best linear map from the numbers of one place, and 1, to the square of pixels there: (5, 48).
+
+    It is fitted to samples of latents, as a model draws them: with their means it would trust channels that
+    hold noise.
+    """
+    device, square = next(vae.parameters()).device, vae.config.factor
+    pictures = to_float(draw(1, torch.arange(FITTED)).render(64))
+    side = pictures.shape[-1] // square
+    shape = (FITTED, vae.config.latent_channels, side, side)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    pictures = pictures.to(device)
     pixels = F.unfold(pictures, square, stride=square).transpose(1, 2).flatten(0, 1)
-    return torch.linalg.lstsq(places(vae.encode(pictures)), pixels).solution
+    return torch.linalg.lstsq(places(vae.encode(pictures, noise.to(device))), pixels).solution
 
 
 def places(z: Tensor) -> Tensor:

@@ -691,7 +691,11 @@ BILL = Exercise(
 
 def plms(denoiser: Denoise, x: Tensor, levels: list[Level]) -> Tensor:
     """The last x of `samplers.plms`."""
-    return sample(lambda x, level, condition: denoiser(x, level), x, levels, sampler=samplers.plms)
+
+    def asked(x: Tensor, level: Level, condition: Any = None) -> Estimate:
+        return denoiser(x, level)
+
+    return sample(asked, x, levels, sampler=samplers.plms)
 
 
 def _walked(
@@ -1017,7 +1021,7 @@ def _steered_by_backward(
         guess = x0.clone().requires_grad_()
         for one in loss(decode(guess)):
             one.backward(retain_graph=True)
-    x0 = x0 - strength * guess.grad  # type: ignore[operator]
+    x0 = x0 - strength * guess.grad
     return x0, x / level.sigma.to(x.dtype) - x0 * (level.alpha / level.sigma).to(x.dtype)
 
 
