@@ -520,12 +520,8 @@ def plms(denoiser, x, levels):
 from diffusion_lessons.guidance import ClassifierFreeGuidance
 from diffusion_lessons.samplers import dpmpp_2m, sample
 
-SIX = [
-    *PROMPTS[:3],
-    "a large orange triangle",
-    "three small cyan squares",
-    "a green circle left of a red square",
-]
+SIX = [*PROMPTS[:3], "a large orange triangle", "three small cyan squares"]
+SIX += ["a green circle left of a red square"]
 with torch.no_grad():
     contexts, away = text(ids_of(SIX)).context, text(ids_of([""])).context
 guided = ClassifierFreeGuidance(model.denoiser(), 2.0, {"context": away})
@@ -609,13 +605,24 @@ panels = {}
 for first, second in PAIRS:
     with torch.no_grad():
         a, b = text(ids_of([first, second])).context
-    mixed = torch.cat(
-        [torch.lerp(a, b, w).expand(2, -1, -1) for w in weights]
-    )  # two noises for each weight
+    mixed = torch.cat([torch.lerp(a, b, w).expand(2, -1, -1) for w in weights])  # two noises for each weight
     pictures = pictures_of(mixed, six[:2].repeat(7, 1, 1, 1), steps=15)
     panels[second] = torch.stack([framed(each) for each in pictures.split(2)])
 
 # %% jupyter={"source_hidden": true}
+from collections import Counter
+
+from diffusion_lessons.data.dataset import to_uint8
+from diffusion_lessons.data.shapes import COLOURS
+from diffusion_lessons.metrics.reader import read_scenes
+
+
+def colours_in(pictures):
+    """What the reader sees: how many pictures show each colour (the first object's)."""
+    seen = read_scenes(to_uint8(pictures.cpu()))
+    return dict(Counter(each[0].colour if each else "unreadable" for each in seen).most_common())
+
+
 scrub(
     panels,
     [f"{w:.0%} of the second prompt" for w in weights],
@@ -634,24 +641,9 @@ scrub(
 # of them. We take the context of the red circle and put in columns of the blue one: that of the word alone, or all
 # the others. Guess first.
 
-# %% jupyter={"source_hidden": true}
-from collections import Counter
-
-from diffusion_lessons.data.dataset import to_uint8
-from diffusion_lessons.data.shapes import COLOURS
-from diffusion_lessons.metrics.reader import read_scenes
-
-
-def colours_in(pictures):
-    """What the reader sees: how many pictures show each colour (the first object's)."""
-    seen = read_scenes(to_uint8(pictures.cpu()))
-    return dict(Counter(each[0].colour if each else "unreadable" for each in seen).most_common())
-
-
+# %%
 n = budget.samples(8)
 many = torch.randn(n, *model.shape, generator=generator).to(device)
-
-# %%
 with torch.no_grad():
     spoken = {name: text(ids_of([f"a large {name} circle"])).context[0] for name in COLOURS}
 WORD = 3  # begin, a, large, RED, circle, end, padding …
