@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from diffusion_lessons.data.dataset import to_float
+from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.experiments import recorded
 from diffusion_lessons.experiments.pieces_swapped import (
     AS_IT_IS,
@@ -75,3 +77,11 @@ def test_towers_and_decoders_differ_and_leave_the_model_as_it_was(shared: Shared
     drawn = [decoded(shared, z, row["decoder"]) for row in ROWS if row["piece"] in ("nothing", "decoder")]
     assert all(each.shape == (2, 3, 64, 64) for each in drawn)
     assert all(before[name].equal(value) for name, value in own.state_dict().items())
+
+
+@torch.no_grad()
+def test_the_linear_decoder_shows_latents_as_a_model_draws_them(shared: Shared) -> None:
+    pictures, vae = to_float(draw(2, torch.arange(8)).render(64)), shared.model.vae
+    assert vae is not None
+    z = vae.encode(pictures, torch.randn(8, 4, 16, 16, generator=torch.Generator().manual_seed(1)))
+    assert (decoded(shared, z, "linear") - pictures).std() < 0.7 * pictures.std()
