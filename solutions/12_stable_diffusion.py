@@ -56,14 +56,14 @@ from diffusion_lessons.safety import covered
 from diffusion_lessons.zoo.safety import safety_check
 
 
-def shades(pictures):
+def few_shades(pictures):
     """Pictures on the CPU in 33 shades a colour: a smaller file."""
     return (pictures.cpu().clamp(-1, 1) * 16).round() / 16
 
 
 def framed(pictures):
     """Pictures (n, 3, H, W) side by side, (3, H', W'), a light line between them."""
-    edge = torch.nn.functional.pad(shades(pictures), (1, 1, 1, 1), value=0.625)
+    edge = torch.nn.functional.pad(few_shades(pictures), (1, 1, 1, 1), value=0.625)
     return torch.cat(list(edge), -1)
 
 
@@ -97,9 +97,9 @@ scrub(
     {"four prompts": torch.stack([sheet(each) for each in taken_out.values()])},
     list(taken_out),
     alt="Six frames of four pictures. With all pieces: a large purple circle, two small green triangles, a yellow "
-    "square above a blue circle, red crosses. Without the prompt: scenes of all kinds. With the tower's channels in "
-    "another order: scenes that nobody asked for. In one jump: pale, blurred blobs. Without the decoder: coarse "
-    "squares in wrong colours. With a safety check: the same as at first, but grey in the place of the red crosses.",
+    "square above a blue circle, a red cross. With the empty text: scenes of all kinds. With the tower's channels in "
+    "another order: scenes that nobody asked for. In one jump: pale, blurred shapes. Without the decoder: coarse "
+    "squares in wrong colours. With a safety check: the same as at first, but grey in the place of the red cross.",
     title="Take one piece out",
     columns=6,
 )
@@ -289,7 +289,7 @@ rows = {"yours": draw(two, six), "colleague's": draw(two * 3, six)}  # his conte
 
 # %% jupyter={"source_hidden": true}
 strip(
-    {name: shades(each) for name, each in rows.items()},
+    {name: few_shades(each) for name, each in rows.items()},
     alt="Six pictures in two rows. Yours: three with a large purple circle, then three with two small green "
     "triangles. The colleague's: circle and triangles in turn, all of them clean.",
     captions=["circle"] * 3 + ["triangles"] * 3,
@@ -557,19 +557,19 @@ with torch.no_grad():
     rows = {"64 steps": vae.decode(goal)}
     rows |= {f"{name.split(',')[0]}, 6": vae.decode(x) for name, x in ends[6].items()}
 strip(
-    {name: shades(each) for name, each in rows.items()},
+    {name: few_shades(each) for name, each in rows.items()},
     alt="Six prompts in four rows: a walk of 64 steps, DDIM and DPM-Solver++ with 6 evaluations, nearly the same, "
     "and PLMS with 6, which draws other shapes and colours with stains.",
     columns=6,
 )
 
 # %% [markdown]
-# **What to notice:** the figure is the median of six pictures. With many evaluations PLMS comes nearest, as its order
-# promises. With 6 it draws something else. Its steps are long then, and at the first levels α is small: the division
-# by α in $(x - \sigma\bar\varepsilon)/\alpha$ makes every error of $\bar\varepsilon$ 17 times larger at t = 962. At t
-# = 1000 our model has α near 0, and PLMS could not start there at all. Stable Diffusion's schedule keeps a little
-# signal at its noisiest level (lesson 5 calls it a fault, and here it helps). So a scheduler is free of training, but
-# not free of conditions.
+# **What to notice:** the figure is the median of six pictures. With 24 evaluations PLMS comes nearest in every one, as
+# its order promises. With 6 it draws something else. Its steps are long then, and at the first levels α is small: the
+# division by α in $(x - \sigma\bar\varepsilon)/\alpha$ makes every error of $\bar\varepsilon$ 17 times larger at t =
+# 962. At t = 1000 our model has α near 0, and PLMS could not start there at all. Stable Diffusion's schedule keeps a
+# little signal at its noisiest level (lesson 5 calls it a fault, and here it helps). So a scheduler is free of
+# training, but not free of conditions.
 
 # %% [markdown] tags=["idea"]
 # ## Told by more than words
@@ -664,9 +664,9 @@ for name, context in {
 
 # %% [markdown]
 # **What to notice:** half-way there is purple, a colour that nobody named. It is tempting to say that "purple lies
-# between red and blue" for the tower. The control says no: half-way between yellow and blue is purple, too, and the
-# nearest vector is another colour's. A mixture is a context that no sentence makes, so the U-Net was never trained on
-# it, and it answers somehow.
+# between red and blue" for the tower. Two controls say no: half-way between red and *green* is purple, too, and the
+# third vector nearest to the middle of red and blue is green's. A mixture is a context that no sentence makes. The
+# U-Net was never trained on it, and it answers somehow.
 #
 # And here the colour sits in its own word: one column of 24 decides, the other 23 do not matter. The architecture does
 # not say so; training did. Before you edit the context of another model, make this test: a tower that was trained for
@@ -735,7 +735,7 @@ for name, pictures in made.items():
 
 # %% jupyter={"source_hidden": true}
 strip(
-    {name: shades(pictures) for name, pictures in made.items()},
+    {name: few_shades(pictures) for name, pictures in made.items()},
     alt="Eight pictures of a large red circle in five rows. Without a wish the circles stand anywhere. With a "
     "gentle wish for an empty right half some on the right are pale or small; with a strong one clean circles stand "
     "on the left. With a gentle wish for darkness hardly anything changes; with a strong one the pictures have dark "
@@ -877,7 +877,8 @@ figure(
 #
 # What do such rates mean for a user? That depends on how many pictures show the concept at all. If it is rare, most
 # alarms are false, however good the check looks in a balanced test. If every second prompt asks for it, the misses
-# hurt more. The card of `scenes-clip`, whose check hid a picture at the start, has counted both errors:
+# hurt more. The card of `scenes-clip`, whose check hid a picture at the start, has counted both errors, and by the
+# form of the scene: a cross alone is found nearly always, a cross in a pair hardly ever. One rate for all hides that.
 
 # %% jupyter={"source_hidden": true}
 told = zoo.card("scenes-clip")["safety"]["a red cross"]
@@ -928,11 +929,13 @@ for place, row in enumerate(kept["rows"]):
 ax.set_yticks(
     [-place for place in range(len(kept["rows"]))], [title(row) for row in kept["rows"]], fontsize=9
 )
-ax.set(xlabel=f"everything right, 95 % intervals, n = {kept['options']['n']}", xlim=(-0.02, 1.0))
+ax.set(xlabel=f"everything right, 95 % intervals, n = {kept['options']['n']}", xlim=(-0.02, 1.02))
 figure(
     fig,
-    alt="The share of pictures with everything right, with intervals, for each swapped piece: decoders, "
-    "samplers and steps, guidance scales, text towers.",
+    alt="The share of pictures with everything right, with intervals, for each swapped piece. Near 1: the pipeline "
+    "as it is, bfloat16, all samplers but PLMS with few steps, guidance from 1 to 8. About two thirds and a half: "
+    "padding with 0, a tower without its last layer. Below 0.4: PLMS with 10 and 5 steps, wrong factors. At 0: the "
+    "linear decoder, guidance 0, other towers.",
 )
 
 # %% jupyter={"source_hidden": true}
@@ -1055,9 +1058,9 @@ for name, steps, scale in tried:
     rows[f"{name}, {steps} steps, guidance {scale:g}"] = pictures_of(contexts, start, **how)
 rows["linear decoder"] = pictures_of(contexts, start, by_hand)
 strip(
-    {name: shades(each) for name, each in rows.items()},
+    {name: few_shades(each) for name, each in rows.items()},
     alt="Four prompts in four rows: DDIM with 4 steps; DPM-Solver++ with 8 steps; DDIM with 8 steps at guidance 6; "
-    "25 steps with a linear decoder, a preview of coarse blocks in pale, wrong colours.",
+    "25 steps with a linear decoder, a preview of coarse blocks in pale, wrong colours: what stands where can be seen.",
     captions=["circle", "triangles", "square, circle", "square, cross"],
     columns=4,
 )

@@ -19,6 +19,7 @@ from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.data.captions import captions
 from diffusion_lessons.data.dataset import to_float, to_uint8
 from diffusion_lessons.data.scenes import draw
+from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.guidance import ClassifierFreeGuidance
 from diffusion_lessons.metrics.captions_met import captions_met
@@ -49,6 +50,7 @@ class Shared(NamedTuple):
 
     model: Checkpoint
     clip: TextTransformer
+    words: Tokenizer  # of that tower, which numbers the tokens in its own way
     linear: Tensor
     texts: list[str]
     noise: Tensor
@@ -63,10 +65,11 @@ def settings(options: Row) -> list[Row]:
 def prepare(options: Row) -> Shared:
     device, index = choose_device(options["device"]), torch.arange(options["n"])
     model = zoo.load(MODEL).on(device)
-    towers, _ = zoo.load("scenes-clip")
+    towers, words = zoo.load("scenes-clip")
     texts = captions(draw(options["seed"], index, "test"), options["seed"], index, unsized=0)
     noise = torch.randn((len(texts), *model.shape), generator=torch.Generator().manual_seed(options["seed"]))
-    return Shared(model, towers.text.to(device), linear_decoder(model.vae), texts, noise.to(device), {})
+    clip, linear = towers.text.to(device), linear_decoder(model.vae)
+    return Shared(model, clip, words, linear, texts, noise.to(device), {})
 
 
 @torch.no_grad()
@@ -109,7 +112,7 @@ def context(shared: Shared, texts: list[str], tower: str) -> Tensor:
     if tower == "padded with 0":
         tokens = torch.where(told["mask"], tokens, 0)
     if tower == "of scenes-clip":
-        return shared.clip(tokens).context
+        return shared.clip(shared.words(texts)["tokens"].to(device)).context
     if tower == "without its last layer":
         return one_layer_less(own, tokens)
     said = own(tokens).context
