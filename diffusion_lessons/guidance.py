@@ -175,11 +175,11 @@ class Inpaint:
     ends at t = 0 has it exactly (training-free; Lugmayr et al. 2022, eq. 8, with one noise for all steps).
 
     known is like x; mask (B, 1, ...) or (1, 1, ...), 1 where to paint and 0 where known, between them at a
-    soft edge. Another shape or range is a ValueError.
+    soft edge; one for each channel, (B, C, ...), is taken too. Another shape or range is a ValueError.
     """
 
     def __init__(self, denoiser: Denoiser, known: Tensor, mask: Tensor) -> None:
-        if mask.ndim != known.ndim or mask.shape[1] != 1 or mask.shape[2:] != known.shape[2:]:
+        if mask.shape[1:] not in ((1, *known.shape[2:]), known.shape[1:]):
             wanted = f"(B, 1, {', '.join(map(str, known.shape[2:]))})"
             raise ValueError(f"the mask is {wanted} for what is known, got {tuple(mask.shape)}")
         if bool(((mask < 0) | (mask > 1)).any()):

@@ -138,11 +138,13 @@ def repaint(
 def there_and_back(levels: list[Level], jump: int = 10, resample: int = 10) -> list[Level]:
     """Falling levels, with every stretch of `jump` steps walked `resample` times (Lugmayr et al. 2022).
 
-    Between two times it goes straight up again, one level after the other. A jump or a number below 1 is a
-    ValueError.
+    Between two times it goes straight up again, one level after the other. A jump or a number that is not a
+    whole one from 1 on is a ValueError.
     """
-    if jump < 1 or resample < 1:
-        raise ValueError(f"a jump of steps and a number of times are at least 1, got {jump} and {resample}")
+    if not all(isinstance(each, int) and each >= 1 for each in (jump, resample)):
+        raise ValueError(
+            f"a jump of steps and a number of times are whole and at least 1, got {jump} and {resample}"
+        )
     steps = len(levels) - 1
     left = dict.fromkeys(
         range(0, steps - jump, jump), resample - 1

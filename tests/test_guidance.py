@@ -20,7 +20,7 @@ from diffusion_lessons import (
     sample,
     trajectory,
 )
-from diffusion_lessons.guidance import NetworkClassifier, guidance_interval
+from diffusion_lessons.guidance import Inpaint, NetworkClassifier, guidance_interval
 from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 PATH = PATHS["cosine"]
@@ -416,6 +416,21 @@ def test_clip_keeps_x0_in_range_and_eps_in_step() -> None:
 def test_an_empty_range_is_refused(low, high) -> None:
     with pytest.raises(ValueError, match="range to clip to is empty"):
         Clip(MIXTURE, low, high)
+
+
+@pytest.mark.parametrize("mask", [[[1.0, 0.0, 0.0]], [[1.0, 0.0, 0.5]]], ids=["hard", "soft"])
+def test_what_is_known_is_in_the_guess_and_eps_follows(mask: list[list[float]]) -> None:
+    known, part, level = randn(4, 3), torch.tensor(mask).double(), PATH(400)
+    plain, kept = MIXTURE(X, level), Inpaint(MIXTURE, known, part)(X, level)
+    torch.testing.assert_close(kept.x0, part * plain.x0 + (1 - part) * known)
+    torch.testing.assert_close(level.alpha * kept.x0 + level.sigma * kept.eps, X)
+    torch.testing.assert_close(Inpaint(MIXTURE, known, part[:, :1])(X, level).x0, plain.x0)  # one for all
+
+
+@pytest.mark.parametrize("mask", [torch.ones(4, 2), torch.ones(3), torch.ones(4, 1, 3)])
+def test_a_mask_of_another_shape_is_refused(mask: Tensor) -> None:
+    with pytest.raises(ValueError, match="the mask is"):
+        Inpaint(MIXTURE, X, mask)
 
 
 def test_the_canonical_order_is_guide_rescale_clip() -> None:

@@ -684,3 +684,5 @@ def test_repaint_walks_every_stretch_again_and_calls_only_on_the_way_down() -> N
     assert there_and_back(levels, resample=1) == levels
     with pytest.raises(ValueError, match="at least 1, got 0 and 10"):
         there_and_back(levels, jump=0)
+    with pytest.raises(ValueError, match=r"whole and at least 1, got 10 and 2\.5"):
+        there_and_back(levels, resample=2.5)  # type: ignore[arg-type]  # it went up for ever

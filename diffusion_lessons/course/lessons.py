@@ -37,7 +37,7 @@ LESSONS = (
     Entry("12_stable_diffusion", "The pieces of Stable Diffusion"),
     Entry("13_diffusion_vs_gans", "Diffusion against GANs"),
     Entry("14_video_diffusion", "Video diffusion"),
-    Entry("15_inpainting", "Inpainting", builds="Inpaint, repaint, there_and_back, painting"),
+    Entry("15_inpainting", "Inpainting"),
     Entry("16_text_conditioning", "Text conditioning"),
     Entry("17_snr_weighting", "SNR weighting", builds="V"),
     Entry("18_flow_matching", "Flow matching", builds="StraightPath, FLOW"),

@@ -8,6 +8,7 @@ SHOWING = {
     **dict.fromkeys(("explore_guidance", "explore_schedules"), "explorers"),
     **dict.fromkeys(("figure", "picture"), "figures"),
     **dict.fromkeys(("from_trajectory", "scrub"), "scrubber"),
+    "draw_hole": "drawing",
     "live": "controls",
     "strip": "strips",
 }  # name -> the module that has it

@@ -12,6 +12,7 @@ EVEN = "it is halved, and an odd number is refused or never comes"
 WHOLE = "the number is a whole one already"
 LIMIT = "no input lies just on the limit between two formulas that agree there"
 UNIT = "a vector of length 1 has no entry beyond 1"
+MASK = "a mask lies between 0 and 1, and so does 1 − mask"
 SHARE = "a share of attention lies between 0 and 1"
 # What can make no difference for any input that the exercise allows: the id, how the change begins, why.
 EQUIVALENT = (
@@ -58,6 +59,20 @@ EQUIVALENT = (
     ("12.2", "_pipeline: drawn / 2", "it is shifted by a half and cut to [0, 1] next"),
     ("12.2", "guided_batch: len(x) // len(context)", WHOLE),
     ("12.2", "the result, cut", RANGE),
+    ("15.1", "_replaced: 1 - m →", MASK),
+    ("15.2", "_kept: 1 - mask →", MASK),
+    ("15.2", "_kept_by_differences: 1 - mask →", MASK),
+    ("15.3", "_seam_by_loops: range(", "a pixel beyond the last one has no neighbour"),
+    ("15.5", "_repainted: next.sigma > now.sigma → next.sigma >=", "neighbours are never equally noisy"),
+    ("15.5", "_repainted_by_variance: float(next.alpha) < ", "neighbours are never equally noisy"),
+    ("15.5", "_repainted: now.sigma > 0 →", "it stands in a slip, and a right answer never comes there"),
+    ("15.6", "conditioning_input: 1 - mask →", MASK),
+    ("15.6", "_inputs: 1 - mask →", MASK),
+    ("15.6", "conditioning_input: picture.shape[-1] // x.shape[-1]", WHOLE),
+    ("15.6", "_inputs: picture.shape[2] // x.shape[2]", WHOLE),
+    ("15.6", "_inputs_by_squares: mask.shape[-1] // width", WHOLE),
+    ("15.6", "conditioning_input: picture * (1 - mask)", RANGE.replace("the result", "a picture")),
+    ("15.6", "_inputs: picture * (1 - mask)", RANGE.replace("the result", "a picture")),
     ("16.2", "_contrast: x / x.norm", UNIT),
     ("16.3", "_head_by_head: x.shape[2] // heads", "the number of heads divides the channels"),
     ("16.3", "_head_by_head: (scores - scores.amax", SHARE),
