@@ -21,6 +21,12 @@ from diffusion_lessons.targets import Estimate
 
 Point = tuple[Level, Tensor, Estimate]
 Noise = Callable[[int], Tensor]  # from the number of a step, counted from 0, to its noise (B, ...)
+PLMS = {  # weights of ε at this step and those before, by how many there are (Adams and Bashforth)
+    1: (1.0,),
+    2: (3 / 2, -1 / 2),
+    3: (23 / 12, -16 / 12, 5 / 12),
+    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
 # (x, estimate, now, next, noise) -> x at the level `next`; noise is N(0, I) in the shape of x
 Step = Callable[[Tensor, Estimate, Level, Level, Tensor | None], Tensor]
 
@@ -225,6 +231,27 @@ def dpmpp_2m(
         keep = next.sigma / now.sigma
         x = cast(keep, x) * x + cast(next.alpha - keep * now.alpha, x) * x0
         before = estimate.x0, log_now
+    yield levels[-1], x, estimate
+
+
+@torch.no_grad()
+def plms(denoiser: Denoiser, x: Tensor, levels: list[Level], condition: Condition = None) -> Iterator[Point]:
+    """The scheduler that Stable Diffusion 1 was published with: DDIM's step with ε of the last four steps
+    extrapolated (Liu et al. 2022, section 3: a linear multistep method).
+
+    One evaluation a step and one more: the first step is made twice, with the mean of ε at both of its ends.
+    It needs α well above 0 at levels[0], as that model's levels have. Arguments and yields as `trajectory`.
+    """
+    before: list[Tensor] = []  # ε of the last steps, the newest in front
+    for now, next in _pairs(levels):
+        estimate = denoiser(x, now, condition)
+        yield now, x, estimate
+        before = [estimate.eps, *before[:3]]
+        eps = torch.stack([w * each for w, each in zip(PLMS[len(before)], before, strict=True)]).sum(0)
+        if len(before) == 1 and bool((next.sigma > 0).all()):
+            eps = (eps + denoiser(ddim_step(x, estimate, now, next), next, condition).eps) / 2
+        alpha, sigma = now.like(x)
+        x = ddim_step(x, Estimate((x - sigma * eps) / alpha, eps), now, next)
     yield levels[-1], x, estimate
 
 

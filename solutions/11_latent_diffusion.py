@@ -789,7 +789,8 @@ for name in ("pixels", "patches of 2"):
 # equal seconds to latents, to patches of 4 (with the targets $v$ and $x_0$) and to patches of 2: three seeds each, on
 # one core. `diffusion-lessons experiment pixels-vs-latents --n 128` runs it in an hour. Two figures say how good the
 # pictures are: the share that the reader can read as a scene, and the Fréchet distance ({{built-in 20}}) to real scenes, 0
-# for equal ones, between vectors of a picture encoder ({{built-in 16}}).
+# for equal ones, between vectors of a picture encoder ({{built-in 16}};
+# in the recorded rows an earlier one, so compare them with each other only).
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.experiments import recorded

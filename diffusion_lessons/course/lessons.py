@@ -34,7 +34,7 @@ LESSONS = (
     Entry("09_classifier_guidance", "Classifier guidance"),
     Entry("10_classifier_free_guidance", "Classifier-free guidance"),
     Entry("11_latent_diffusion", "Latent diffusion"),
-    Entry("12_stable_diffusion", "The pieces of Stable Diffusion", builds="networks.published, safety"),
+    Entry("12_stable_diffusion", "The pieces of Stable Diffusion"),
     Entry("13_diffusion_vs_gans", "Diffusion against GANs"),
     Entry("14_video_diffusion", "Video diffusion"),
     Entry("15_inpainting", "Inpainting"),

@@ -102,8 +102,8 @@ class Plan:
 
     @property
     def is_long(self) -> bool:
-        """Whether the budget pays for compiling the network: five minutes, or 5000 steps."""
-        return self.done(5000, 0.0) < 1 if self.minutes is None else self.minutes >= 5
+        """Whether the budget pays for compiling the network: a minute, or 1000 steps."""
+        return self.done(999, 0.0) < 1 if self.minutes is None else self.minutes >= 1
 
     def learning_rate(self, step: int, done: float) -> float:
         """Linear warm-up over the first steps, decay to 0 at the end of the budget."""

@@ -29,10 +29,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for module in (clip, text):
             patch.setattr(module, "WIDTH", 32)
         vae.build_vae("scenes-vae", folder, replace(vae.PLAN, **SHORT), **few)
-        towers = [replace(each, plan=replace(each.plan, **SHORT)) for each in clip.STAGES[:2]]
-        clip.build_clip("scenes-clip", folder, towers, **few)
-        told = [replace(each, plan=replace(each.plan, **small)) for each in text.STAGES[:2]]
-        text.build_text("scenes-text", folder, told, **few)
+        towers = [replace(each, plan=replace(each.plan, **SHORT), rows=ROWS) for each in clip.STAGES[:2]]
+        clip.build_clip("scenes-clip", folder, towers, evaluated=12)
+        told = [replace(each, plan=replace(each.plan, **small), rows=ROWS) for each in text.STAGES[:2]]
+        text.build_text("scenes-text", folder, told, evaluated=12)
         inpaint.build_inpaint("scenes-inpaint", folder, replace(inpaint.RECIPE, **small), **few)
     return folder
 
@@ -72,6 +72,7 @@ def test_text_to_image_is_measured_by_what_of_its_captions_is_met(shelf: Path) -
     assert [set(row) for row in card["wrong_captions"]] == [{"stage", "step"} | figures] * 2
     assert [row["stage"] for row in card["wrong_captions"]] == [1, 2]
     first, pairs = card["recipe"]["stages"]
+    assert card["data"]["rows"] == first["rows"] + pairs["rows"] == 2 * ROWS
     assert (first["style"], first["form"], pairs["style"], pairs["form"]) == ("both", None, "plain", PAIR)
 
 

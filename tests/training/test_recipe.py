@@ -116,7 +116,8 @@ def test_every_named_path_and_weight_can_be_built() -> None:
 
 
 def test_long_budgets() -> None:
-    assert Recipe(minutes=5).is_long
-    assert not Recipe(minutes=1).is_long
-    assert Recipe(steps=5001).is_long
-    assert not Recipe(images=64_000).is_long
+    assert Recipe(minutes=1).is_long
+    assert not Recipe(minutes=0.9).is_long
+    assert Recipe(steps=1000).is_long
+    assert not Recipe(steps=999).is_long
+    assert not Recipe(images=31_968).is_long

@@ -18,12 +18,12 @@ from diffusion_lessons.makers.prompting import asked
 from diffusion_lessons.makers.scenes.shared import (
     EVALUATED,
     LAYERS,
-    ROWS,
     SIZE,
     WIDTH,
     Stage,
     rounded_share,
     rows,
+    seen_in,
     train_stages,
     write,
 )
@@ -55,7 +55,6 @@ def build_clip(
     name: str,
     folder: Path,
     stages: Sequence[Stage[Plan]] = STAGES,
-    n: int = ROWS,
     evaluated: int = EVALUATED,
     wrongs: Sequence[str] = WRONGS,
 ) -> None:
@@ -63,7 +62,7 @@ def build_clip(
     device, tokenizer = choose_device(), scene_tokenizer()
 
     def task(stage: Stage[Plan], before: Path | None) -> Contrast:
-        pictures = rows(n, tokenizer, stage.style, form=stage.form, wrongs=wrongs)
+        pictures = rows(stage.rows, tokenizer, stage.style, form=stage.form, wrongs=wrongs)
         if before is not None:
             network, _ = load_towers(before)
             return Contrast(network.requires_grad_(True), stage.plan, pictures, tokenizer)
@@ -84,7 +83,7 @@ def build_clip(
         "metrics": {split: retrieval(network, tokenizer, evaluated, split) for split in ("test", "held-out")},
         "safety": alarms(network, tokenizer, 8 * evaluated),
     }
-    write(name, folder, facts, network, device)
+    write(name, folder, facts, network, device, seen_in(stages))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from diffusion_lessons.data.dataset import as_float, to_uint8
 from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.generate import generate
 from diffusion_lessons.makers.diffusion import RUNS, trained
-from diffusion_lessons.makers.scenes.shared import EVALUATED, ROWS, SIZE, rounded_share, rows
+from diffusion_lessons.makers.scenes.shared import EVALUATED, SIZE, rounded_share, rows
 from diffusion_lessons.makers.scenes.text import RECIPE as TEXT
 from diffusion_lessons.makers.scenes.text import store_pipeline
 from diffusion_lessons.metrics.captions_met import captions_met
@@ -25,6 +25,7 @@ from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.text_to_image import TextToImage, latents_of, widened
 
+ROWS = 2**16  # scenes with a hole to learn from
 RECIPE = replace(TEXT, steps=1000, batch=64, lr=6e-4, ema_decay=0.998)
 
 
@@ -48,7 +49,7 @@ def build_inpaint(
     made_of = {"scenes-text": zoo.card("scenes-text", folder)["sha256"]}
     title = f"inpainting: scenes at {SIZE}×{SIZE}, in latents, told a caption"
     told = {**recipe.to_json(), "made_of": made_of}
-    store_pipeline([run], name, folder, device, title, told, holes_met, evaluated)
+    store_pipeline([run], name, folder, device, title, told, holes_met, evaluated, n)
 
 
 def holes_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:

@@ -33,10 +33,11 @@ class Stage(Generic[P]):
     plan: P
     style: str = "both"  # one of `captions.STYLES`
     form: int | None = None  # of all its scenes; None: every form comes
+    rows: int = ROWS  # scenes that it learns from
 
     def to_json(self) -> dict[str, Any]:
         """What a card tells of it."""
-        return {**self.plan.to_json(), "style": self.style, "form": self.form}
+        return {**self.plan.to_json(), "style": self.style, "form": self.form, "rows": self.rows}
 
 
 def rows(n: int, tokenizer: Tokenizer, style: str = "both", **how: Any) -> Dataset:
@@ -62,10 +63,17 @@ def train_stages(
     return runs
 
 
-def write(name: str, folder: Path, facts: dict[str, Any], network: nn.Module, device: torch.device) -> None:
-    """Write the card of a model whose weights are in the folder, and print its figures."""
+def seen_in(stages: Sequence[Stage[P]]) -> int:
+    """How many scenes a training saw in all its stages, none counted twice."""
+    return sum({(each.style, each.form, each.plan.seed): each.rows for each in stages}.values())
+
+
+def write(
+    name: str, folder: Path, facts: dict[str, Any], network: nn.Module, device: torch.device, seen: int = ROWS
+) -> None:
+    """Write the card of a model whose weights are in the folder, made of so many rows; print its figures."""
     facts["parameters"] = sum(p.numel() for p in network.parameters())
-    facts["data"] = {"name": "scenes", "rows": ROWS, "licence": "rendered by this package, MIT"}
+    facts["data"] = {"name": "scenes", "rows": seen, "licence": "rendered by this package, MIT"}
     write_card(name, folder, facts, device)
     print(f"{name}: {facts['metrics']}, {(folder / f'{name}.safetensors').stat().st_size:,} bytes")
 

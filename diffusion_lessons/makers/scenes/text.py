@@ -25,6 +25,7 @@ from diffusion_lessons.makers.scenes.shared import (
     Stage,
     rounded_share,
     rows,
+    seen_in,
     train_stages,
     write,
 )
@@ -60,7 +61,8 @@ RECIPE = Recipe(
 )
 
 # Which of two objects is left is learnt from pairs near noise, with captions that say it in one way: where it
-# is said in many ways, thousands of steps did not find it.
+# is said in many ways, thousands of steps did not find it. The last stage took what is right from 85 to 99 %,
+# in five and a half minutes on a GPU.
 STAGES = (
     Stage(RECIPE),
     Stage(
@@ -69,22 +71,19 @@ STAGES = (
         form=PAIR,
     ),
     Stage(replace(RECIPE, batch=64, lr=6e-4, warmup=50, ema_decay=0.998)),
+    Stage(replace(RECIPE, steps=6000, seed=1), rows=2**18),
 )
 
 
 def build_text(
-    name: str,
-    folder: Path,
-    stages: Sequence[Stage[Recipe]] = STAGES,
-    n: int = ROWS,
-    evaluated: int = EVALUATED,
+    name: str, folder: Path, stages: Sequence[Stage[Recipe]] = STAGES, evaluated: int = EVALUATED
 ) -> None:
     """Train `scenes-text`; its card tells what of a caption its pictures meet."""
     device, tokenizer = choose_device(), scene_tokenizer()
 
     def task(stage: Stage[Recipe], before: Path | None) -> TextToImage:
         vae: Vae = zoo.load("scenes-vae", folder)
-        pictures = rows(n, tokenizer, stage.style, form=stage.form, seed=stage.plan.seed)
+        pictures = rows(stage.rows, tokenizer, stage.style, form=stage.form, seed=stage.plan.seed)
         if before is None:
             text = text_config(tokenizer, WIDTH, LAYERS)
             return text_task(stage.plan, text, tokenizer, vae, pictures, device)
@@ -95,7 +94,7 @@ def build_text(
     title = f"text to image: scenes at {SIZE}×{SIZE}, in latents"
     made_of = {"scenes-vae": zoo.card("scenes-vae", folder)["sha256"]}
     recipe = {"stages": [each.to_json() for each in stages], "made_of": made_of}
-    store_pipeline(runs, name, folder, device, title, recipe, prompts_met, evaluated)
+    store_pipeline(runs, name, folder, device, title, recipe, prompts_met, evaluated, seen_in(stages))
 
 
 def text_task(
@@ -169,6 +168,7 @@ def store_pipeline(
     recipe: dict[str, Any],
     measure: Callable[[Checkpoint, torch.device, int], dict[str, Any]],
     evaluated: int,
+    seen: int = ROWS,
 ) -> None:
     """Store what the last run learnt; the card tells of all."""
     file = folder / f"{name}.safetensors"
@@ -185,4 +185,4 @@ def store_pipeline(
     figures = [{"stage": i, **row} for i, run in enumerate(runs, 1) for row in logged(run / LOG)]
     if figures:
         facts["wrong_captions"] = figures
-    write(name, folder, facts, model.network, device)
+    write(name, folder, facts, model.network, device, seen)
