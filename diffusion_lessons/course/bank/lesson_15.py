@@ -295,7 +295,7 @@ KEEP = Exercise(
             about="missing",
         ),
         Misconception(
-            "eps-mixed-too",
+            "variance-for-std",
             _kept(solve=lambda x, level, x0, eps: (x - level.alpha * x0) / level.sigma**2),
             "The guess is right. But you divided by σ² to get ε: x = α·x₀ + σ·ε is solved with σ.",
             about="root",
@@ -366,16 +366,15 @@ def _seams(
     counts: Callable[[Tensor, Tensor], Tensor] = lambda a, b: (a != b).float(),
     axes: Sequence[int] = (2, 3),
     total: Callable[[list[Tensor], list[Tensor]], Tensor] = lambda jumps, pairs: _sum(jumps) / _sum(pairs),
-    far: int = 1,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The seam in plain steps, with a place for each slip."""
 
     def answer(pictures: Tensor, mask: Tensor) -> Tensor:
         jumps, pairs = [], []
         for axis in axes:
-            n = pictures.shape[axis] - far
-            a, b = (pictures.narrow(axis, at, n) for at in (0, far))
-            border = counts(mask.narrow(axis, 0, n), mask.narrow(axis, far, n))
+            n = pictures.shape[axis] - 1
+            a, b = (pictures.narrow(axis, at, n) for at in (0, 1))
+            border = counts(mask.narrow(axis, 0, n), mask.narrow(axis, 1, n))
             jumps.append((size(b - a) * border).sum((1, 2, 3)))
             pairs.append(border.sum((1, 2, 3)))
         return total(jumps, pairs)
@@ -647,7 +646,7 @@ SCHEDULE = Exercise(
         Misconception(
             "one-time-too-many",
             _resampled(times=lambda resample: resample),
-            "Each stretch is walked once more than asked. The first way down counts: go up again "
+            "Stretches are walked once more than asked. The first way down counts: go up again "
             "resample − 1 times.",
             about="count",
         ),
@@ -915,7 +914,7 @@ def _painted(
             "x": normal(g, *shape),
             "known": 1.5 * data(g, *shape),
             "mask": _box(g, shape[0], *shape[2:]),
-            "noise": normal(g, len(walk) - 1, *shape),
+            "noise": normal(g, len(walk), *shape),  # one more than there are pairs
             "templates": blobs(g, *shape),
         }
 
@@ -1031,9 +1030,15 @@ REPAINT = Exercise(
             about="index",
         ),
         Misconception(
-            "noise-of-the-next-pair",
+            "noise-of-the-pair-before",
             _repainted(number=lambda k: max(k - 1, 0)),
-            "Your noises are one place off. The pair k, counted from 0, has noises(k).",
+            "Your noises are one place late. The pair k, counted from 0, has noises(k).",
+            about="index",
+        ),
+        Misconception(
+            "noises-counted-from-one",
+            _repainted(number=lambda k: k + 1),
+            "Your noises are one place early: pairs count from 0, and the pair k has noises(k).",
             about="index",
         ),
         Misconception(
@@ -1079,7 +1084,7 @@ def _encoded(
         return F.conv2d(each, weights.to(each.device), stride=weights.shape[-1])
 
     made = answer(x, picture, mask, encode)
-    return {"input": made, "encoded": seen[-1] if seen else None}
+    return {"input": made, "encoded": torch.cat(seen)[-len(picture) :] if seen else None}
 
 
 def _inputs(
