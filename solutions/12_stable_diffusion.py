@@ -934,7 +934,7 @@ figure(
     fig,
     alt="The share of pictures with everything right, with intervals, for each swapped piece. Near 1: the pipeline "
     "as it is, bfloat16, all samplers but PLMS with few steps, guidance from 1 to 8. About two thirds and a half: "
-    "padding with 0, a tower without its last layer. Below 0.4: PLMS with 10 and 5 steps, wrong factors. At 0: the "
+    "padding with 0, a tower without its last layer. Below 0.4: PLMS with 10 and 5 steps, wrong factors. Near 0: the "
     "linear decoder, guidance 0, other towers.",
 )
 
