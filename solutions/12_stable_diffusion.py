@@ -21,8 +21,8 @@
 # %% [markdown] tags=["see"]
 # ## See it first
 #
-# Four prompts, four noises, always the same. Each frame takes one piece out of the pipeline, or puts a wrong one in.
-# Move the slider. **Which piece is responsible for what?**
+# Four prompts, four noises, always the same. The first frame has all pieces. Each
+# other one takes a piece out, or puts a wrong one in; the last adds one. Move the slider. **Which piece is responsible for what?**
 
 # %%
 import torch
@@ -297,10 +297,11 @@ strip(
 )
 
 # %% [markdown]
-# **What to notice:** no picture is broken. Only the captions above them tell that the second row is wrong. This very
-# mistake stood in diffusers' pipelines for Flux
+# **What to notice:** no picture is broken. Only the captions above them tell that two of the second row are wrong, the
+# second and the fifth. This very mistake stood in diffusers' pipelines for Flux
 # ([pull request 9280](https://github.com/huggingface/diffusers/pull/9280)) and Stable Diffusion 3
-# ([12306](https://github.com/huggingface/diffusers/pull/12306)). A test with one prompt cannot find it.
+# ([12306](https://github.com/huggingface/diffusers/pull/12306)). A test with one prompt, or with one picture for each,
+# cannot find it.
 
 # %% [markdown] tags=["idea"]
 # ## What each piece weighs
@@ -470,12 +471,6 @@ for name, network in {"text_encoder": tower, "unet": sd_unet, "vae": sd_vae}.ite
 # With fewer answers there are fewer weights; they sum to 1.
 
 # %%
-WEIGHTS = {  # how many answers there are: their weights, the newest first
-    1: [1.0],
-    2: [3 / 2, -1 / 2],
-    3: [23 / 12, -16 / 12, 5 / 12],
-    4: [55 / 24, -59 / 24, 37 / 24, -9 / 24],
-}
 levels = path.levels(25, "stable-diffusion")
 print(f"25 steps from t = {float(levels[0].t):g} to {float(levels[-1].t):g}")
 for level in (levels[0], levels[-1], path(1000)):
@@ -486,6 +481,14 @@ for level in (levels[0], levels[-1], path(1000)):
 
 
 # %% tags=["exercise"]
+WEIGHTS = {  # how many answers there are: their weights, the newest first
+    1: [1.0],
+    2: [3 / 2, -1 / 2],
+    3: [23 / 12, -16 / 12, 5 / 12],
+    4: [55 / 24, -59 / 24, 37 / 24, -9 / 24],
+}
+
+
 @exercise("12.4")
 def plms(denoiser, x, levels):
     """From noise x (B, ...) at levels[0] to levels[-1]. denoiser(x, level) gives (x0, eps), with these names.
@@ -980,7 +983,7 @@ for name, drawn in {
 # - **Not free**: the text tower. A tower that knows exactly the same, in another order, is worth nothing to this
 #   U-Net: not one of 500. And the pictures stay clean: most can be read, and show what nobody asked for.
 #
-# **Published**, for real Stable Diffusion, with its settings: PNDM in 50 steps at guidance 7.5. Its guidance trades
+# **Published**, for real Stable Diffusion, with its settings: PNDM in 50 steps, usually at guidance 7.5. Its guidance trades
 # like ours, on another scale: SD 1.5 has an FID of 8.78 at guidance 3 and 13.45 at 8 (DMD, tables 3 and 4). The
 # autoencoder alone costs an FID of 4.99 on COCO reconstructions; a decoder that was trained further, with the encoder
 # as it was, brings it to 4.42 (the card of sd-vae-ft). So a swapped decoder can also be a *better* one.
@@ -1059,7 +1062,7 @@ for name, steps, scale in tried:
 rows["linear decoder"] = pictures_of(contexts, start, by_hand)
 strip(
     {name: few_shades(each) for name, each in rows.items()},
-    alt="Four prompts in four rows: DDIM with 4 steps; DPM-Solver++ with 8 steps; DDIM with 8 steps at guidance 6; "
+    alt="Four rows, each with the same four prompts: DDIM with 4 steps; DPM-Solver++ with 8 steps; DDIM with 8 steps at guidance 6; "
     "25 steps with a linear decoder, a preview of coarse blocks in pale, wrong colours: what stands where can be seen.",
     captions=["circle", "triangles", "square, circle", "square, cross"],
     columns=4,
@@ -1119,15 +1122,16 @@ print(f"thresholds: {', '.join(f'{each:.2%}' for each in false.tolist())} false 
 # Something is wrong, and nothing complains. Which piece is it? Test from the end to the front:
 #
 # 1. Encode and decode a real picture: autoencoder, and the range of pixels.
-# 2. Noise the latents of a real picture to t = 100 and make one guess. If it looks like the picture, then factor,
-#    schedule, target and time are right.
+# 2. Noise the latents of a real picture to t = 700 and make one guess. If it has the picture's large shapes and
+#    colours, then target and schedule are right, and factor and time are not far off. (At t = 100 even ε taken for v
+#    gives nearly the picture.)
 # 3. Draw with a prompt and with the empty text, from the same noise: tower and cross-attention.
 # 4. Draw two prompts with two pictures each: the batch.
 # 5. Compare with a pipeline that is known to be right, from the same noise, number by number: all the rest.
 #
 # | bug | how it looks |
 # |---|---|
-# | prompts repeated as 1, 2, 1, 2 and pictures as 1, 1, 2, 2 | clean pictures with other people's prompts; hidden with one prompt |
+# | prompts repeated as 1, 2, 1, 2 and pictures as 1, 1, 2, 2 | clean pictures with other people's prompts; hidden with one prompt, and with one picture each |
 # | latents divided by another autoencoder's factor, or twice, or never | right shapes, wrong colours |
 # | ε taken for v, or a schedule of another model | noise, or grey pictures with some structure |
 # | the time told one too late or too early | slightly worse; no test by eye finds it |
@@ -1148,7 +1152,7 @@ print(f"thresholds: {', '.join(f'{each:.2%}' for each in false.tolist())} false 
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What are the pieces of Stable Diffusion, and how do they work together?",
-    "Five. A tokenizer and CLIP's text encoder turn the prompt into 77 vectors of width 768, once. A U-Net with cross-attention, 860 million parameters, sees noisy latents of "
+    "Five, and a check. CLIP's text encoder, with its tokenizer, turns the prompt into 77 vectors of width 768, once. A U-Net with cross-attention, 860 million parameters, sees noisy latents of "
     "4×64×64, the time and these vectors, and predicts the noise. A scheduler, which has no weights, decides at which levels the U-Net is asked and makes the steps; each asks "
     "twice, with prompt and without, for classifier-free guidance. The VAE's decoder turns the final latents, divided by 0.18215, into a picture of 512×512. A safety checker "
     "compares the picture's CLIP embedding with those of forbidden concepts.\n\nThe pieces meet in tensors alone, so each can be swapped. But they agree on more than shapes: "
@@ -1156,8 +1160,8 @@ interview_card(
     [
         (
             "Which piece costs the most?",
-            "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder costs three calls, once. With a distilled model of one to four steps, "
-            "without guidance, it costs as much as all calls of the U-Net, or more.",
+            "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder costs three calls, once. With a distilled model of one to three steps, "
+            "without guidance, it costs as much as all calls of the U-Net, or more; with four, nearly as much.",
         ),
         (
             "Can you swap the scheduler without training?",
@@ -1201,14 +1205,16 @@ quiz(
         ],
     ),
     Question(
-        "With guidance 7.5 you go from 50 steps to 4 steps of a distilled model without guidance. What is the "
-        "bottleneck now?",
+        "With guidance 7.5 you go from 50 steps to 4 steps of a distilled model without guidance. What costs the "
+        "most beside the U-Net now?",
         [
             Choice(
-                "still the U-Net, by far", False, "4 calls in the place of 100. Compare with one decoding."
+                "nothing: the U-Net costs most, by far",
+                False,
+                "4 calls in the place of 100. Compare with one decoding.",
             ),
             Choice(
-                "the decoder is nearly as expensive as all calls of the U-Net",
+                "the decoder, nearly as much as all calls of the U-Net",
                 True,
                 "One decoding costs about three calls, and there are four.",
             ),
@@ -1269,4 +1275,5 @@ quiz(
 # - Whitaker, *Stable Diffusion Deep Dive* (with fast.ai's part 2), and Hugging Face's *Diffusion Models Course*, unit
 #   3: the same pieces with the published weights; section by section a good companion.
 #
-# So far diffusion had no rival. It has had one since 2014, which draws in a single step: {{lesson 13}}
+# In this course diffusion has had no rival so far. There has been one since 2014, and it draws in a single step:
+# {{lesson 13}}

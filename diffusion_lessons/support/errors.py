@@ -1,12 +1,16 @@
 """The one shape of an error about a name that does not exist."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 
 def unknown(kind: str, given: object, known: Iterable[str]) -> ValueError:
-    """The error for a name of a kind ("sampler") that is not one of `known`, with the nearest right one."""
+    """The error for a name of a kind ("sampler") that is not one of `known`, with the nearest right one.
+
+    Of several that are equally near it names the first.
+    """
     names = list(known)
-    near = get_close_matches(str(given), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    alike = [SequenceMatcher(None, name, str(given)).ratio() for name in names]
+    nearest = max(alike, default=0.0)
+    hint = f"; did you mean {names[alike.index(nearest)]!r}?" if nearest >= 0.5 else ""
     return ValueError(f"unknown {kind} {given!r}: expected one of {', '.join(names)}{hint}")

@@ -988,7 +988,6 @@ def _steering(
     slope: Callable[[Tensor], Tensor] = lambda slope: slope,
     total: Callable[[Tensor], Tensor] = lambda losses: losses.sum(),
     of: str = "guess",
-    decoded: bool = True,
     before: bool = False,
 ) -> Callable[..., Any]:
     """The steering in plain steps, with a place for each slip."""
