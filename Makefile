@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 OUT ?= out
+WHEELS ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -11,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo lab build bench test lint types unit notebooks clean
+.PHONY: help setup demo lab build bench gpu test lint types unit notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ build: $(VENV)/.tests  ## make the notebooks from solutions/*.py
 
 bench: $(VENV)/.tests  ## time training, sampling, prompts and memory side by side with diffusers (half an hour)
 	$(BIN)/python -m tests.benchmarks.run
+
+gpu:  ## 9 minutes on an NVIDIA GPU, by the PYTHON that has CUDA: its tests, benchmarks, long trainings
+	$(PYTHON) -m tests.benchmarks.gpu --out $(OUT)/gpu $(if $(WHEELS),--wheels $(WHEELS))
 
 test: lint types unit notebooks  ## lint, types and all tests
 
