@@ -1,6 +1,6 @@
-"""How good made pictures are: Fréchet and kernel distance, precision, recall, sliced Wasserstein, accuracy.
+"""How good made pictures are: Fréchet and kernel distance, precision, recall, sliced Wasserstein, accuracy, votes.
 
-`evaluate` measures pictures by a `Yardstick`, which it is handed; the others take features or points.
+`evaluate` measures pictures by a `Yardstick`, which it is handed; the others take features, points or votes.
 """
 
 from diffusion_lessons.metrics.evaluate import evaluate
@@ -13,18 +13,23 @@ from diffusion_lessons.metrics.intervals import (
 )
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
+from diffusion_lessons.metrics.preference import Ratings, Vote, bradley_terry, first_chosen
 from diffusion_lessons.metrics.sliced_wasserstein import sliced_wasserstein
 from diffusion_lessons.metrics.yardstick import Reference, Yardstick, features_and_classes
 
 __all__ = [
     "PrecisionRecall",
+    "Ratings",
     "Reference",
     "Statistics",
+    "Vote",
     "Yardstick",
+    "bradley_terry",
     "bootstrap_counts",
     "bootstrap_error",
     "evaluate",
     "features_and_classes",
+    "first_chosen",
     "frechet_between",
     "frechet_distance",
     "frechet_error",
