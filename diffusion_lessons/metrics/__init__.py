@@ -1,4 +1,4 @@
-"""How good made pictures are: Fréchet and kernel distance, precision, recall, sliced Wasserstein, accuracy, votes.
+"""How good made pictures are: distances, precision and recall, accuracy, and what people choose.
 
 `evaluate` measures pictures by a `Yardstick`, which it is handed; the others take features, points or votes.
 """
@@ -24,9 +24,9 @@ __all__ = [
     "Statistics",
     "Vote",
     "Yardstick",
-    "bradley_terry",
     "bootstrap_counts",
     "bootstrap_error",
+    "bradley_terry",
     "evaluate",
     "features_and_classes",
     "first_chosen",
