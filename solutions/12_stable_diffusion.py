@@ -598,19 +598,19 @@ strip(
 # | $\lambda$ | strength | number |
 
 # %%
-PAIRS = [
-    ("a large red circle", "a large blue circle"),
-    ("a large green circle", "a large green square"),
-    ("a large red circle", "two small green squares"),
-]
+PAIRS = {
+    "red to blue": ("a large red circle", "a large blue circle"),
+    "circle to square": ("a large green circle", "a large green square"),
+    "one to two": ("a large red circle", "two small green squares"),
+}
 weights = torch.linspace(0, 1, 7).tolist()
 panels = {}
-for first, second in PAIRS:
+for name, (first, second) in PAIRS.items():
     with torch.no_grad():
         a, b = text(ids_of([first, second])).context
     mixed = torch.cat([torch.lerp(a, b, w).expand(2, -1, -1) for w in weights])  # two noises for each weight
     pictures = pictures_of(mixed, six[:2].repeat(7, 1, 1, 1), steps=15)
-    panels[second] = torch.stack([framed(each) for each in pictures.split(2)])
+    panels[name] = torch.stack([framed(each) for each in pictures.split(2)])
 
 # %% jupyter={"source_hidden": true}
 from collections import Counter
@@ -993,7 +993,7 @@ for name, drawn in {
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# Build your own pipeline from the menus. The line above the pictures is its bill, counted by your function of
+# Build your own pipeline with the buttons and sliders. The line above the pictures is its bill, counted by your function of
 # exercise 12.3, for Stable Diffusion's sizes. Find the cheapest pipeline that still draws what was asked. What breaks
 # first with few steps: shapes, sizes, or colours? What does high guidance do without enough steps?
 
@@ -1013,7 +1013,7 @@ def by_hand(z):
 
 
 @torch.no_grad()
-def pipeline(sampler, steps, guidance, piece, seed):
+def pipeline(sampler, steps, guidance, piece):
     """Four pictures of one pipeline, what the reader says, and the bill."""
     ids, empty = ids_of(ASKED), ids_of([""])
     if piece == "tower without its last layer":
@@ -1022,7 +1022,7 @@ def pipeline(sampler, steps, guidance, piece, seed):
         contexts, away = text(ids).context, text(empty).context
     one = ClassifierFreeGuidance(model.denoiser(), guidance, {"context": away})
     told = lambda x, level, condition=None: one(x, level, {"context": contexts})
-    start = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+    start = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(0)).to(device)
     ends = path.levels(steps, "stable-diffusion" if sampler == "PLMS" else "trailing")
     z = plms(told, start, ends) if sampler == "PLMS" else sample(told, start, ends, sampler=WALKS[sampler])
     drawn = (by_hand if piece == "linear decoder" else vae.decode)(z).clamp(-1, 1)
@@ -1030,7 +1030,7 @@ def pipeline(sampler, steps, guidance, piece, seed):
     calls = steps + (sampler == "PLMS")
     bill = flops_of_pictures(*each_call, 1, 1, calls, calls if guidance != 1 else 0)
     bill -= each_call[2] if piece == "linear decoder" else 0
-    read_out[sampler, steps, guidance, piece, seed] = seen_in(drawn)
+    read_out[sampler, steps, guidance, piece] = seen_in(drawn)
     fig, ax = plt.subplots(figsize=(8.4, 2.5))
     ax.imshow(((framed(drawn) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
     said = f"everything right in {right * 4:.0f} of 4; in Stable Diffusion's size"
@@ -1055,10 +1055,9 @@ live(
     alt=lambda **setting: f"Four pictures, as the reader sees them: {read_out[tuple(setting.values())]}.",
     sampler=["DDIM", "PLMS", "DPM-Solver++(2M)", "DDPM"],
     steps=[4, 8, 25],
-    guidance=[2.0, 1.0, 6.0],
+    guidance=[1.0, 2.0, 6.0],
     piece=["all as they are", "linear decoder", "tower without its last layer"],
-    seed=[0],
-    start={"steps": 8},
+    start={"steps": 8, "guidance": 2.0},
 )
 
 # %% jupyter={"source_hidden": true}
