@@ -233,6 +233,13 @@ draw_hole(torch.zeros(3, 64, 64), lambda mask, caption, way: mask.expand(1, 3, 6
           alt="A grey picture, all of it a hole.", caption=captions,
           way=["trained", "a way with a long name of its own"])
 """
+WIDE = """
+import torch
+from diffusion_lessons.course.widgets import scrub
+
+rows = torch.linspace(-1, 1, 192).expand(2, 3, 64, 192)
+scrub({"one": rows, "two": -rows, "three": rows}, ["a", "b"], alt="Three grey ramps, each three times as wide.")
+"""
 ROOM = """(menu) => {  // the width of the choice, the room for it, and how many lines there are
     const style = getComputedStyle(menu), pen = document.createElement('canvas').getContext('2d');
     pen.font = style.font;
@@ -259,3 +266,16 @@ def test_a_long_caption_and_a_long_button_are_shown_whole(browser: Any, lab: Jup
         assert text <= room * lines
         assert button.evaluate("(it) => it.scrollWidth <= it.clientWidth")
         opened.screenshot(f"lab_menu_{width}")
+
+
+def test_three_wide_panels_and_their_slider_fit_a_small_screen(browser: Any, lab: JupyterLab) -> None:
+    made = lesson()
+    made.cells = [nbformat.v4.new_code_cell(WIDE.strip(), id="wide")]
+    nbformat.write(made, lab.folder / "wide.ipynb")
+    with lab.notebook(browser, "wide.ipynb") as opened:
+        opened.run_all()
+        root = opened.output(0).locator(".dl-scrub[data-ready=true]")
+        root.wait_for()
+        assert root.bounding_box()["height"] < 768
+        widths = {canvas.bounding_box()["width"] for canvas in root.locator("canvas").all()}
+        assert widths == {576}  # 192 pixels, each of them 3 wide
