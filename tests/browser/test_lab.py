@@ -238,7 +238,8 @@ import torch
 from diffusion_lessons.course.widgets import scrub
 
 rows = torch.linspace(-1, 1, 192).expand(2, 3, 64, 192)
-scrub({"one": rows, "two": -rows, "three": rows}, ["a", "b"], alt="Three grey ramps, each three times as wide.")
+scrub({"one": rows, "two": -rows, "three": rows}, ["a", "b"],
+      alt="Three grey ramps, each three times as wide as high.")
 """
 ROOM = """(menu) => {  // the width of the choice, the room for it, and how many lines there are
     const style = getComputedStyle(menu), pen = document.createElement('canvas').getContext('2d');
