@@ -81,9 +81,9 @@ scrub(
 
 # %% [markdown]
 # What is outside of the hole is the same in all frames, down to the last bit. What is inside follows the caption, and
-# it fits: the ground has the right grey, and nothing shows where the hole was. How the caption comes in is a closed
-# box here ({{built-in 16}}). This network was *trained* to fill holes. Most of this lesson asks how far one gets
-# without such a training.
+# it fits, nearly: in some fills the ground is up to 3 of 255 lighter, and in the few shades of this page that is a
+# speckle which tells where the hole was. How the caption comes in is a closed box here ({{built-in 16}}). This network was
+# *trained* to fill holes. Most of this lesson asks how far one gets without such a training.
 
 # %% [markdown] tags=["guess"]
 # ## Guess
@@ -690,7 +690,7 @@ strip(
     },
     alt="The digits 0 to 9 in four rows. Originals. Replaced with 25 calls: half of them are no digits, with "
     "strokes that cross or break at the middle. Replaced with 105 calls: the same with other breaks. "
-    "RePaint with 105 calls: ten digits that can be read.",
+    "RePaint with 105 calls: digits without a break; the 5 has become a 6, and the 2 has a thick foot.",
     columns=10,
 )
 

@@ -221,3 +221,62 @@ def test_a_cell_can_be_edited_and_its_output_read(browser: Any, lab: JupyterLab)
         assert opened.edit_and_run(opened.find("pass"), "print(6 * 7)").strip() == "42"
         opened.edit_and_run(0, "1 / 0")
         assert opened.errors() == ["cell 0: ZeroDivisionError: division by zero"]
+
+
+MENU = """
+import torch
+from diffusion_lessons.course.widgets import draw_hole
+
+hole = torch.ones(1, 1, 64, 64)
+captions = [f"a large {colour} square to the right of a large green triangle" for colour in "abcdefg"]
+draw_hole(torch.zeros(3, 64, 64), lambda mask, caption, way: mask.expand(1, 3, 64, 64), hole,
+          alt="A grey picture, all of it a hole.", caption=captions,
+          way=["trained", "a way with a long name of its own"])
+"""
+WIDE = """
+import torch
+from diffusion_lessons.course.widgets import scrub
+
+rows = torch.linspace(-1, 1, 192).expand(2, 3, 64, 192)
+scrub({"one": rows, "two": -rows, "three": rows}, ["a", "b"],
+      alt="Three grey ramps, each three times as wide as high.")
+"""
+ROOM = """(menu) => {  // the width of the choice, the room for it, and how many lines there are
+    const style = getComputedStyle(menu), pen = document.createElement('canvas').getContext('2d');
+    pen.font = style.font;
+    const sides = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+    const line = 1.15 * parseFloat(style.fontSize);
+    const lines = style.whiteSpace === 'normal' ? Math.floor(menu.clientHeight / line) : 1;
+    return [pen.measureText(menu.selectedOptions[0].text).width, menu.clientWidth - sides, lines];
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_caption_and_a_long_button_are_shown_whole(browser: Any, lab: JupyterLab, width: int) -> None:
+    made = lesson()
+    made.cells = [nbformat.v4.new_code_cell(MENU.strip(), id="menu")]
+    nbformat.write(made, lab.folder / f"menu{width}.ipynb")
+    with lab.notebook(browser, f"menu{width}.ipynb") as opened:
+        opened.page.keyboard.press("Control+b")  # the files aside
+        opened.run_all()
+        opened.page.set_viewport_size({"width": width, "height": 1000})
+        menu, button = opened.output(0).locator("select"), opened.output(0).locator("button").nth(1)
+        menu.wait_for()
+        opened.output(0).locator(".dl-draw[data-ready=true]").wait_for()
+        text, room, lines = menu.evaluate(ROOM)
+        assert text <= room * lines
+        assert button.evaluate("(it) => it.scrollWidth <= it.clientWidth")
+        opened.screenshot(f"lab_menu_{width}")
+
+
+def test_three_wide_panels_and_their_slider_fit_a_small_screen(browser: Any, lab: JupyterLab) -> None:
+    made = lesson()
+    made.cells = [nbformat.v4.new_code_cell(WIDE.strip(), id="wide")]
+    nbformat.write(made, lab.folder / "wide.ipynb")
+    with lab.notebook(browser, "wide.ipynb") as opened:
+        opened.run_all()
+        root = opened.output(0).locator(".dl-scrub[data-ready=true]")
+        root.wait_for()
+        assert root.bounding_box()["height"] < 768
+        widths = {canvas.bounding_box()["width"] for canvas in root.locator("canvas").all()}
+        assert widths == {576}  # 192 pixels, each of them 3 wide

@@ -258,6 +258,18 @@ def _x0_solved(x: Tensor, x0: Tensor, level: Level) -> tuple[Tensor, Tensor]:
     return x0, (x - alpha * x0) / sigma
 
 
+def _x0_off(x: Tensor, v: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+    return level.alpha * x + level.sigma * v, level.sigma * x + level.alpha * v
+
+
+def _eps_off(x: Tensor, v: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+    return level.alpha * x - level.sigma * v, level.sigma * x - level.alpha * v
+
+
+def _minus_v_solved(x: Tensor, v: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+    return _v_solved(x, -v, level)
+
+
 def _pipeline(
     batch: Callable[..., Any] = guided_batch,
     time: Callable[[Level, Level], float] = lambda now, next: float(now.t) - 1,
@@ -269,6 +281,8 @@ def _pipeline(
     inside: Callable[[Tensor, float], Tensor] = lambda x, factor: x,
     latents: Callable[[Tensor, Tensor, float], Tensor] = lambda x, x0, factor: x / factor,
     finish: Callable[[Tensor], Tensor] = lambda drawn: (drawn / 2 + 0.5).clamp(0, 1),
+    step: Callable[..., Tensor] = lambda x0, eps, now, next: next.alpha * x0 + next.sigma * eps,
+    read: Callable[..., Tensor] = lambda text, prompt, pictures: text(prompt),
     each_step: str = "",
     two_calls: bool = False,
 ) -> Callable[..., Tensor]:
@@ -285,7 +299,7 @@ def _pipeline(
         guidance: float,
         factor: float,
     ) -> Tensor:
-        context, nothing = text(prompt), text(empty)
+        context, nothing = read(text, prompt, len(noise)), text(empty)
         x = x0 = start(noise, factor)
         for now, next in pairwise(pairs(levels)):
             if "read" in each_step:
@@ -299,8 +313,7 @@ def _pipeline(
                 to, away = unet(both, clock, told).chunk(2)
             x0, eps = solve(x, mix(to, away, guidance), now)
             x0 = guess(x0)
-            alpha, sigma = next.like(x)
-            x = alpha * x0 + sigma * eps
+            x = step(x0, eps, now, next)
             if "draw" in each_step:
                 decode(x / factor)
         return finish(decode(latents(x, x0, factor)))
@@ -386,6 +399,26 @@ PIPELINE = Exercise(
             about="extra",
         ),
         Misconception(
+            "noise-divided",
+            _pipeline(start=lambda noise, factor: noise / factor),
+            "You divided the noise at the start by the factor. The walk is in the U-Net's own latents from "
+            "its first step to its last: divide behind it.",
+            about="extra",
+        ),
+        Misconception(
+            "latents-divided-for-the-unet",
+            _pipeline(inside=lambda x, factor: x / factor),
+            "You divided the latents by the factor before you asked the U-Net. It knows latents times the "
+            "factor, as they are in the walk: divide for the decoder alone.",
+            about="extra",
+        ),
+        Misconception(
+            "time-as-a-share",
+            _pipeline(time=lambda now, next: float(now.t) / 1000),
+            "You told the U-Net a time between 0 and 1. It counts steps from 0 to 999: tell it t − 1.",
+            about="level",
+        ),
+        Misconception(
             "time-of-the-path",
             _pipeline(time=lambda now, next: float(now.t)),
             "You told the U-Net t. It counts from 0: tell it t − 1. One off gives no error, and slightly "
@@ -413,6 +446,33 @@ PIPELINE = Exercise(
             about="formula",
         ),
         Misconception(
+            "v-for-eps-beside-the-right-x0",
+            _pipeline(solve=lambda x, v, level: (level.alpha * x - level.sigma * v, v)),
+            "Your x₀ is right, but you stepped with the U-Net's output in the place of ε. It gives v, and "
+            "ε = σ·x + α·v.",
+            about="formula",
+        ),
+        Misconception(
+            "sign-of-v",
+            _pipeline(solve=_minus_v_solved),
+            "You gave v the opposite sign. It is α·ε − σ·x₀, so x₀ = α·x − σ·v and ε = σ·x + α·v.",
+            about="sign",
+        ),
+        Misconception(
+            "sign-in-x0",
+            _pipeline(solve=_x0_off),
+            "A sign in your x₀ is wrong: put v = α·ε − σ·x₀ and x = α·x₀ + σ·ε into α·x − σ·v, and x₀ is "
+            "what is left.",
+            about="sign",
+        ),
+        Misconception(
+            "sign-in-eps",
+            _pipeline(solve=_eps_off),
+            "A sign in your ε is wrong: put v = α·ε − σ·x₀ and x = α·x₀ + σ·ε into σ·x + α·v, and ε is what "
+            "is left.",
+            about="sign",
+        ),
+        Misconception(
             "halves-swapped",
             _pipeline(mix=lambda to, away, s: torch.lerp(to, away, s)),
             "The two halves of the answer have changed places: you move away from the prompt. The first "
@@ -433,6 +493,12 @@ PIPELINE = Exercise(
             about="missing",
         ),
         Misconception(
+            "difference-alone",
+            _pipeline(mix=lambda to, away, s: s * (to - away)),
+            "You used the difference of the two answers alone. It is added to the answer of the empty text.",
+            about="missing",
+        ),
+        Misconception(
             "guess-clipped",
             _pipeline(guess=lambda x0: x0.clamp(-1, 1)),
             "You cut x̂₀ to [−1, 1], as with pictures. These are latents: with a standard deviation of 1 a "
@@ -444,6 +510,27 @@ PIPELINE = Exercise(
             _pipeline(latents=lambda x, x0, factor: x0 / factor),
             "You decoded the last x̂₀. Asked is x at the last level, which may lie above data.",
             about="reading",
+        ),
+        Misconception(
+            "guess-walked",
+            _pipeline(step=lambda x0, eps, now, next: x0),
+            "You went on with x̂₀ in the place of x. A step goes to the next level, where there is noise: "
+            "α′·x₀ + σ′·ε.",
+            about="missing",
+        ),
+        Misconception(
+            "step-without-noise",
+            _pipeline(step=lambda x0, eps, now, next: next.alpha * x0),
+            "Your steps have no noise in them: the next level is α′·x₀ + σ′·ε, and you left the second part "
+            "out.",
+            about="missing",
+        ),
+        Misconception(
+            "stepped-to-the-same-level",
+            _pipeline(step=lambda x0, eps, now, next: now.alpha * x0 + now.sigma * eps),
+            "You put x₀ and ε together at the level where x was: that is x again, and the walk stands still. "
+            "A step ends at the next level, with α′ and σ′.",
+            about="level",
         ),
         Misconception(
             "range-left",
@@ -464,6 +551,26 @@ PIPELINE = Exercise(
             "You cut the decoder's pictures to [0, 1]. They lie in [−1, 1]: first shift and halve them, "
             "then cut.",
             about="order",
+        ),
+        Misconception(
+            "half-added",
+            _pipeline(finish=lambda drawn: (drawn + 1 / 2).clamp(0, 1)),
+            "You added a half and did not halve: brackets are missing. From [−1, 1] to [0, 1] it is "
+            "(picture + 1)/2.",
+            about="order",
+        ),
+        Misconception(
+            "one-added-to-the-half",
+            _pipeline(finish=lambda drawn: (drawn / 2 + 1).clamp(0, 1)),
+            "You halved first and added 1 then: that gives [0.5, 1.5]. Add 1 first, or add a half.",
+            about="order",
+        ),
+        Misconception(
+            "read-for-every-picture",
+            _pipeline(read=lambda text, prompt, n: text(prompt.repeat_interleave(n // len(prompt), 0))),
+            "The pictures are right, but the tower reads a prompt once for each of its pictures. Read it "
+            "once, and repeat what the tower says.",
+            about="extra",
         ),
         Misconception(
             "read-in-every-step",
@@ -522,6 +629,7 @@ def _costs(
     rows: Callable[[int, int], float] = lambda evaluations, guided: evaluations + guided,
     drawn: Callable[[int], float] = lambda evaluations: 1,
     pictures: Callable[[int, int], float] = lambda prompts, each: prompts * each,
+    decoded: Callable[[int, int], float] | None = None,
 ) -> Callable[..., float]:
     """The sum in plain steps, with a place for each slip."""
 
@@ -529,9 +637,8 @@ def _costs(
         text: float, unet: float, decode: float, prompts: int, each: int, evaluations: int, guided: int
     ) -> float:
         once = text * texts(prompts, each, evaluations, guided)
-        return once + pictures(prompts, each) * (
-            unet * rows(evaluations, guided) + decode * drawn(evaluations)
-        )
+        walks = unet * rows(evaluations, guided) * pictures(prompts, each)
+        return once + walks + decode * drawn(evaluations) * (decoded or pictures)(prompts, each)
 
     return answer
 
@@ -554,9 +661,9 @@ def _bill(prompts: tuple[int, int], each: tuple[int, int], guided: str) -> Make:
         evaluations = whole(g, 8, 12)
         asked = {"all": evaluations, "some": whole(g, 3, 6), "none": 0}
         return {
-            "text": 10 * whole(g, 11, 19),
-            "unet": 100 * whole(g, 21, 39),
-            "decode": 1000 * whole(g, 7, 13),
+            "text": 10.0 * whole(g, 11, 19),  # floats, so that any kind of number is right
+            "unet": 100.0 * whole(g, 21, 39),
+            "decode": 1000.0 * whole(g, 7, 13),
             "prompts": whole(g, *prompts),
             "each": whole(g, *each),
             "evaluations": evaluations,
@@ -587,6 +694,8 @@ BILL = Exercise(
     difficulty=1,
     minutes=6,
     reference=flops_of_pictures,
+    rtol=1e-6,  # a text more or less is a ten-thousandth
+    atol=0.0,
     cases=[
         Case("some prompts, guided in every step", _bill((2, 4), (5, 7), "all")),
         Case("some prompts, guided in some of the steps", _bill((3, 4), (2, 2), "some")),
@@ -608,6 +717,13 @@ BILL = Exercise(
             about="extra",
         ),
         Misconception(
+            "guided-is-a-switch",
+            _costs(rows=lambda evaluations, guided: evaluations * (1 + (guided > 0))),
+            "You doubled all evaluations as soon as one is guided. `guided` says how many are, and these "
+            "alone cost a row more.",
+            about="extra",
+        ),
+        Misconception(
             "guided-rows-alone",
             _costs(rows=lambda evaluations, guided: 2 * guided),
             "You counted the guided evaluations alone. The others cost one row each.",
@@ -624,6 +740,19 @@ BILL = Exercise(
             _costs(texts=lambda prompts, each, evaluations, guided: prompts * evaluations + guided),
             "You let the tower read in every evaluation. A text never changes: it is read once.",
             about="extra",
+        ),
+        Misconception(
+            "both-texts-in-every-step",
+            _costs(texts=lambda prompts, each, evaluations, guided: (prompts + (guided > 0)) * evaluations),
+            "You let the tower read the prompts and the empty text in every evaluation. What it says stays "
+            "the same: each text is read once.",
+            about="extra",
+        ),
+        Misconception(
+            "one-text-for-all",
+            _costs(texts=lambda prompts, each, evaluations, guided: 1 + (guided > 0)),
+            "You counted one prompt. The tower reads each of the `prompts` texts.",
+            about="missing",
         ),
         Misconception(
             "text-for-every-picture",
@@ -659,6 +788,20 @@ BILL = Exercise(
             "decoder-forgotten",
             _costs(drawn=lambda evaluations: 0),
             "The decoder is missing. It costs as much as several rows of the U-Net, once a picture.",
+            about="missing",
+        ),
+        Misconception(
+            "decoded-once-for-all",
+            _costs(decoded=lambda prompts, each: 1),
+            "You counted one decoding for all pictures: are brackets missing? The decoder draws every "
+            "picture.",
+            about="missing",
+        ),
+        Misconception(
+            "walk-shared-by-the-pictures",
+            _costs(pictures=lambda prompts, each: prompts, decoded=lambda prompts, each: prompts * each),
+            "You counted the U-Net once for each prompt. Pictures of one prompt share its text, but each "
+            "has a walk of its own.",
             about="missing",
         ),
         Misconception(
@@ -733,6 +876,9 @@ def _multistep(
     stale: bool = False,
     again: Callable[[Level, Level], Level] = lambda now, next: next,
     second: Callable[[Tensor, Tensor], Tensor] = lambda eps, there: (eps + there) / 2,
+    taken: int = 1,
+    shrunk: bool = True,
+    noise: Callable[[Tensor, Tensor], Tensor] = lambda mean, newest: mean,
 ) -> Callable[..., Tensor]:
     """The walk in plain steps, with a place for each slip."""
 
@@ -741,27 +887,59 @@ def _multistep(
         for now, next in pairwise(pairs(levels)):
             (alpha, sigma), (alpha_next, sigma_next) = now.like(x), next.like(x)
             guess, eps = denoiser(x, asked(now, next))
+            eps = (guess, eps)[taken]
             history = [eps, *history][:keep]
             mean = mixed(history)
 
-            def step(x: Tensor, eps: Tensor, guess: Tensor = guess) -> Tensor:
-                x0 = guess if stale else (x - sigma * eps) / alpha  # noqa: B023
-                return alpha_next * x0 + sigma_next * eps  # noqa: B023
+            def step(x: Tensor, eps: Tensor, guess: Tensor = guess, newest: Tensor = eps) -> Tensor:
+                x0 = guess if stale else (x - sigma * eps) / (alpha if shrunk else 1)  # noqa: B023
+                return alpha_next * x0 + sigma_next * noise(eps, newest)  # noqa: B023
 
-            if len(history) == 1 and first != "once":
+            if first == "always" or (len(history) == 1 and first != "once"):
                 reached = step(x, eps)
-                there = denoiser(reached, again(now, next))[1]
+                there = denoiser(reached, again(now, next))[taken]
                 mean = second(eps, there)
-                if first == "kept":
-                    history = [there, eps]
-                if first == "replaced":
-                    history = [mean]
+                kept = {"kept": [there, eps], "replaced": [mean], "second": [there]}
+                history = kept.get(first, history)
                 if first == "from there":
                     x = reached
             x = step(x, mean)
         return x
 
     return answer
+
+
+def _oldest_for_ever(history: list[Tensor]) -> Tensor:
+    return _mixed(history[::-1][:4])
+
+
+def _guesses_weighed(denoiser: Denoise, x: Tensor, levels: list[Level]) -> Tensor:
+    history: list[Tensor] = []
+    for now, next in pairwise(levels):
+        guess, eps = denoiser(x, now)
+        history = [guess, *history][:4]
+        mean = _mixed(history)
+        if len(history) == 1:
+            mean = (guess + denoiser(next.alpha * guess + next.sigma * eps, next)[0]) / 2
+        x = next.alpha * mean + next.sigma * (x - now.alpha * mean) / now.sigma
+    return x
+
+
+def _sums_kept(denoiser: Denoise, x: Tensor, levels: list[Level]) -> Tensor:
+    history: list[Tensor] = []
+    for now, next in pairwise(levels):
+        ratio = next.alpha / now.alpha
+        eps = denoiser(x, now)[1]
+        mean = _mixed([eps, *history][:4])
+        if not history:
+            mean = (eps + denoiser(ratio * x + (next.sigma - ratio * now.sigma) * eps, next)[1]) / 2
+        x = ratio * x + (next.sigma - ratio * now.sigma) * mean
+        history = [mean, *history]
+    return x
+
+
+def _first_forgotten(denoiser: Denoise, x: Tensor, levels: list[Level]) -> Tensor:
+    return _multistep(first="once")(denoiser, _multistep()(denoiser, x, levels[:2]), levels[1:])
 
 
 def _by_recipe(denoiser: Denoise, x: Tensor, levels: list[Level]) -> Tensor:
@@ -867,6 +1045,31 @@ SCHEDULER = Exercise(
             about="order",
         ),
         Misconception(
+            "oldest-for-ever",
+            _multistep(mixed=_oldest_for_ever, keep=99),
+            "You weigh the oldest ε, from the first step to the last: new ones stand behind them in your "
+            "list. The newest belongs in front, and the fifth falls out.",
+            about="order",
+        ),
+        Misconception(
+            "sums-kept",
+            _sums_kept,
+            "You remembered the weighted sums ε̄. Remember the denoiser's own answers ε.",
+            about="input",
+        ),
+        Misconception(
+            "guesses-weighed",
+            _guesses_weighed,
+            "You weighed the guesses x₀. PLMS weighs ε, and x0 follows from the weighed ε̄.",
+            about="input",
+        ),
+        Misconception(
+            "guess-taken-for-eps",
+            _multistep(taken=0),
+            "You took the denoiser's x₀ for its ε: the pair is (x0, eps).",
+            about="swap",
+        ),
+        Misconception(
             "plain-mean",
             _multistep(mixed=lambda history: torch.stack(history).mean(0)),
             "You took the mean of the last ε. That looks back; the weights of the task look ahead.",
@@ -878,6 +1081,26 @@ SCHEDULER = Exercise(
             "You made the first step once. Ask again where it ends, and make it again from the same x with "
             "the mean of both ε.",
             about="missing",
+        ),
+        Misconception(
+            "every-step-twice",
+            _multistep(first="always"),
+            "You made every step twice: that costs two answers a step. Only the first step has nothing to "
+            "look back to.",
+            about="extra",
+        ),
+        Misconception(
+            "first-answer-forgotten",
+            _first_forgotten,
+            "You did not remember the ε of the first step. It is weighed in the second step, and later.",
+            about="missing",
+        ),
+        Misconception(
+            "second-answer-in-its-place",
+            _multistep(first="second"),
+            "You remembered the second ε of the first step in the place of its first. Kept is the one at "
+            "levels[0].",
+            about="input",
         ),
         Misconception(
             "second-answer-kept",
@@ -919,6 +1142,19 @@ SCHEDULER = Exercise(
             "You stepped with the weighed ε and with the denoiser's own x₀. The two must keep x = α·x0 + "
             "σ·ε: compute x0 from the weighed ε.",
             about="missing",
+        ),
+        Misconception(
+            "alpha-forgotten",
+            _multistep(shrunk=False),
+            "You did not divide by α: x = α·x₀ + σ·ε̄ gives x₀ = (x − σ·ε̄)/α.",
+            about="missing",
+        ),
+        Misconception(
+            "newest-noise-put-back",
+            _multistep(noise=lambda mean, newest: newest),
+            "Your x₀ comes from the weighed ε̄, but you put the newest ε back at the next level. Both parts "
+            "of the step take ε̄.",
+            about="input",
         ),
         Misconception(
             "asked-at-the-next-level",
@@ -989,6 +1225,7 @@ def _steering(
     total: Callable[[Tensor], Tensor] = lambda losses: losses.sum(),
     of: str = "guess",
     before: bool = False,
+    solve: Callable[..., Tensor] = lambda x, x0, alpha, sigma: (x - alpha * x0) / sigma,
 ) -> Callable[..., Any]:
     """The steering in plain steps, with a place for each slip."""
 
@@ -1006,10 +1243,18 @@ def _steering(
         moved = x0.detach() + sign * strength * slope(found)
         if before:
             moved = x0.detach()
-        eps = eps.detach() if stale else (x - alpha * moved) / sigma
+        eps = eps.detach() if stale else solve(x, moved, alpha, sigma)
         return moved, eps
 
     return answer
+
+
+def _sample_moved(
+    denoiser: Denoise, decode: Denoise, loss: Denoise, x: Tensor, level: Level, strength: float
+) -> Any:
+    x0 = denoiser(x, level)[0]
+    slope = x0 - _steering()(denoiser, decode, loss, x, level, 1.0)[0]
+    return denoiser(x - strength * slope, level)
 
 
 def _steered_by_backward(
@@ -1075,6 +1320,25 @@ STEER = Exercise(
             about="missing",
         ),
         Misconception(
+            "alpha-forgotten",
+            _steering(solve=lambda x, x0, alpha, sigma: (x - x0) / sigma),
+            "Your x0 is right. But ε is (x − α·x0)/σ: the α is missing.",
+            about="missing",
+        ),
+        Misconception(
+            "variance-for-std",
+            _steering(solve=lambda x, x0, alpha, sigma: (x - alpha * x0) / sigma**2),
+            "Your x0 is right. But you divided by σ²: x = α·x0 + σ·ε is solved with σ.",
+            about="root",
+        ),
+        Misconception(
+            "sample-moved",
+            _sample_moved,
+            "You moved x and asked the denoiser again. Move the guess x0 itself: x stays, and nobody is "
+            "asked twice.",
+            about="input",
+        ),
+        Misconception(
             "mean-over-the-batch",
             _steering(total=lambda losses: losses.mean()),
             "You took the mean of the losses: then a picture is steered less when it has company. Sum them: "
@@ -1086,6 +1350,13 @@ STEER = Exercise(
             _steering(slope=lambda slope: slope / slope.norm()),
             "You brought the gradient to length 1. It is used as it comes: where the wish is met, nothing "
             "moves.",
+            about="extra",
+        ),
+        Misconception(
+            "each-strength-in-length-1",
+            _steering(slope=lambda slope: slope / slope.flatten(1).norm(dim=1)[:, None, None, None]),
+            "You brought each picture's gradient to length 1. Use it as it comes: a picture that is near "
+            "its wish is to move little.",
             about="extra",
         ),
         Misconception(
@@ -1276,6 +1547,20 @@ LINE = Exercise(
             _lines(place=lambda share, n: math.ceil(share * n)),
             "You rounded up. *At most* the share is allowed: round down.",
             about="rounding",
+        ),
+        Misconception(
+            "rounded-to-the-nearest",
+            _lines(place=lambda share, n: round(share * n)),
+            "You rounded share · n to the nearest whole number. *At most* the share is allowed: 2.6 pictures "
+            "are 2.",
+            about="rounding",
+        ),
+        Misconception(
+            "quantile-of-scores",
+            _lines(place=lambda share, n: math.floor(share * (n - 1))),
+            "Your line is one of the scores, but a place too high at times: `quantile` takes the share of "
+            "n − 1, the steps between n scores. Count in pictures.",
+            about="count",
         ),
         Misconception(
             "smallest-first",

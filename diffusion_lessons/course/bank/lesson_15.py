@@ -167,10 +167,30 @@ REPLACE = Exercise(
             about="extra",
         ),
         Misconception(
+            "noised-after-the-mix",
+            lambda x, known, mask, noise, level: add_noise(mask * x + (1 - mask) * known, noise, level),
+            "You put the two together and noised all of it. x is noisy already: only what is known is "
+            "brought to its level.",
+            about="order",
+        ),
+        Misconception(
+            "added-on-top",
+            lambda x, known, mask, noise, level: x + (1 - mask) * add_noise(known, noise, level),
+            "You added what is known to x. It takes the place of x there: x is multiplied by the mask.",
+            about="missing",
+        ),
+        Misconception(
             "hole-left-black",
             lambda x, known, mask, noise, level: (1 - mask) * add_noise(known, noise, level),
             "Your hole is empty. There x stays as it was: add mask · x.",
             about="missing",
+        ),
+        Misconception(
+            "mask-as-truth",
+            _replaced(weight=lambda mask: mask.bool().float()),
+            "You took all of a soft edge for hole: as a bool, 0.1 is true. Between 0 and 1 the mask mixes "
+            "the two: mask · x + (1 − mask) · known.",
+            about="extra",
         ),
         Misconception(
             "mask-cut-at-a-half",
@@ -308,6 +328,19 @@ KEEP = Exercise(
             about="level",
         ),
         Misconception(
+            "added-on-top",
+            _kept(mix=lambda x0, known, mask: x0 + (1 - mask) * known),
+            "You added what is known to the guess. It takes the guess's place there: the guess is multiplied "
+            "by the mask.",
+            about="missing",
+        ),
+        Misconception(
+            "sigma-forgotten",
+            _kept(solve=lambda x, level, x0, eps: x - level.alpha * x0),
+            "The guess is right. But x − α·x₀ is the noise with its strength, σ·ε: divide by σ.",
+            about="missing",
+        ),
+        Misconception(
             "hole-left-grey",
             _kept(mix=lambda x0, known, mask: (1 - mask) * known),
             "The hole of your guess is empty: 0 is grey. The denoiser's guess belongs there.",
@@ -324,6 +357,13 @@ KEEP = Exercise(
             _kept(solve=lambda x, level, x0, eps: (x - x0) / level.sigma),
             "The guess is right. But ε is (x − α·x₀)/σ: the α is missing.",
             about="missing",
+        ),
+        Misconception(
+            "mask-as-truth",
+            _kept(mix=lambda x0, known, mask: torch.where(mask.bool(), x0, known)),
+            "You took all of a soft edge for hole: as a bool, 0.1 is true. Between 0 and 1 the mask mixes "
+            "guess and picture.",
+            about="extra",
         ),
         Misconception(
             "mask-cut-at-a-half",
@@ -380,6 +420,15 @@ def _seams(
         return total(jumps, pairs)
 
     return answer
+
+
+def _rolled(pictures: Tensor, mask: Tensor) -> Tensor:
+    jumps, pairs = torch.zeros(()), torch.zeros(())
+    for axis in (2, 3):
+        border = mask != mask.roll(1, axis)
+        jump = (pictures - pictures.roll(1, axis)).abs().mean(1, keepdim=True)
+        jumps, pairs = jumps + (jump * border).sum((1, 2, 3)), pairs + border.sum((1, 2, 3))
+    return jumps / pairs
 
 
 def _seam_by_loops(pictures: Tensor, mask: Tensor) -> Tensor:
@@ -480,6 +529,19 @@ SEAM = Exercise(
             about="formula",
         ),
         Misconception(
+            "rolled-round",
+            _rolled,
+            "You shifted with `roll`, which carries the last row in front of the first one. Pixels at "
+            "opposite ends of a picture are no pair: take slices.",
+            about="boundary",
+        ),
+        Misconception(
+            "not-divided",
+            _seams(total=lambda jumps, pairs: _sum(jumps)),
+            "You summed the jumps. Their mean is asked for: divide by the number of pairs on the border.",
+            about="mean",
+        ),
+        Misconception(
             "over-all-pairs",
             lambda pictures, mask: _over_all_pairs(pictures, mask),
             "You divided by the number of all pairs. The mean is over the pairs on the border.",
@@ -503,6 +565,13 @@ SEAM = Exercise(
             _seams(counts=lambda a, b: (b > a).float()),
             "You counted pairs that go into the hole from the left or from above, and left out those that "
             "come out of it.",
+            about="missing",
+        ),
+        Misconception(
+            "other-side-of-the-hole",
+            _seams(counts=lambda a, b: (a > b).float()),
+            "You counted pairs that come out of the hole to the right or below, and left out those that go "
+            "into it.",
             about="missing",
         ),
         Misconception(
@@ -878,6 +947,54 @@ def _up_in_variance(x: Tensor, now: Level, next: Level, noise: Tensor, *_: Any) 
     return ratio * x + std**2 * noise
 
 
+def _up_on_one_path(x: Tensor, now: Level, next: Level, noise: Tensor, *_: Any) -> Tensor:
+    ratio = next.alpha / now.alpha
+    return ratio * x + (1 - ratio**2).sqrt() * noise
+
+
+def _up_by_all_of_sigma(x: Tensor, now: Level, next: Level, noise: Tensor, *_: Any) -> Tensor:
+    return next.alpha / now.alpha * x + next.sigma * noise
+
+
+def _known_in_the_sample(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: list[Level],
+    known: Tensor,
+    mask: Tensor,
+    step: AncestralStep,
+    noises: Noises,
+) -> Tensor:
+    for k, (now, next) in enumerate(pairwise(levels)):
+        if next.sigma > now.sigma:
+            ratio, std = _ratio_up(now, next)
+            x = ratio * x + std * noises(k)
+        else:
+            x = mask * x + (1 - mask) * add_noise(known, noises(k), now)
+            x = step(x, denoiser(x, now)[0], now, next, noises(k))
+    return x
+
+
+def _noises_of_steps_alone(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: list[Level],
+    known: Tensor,
+    mask: Tensor,
+    step: AncestralStep,
+    noises: Noises,
+) -> Tensor:
+    asked = 0
+    for now, next in pairwise(levels):
+        if next.sigma > now.sigma:
+            ratio, std = _ratio_up(now, next)
+            x = ratio * x + std * noises(asked)
+        else:
+            x = step(x, _KEPT(denoiser, x, now, known, mask)[0], now, next, noises(asked))
+            asked += 1
+    return x
+
+
 def _up_from_the_guess(
     x: Tensor, now: Level, next: Level, noise: Tensor, known: Tensor, mask: Tensor, x0: Tensor
 ) -> Tensor:
@@ -979,6 +1096,20 @@ REPAINT = Exercise(
             about="root",
         ),
         Misconception(
+            "one-path-alone",
+            _repainted(up=_up_on_one_path),
+            "On the way up you took √(1 − (α'/α)²) for the noise. That holds where α² + σ² = 1; on a "
+            "straight path it is √(σ'² − (α'/α)²·σ²).",
+            about="formula",
+        ),
+        Misconception(
+            "all-of-sigma-added",
+            _repainted(up=_up_by_all_of_sigma),
+            "On the way up you added σ'·noise to an x that has noise already. Only what is missing is added: "
+            "√(σ'² − (α'/α)²·σ²).",
+            about="level",
+        ),
+        Misconception(
             "standard-deviations-subtracted",
             _repainted(up=_up_by_difference),
             "On the way up you subtracted standard deviations. Variances add up: "
@@ -1022,6 +1153,19 @@ REPAINT = Exercise(
             _repainted(guess=_never_kept),
             "What is known is nowhere in your walk. Ask through keep_in_guess in each step.",
             about="missing",
+        ),
+        Misconception(
+            "known-in-the-sample",
+            _known_in_the_sample,
+            "You put noisy known pixels into x, as in exercise 15.1 and in the paper. Here what is known "
+            "goes into the guess: ask through keep_in_guess.",
+            about="input",
+        ),
+        Misconception(
+            "noises-of-steps-alone",
+            _noises_of_steps_alone,
+            "You counted k on the way down alone. Ways up are pairs, too: k counts all neighbours in levels.",
+            about="count",
         ),
         Misconception(
             "one-noise-for-all",
@@ -1190,6 +1334,18 @@ INPUT = Exercise(
             "You turned the mask round: 1 is where to paint. So the picture is hidden there, and the mask "
             "channel is 1 there.",
             about="swap",
+        ),
+        Misconception(
+            "mask-channel-turned-round",
+            _inputs(coarse=lambda mask, k: 1 - F.max_pool2d(mask, k)),
+            "The masked picture is right, but your mask channel is turned round: it is 1 where to paint.",
+            about="swap",
+        ),
+        Misconception(
+            "mask-eroded",
+            _inputs(coarse=lambda mask, k: -F.max_pool2d(-mask, k)),
+            "A place of your mask is 1 where all of its pixels are. It is 1 where any of them is.",
+            about="boundary",
         ),
         Misconception(
             "picture-not-hidden",

@@ -175,7 +175,11 @@ def _control(name: str, choices: Mapping[str, Any], value: str) -> Any:
     how["style"] = {"description_width": "initial"}
     if all(isinstance(each, Real) and not isinstance(each, bool) for each in choices.values()):
         return ipywidgets.SelectionSlider(**how, continuous_update=False)
-    return ipywidgets.ToggleButtons(**how) if len(choices) <= 6 else ipywidgets.Dropdown(**how)
+    if len(choices) <= 6:
+        how["style"]["button_width"] = "auto"  # else long names are cut
+        return ipywidgets.ToggleButtons(**how)
+    menu = ipywidgets.Dropdown(**how, layout={"width": "max-content", "max_width": "calc(100% - 4px)"})
+    return menu.add_class("dl-menu")  # drawing.css lets a long choice go on in a second line
 
 
 def _box(name: str, text: str) -> Any:

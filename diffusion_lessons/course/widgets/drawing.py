@@ -109,6 +109,9 @@ class Drawing:
         view = ipywidgets.HTML(self.first._repr_html_())
 
         def answer(_: Any) -> None:
+            if "1" not in canvas.mask:
+                status.value, failure.value = _status("the hole is empty: draw on the picture first"), ""
+                return
             status.value = _status("filling …", busy=True)
             before = time.perf_counter()
             try:

@@ -69,7 +69,7 @@ def emphasised(escaped: str) -> str:
     def mark(found: re.Match[str]) -> str:
         return f"<em>{found[1]}</em>" if found[1] else found[0]
 
-    return re.sub(r"<code>.*?</code>|(?<![\w*])\*([A-Za-z]+(?: [A-Za-z]+)*)\*(?![\w*])", mark, escaped)
+    return re.sub(r"<code>.*?</code>|(?<![\w*])\*([A-Za-z]+(?:[ -][A-Za-z]+)*)\*(?![\w*])", mark, escaped)
 
 
 def image_tag(png: bytes, alt: str, css: str = "max-width: 100%; height: auto") -> str:

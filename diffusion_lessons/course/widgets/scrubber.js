@@ -24,7 +24,7 @@ function control(tag, attributes) {
 
 // Panels of one row share its width and are equally high: each takes its part by width over height.
 const SHAPE = { histogram: 1.7, points: 1 };
-const HEIGHT = { least: 160, most: 384 }; // CSS pixels of a panel, where there is room
+const HEIGHT = { least: 160, most: 384, ofThree: 192 }; // CSS pixels of a panel, where there is room
 
 function shapeOf(panel) {
   return panel.kind === "pictures" ? panel.width / panel.height : SHAPE[panel.kind];
@@ -144,7 +144,9 @@ function build(root, spec, state) {
   const canvases = spec.panels.map((panel) => make("canvas", { role: "img", "aria-label": panel.name }));
   const figures = canvases.map((canvas, k) => {
     const shape = shapeOf(spec.panels[k]);
-    const style = `flex: ${shape} 1 ${shape * HEIGHT.least}px; max-width: min(100%, ${shape * HEIGHT.most}px)`;
+    // three wide panels stand below each other: the slider is to stay on the screen with all of them
+    const most = shape >= 2 && spec.panels.length > 2 ? HEIGHT.ofThree : HEIGHT.most;
+    const style = `flex: ${shape} 1 ${shape * HEIGHT.least}px; max-width: min(100%, ${shape * most}px)`;
     return make("figure", { style }, canvas, make("figcaption", {}, spec.panels[k].name));
   });
   root.replaceChildren(

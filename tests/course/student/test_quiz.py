@@ -43,10 +43,10 @@ def test_every_choice_stands_with_its_reason_in_a_details_element() -> None:
 
 
 def test_stressed_words_are_marked_and_products_stay() -> None:
-    said = "told the *same* label, a * b * c, 2*x*3, `f(*args*)` and **all**"
+    said = "told the *same* label, *half-known*, a * b * c, 2*x*3, a*b-c*d, `f(*args*)` and **all**"
     html = quiz(Question(said, [WRONG, RIGHT]))._repr_html_()
-    assert "told the <em>same</em> label, a * b * c, 2*x*3, <code>f(*args*)</code>" in html
-    assert html.count("<em>") == 1
+    assert "told the <em>same</em> label, <em>half-known</em>, a * b * c, 2*x*3, a*b-c*d, <code>f(*" in html
+    assert html.count("<em>") == 2
     card = verdict_card(get("06.1"), Verdict("06.1", "wrong", "value", "It is *added*: `f(*args*)`."))
     assert "It is <em>added</em>: <code>f(*args*)</code>." in card._repr_html_()
 

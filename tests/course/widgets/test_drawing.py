@@ -70,10 +70,12 @@ def test_what_is_drawn_in_the_page_comes_to_the_function_when_it_is_asked_for() 
 
 def test_an_empty_hole_is_said_in_the_page() -> None:
     pytest.importorskip("anywidget")
-    canvas, _, failure, _ = drawing().widget().children
+    canvas, status, failure, view = drawing().widget().children
+    before = view.value
     canvas.mask = "0" * 48
     canvas.asked += 1
-    assert "the hole is empty" in failure.value
+    assert "the hole is empty: draw on the picture first" in status.value
+    assert (failure.value, view.value) == ("", before)
 
 
 def test_the_canvas_begins_with_the_picture_and_the_hole() -> None:
