@@ -32,23 +32,30 @@ def open_onnx(file: Path, provider: str = "cpu") -> Checkpoint:
     """
     checked_provider(provider)
     main, card = _read(file / f"{MAIN}.onnx" if file.is_dir() else file, provider)
-    model, others = card.get("model") or {}, [name for name in card["parts"] if name != card["part"]]
+    try:
+        return _model(file, main, card, provider)
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} does not hold a model this version can run: {error}") from error
+
+
+def _model(file: Path, main: Session, card: Mapping[str, Any], provider: str) -> Checkpoint:
     if card["kind"] != "model":
         raise CheckpointError(f"{file} holds a model that draws nothing, of the kind {card['kind']!r}")
+    others = [name for name in card["parts"] if name != card["part"]]
     if card["part"] != MAIN or (others and not file.is_dir()):
         raise CheckpointError(f"{file} is one part of a model, {card['part']!r}: name its folder, {file.parent}")
+    model = card["model"]
     parts = {name: _other(file / f"{name}.onnx", card["parts"][name], provider) for name in others}
-    try:
-        network: nn.Module = (
-            OnnxPrompted(_config(model["network"], PromptedConfig), parts["text"], main)
-            if "text" in parts
-            else OnnxNetwork(main, model.get("null_label"))
-        )
-        vae = OnnxVae(_config(model["vae"], VaeConfig), parts) if "vae" in model else None
-        betas = torch.tensor(model["betas"], dtype=torch.float64) if "betas" in model else None
-        return restored(model, network, betas, vae)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} does not hold a model this version can run: {error}") from error
+    network: nn.Module = (
+        OnnxPrompted(_config(model["network"], PromptedConfig), parts["text"], main)
+        if "text" in parts
+        else OnnxNetwork(main, model.get("null_label"))
+    )
+    vae = OnnxVae(_config(model["vae"], VaeConfig), parts) if "vae" in model else None
+    betas = torch.tensor(model["betas"], dtype=torch.float64) if "betas" in model else None
+    return restored(model, network, betas, vae)
 
 
 def _read(file: Path, provider: str) -> tuple[Session, dict[str, Any]]:
