@@ -126,7 +126,7 @@ def load_checkpoint(file: File | str) -> Checkpoint:
 
 
 def described(checkpoint: Checkpoint) -> dict[str, Any]:
-    """All of a checkpoint but its tensors, ready for JSON; a network or a path of one's own is a ValueError."""
+    """All of a checkpoint but its tensors, for JSON; a network or a path of one's own is a ValueError."""
     if not isinstance(checkpoint.path, DiscreteVP | StraightPath):
         raise ValueError(
             f"a checkpoint holds a DiscreteVP or a StraightPath, got {type(checkpoint.path).__name__}"

@@ -1,4 +1,4 @@
-"""The system's commands: train · sample · evaluate · experiment · zoo · export; `__main__` adds the course's."""
+"""The system's commands: train, sample, evaluate, experiment, zoo, export; `__main__` adds the course's."""
 
 import json as json_module
 import sys
@@ -178,7 +178,9 @@ def train(
     prepare(out, resume)  # said now, not after minutes of rendering
     start = None if from_ is None else open_model(from_)
     if start is not None and is_onnx(Path(from_ or "")):
-        raise ValueError(f"{from_} is an exported model, whose weights are fixed: start from what it was made of")
+        raise ValueError(
+            f"{from_} is an exported model, whose weights are fixed: start from what it was made of"
+        )
     task: Denoising
     if data == SCENES:
         from diffusion_lessons.makers.scenes.text import live_task
@@ -324,7 +326,9 @@ def zoo(
 
 def export(
     model: Positional[Model],
-    out: Annotated[Path, arg(help="an .onnx file; a folder for a model of several parts")] = Path("model.onnx"),
+    out: Annotated[Path, arg(help="an .onnx file; a folder for a model of several parts")] = Path(
+        "model.onnx"
+    ),
     half: Annotated[bool, arg(help="keep weights in half precision; the arithmetic stays float32")] = False,
     json: Json = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 | file | inputs (each with a row for each picture or text) | outputs |
 |---|---|---|
-| `network` | `x` (C, H, W), `time`, and as the model wants `label`, `context` (L, W), `known` | `output` (C', H, W) |
+| `network` | `x` (C, H, W), `time`, and as the model wants `label`, `context` (L, W), `known` | `output` |
 | `text` | `tokens` (L) int64 | `context` (L, W), `pooled` (W); of towers `embedding` |
 | `encoder` | `pictures` (C, H, W) | `mean`, `logvar` of the latents, before scaling |
 | `decoder` | `latents` (C, h, w), scaled | `pictures` |

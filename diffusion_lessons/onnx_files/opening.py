@@ -45,7 +45,9 @@ def _model(file: Path, main: Session, card: Mapping[str, Any], provider: str) ->
         raise CheckpointError(f"{file} holds a model that draws nothing, of the kind {card['kind']!r}")
     others = [name for name in card["parts"] if name != card["part"]]
     if card["part"] != MAIN or (others and not file.is_dir()):
-        raise CheckpointError(f"{file} is one part of a model, {card['part']!r}: name its folder, {file.parent}")
+        raise CheckpointError(
+            f"{file} is one part of a model, {card['part']!r}: name its folder, {file.parent}"
+        )
     model = card["model"]
     parts = {name: _other(file / f"{name}.onnx", card["parts"][name], provider) for name in others}
     network: nn.Module = (
@@ -81,7 +83,9 @@ def _read(file: Path, provider: str) -> tuple[Session, dict[str, Any]]:
 def _other(file: Path, digest: str, provider: str) -> Session:
     session, card = _read(file, provider)
     if card["parts"].get(card["part"]) != digest:
-        raise CheckpointError(f"{file} is not of the same model as the files beside it: export the model again")
+        raise CheckpointError(
+            f"{file} is not of the same model as the files beside it: export the model again"
+        )
     return session
 
 

@@ -15,6 +15,7 @@ from diffusion_lessons.networks.clip import TextConfig, TwoTowers
 from diffusion_lessons.paths import DiscreteVP, NoisePath
 
 Draw = Callable[[int, torch.Generator], Tensor]  # (rows, generator) -> an input to try a part on
+LATENT_SIDE = 16  # of an autoencoder alone: it does not say what size it is for
 MAIN = "network"  # the part whose card describes the whole model
 
 
@@ -50,7 +51,9 @@ def parts_of(model: Any) -> tuple[dict[str, Any], list[Part]]:
         vae = [] if model.vae is None else _autoencoder(model.vae, _size(model))
         return described(model) | _betas(model.path) | (null or {}), [*parts, *vae]
     if isinstance(model, Vae):
-        return {"kind": "autoencoder", "network": describe(model)}, _autoencoder(model, 16 * model.config.factor)
+        return {"kind": "autoencoder", "network": describe(model)}, _autoencoder(
+            model, 16 * model.config.factor
+        )
     if isinstance(model, Classifier):
         return {"kind": "classifier", "network": describe(model)}, [_classifier(model)]
     if isinstance(model, NetworkClassifier) and isinstance(model.network, Classifier):
@@ -101,7 +104,9 @@ def _autoencoder(vae: Vae, side: int) -> list[Part]:
     pictures, small = uniform(config.in_channels, side, side), side // config.factor
     latents = normal(config.latent_channels, small, small)
     return [
-        Part("encoder", vae, lambda vae, x: tuple(vae.moments(x)), {"pictures": pictures}, ("mean", "logvar")),
+        Part(
+            "encoder", vae, lambda vae, x: tuple(vae.moments(x)), {"pictures": pictures}, ("mean", "logvar")
+        ),
         Part("decoder", vae, lambda vae, z: vae.decode(z), {"latents": latents}, ("pictures",)),
     ]
 

@@ -59,7 +59,9 @@ class Session:
         if self.session.get_providers()[0] != kinds[0]:  # it goes on without one that does not start
             raise ValueError(f"the provider {provider!r} is installed but does not start here: take cpu")
         self.name = name
-        self.inputs = {each.name: (each.shape[1:], DTYPES.get(each.type)) for each in self.session.get_inputs()}
+        self.inputs = {
+            each.name: (each.shape[1:], DTYPES.get(each.type)) for each in self.session.get_inputs()
+        }
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -67,7 +69,7 @@ class Session:
         return dict(self.session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, **inputs: Tensor) -> tuple[Tensor, ...]:
-        """The outputs for these inputs, all with as many rows; names or shapes that don't fit are a ValueError."""
+        """The outputs for inputs of as many rows each; names or shapes that don't fit are a ValueError."""
         self._check(inputs)
         device = next(iter(inputs.values())).device
         arrays = {
@@ -92,7 +94,7 @@ class Session:
             if list(given[1:]) != list(shape) or len(rows) > 1:
                 wanted = ", ".join(map(str, ("B", *shape)))
                 raise ValueError(
-                    f"{self.name!r} takes {name!r} of shape ({wanted}), with one B for all inputs, got {given}: "
+                    f"{self.name!r} takes {name!r} of shape ({wanted}), one B for all inputs, got {given}: "
                     "an ONNX file has the size it was exported with"
                 )
 

@@ -29,9 +29,10 @@ def write_onnx(model: Any, out: Path, half: bool = False) -> list[dict[str, Any]
 
     A model of one part becomes the file `out`, which ends in .onnx; one of several the folder `out`, with a
     file for each. With `half` the weights of layers are kept in half precision and the arithmetic stays
-    float32. Nothing is written unless every part agrees with its network: the largest difference, over random
-    inputs of `COMPARED` rows, is at most `TOLERANCE`, with half weights `HALF_TOLERANCE`. A missing package, a
-    network that ONNX cannot express or that is too large, and a place that cannot be written are a ValueError.
+    float32. Nothing is written unless every part agrees with its network: the largest difference, over
+    random inputs of `COMPARED` rows, is at most `TOLERANCE`, with half weights `HALF_TOLERANCE`. A missing
+    package, a network that ONNX cannot express or that is too large, and a place that cannot be written are
+    a ValueError.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         needed(package)
@@ -65,7 +66,9 @@ def _places(out: Path, parts: list[Part]) -> list[Path]:
     """Where each part goes, proved writable before minutes of work."""
     if len(parts) > 1:
         if out.exists() and not out.is_dir():
-            raise ValueError(f"this model has {len(parts)} parts and {out} is a file: name a folder with --out")
+            raise ValueError(
+                f"this model has {len(parts)} parts and {out} is a file: name a folder with --out"
+            )
         return [writable(out) / f"{part.name}.onnx" for part in parts]
     if out.suffix != ".onnx":
         raise ValueError(f"an ONNX file's name ends in .onnx, got {out}: name it {out}.onnx")
@@ -89,7 +92,9 @@ class _Called(nn.Module):
 def _graph(part: Part, half: bool) -> bytes:
     size = sum(weight.numel() * weight.element_size() for weight in part.network.state_dict().values())
     if size > LARGEST:
-        raise ValueError(f"the weights of {part.name!r} are {size / 1e9:.1f} GB: an ONNX file holds 2 GB at most")
+        raise ValueError(
+            f"the weights of {part.name!r} are {size / 1e9:.1f} GB: an ONNX file holds 2 GB at most"
+        )
     inputs, batch = _examples(part, TRACED), torch.export.Dim("batch", min=1)
     try:
         with _quiet():
@@ -110,13 +115,13 @@ def _graph(part: Part, half: bool) -> bytes:
     except Exception as error:  # whatever the tracer does not know
         why = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{type(part.network).__name__} cannot be written as ONNX ({why}): give its forward operations and "
-            "shapes that torch.onnx.export knows, and no choices that depend on values"
+            f"{type(part.network).__name__} cannot be written as ONNX ({why}): give its forward operations "
+            "and shapes that torch.onnx.export knows, and no choices that depend on values"
         ) from error
     if any(not value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input):
         raise ValueError(
-            f"the graph of {type(part.network).__name__} takes {TRACED} rows and no other number: in its forward, "
-            "x.shape[0] leaves the batch free and len(x) fixes it"
+            f"the graph of {type(part.network).__name__} takes {TRACED} rows and no other number: in its "
+            "forward, x.shape[0] leaves the batch free and len(x) fixes it"
         )
     _bare(model)
     if half:
@@ -125,7 +130,7 @@ def _graph(part: Part, half: bool) -> bytes:
 
 
 def _bare(model: Any) -> None:
-    """Leave out what says how the graph was traced: it is a fifth of a small file, and names local folders."""
+    """Leave out how the graph was traced: that is a fifth of a small file, and names local folders."""
     graph = model.graph
     del model.metadata_props[:], graph.value_info[:], graph.metadata_props[:]
     for entry in (*graph.node, *graph.initializer, *graph.input, *graph.output):
@@ -181,7 +186,7 @@ def _compared(part: Part, graph: bytes, half: bool) -> float:
     if not worst <= tolerance:
         advice = ": leave out --half" if half else ", on this version of ONNX Runtime: please report it"
         raise ValueError(
-            f"the graph of {part.name!r} differs from its network by {worst:.1e}, more than {tolerance:g}{advice}"
+            f"the graph of {part.name!r} differs from its network by {worst:.1e}, over {tolerance:g}{advice}"
         )
     return float(worst)
 

@@ -84,7 +84,9 @@ def open_model(name: str, provider: str | None = None) -> "Checkpoint":
     if is_onnx(file):
         return open_onnx(file, provider or "cpu")
     if provider is not None:
-        raise ValueError(f"a provider runs ONNX files: export {name} first, as in export {name} --out model.onnx")
+        raise ValueError(
+            f"a provider runs ONNX files: export {name} first, as in export {name} --out model.onnx"
+        )
     if is_published(file):
         return open_published(file)
     if file.is_dir():
