@@ -124,7 +124,7 @@ def _classifier(network: Classifier) -> Part:
 
 def _towers(towers: TwoTowers, tokenizer: Tokenizer) -> tuple[dict[str, Any], list[Part]]:
     text, vision = towers.text.config, towers.vision.config
-    about = {"kind": "towers", "text": asdict(text), "vision": asdict(vision)}
+    about: dict[str, Any] = {"kind": "towers", "text": asdict(text), "vision": asdict(vision)}
     about |= {"tokenizer": tokenizer.to_json(), "logit_scale": float(towers.logit_scale.detach().exp())}
     tokens, pictures = {"tokens": tokens_of(text)}, {"pictures": uniform(3, vision.size, vision.size)}
     return about, [
