@@ -39,7 +39,7 @@ def write_onnx(model: Any, out: Path, half: bool = False) -> list[dict[str, Any]
     model = model.on("cpu", torch.contiguous_format) if isinstance(model, Checkpoint) else model
     description, parts = parts_of(model)
     files = _places(out, parts)
-    graphs = {part.name: _graph(part, half) for part in parts}
+    graphs = {part.name: graph_of(part, half) for part in parts}
     measured = {part.name: _compared(part, graphs[part.name], half) for part in parts}
     digests = {name: graph_digest(graph) for name, graph in graphs.items()}
     told = []
@@ -89,7 +89,8 @@ class _Called(nn.Module):
         return self.call(self.network, *inputs)
 
 
-def _graph(part: Part, half: bool) -> bytes:
+def graph_of(part: Part, half: bool) -> bytes:
+    """A part as a serialized ONNX model, with half weights or not; what cannot be one is a ValueError."""
     size = sum(weight.numel() * weight.element_size() for weight in part.network.state_dict().values())
     if size > LARGEST:
         raise ValueError(

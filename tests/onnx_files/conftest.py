@@ -5,10 +5,18 @@ from pathlib import Path
 import pytest
 
 from diffusion_lessons.checkpoint import Checkpoint
+from diffusion_lessons.onnx_files import writing
+from diffusion_lessons.onnx_files.parts import parts_of
 from diffusion_lessons.onnx_files.writing import write_onnx
 from diffusion_lessons.zoo import open_model
 from tests.published_folder import Shape, pipeline
 from tests.tiny_checkpoint import tiny
+
+
+@pytest.fixture(scope="session")
+def graph() -> bytes:
+    """That of `tiny()`: tracing takes seconds."""
+    return writing.graph_of(parts_of(tiny())[1][0], half=False)
 
 
 @pytest.fixture(scope="session")

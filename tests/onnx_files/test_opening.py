@@ -216,7 +216,7 @@ def test_an_export_that_was_stopped_between_two_parts(
     model, sealing, tracing, done = (
         replace(tiny(channels=4), vae=vae),
         writing.sealed,
-        writing._graph,
+        writing.graph_of,
         list[str](),
     )
     traced: dict[str, bytes] = {}
@@ -231,10 +231,12 @@ def test_an_export_that_was_stopped_between_two_parts(
         done.append(card["part"])
         return sealing(graph, card)
 
-    monkeypatch.setattr(writing, "_graph", once)
+    monkeypatch.setattr(writing, "graph_of", once)
     write_onnx(model, tmp_path / "old")
     assert apart(open_onnx(tmp_path / "old"), model, labels_for(model, 3)) < 1e-3
-    monkeypatch.setattr(writing, "_graph", lambda part, half: once(part, half) + b"\x32\x01x")  # a doc string
+    monkeypatch.setattr(
+        writing, "graph_of", lambda part, half: once(part, half) + b"\x32\x01x"
+    )  # a doc string
     monkeypatch.setattr(writing, "sealed", stopping)
     for name in ("new", "old"):
         done.clear()
