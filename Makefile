@@ -27,7 +27,7 @@ lab: $(VENV)/.lab  ## open the lessons in JupyterLab; your copies are in work/
 build: $(VENV)/.tests  ## make the notebooks from solutions/*.py
 	$(BIN)/python -m diffusion_lessons.course.authoring.build
 
-bench: $(VENV)/.tests  ## time training, sampling, prompts and memory side by side with diffusers (half an hour)
+bench: $(VENV)/.tests  ## time training, sampling, prompts and memory side by side with diffusers, ONNX with PyTorch (half an hour)
 	$(BIN)/python -m tests.benchmarks.run
 
 test: lint types unit notebooks  ## lint, types and all tests

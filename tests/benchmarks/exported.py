@@ -15,7 +15,7 @@ from diffusion_lessons.zoo import load, open_model
 from .timing import Work
 
 MODEL, STEPS = "mnist-unet", 25
-BARS = {1: 1.5, 2: 1.5, 64: 1.0}  # by pictures at a time
+BARS = {1: 1.8, 2: 1.8, 64: 1.05}  # by pictures at a time
 PROVIDERS = {"cpu": "cpu", "cuda": "cuda"}
 
 
