@@ -28,7 +28,7 @@ lab: $(VENV)/.lab  ## open the lessons in JupyterLab; your copies are in work/
 build: $(VENV)/.tests  ## make the notebooks from solutions/*.py
 	$(BIN)/python -m diffusion_lessons.course.authoring.build
 
-bench: $(VENV)/.tests  ## time training, sampling, prompts and memory side by side with diffusers (half an hour)
+bench: $(VENV)/.tests  ## time training, sampling, prompts and memory side by side with diffusers, ONNX with PyTorch (half an hour)
 	$(BIN)/python -m tests.benchmarks.run
 
 gpu:  ## 9 minutes on an NVIDIA GPU, by the PYTHON that has CUDA: its tests, benchmarks, long trainings

@@ -1,4 +1,4 @@
-"""The command line: train · sample · evaluate · experiment · zoo · lab · check · mine · release · grade.
+"""The command line: train, sample, evaluate, experiment, zoo, export, lab, check, mine, release, grade.
 
 Every command says what is wrong in one line; no traceback reaches the user, unless the environment variable
 DIFFUSION_LESSONS_TRACEBACK asks for it. Exit codes: 0 done, 1 a notebook that does not pass its check, 2 bad

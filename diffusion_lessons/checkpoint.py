@@ -105,10 +105,29 @@ class Checkpoint:
 
 def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> None:
     """Write a checkpoint by `write_tensors`; a dtype (torch.float16 halves the file) is for its weights."""
-    tensors = weights_of(checkpoint.network, dtype)
+    tensors, description = weights_of(checkpoint.network, dtype), described(checkpoint)
     if isinstance(checkpoint.path, DiscreteVP):
         tensors[BETAS] = checkpoint.path.betas
-    elif not isinstance(checkpoint.path, StraightPath):
+    if checkpoint.vae is not None:
+        tensors |= weights_of(checkpoint.vae, dtype, VAE)
+    write_tensors(file, tensors, description)
+
+
+def load_checkpoint(file: File | str) -> Checkpoint:
+    """Read a checkpoint or raise a CheckpointError; the network is float32, on the CPU, ready to evaluate."""
+    tensors, description = read_tensors(file, kind="model")
+    try:
+        network = network_in(tensors, description["network"])
+        vae = network_in(tensors, description["vae"], VAE) if "vae" in description else None
+        return restored(description, network, tensors.get(BETAS), vae)  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{file} does not hold a model this version can build: {reason}") from error
+
+
+def described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All of a checkpoint but its tensors, for JSON; a network or a path of one's own is a ValueError."""
+    if not isinstance(checkpoint.path, DiscreteVP | StraightPath):
         raise ValueError(
             f"a checkpoint holds a DiscreteVP or a StraightPath, got {type(checkpoint.path).__name__}"
         )
@@ -123,31 +142,29 @@ def save_checkpoint(file: File | str, checkpoint: Checkpoint, dtype: torch.dtype
     }
     if checkpoint.vae is not None:
         description["vae"] = describe(checkpoint.vae)
-        tensors |= weights_of(checkpoint.vae, dtype, VAE)
     if checkpoint.tokenizer is not None:
         description["tokenizer"] = checkpoint.tokenizer.to_json()
-    write_tensors(file, tensors, description)
+    return description
 
 
-def load_checkpoint(file: File | str) -> Checkpoint:
-    """Read a checkpoint or raise a CheckpointError; the network is float32, on the CPU, ready to evaluate."""
-    tensors, description = read_tensors(file, kind="model")
-    betas = tensors.get(BETAS)
-    try:
-        return Checkpoint(
-            network_in(tensors, description["network"]),
-            StraightPath() if betas is None else DiscreteVP(betas),
-            TARGETS[description["target"]],
-            tuple(description["classes"]),
-            tuple(description["shape"]),
-            dict(description.get("recipe") or {}),
-            dict(description.get("info") or {}),
-            network_in(tensors, description["vae"], VAE) if "vae" in description else None,  # type: ignore[arg-type]
-            Tokenizer.from_json(description["tokenizer"]) if "tokenizer" in description else None,
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{file} does not hold a model this version can build: {reason}") from error
+def restored(
+    description: Mapping[str, Any], network: nn.Module, betas: Tensor | None, vae: Vae | None
+) -> Checkpoint:
+    """The checkpoint that `described` told of, from its parts; no betas are those of a `StraightPath`.
+
+    What is no such description is a KeyError, TypeError or ValueError.
+    """
+    return Checkpoint(
+        network,
+        StraightPath() if betas is None else DiscreteVP(betas),
+        TARGETS[description["target"]],
+        tuple(description["classes"]),
+        tuple(description["shape"]),
+        dict(description.get("recipe") or {}),
+        dict(description.get("info") or {}),
+        vae,
+        Tokenizer.from_json(description["tokenizer"]) if "tokenizer" in description else None,
+    )
 
 
 def weights_of(

@@ -1,4 +1,4 @@
-"""The commands of the system: train · sample · evaluate · experiment · zoo; `__main__` adds the course's."""
+"""The system's commands: train, sample, evaluate, experiment, zoo, export; `__main__` adds the course's."""
 
 import json as json_module
 import sys
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diffusion_lessons.painting import Canvas
 
 Model = Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")]
+Provider = Annotated[str | None, arg(help="what runs an exported model: cpu (if left out), cuda or tensorrt")]
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def train(
 ) -> None:
     """Train a diffusion model: class-conditional, from captions, or without either where there are none."""
     from diffusion_lessons.data import load_dataset
+    from diffusion_lessons.onnx_files.opening import is_onnx
     from diffusion_lessons.training.loop import train as run
     from diffusion_lessons.training.run_folder import prepare
     from diffusion_lessons.training.tasks import Denoising
@@ -175,6 +177,10 @@ def train(
         raise ValueError(f"--captions is for pictures of your own, {FOLDER}PATH, and not for {data}")
     prepare(out, resume)  # said now, not after minutes of rendering
     start = None if from_ is None else open_model(from_)
+    if start is not None and is_onnx(Path(from_ or "")):
+        raise ValueError(
+            f"{from_} is an exported model, whose weights are fixed: start from what it was made of"
+        )
     task: Denoising
     if data == SCENES:
         from diffusion_lessons.makers.scenes.text import live_task
@@ -205,6 +211,7 @@ def sample(
         bool, arg(help="show grey for pictures of what a model's safety check names")
     ] = True,
     out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz: x, y")] = Path("samples.png"),
+    provider: Provider = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -215,8 +222,7 @@ def sample(
 
     if out.suffix not in (".png", ".gif", ".npz"):
         raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
-    model = open_model(checkpoint)
-    model = wish.sized(model)
+    model = wish.sized(open_model(checkpoint, provider))
     n = n if n is not None else 1 if wish.prompt else 64
     condition, canvas, how = wish.condition(model, n, label), wish.canvas(model), sampling.of(model)
     drawn = how | wish.negated(model, how["guidance"])
@@ -251,6 +257,7 @@ def evaluate(
         str | None,
         arg(help="file or zoo name of a classifier to measure by; bundled, or trained on data, if left out"),
     ] = None,
+    provider: Provider = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -262,7 +269,7 @@ def evaluate(
     from diffusion_lessons.metrics.evaluate import figures
     from diffusion_lessons.zoo import open_model
 
-    model = open_model(checkpoint)
+    model = open_model(checkpoint, provider)
     data, how = data or model.data, sampling.of(model)
     about = {"checkpoint": checkpoint, **told(how)}
     if data == SCENES:
@@ -317,6 +324,25 @@ def zoo(
     report(json, cards, "\n".join(f"  {entry:22} {card['title']}" for entry, card in cards.items()), [])
 
 
+def export(
+    model: Positional[Model],
+    out: Annotated[Path, arg(help="an .onnx file; a folder for a model of several parts")] = Path(
+        "model.onnx"
+    ),
+    half: Annotated[bool, arg(help="keep weights in half precision; the arithmetic stays float32")] = False,
+    json: Json = False,
+) -> None:
+    """Write a model as ONNX, for `sample` and `evaluate`, other programs and web pages."""
+    from diffusion_lessons import zoo as bundled
+    from diffusion_lessons.onnx_files.writing import write_onnx
+
+    found = bundled.load(model) if model in bundled.names() else bundled.open_model(model)
+    files = write_onnx(found, out, half)
+    worst = max(file["difference"] for file in files)
+    words = f"agrees with the network to {worst:.0e} of its largest output"
+    report(json, {"model": model, "out": str(out), "files": files}, words, [Path(f["file"]) for f in files])
+
+
 COMMANDS: dict[str, Callable[..., None]] = dict(
-    train=train, sample=sample, evaluate=evaluate, experiment=experiment, zoo=zoo
+    train=train, sample=sample, evaluate=evaluate, experiment=experiment, zoo=zoo, export=export
 )

@@ -72,6 +72,9 @@ def test_the_import_loads_nothing_that_is_only_sometimes_needed() -> None:
         "PIL",
         "pooch",
         "tyro",
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
         "diffusion_lessons.course",
         *sorted(NOTEBOOK),
     ]

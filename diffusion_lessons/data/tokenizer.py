@@ -120,12 +120,15 @@ class Tokenizer:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` makes it from again."""
-        return {"merges": [" ".join(pair) for pair in self.merges], "context": self.context, "pad": self.pad}
+        about = {"merges": [" ".join(pair) for pair in self.merges], "context": self.context, "pad": self.pad}
+        in_order = self.ids == type(self)(self.merges).ids
+        return about if in_order else {**about, "vocabulary": self.ids}
 
     @classmethod
     def from_json(cls, about: dict[str, Any]) -> Self:
         """The tokenizer that `to_json` described."""
-        return cls([_pair(line) for line in about["merges"]], about["context"], about["pad"])
+        merges = [_pair(line) for line in about["merges"]]
+        return cls(merges, about["context"], about["pad"], about.get("vocabulary"))
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:

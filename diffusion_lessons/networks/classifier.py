@@ -74,7 +74,7 @@ class Classifier(nn.Module):
         expected = (c.in_channels, c.image_size, c.image_size)
         if x.ndim != 4 or x.shape[1:] != expected:
             raise ValueError(f"the classifier takes pictures (B, {expected}), got {tuple(x.shape)}")
-        batch = len(x)
+        batch = x.shape[0]
         if c.time and (time is None or time.shape != (batch,)):
             given = None if time is None else tuple(time.shape)
             raise ValueError(f"this classifier takes a time of shape ({batch},) for each batch, got {given}")

@@ -87,7 +87,7 @@ class TextTransformer(nn.Module):
         More tokens than the context, ids that are none, and a text without an end are a ValueError; values
         are looked at only on the CPU.
         """
-        length = tokens.shape[1] if tokens.ndim == 2 and len(tokens) else -1
+        length = tokens.shape[1] if tokens.ndim == 2 and tokens.shape[0] else -1
         if not 1 <= length <= self.config.context or tokens.dtype != torch.int64:
             given = f"{tokens.dtype} of shape {tuple(tokens.shape)}"
             raise ValueError(
@@ -103,7 +103,7 @@ class TextTransformer(nn.Module):
             seen = seen & mask[:, None, None, :]  # (B, 1, L, L)
         x = parts["final_layer_norm"](parts["encoder"](x, seen))
         end = (tokens == self.config.end).long().argmax(1)  # the first
-        pooled = x[torch.arange(len(x), device=x.device), end]
+        pooled = x[torch.arange(x.shape[0], device=x.device), end]
         return TextFeatures(x, pooled, None if self.text_projection is None else self.text_projection(pooled))
 
     def _check(self, tokens: Tensor) -> None:
@@ -154,7 +154,7 @@ class PatchEmbeddings(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.patch_embedding(x).flatten(2).transpose(1, 2)  # (B, patches, width)
-        first = self.class_embedding.expand(len(x), 1, -1)
+        first = self.class_embedding.expand(x.shape[0], 1, -1)
         return torch.cat([first, patches], 1) + self.position_embedding.weight
 
 

@@ -96,7 +96,7 @@ class DiT(nn.Module):
         self._check(x, time, labels)
         embedding = self.time_embedding(time)  # (B, width)
         if self.label_embedding is not None:
-            labels = self.label_embedding.null(len(x)) if labels is None else labels
+            labels = self.label_embedding.null(x.shape[0]) if labels is None else labels
             embedding = embedding + self.label_embedding(labels)
         embedding = F.silu(embedding)
 
@@ -120,8 +120,8 @@ class DiT(nn.Module):
             raise ValueError(f"one time for each of {shape[0]} pictures, shape ({shape[0]},), got {given}")
         if labels is not None and self.label_embedding is None:
             raise ValueError("this network was built without classes: set num_classes, or pass no labels")
-        if labels is not None and len(labels) != shape[0]:
-            raise ValueError(f"{len(labels)} labels for a batch of {shape[0]}: give one for each picture")
+        if labels is not None and labels.shape[0] != shape[0]:
+            raise ValueError(f"{labels.shape[0]} labels for a batch of {shape[0]}: give one for each picture")
 
 
 def zero_linear(in_features: int, out_features: int) -> nn.Linear:

@@ -59,5 +59,5 @@ class Prompted(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, condition: Condition = None) -> Tensor:
         """The U-Net's output; without a condition, that of the empty text."""
-        told = self.null_condition(len(x)) if condition is None else condition
+        told = self.null_condition(x.shape[0]) if condition is None else condition
         return self.unet(x, time, self.told(told))

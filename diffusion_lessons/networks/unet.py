@@ -111,7 +111,7 @@ class UNet(nn.Module):
         self._check(x, time, labels)
         embedding = self.time_embedding(time)  # (B, E)
         if self.label_embedding is not None:
-            labels = self.label_embedding.null(len(x)) if labels is None else labels
+            labels = self.label_embedding.null(x.shape[0]) if labels is None else labels
             embedding = embedding + self.label_embedding(labels)
         embedding = F.silu(embedding)
 
@@ -142,5 +142,5 @@ class UNet(nn.Module):
             raise ValueError(f"one time for each of {batch} pictures, shape ({batch},), got {given}")
         if labels is not None and self.label_embedding is None:
             raise ValueError("this network was built without classes: set num_classes, or pass no labels")
-        if labels is not None and len(labels) != batch:
-            raise ValueError(f"{len(labels)} labels for a batch of {batch}: give one for each picture")
+        if labels is not None and labels.shape[0] != batch:
+            raise ValueError(f"{labels.shape[0]} labels for a batch of {batch}: give one for each picture")

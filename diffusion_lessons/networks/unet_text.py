@@ -15,6 +15,10 @@ from diffusion_lessons.networks.attention import LayerNorm, attend
 from diffusion_lessons.networks.embedding import sinusoidal_embedding
 from diffusion_lessons.networks.published import Downsampler, Resnet, Upsampler
 
+NO_MASK = (
+    "this model paints over a mask: give a picture and a mask (--init and --mask, or a canvas), "
+    "or in the condition `known`, the mask beside the picture that it hides"
+)
 EPS, TRANSFORMER_EPS = 1e-5, 1e-6  # of the GroupNorms in blocks, and before a transformer
 
 
@@ -94,22 +98,19 @@ class TextUNet(nn.Module):
         return self.conv_out(F.silu(self.conv_norm_out(h)))
 
     def _check(self, x: Tensor, time: Tensor, context: Tensor | None, seen: Tensor | None) -> None:
-        channels, width = self.config.in_channels, self.config.context
+        channels, width, batch = self.config.in_channels, self.config.context, x.shape[0]
         if x.ndim == 4 and x.shape[1] == self.config.out_channels < channels:
-            raise ValueError(
-                "this model paints over a mask: give a picture and a mask (--init and --mask, or a canvas), "
-                "or in the condition `known`, the mask beside the picture that it hides"
-            )
+            raise ValueError(NO_MASK)
         if x.ndim != 4 or x.shape[1] != channels:
             raise ValueError(f"the network takes (B, {channels}, H, W), got {tuple(x.shape)}")
-        if time.shape != (len(x),):
-            raise ValueError(f"one time for each of {len(x)} pictures, got shape {tuple(time.shape)}")
+        if time.shape != (batch,):
+            raise ValueError(f"one time for each of {batch} pictures, got shape {tuple(time.shape)}")
         if context is None:
             raise ValueError(
                 'the condition must hold the text as "context" (B, L, width); no text is that of ""'
             )
-        if context.ndim != 3 or (len(context), context.shape[2]) != (len(x), width):
-            raise ValueError(f"the context is ({len(x)}, L, {width}), got {tuple(context.shape)}")
+        if context.ndim != 3 or (context.shape[0], context.shape[2]) != (batch, width):
+            raise ValueError(f"the context is ({batch}, L, {width}), got {tuple(context.shape)}")
         if seen is not None and (seen.shape != context.shape[:2] or seen.dtype != torch.bool):
             wanted = f"bool {tuple(context.shape[:2])}"
             raise ValueError(

@@ -68,17 +68,25 @@ def yardstick(name: str) -> "Yardstick":
     return Yardstick.load(checked(f"{name}-classifier"), name)
 
 
-def open_model(name: str) -> "Checkpoint":
+def open_model(name: str, provider: str | None = None) -> "Checkpoint":
     """A checkpoint by file, by the folder of a training run or of a published model, or by its zoo name.
 
-    A file is one of ours, or a Stable Diffusion 1.x with its original names; a pickle is refused.
-    Nothing of that name, or no diffusion model, is a ValueError that says what there is.
+    A file is one of ours, or a Stable Diffusion 1.x with its original names; a pickle is refused. What was
+    exported as ONNX is evaluated by ONNX Runtime, on a provider of `onnx_files.session.PROVIDERS`.
+    Nothing of that name, no diffusion model, and a provider for what is no ONNX file are a ValueError.
     """
     from diffusion_lessons.checkpoint import load_checkpoint
+    from diffusion_lessons.onnx_files.opening import is_onnx, open_onnx
     from diffusion_lessons.zoo.published import is_published, open_published, refuse_pickle
     from diffusion_lessons.zoo.single_file import is_single_file, open_single_file
 
     file = Path(name)
+    if is_onnx(file):
+        return open_onnx(file, provider or "cpu")
+    if provider is not None:
+        raise ValueError(
+            f"a provider runs ONNX files: export {name} first, as in export {name} --out model.onnx"
+        )
     if is_published(file):
         return open_published(file)
     if file.is_dir():

@@ -24,6 +24,7 @@ from tests.published_folder import pipeline
 
 from . import peers, quality
 from .apart import Apart
+from .exported import BARS, eager, export, exported
 from .loops import ours_as_shipped, same_for_both, theirs_as_shipped
 from .prompting import SHAPES, our_prompting, real_size, their_prompting
 from .sampling import our_sampling, their_sampling
@@ -123,6 +124,16 @@ class Bench:
                 title = f"peak memory of prompt to picture, {words}, float32, ours over theirs"
                 ours, theirs = partial(our_prompting, folder, "float32"), partial(their_prompting, folder)
                 rows.append(self.peaks(title, ours, theirs, steps=2))
+        return rows
+
+    def onnx(self) -> list[Row]:
+        rows = []
+        with TemporaryDirectory() as place:
+            file = export(Path(place) / "model.onnx")
+            for images, bar in BARS.items():
+                with self.apart(exported, file, images) as ours, self.apart(eager, images) as theirs:
+                    title = f"ONNX Runtime over PyTorch, DDIM in 25 steps, one thread, batch {images}"
+                    rows.append(self.compare(title, ours, theirs, bar))
         return rows
 
     def real_size(self) -> list[Row]:
@@ -239,7 +250,7 @@ def bench(given: argparse.Namespace) -> None:
             "hardware": hardware(device),
             "threads": torch.get_num_threads(),
             "clock": "computed" if given.cpu_time else "passed",
-            "versions": versions("diffusers", "transformers"),
+            "versions": versions("diffusers", "transformers", "onnxruntime"),
             "rows": rows,
         }
         with atomic_write(file) as partial:
@@ -253,6 +264,7 @@ NAMES: dict[str, Callable[[Bench], list[Row]]] = {
     "prompting": Bench.prompting,
     "memory": Bench.memory,
     "real-size": Bench.real_size,
+    "onnx": Bench.onnx,
     "quality": Bench.quality,
 }
 

@@ -42,7 +42,7 @@ def setup(lesson: str, seed: int = 0) -> tuple[torch.device, torch.Generator]:
     install(lacking())
     colab = "google.colab" in sys.modules
     if colab:
-        from google.colab import output  # type: ignore[import-not-found]
+        from google.colab import output
 
         output.enable_custom_widget_manager()
     import matplotlib as mpl  # only now: it may just have been installed
