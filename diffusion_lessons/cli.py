@@ -208,9 +208,9 @@ def sample(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Draw pictures from a trained model."""
+    """Draw pictures from a trained model; of several processes each draws its part."""
     from diffusion_lessons.generate import generate, save_samples, save_trajectory
-    from diffusion_lessons.support.machine import choose_device
+    from diffusion_lessons.support.processes import Processes
     from diffusion_lessons.zoo import open_model, safety
 
     if out.suffix not in (".png", ".gif", ".npz"):
@@ -222,18 +222,19 @@ def sample(
     drawn = how | wish.negated(model, how["guidance"])
     columns, n = (n, n * len(wish.prompt)) if len(wish.prompt) > 1 else (None, n)  # a row for each prompt
     writable_file(out)
-    check = safety.safety_check(model) if safety_check else None
+    check, processes = safety.safety_check(model) if safety_check else None, Processes(device)
     if check is not None:
-        check.to(choose_device(device))
+        check.to(processes.device)
     elif "published" in model.info and safety_check:
         print(f"no safety check: no folder {safety.PUBLISHED} beside the model's files", file=sys.stderr)
-    drawn |= {"canvas": canvas, "check": check, "device": device}
+    drawn |= {"canvas": canvas, "check": check, "processes": processes}
     started = time.perf_counter()
     if out.suffix == ".gif":
         save_trajectory(model, condition, n, out, columns=columns, **drawn)
     else:
         pictures = generate(model, condition, n, progress=True, **drawn)
-        save_samples(pictures, label_of(condition), out, columns)
+        if processes.rank == 0:
+            save_samples(pictures, label_of(condition), out, columns)
     seconds = time.perf_counter() - started
     facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
     facts["safety_check"] = check is not None
@@ -260,25 +261,30 @@ def evaluate(
     from diffusion_lessons.makers.yardsticks import yardstick_for
     from diffusion_lessons.metrics.evaluate import evaluate as measure
     from diffusion_lessons.metrics.evaluate import figures
+    from diffusion_lessons.support.processes import Processes
     from diffusion_lessons.zoo import open_model
 
-    model = open_model(checkpoint)
+    model, processes = open_model(checkpoint), Processes(device)
     data, how = data or model.data, sampling.of(model)
     about = {"checkpoint": checkpoint, **told(how)}
     if data == SCENES:
         if yardstick is not None:
             raise ValueError("pictures of scenes are measured by their reader: leave out --yardstick")
-        result = measure_scenes(model, n, device=device, progress=True, **how)
-        report(json, {**about, "data": data, **result}, words_of(result), [])
+        result = measure_scenes(model, n, processes, progress=True, **how)
+        if result:
+            report(json, {**about, "data": data, **result}, words_of(result), [])
         return
     labels = labels_for(model, n)
     condition: Condition = labels
-    if model.tokenizer is not None:
-        condition, measured_by = folder_prompts(model, data, n, yardstick)
-    else:
-        measured_by = yardstick_for(data, model.shape[-1], yardstick, model.classes)
-        measured_by.check((n, *model.shape), labels)
-    pictures = generate(model, condition, n, device=device, progress=True, **how)
+    with processes.ahead():  # who may download data, and train a yardstick
+        if model.tokenizer is not None:
+            condition, measured_by = folder_prompts(model, data, n, yardstick)
+        else:
+            measured_by = yardstick_for(data, model.shape[-1], yardstick, model.classes)
+            measured_by.check((n, *model.shape), labels)
+    pictures = generate(model, condition, n, progress=True, processes=processes, **how)
+    if processes.rank:  # the first has all pictures, and measures them
+        return
     result = measure(pictures.clamp(-1, 1), labels, measured_by)
     rows = "\n".join(
         f"  {name:10} {entry['value']:9.4f} ± {entry['uncertainty']:.4f}"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffusion_lessons.conditions import Condition, dropped
 from diffusion_lessons.data.dataset import LABEL, Dataset, Rows, as_float
+from diffusion_lessons.support.processes import part
 from diffusion_lessons.support.seeds import seeded
 
 
@@ -66,7 +67,7 @@ class Batches:
             raise ValueError(f"a batch of {batch} cannot be shared equally by {world} processes")
         self.batch, self.seed, self.device, self.layout = batch, seed, torch.device(device), layout
         self.dropout, self.null = dropout, null
-        self.mine = range(rank * batch // world, (rank + 1) * batch // world)
+        self.mine = part(batch, rank, world)
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else math.inf
         if isinstance(dataset, Dataset) and dataset.images.nbytes < free / 4:
             dataset = dataset.to(self.device)

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from diffusion_lessons.support.machine import versions
+from diffusion_lessons.support.processes import Device, Processes
 from diffusion_lessons.support.seeds import seed_of
 from diffusion_lessons.training import run_folder
 from diffusion_lessons.training.ema import EMA
-from diffusion_lessons.training.processes import Device, Processes
 from diffusion_lessons.training.progress import Meter, catch_interrupts, progress_bar
 from diffusion_lessons.training.run_folder import Saved, TrainingState
 from diffusion_lessons.training.speed import candidates, choose
@@ -55,20 +55,23 @@ def train(
         ValueError: a folder that holds another run or cannot be written; a loss that is not finite.
         TrainingInterrupted: after Ctrl-C, once the run is saved.
     """
-    return _train(task, Path(out), resume, device, progress).metrics()
+    return _train(task, Path(out), resume, Processes(device), progress).metrics()
 
 
 def fit(task: Task, device: Device = None, progress: bool = False) -> nn.Module:
-    """Train in a folder that is thrown away: the network with averaged weights, in evaluation mode."""
+    """Train in a folder that is thrown away: the network with averaged weights, in evaluation mode.
+
+    Each process trains alone, also where there are several.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return _train(task, Path(folder), False, device, progress).averaged()
+            processes = Processes(device, alone=True)
+            return _train(task, Path(folder), False, processes, progress).averaged()
         except TrainingInterrupted as stop:
             raise KeyboardInterrupt("stopped; nothing of this training is kept") from stop
 
 
-def _train(task: Task, folder: Path, resume: bool, device: Device, progress: bool) -> "Trainer":
-    processes = Processes(device)
+def _train(task: Task, folder: Path, resume: bool, processes: Processes, progress: bool) -> "Trainer":
     if processes.rank == 0:
         run_folder.prepare(folder, resume)
     processes.wait()
