@@ -16,7 +16,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from diffusion_lessons import experiments
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.conditions import Condition, label_of
-from diffusion_lessons.data import FOLDER, SCENES
+from diffusion_lessons.data import FOLDER, SCENES, SHARDS
 from diffusion_lessons.data.dataset import to_float
 from diffusion_lessons.support.console import Device, Json, report
 from diffusion_lessons.support.errors import unknown
@@ -143,7 +143,7 @@ def told(how: dict[str, Any]) -> dict[str, Any]:
 def train(
     data: Annotated[
         Positional[str],
-        arg(help="digits, mnist, fashion_mnist, cifar10, folder:PATH; or scenes, by its own defaults"),
+        arg(help="digits, mnist, fashion_mnist, cifar10, folder:PATH, shards:PATTERN; or scenes, by its own"),
     ],
     recipe: OmitArgPrefixes[Asked],
     out: Annotated[Path, arg(help="folder for model.safetensors, metrics.json and what --resume needs")],
@@ -154,13 +154,14 @@ def train(
         Model | None, arg(name="from", help="start from these (averaged) weights, of a network of this shape")
     ] = None,
     captions: Annotated[
-        bool, arg(help="learn from captions beside a folder's pictures: NAME.txt, or metadata.jsonl or .csv")
+        bool, arg(help="learn from captions beside the pictures: NAME.txt, a folder's metadata.jsonl or .csv")
     ] = False,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Train a diffusion model: class-conditional, from captions, or without either where there are none."""
     from diffusion_lessons.data import load_dataset
+    from diffusion_lessons.support.processes import Processes
     from diffusion_lessons.training.loop import train as run
     from diffusion_lessons.training.run_folder import prepare
     from diffusion_lessons.training.tasks import Denoising
@@ -171,8 +172,11 @@ def train(
             f"name the data right behind `train`, as in: train {data} --minutes 20 --out out/run"
         )
     plan = Recipe(**vars(recipe) | {"data": data})
-    if captions and data != SCENES and not data.startswith(FOLDER):
-        raise ValueError(f"--captions is for pictures of your own, {FOLDER}PATH, and not for {data}")
+    if captions and data != SCENES and not data.startswith((FOLDER, SHARDS)):
+        yours = f"{FOLDER}PATH or {SHARDS}PATTERN"
+        raise ValueError(f"--captions is for pictures of your own, {yours}, and not for {data}")
+    if data.startswith(SHARDS) and not captions:
+        raise ValueError(f"what is learnt of {SHARDS}PATTERN are its captions: add --captions")
     prepare(out, resume)  # said now, not after minutes of rendering
     start = None if from_ is None else open_model(from_)
     task: Denoising
@@ -181,9 +185,10 @@ def train(
 
         task = live_task(plan, device, start, from_)
     elif captions:
-        from diffusion_lessons.training.text_to_image import from_folder
+        from diffusion_lessons.training.text_to_image import from_folder, from_shards
 
-        task = from_folder(plan, start, from_)
+        with Processes(device).ahead():  # who indexes shards, and keeps what it has found
+            task = (from_shards if data.startswith(SHARDS) else from_folder)(plan, start, from_)
     else:
         dataset = load_dataset(data, "train", plan.size)
         known = None if start is None or resume else start.network  # a resumed run has its own weights

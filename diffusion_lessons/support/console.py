@@ -87,7 +87,7 @@ def _first_speaks() -> Iterator[None]:
     """Warnings are a line each; all that a process prints which is not the first goes nowhere."""
     first, stderr = is_first(), sys.stderr
 
-    def said(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    def said(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if first or issubclass(category, OwnWarning):
             print(f"warning: {_line(message)}", file=stderr)
 
