@@ -40,8 +40,8 @@ def addresses(pattern: str) -> list[str]:
     found: list[str] = []
     for each in filter(None, pattern.split("::")):
         for name in itertools.islice(_unfolded(each), MOST + 1):
-            wild = glob.has_magic(name)
-            if wild and is_remote(name):
+            wild = glob.has_magic(name) and not is_remote(name)
+            if "*" in name and is_remote(name):
                 raise DataError(
                     f"{name} cannot be searched from here: name its shards by braces, {{000..099}}"
                 )
