@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lessons.support.machine import choose_device
+from diffusion_lessons.support.sharding import shard
 
 Device = torch.device | str | None  # where to work; None is a GPU where there is one
 Part = TypeVar("Part")
@@ -35,6 +36,7 @@ class Processes:
     """This process among those that a launcher started; alone where there are no others, or when told so."""
 
     rank, world = 0, 1
+    sharded = False  # whether weights are shared out, too: `accelerate launch --use_fsdp`
 
     def __init__(self, device: Device = None, alone: bool = False) -> None:
         self.accelerator = None
@@ -49,9 +51,12 @@ class Processes:
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # precision is our own matter
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over the processes."""
+        """The network, its gradients averaged over the processes; `shard` it where that was asked for."""
+        if self.sharded:
+            return shard(network, self.device)
         return self.accelerator.prepare_model(network) if self.accelerator else network
 
     def share(self, values: list[float]) -> list[float]:
