@@ -173,11 +173,12 @@ def _of_a_picture() -> dict[str, str]:
 def _of_a_run() -> dict[str, str]:
     flops, used, per = flops_of(RUN_SD1, SD1, encoded=False), MEASURED[1].used(SD2), sum(BYTES.values())
     memory, fused, written = per * parameters(SD1) / 1e9, *(2 * count / 1e9 for count in kept(SD1, 512))
+    share = flops / PEAK["A100"] / HOURS_SD1 / 3600
     learnt = "; ".join(f"{stage.pictures / 1e9:.2f}" for stage in RUN_SD1)
     return {
         "pictures learnt from at 256 px; at 512 px": f"{learnt} billion",
         "FLOPs, encoding included": f"{flops:.2e}",
-        f"the share of what {HOURS_SD1:,} A100-hours could do": f"{flops / PEAK['A100'] / HOURS_SD1 / 3600:.1%}",
+        f"the share of what {HOURS_SD1:,} A100-hours could do": f"{share:.1%}",
         f"A100-hours, if {used:.0%} of the peak were used": f"{hours(flops, used):,.0f}",
         "parameters of the U-Net": f"{parameters(SD1):,}",
         f"{', '.join(BYTES)}: {per} bytes each": f"{memory:.1f} GB",
@@ -205,11 +206,11 @@ def _of_ten_times() -> dict[str, str]:
     memory = 10 * sum(BYTES.values()) * parameters(SD1) / 1e9
     days = {gpu: hours(flops, used, gpu) / 256 / 24 for gpu in PEAK}
     return {
-        f"A100-hours for ten times the FLOPs, if {used:.0%} of the peak are used": f"{hours(flops, used):,.0f}",
+        f"A100-hours for its FLOPs, if {used:.0%} of the peak are used": f"{hours(flops, used):,.0f}",
         **{
             f"days on 256 {gpu}s at the same share of their peak": f"{each:.0f}" for gpu, each in days.items()
         },
-        f"ten times the parameters: {', '.join(BYTES)}": f"{memory:.0f} GB",
+        f"its parameters: {', '.join(BYTES)}": f"{memory:.0f} GB",
         "the same over 8 processes; over 64": f"{memory / 8:.1f}; {memory / 64:.1f} GB each",
     }
 
