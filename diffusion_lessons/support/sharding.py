@@ -4,6 +4,8 @@ Zhao et al. 2023 (fully sharded data parallel); PyTorch's `fully_shard`, which l
 structure as they are. Gradients, moments and averages of such weights are shared out in the same way.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,17 +31,17 @@ def is_shared(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
-def here(tensor: Tensor) -> Tensor:
+def here(tensor: Any) -> Tensor:
     """The part of a tensor that lies in this process; all of one that is not shared out."""
-    return tensor.to_local() if is_shared(tensor) else tensor  # type: ignore[operator]
+    return tensor.to_local() if is_shared(tensor) else tensor
 
 
-def number(tensor: Tensor) -> Tensor:
+def number(tensor: Any) -> Tensor:
     """A 0-d tensor, such as a norm, as all processes have it; all must ask."""
-    return tensor.full_tensor() if is_shared(tensor) else tensor  # type: ignore[operator]
+    return tensor.full_tensor() if is_shared(tensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Any) -> Tensor:
     """All of a tensor; of one that is shared out on the first process, in the CPU's memory, and all must ask.
 
     There the others get an empty one.
@@ -48,16 +50,16 @@ def whole(tensor: Tensor) -> Tensor:
         return tensor
     from torch import distributed
 
-    full = tensor.full_tensor()  # type: ignore[operator]
+    full = tensor.full_tensor()
     return full.cpu() if distributed.get_rank() == 0 else torch.empty(0)
 
 
 @torch.no_grad()
-def fill(tensor: Tensor, full: Tensor) -> None:
+def fill(tensor: Any, full: Tensor) -> None:
     """Write what all processes have into a tensor, whether it is shared out or not."""
     if is_shared(tensor):
         from torch.distributed.tensor import distribute_tensor
 
         device = tensor.device
-        full = distribute_tensor(full.to(device), tensor.device_mesh, tensor.placements)  # type: ignore[attr-defined]
+        full = distribute_tensor(full.to(device), tensor.device_mesh, tensor.placements)
     tensor.copy_(full)
