@@ -16,7 +16,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from diffusion_lessons import experiments
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.conditions import Condition, label_of
-from diffusion_lessons.data import FOLDER, SCENES
+from diffusion_lessons.data import FOLDER, SCENES, SHARDS
 from diffusion_lessons.data.dataset import to_float
 from diffusion_lessons.support.console import Device, Json, report
 from diffusion_lessons.support.errors import unknown
@@ -144,7 +144,7 @@ def told(how: dict[str, Any]) -> dict[str, Any]:
 def train(
     data: Annotated[
         Positional[str],
-        arg(help="digits, mnist, fashion_mnist, cifar10, folder:PATH; or scenes, by its own defaults"),
+        arg(help="digits, mnist, fashion_mnist, cifar10, folder:PATH, shards:PATTERN; or scenes, by its own"),
     ],
     recipe: OmitArgPrefixes[Asked],
     out: Annotated[Path, arg(help="folder for model.safetensors, metrics.json and what --resume needs")],
@@ -155,7 +155,7 @@ def train(
         Model | None, arg(name="from", help="start from these (averaged) weights, of a network of this shape")
     ] = None,
     captions: Annotated[
-        bool, arg(help="learn from captions beside a folder's pictures: NAME.txt, or metadata.jsonl or .csv")
+        bool, arg(help="learn from captions beside the pictures: NAME.txt, a folder's metadata.jsonl or .csv")
     ] = False,
     device: Device = None,
     json: Json = False,
@@ -163,6 +163,7 @@ def train(
     """Train a diffusion model: class-conditional, from captions, or without either where there are none."""
     from diffusion_lessons.data import load_dataset
     from diffusion_lessons.onnx_files.opening import is_onnx
+    from diffusion_lessons.support.processes import Processes
     from diffusion_lessons.training.loop import train as run
     from diffusion_lessons.training.run_folder import prepare
     from diffusion_lessons.training.tasks import Denoising
@@ -173,8 +174,11 @@ def train(
             f"name the data right behind `train`, as in: train {data} --minutes 20 --out out/run"
         )
     plan = Recipe(**vars(recipe) | {"data": data})
-    if captions and data != SCENES and not data.startswith(FOLDER):
-        raise ValueError(f"--captions is for pictures of your own, {FOLDER}PATH, and not for {data}")
+    if captions and data != SCENES and not data.startswith((FOLDER, SHARDS)):
+        yours = f"{FOLDER}PATH or {SHARDS}PATTERN"
+        raise ValueError(f"--captions is for pictures of your own, {yours}, and not for {data}")
+    if data.startswith(SHARDS) and not captions:
+        raise ValueError(f"what is learnt of {SHARDS}PATTERN are its captions: add --captions")
     prepare(out, resume)  # said now, not after minutes of rendering
     start = None if from_ is None else open_model(from_)
     if start is not None and is_onnx(Path(from_ or "")):
@@ -187,9 +191,10 @@ def train(
 
         task = live_task(plan, device, start, from_)
     elif captions:
-        from diffusion_lessons.training.text_to_image import from_folder
+        from diffusion_lessons.training.text_to_image import from_folder, from_shards
 
-        task = from_folder(plan, start, from_)
+        with Processes(device).ahead():  # who indexes shards, and keeps what it has found
+            task = (from_shards if data.startswith(SHARDS) else from_folder)(plan, start, from_)
     else:
         dataset = load_dataset(data, "train", plan.size)
         known = None if start is None or resume else start.network  # a resumed run has its own weights
@@ -215,9 +220,9 @@ def sample(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Draw pictures from a trained model."""
+    """Draw pictures from a trained model; of several processes each draws its part."""
     from diffusion_lessons.generate import generate, save_samples, save_trajectory
-    from diffusion_lessons.support.machine import choose_device
+    from diffusion_lessons.support.processes import Processes
     from diffusion_lessons.zoo import open_model, safety
 
     if out.suffix not in (".png", ".gif", ".npz"):
@@ -228,18 +233,19 @@ def sample(
     drawn = how | wish.negated(model, how["guidance"])
     columns, n = (n, n * len(wish.prompt)) if len(wish.prompt) > 1 else (None, n)  # a row for each prompt
     writable_file(out)
-    check = safety.safety_check(model) if safety_check else None
+    check, processes = safety.safety_check(model) if safety_check else None, Processes(device)
     if check is not None:
-        check.to(choose_device(device))
+        check.to(processes.device)
     elif "published" in model.info and safety_check:
         print(f"no safety check: no folder {safety.PUBLISHED} beside the model's files", file=sys.stderr)
-    drawn |= {"canvas": canvas, "check": check, "device": device}
+    drawn |= {"canvas": canvas, "check": check, "processes": processes}
     started = time.perf_counter()
     if out.suffix == ".gif":
         save_trajectory(model, condition, n, out, columns=columns, **drawn)
     else:
         pictures = generate(model, condition, n, progress=True, **drawn)
-        save_samples(pictures, label_of(condition), out, columns)
+        if processes.rank == 0:
+            save_samples(pictures, label_of(condition), out, columns)
     seconds = time.perf_counter() - started
     facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
     facts["safety_check"] = check is not None
@@ -267,25 +273,30 @@ def evaluate(
     from diffusion_lessons.makers.yardsticks import yardstick_for
     from diffusion_lessons.metrics.evaluate import evaluate as measure
     from diffusion_lessons.metrics.evaluate import figures
+    from diffusion_lessons.support.processes import Processes
     from diffusion_lessons.zoo import open_model
 
-    model = open_model(checkpoint, provider)
+    model, processes = open_model(checkpoint, provider), Processes(device)
     data, how = data or model.data, sampling.of(model)
     about = {"checkpoint": checkpoint, **told(how)}
     if data == SCENES:
         if yardstick is not None:
             raise ValueError("pictures of scenes are measured by their reader: leave out --yardstick")
-        result = measure_scenes(model, n, device=device, progress=True, **how)
-        report(json, {**about, "data": data, **result}, words_of(result), [])
+        result = measure_scenes(model, n, processes, progress=True, **how)
+        if result:
+            report(json, {**about, "data": data, **result}, words_of(result), [])
         return
     labels = labels_for(model, n)
     condition: Condition = labels
-    if model.tokenizer is not None:
-        condition, measured_by = folder_prompts(model, data, n, yardstick)
-    else:
-        measured_by = yardstick_for(data, model.shape[-1], yardstick, model.classes)
-        measured_by.check((n, *model.shape), labels)
-    pictures = generate(model, condition, n, device=device, progress=True, **how)
+    with processes.ahead():  # who may download data, and train a yardstick
+        if model.tokenizer is not None:
+            condition, measured_by = folder_prompts(model, data, n, yardstick)
+        else:
+            measured_by = yardstick_for(data, model.shape[-1], yardstick, model.classes)
+            measured_by.check((n, *model.shape), labels)
+    pictures = generate(model, condition, n, progress=True, processes=processes, **how)
+    if processes.rank:  # the first has all pictures, and measures them
+        return
     result = measure(pictures.clamp(-1, 1), labels, measured_by)
     rows = "\n".join(
         f"  {name:10} {entry['value']:9.4f} ± {entry['uncertainty']:.4f}"

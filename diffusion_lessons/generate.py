@@ -26,7 +26,7 @@ from diffusion_lessons.safety import SafetyCheck, covered
 from diffusion_lessons.samplers import SAMPLERS, Noise, Point, Step
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.files import atomic_write
-from diffusion_lessons.support.machine import choose_device
+from diffusion_lessons.support.processes import Device, Processes, part
 from diffusion_lessons.support.seeds import checked_seed, seeded
 
 PRECISIONS = ("auto", "float32")
@@ -140,11 +140,12 @@ def generate(
     condition: Condition,
     n: int | None = None,
     seed: int = 0,
-    device: torch.device | str | None = None,
+    device: Device = None,
     batch: int = 256,
     progress: bool = False,
     canvas: Canvas | None = None,
     check: SafetyCheck | None = None,
+    processes: Processes | None = None,
     **how: Any,
 ) -> Tensor:
     """Sample pictures (N, C, H, W) in batches: float32 in about [−1, 1], on the CPU.
@@ -154,34 +155,57 @@ def generate(
     is one; `progress` shows a bar of the pictures finished; the canvas is a picture to begin with; `how` is
     for `walk`. The checkpoint's network stays where it is and as it is. A picture in which the check finds
     something is replaced by plain grey, and a warning says what it shows; without a check nothing is hidden.
+
+    With `processes`, all of which must come here, each draws its part of the n places on its own device, and
+    the first has all pictures in the end; the others have their own, which may be none.
     """
     n = rows_of(condition) or n or 0
-    model = checkpoint.on(choose_device(device))
+    processes = processes or Processes(device, alone=True)
+    model = checkpoint.on(processes.device)
     if canvas is not None:
         how["begun"] = Begun(canvas, model)
-    walks = _walks(model, condition, n, batch, seed, **how)
+    walks = _walks(model, condition, n, batch, processes, seed, **how)
     pictures = []
-    with tqdm(total=n, desc="sampling", unit="image", disable=not progress) as bar:
+    mine = part(n, processes.rank, processes.world)
+    with tqdm(total=len(mine), desc="sampling", unit="image", disable=not progress) as bar:
         for points in walks:
             last = deque(points, maxlen=1)[0][1].float()
             drawn = model.pictures(last).float().cpu()
             pictures.append(drawn if canvas is None else canvas.finished(drawn))
             bar.update(len(pictures[-1]))
-    return torch.cat(pictures) if check is None else _checked(check, torch.cat(pictures))[0]
+    return _together(processes, check, [torch.cat(pictures)] if pictures else [])[-1]
 
 
-def _checked(check: SafetyCheck, last: Tensor, *before: Tensor) -> list[Tensor]:
-    """Finished pictures (N, ...), and what they came from, grey where the check finds something in them."""
-    found = [each for batch in last.split(64) for each in check(batch)]
-    if said := check.said(found):
+def _together(processes: Processes, check: SafetyCheck | None, frames: list[Tensor]) -> list[Tensor]:
+    """What the processes drew, pictures (N, ...) last and what they came from before; none for an empty part.
+
+    All are grey where the check finds something in the last.
+    """
+    found: list[list[str]] = []
+    if check is not None and frames:
+        found = [each for batch in frames[-1].split(64) for each in check(batch)]
+        frames = [covered(each, found) for each in frames]
+    drawn = processes.gathered((frames, found))
+    said = "" if check is None or processes.rank else check.said([each for _, seen in drawn for each in seen])
+    if said:
         warnings.warn(said, RuntimeWarning, stacklevel=3)
-    return [covered(each, found) for each in (last, *before)]
+    together = [torch.cat(parts) for parts in zip(*(each for each, _ in drawn if each), strict=True)]
+    return together or [torch.empty(0)]
 
 
 def _walks(
-    model: Checkpoint, condition: Condition, n: int, batch: int, seed: int = 0, **how: Any
+    model: Checkpoint,
+    condition: Condition,
+    n: int,
+    batch: int,
+    processes: Processes,
+    seed: int = 0,
+    **how: Any,
 ) -> list[Iterator[Point]]:
-    """The walks of n samples, a batch each, made before the first is walked: bad settings are said first."""
+    """The walks of this process's part of n samples, a batch each, made before the first is walked.
+
+    So bad settings are said first.
+    """
     if n < 1 or batch < 1:
         raise ValueError(f"the number of samples must be at least 1, got {n} in batches of {batch}")
     device, shape, seed = next(model.network.parameters()).device, model.shape, checked_seed(seed)
@@ -192,8 +216,9 @@ def _walks(
         streams = (seeded("cpu", seed, "step", place, step) for place in places.tolist())
         return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
 
-    walks = []
-    for places in torch.arange(n).split(batch):
+    walks, mine = [], part(n, processes.rank, processes.world)
+    for at in mine[::batch]:
+        places = torch.arange(at, min(at + batch, mine.stop))
         wanted = taken(condition, places, device)
         walks.append(walk(model, wanted, start[places].to(device), generator=partial(fresh, places), **how))
     return walks
@@ -220,19 +245,23 @@ def save_trajectory(
     condition: Condition,
     n: int,
     file: Path,
-    device: torch.device | str | None = None,
+    device: Device = None,
     canvas: Canvas | None = None,
     check: SafetyCheck | None = None,
     columns: int | None = None,
+    processes: Processes | None = None,
     **how: Any,
 ) -> None:
-    """Write the walk of `generate` to n pictures as a .gif: what the sampler holds at each level."""
-    model = checkpoint.on(choose_device(device))
+    """Write the walk of `generate` to n pictures as a .gif: what the sampler holds at each level.
+
+    Of several processes the first writes.
+    """
+    processes = processes or Processes(device, alone=True)
+    model = checkpoint.on(processes.device)
     if canvas is not None:
         how["begun"] = Begun(canvas, model)
-    (points,) = _walks(model, condition, n, batch=n, **how)
-    frames = [model.pictures(x).cpu() for _, x, _ in points]
-    if check is not None:
-        last, *before = _checked(check, frames[-1], *frames[:-1])
-        frames = [*before, last]
-    save_gif([grid(each, columns) for each in frames], file)
+    walks = _walks(model, condition, n, n, processes, **how)
+    frames = [model.pictures(x).cpu() for points in walks for _, x, _ in points]
+    together = _together(processes, check, frames)
+    if processes.rank == 0:
+        save_gif([grid(each, columns) for each in together], file)

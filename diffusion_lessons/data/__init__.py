@@ -17,6 +17,7 @@ DATASETS: dict[str, Callable[[str, int | None], Dataset]] = {
     "cifar10": cifar.cifar10,
 }
 FOLDER = "folder:"
+SHARDS = "shards:"  # pictures with captions in tars: `data.shards`
 SCENES = "scenes"  # rendered without end, with captions: `data.captioned`
 
 
@@ -33,6 +34,10 @@ def load_dataset(name: str, split: str = "train", size: int | None = None) -> Da
         return folder(name.removeprefix(FOLDER), split, size)
     if name == SCENES:
         raise ValueError("scenes are rendered without end: take their rows from data.captioned.scene_rows")
+    if name.startswith(SHARDS):
+        raise ValueError(
+            "shards are read row by row, with their captions: open them by data.shards.Shards.open"
+        )
     if name not in DATASETS:
-        raise unknown("data set", name, [*DATASETS, SCENES, f"{FOLDER}PATH"])
+        raise unknown("data set", name, [*DATASETS, SCENES, f"{FOLDER}PATH", f"{SHARDS}PATTERN"])
     return DATASETS[name](split, size)

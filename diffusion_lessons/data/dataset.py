@@ -6,7 +6,7 @@ Pictures stay bytes in memory and become floats in [-1, 1] only where a batch is
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -167,7 +167,20 @@ class Rendered:
         return f"{self.name} seed {self.seed}: {first.fingerprint()}"
 
 
-Rows = Dataset | Rendered  # what training takes
+class Rows(Protocol):
+    """What training takes: rows by position. One with a method `order` says in which order they come."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def length(self) -> int | None: ...
+    def rows(self, index: Tensor) -> Row: ...
+    def words(self) -> str: ...
+    def fingerprint(self) -> str: ...
 
 
 def as_float(images: Tensor) -> Tensor:

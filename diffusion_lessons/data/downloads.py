@@ -63,7 +63,7 @@ def load_cached(file: str, mirrors: Sequence[str], read: Callable[[Path], Conten
         raise DataError(f"{path} is damaged ({error}): delete it, and it is downloaded anew") from error
     except OSError as error:
         cannot = "write to" if missing else "read"
-        raise DataError(f"cannot {cannot} {path} ({_reason(error)}): {_by_hand(path)}") from error
+        raise DataError(f"cannot {cannot} {path} ({reason(error)}): {_by_hand(path)}") from error
 
 
 def check_sha256(data: bytes, expected: str) -> bytes:
@@ -96,7 +96,7 @@ def _download(path: Path, urls: Sequence[str], check: Callable[[Path], object]) 
             pooch.retrieve(url, None, path.name, path.parent, downloader=fetch)
             return
         except (OSError, DamagedError) as failure:
-            failures.append(f"{urlsplit(url).hostname}: {_reason(failure)}")
+            failures.append(f"{urlsplit(url).hostname}: {reason(failure)}")
     raise DataError(f"cannot download {path.name} ({'; '.join(failures)}): {_by_hand(path, *urls[-1:])}")
 
 
@@ -122,7 +122,8 @@ def _by_hand(path: Path, url: str | None = None) -> str:
     return f"{get} into {path.parent}, or set {VARIABLE} to a folder that has {path.parent.name}/{path.name}"
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What went wrong with a download or a file, in a few words."""
     response, name = getattr(error, "response", None), type(error).__name__
     if response is not None:
         return f"HTTP {response.status_code}"

@@ -21,6 +21,7 @@ from diffusion_lessons.makers.yardsticks import yardstick_for
 from diffusion_lessons.metrics import Yardstick
 from diffusion_lessons.metrics.captions_met import captions_met
 from diffusion_lessons.metrics.clip_score import clip_scores
+from diffusion_lessons.support.processes import Processes
 
 ASKED = ("test", "held-out")  # splits of scenes: what training could show, and pairs that it never did
 TOWERS = "scenes-clip"  # bundled, by which pictures and captions are compared
@@ -42,19 +43,25 @@ def drawn(model: Checkpoint, n: int, **how: Any) -> Iterator[tuple[str, list[str
         yield split, texts, to_uint8(pictures.clamp(-1, 1))
 
 
-def measure_scenes(model: Checkpoint, n: int, **how: Any) -> dict[str, Any]:
+def measure_scenes(
+    model: Checkpoint, n: int, processes: Processes | None = None, **how: Any
+) -> dict[str, Any]:
     """What of n captions of scenes, half of each split of `ASKED`, a text model meets, and its CLIP score.
 
     By split: n; of each attribute of `metrics.captions_met` the share of pictures that meet it, {"value",
     "interval"} with the 95 % interval; "clip_score" by the bundled towers and "real_clip_score", that of the
     rendered scenes, {"value", "uncertainty"} with one standard error. A model without captions and fewer than
-    two pictures of each split are a ValueError.
+    two pictures of each split are a ValueError. Of several processes, which share the drawing, the first
+    measures, and the others get nothing.
     """
     if n < 4:
         raise ValueError(f"n = {n} is too few: captions of two kinds are met or not, take 4 or more")
     towers, tokenizer = zoo.load(TOWERS)
     told: dict[str, Any] = {"n": n // 2 * 2, "towers": TOWERS}
-    for split, texts, pictures in drawn(model, n // 2, **how):
+    every = list(drawn(model, n // 2, processes=processes, **how))
+    if processes and processes.rank:
+        return {}
+    for split, texts, pictures in every:
         met = captions_met(pictures, texts)
         real = asked(n // 2, split)[0].render(SIDE)
         told[split] = {

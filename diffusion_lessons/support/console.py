@@ -7,21 +7,25 @@ import os
 import re
 import select
 import sys
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from tyro.conf import arg
 
+from diffusion_lessons.support.processes import is_first
+
 Json = Annotated[bool, arg(help="end with one line of JSON on standard output")]
 Device = Annotated[str | None, arg(help="cpu, cuda, mps; a GPU where there is one if left out")]
 
 CLOSED = (errno.EPIPE, errno.EINVAL)  # what POSIX and Windows say of a pipe that nobody reads
 TRACEBACK = "DIFFUSION_LESSONS_TRACEBACK"  # set to anything, errors come with where they arose
+PATIENCE = 5.0  # seconds by which a launcher has ended all processes, once one has ended in an error
 NO_MEMORY = re.compile(  # a CPU, an Apple GPU and several libraries say it in a RuntimeError
     "out of memory|not enough memory|(can't|cannot|failed to|unable to) allocate|alloc_failed|bad_alloc|"
     "invalid buffer size|storage size calculation overflowed|integer multiplication overflow",
@@ -29,6 +33,10 @@ NO_MEMORY = re.compile(  # a CPU, an Apple GPU and several libraries say it in a
 )
 TOO_LARGE = re.compile("overflow when unpacking|too (large|big) to convert", re.IGNORECASE)
 SPELT = {"✓": "+", "✗": "x", "○": "o", "…": "...", "−": "-", "±": "+/-", "→": "->", "·": "*", "×": "x"}
+
+
+class OwnWarning(UserWarning):
+    """What this process alone has seen: said also where it is not the first of several."""
 
 
 def report(json: bool, facts: dict[str, Any], words: str, files: Sequence[Path]) -> None:
@@ -46,13 +54,15 @@ def guarded(command: Callable[[], object]) -> None:
 
     A character that the terminal or file cannot hold is spelt another way. A reader that has gone ends the
     command in silence, with 141. What nobody foresaw is 3, in one line that asks for a report.
+
+    Of several processes the first speaks. Another waits before it says an error: where the first has it too,
+    the launcher has ended both by then, and it is said once.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="spelt")
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"warning: {_line(message)}", file=sys.stderr)
+        with warnings.catch_warnings(), _first_speaks():
             command()
         if sys.stdout is not None:
             sys.stdout.flush()  # a full disk or a closed pipe shows only here
@@ -62,12 +72,31 @@ def guarded(command: Callable[[], object]) -> None:
         if isinstance(error, OSError) and error.errno in CLOSED and error.filename is None and _unread():
             words, code = "", 141
         _let_go_of_full_streams()
+        if words and not is_first():
+            time.sleep(PATIENCE)
         with suppress(OSError, ValueError):
             if os.environ.get(TRACEBACK) and not isinstance(error, SystemExit):
                 traceback.print_exception(error)
             if words:
                 print(words, file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+@contextmanager
+def _first_speaks() -> Iterator[None]:
+    """Warnings are a line each; all that a process prints which is not the first goes nowhere."""
+    first, stderr = is_first(), sys.stderr
+
+    def said(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if first or issubclass(category, OwnWarning):
+            print(f"warning: {_line(message)}", file=stderr)
+
+    warnings.showwarning = said
+    if first:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def _last_words(error: BaseException) -> tuple[str, Any]:

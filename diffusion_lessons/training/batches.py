@@ -6,33 +6,39 @@ takes its share.
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
 from diffusion_lessons.conditions import Condition, dropped
 from diffusion_lessons.data.dataset import LABEL, Dataset, Rows, as_float
+from diffusion_lessons.support.processes import part
 from diffusion_lessons.support.seeds import seeded
 
 
-def batch_index(seed: int, step: int, batch: int, n: int | None) -> Tensor:
+@lru_cache(maxsize=2)
+def shuffled(seed: int, epoch: int, n: int) -> Tensor:
+    """(n,) the rows of a data set in an order that is a function of the seed and the epoch."""
+    return torch.randperm(n, generator=seeded("cpu", seed, "order", epoch))
+
+
+def batch_index(
+    seed: int, step: int, batch: int, n: int | None, order: Callable[[int, int], Tensor] | None = None
+) -> Tensor:
     """(batch,) positions in a data set of n rows for a step: epoch after epoch, each in an order of its own.
 
     A batch may span the end of an epoch, so that each epoch sees every row exactly once. Without an end
-    (n = None) every step takes rows that no step before it has seen.
+    (n = None) every step takes rows that no step before it has seen. `order` gives the n positions from seed
+    and epoch; by default any order is as likely as any other.
     """
     start = step * batch
     if n is None:
         return torch.arange(start, start + batch)
+    order = order or partial(shuffled, n=n)
     first, *rest = range(start // n, (start + batch - 1) // n + 1)
-    rows = _order(seed, first, n)[start % n :][:batch]
-    return torch.cat([rows, *(_order(seed, epoch, n) for epoch in rest)])[:batch]
-
-
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, n: int) -> Tensor:
-    return torch.randperm(n, generator=seeded("cpu", seed, "order", epoch))
+    rows = order(seed, first)[start % n :][:batch]
+    return torch.cat([rows, *(order(seed, epoch) for epoch in rest)])[:batch]
 
 
 class Batches:
@@ -66,11 +72,11 @@ class Batches:
             raise ValueError(f"a batch of {batch} cannot be shared equally by {world} processes")
         self.batch, self.seed, self.device, self.layout = batch, seed, torch.device(device), layout
         self.dropout, self.null = dropout, null
-        self.mine = range(rank * batch // world, (rank + 1) * batch // world)
+        self.mine = part(batch, rank, world)
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else math.inf
         if isinstance(dataset, Dataset) and dataset.images.nbytes < free / 4:
             dataset = dataset.to(self.device)
-        self.dataset = dataset
+        self.dataset: Rows = dataset
 
     def share(self, most: int | None = None) -> slice:
         """This process's part of a batch, at most so many rows of it."""
@@ -83,7 +89,8 @@ class Batches:
         Pictures are in [-1, 1]; the condition is labels (B,) where nothing else is known of a row.
         """
         share = self.share(most)
-        index = batch_index(self.seed, step, self.batch, self.dataset.length)
+        order = getattr(self.dataset, "order", None)
+        index = batch_index(self.seed, step, self.batch, self.dataset.length, order)
         images, conditions = self.dataset.rows(index[share])
         x0 = self.laid_out(as_float(self._moved(images)))
         known = {name: self._moved(value) for name, value in conditions.items()}

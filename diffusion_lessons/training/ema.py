@@ -1,5 +1,7 @@
 """The exponential moving average of the weights: what is sampled from, while the raw weights train."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -38,9 +40,10 @@ class EMA:
         torch._foreach_lerp_(list(self.shadow.values()), self._aligned(network), 1 - decay)
 
     @torch.no_grad()
-    def copy_to(self, network: nn.Module) -> None:
-        """Write the averaged weights into a network of the same shape."""
-        torch._foreach_copy_(self._aligned(network), list(self.shadow.values()))
+    def copy_to(self, network: nn.Module, shadow: Mapping[str, Tensor] | None = None) -> None:
+        """Write the averaged weights into a network of the same shape; `shadow` is them, gathered."""
+        shadow = self.shadow if shadow is None else shadow
+        torch._foreach_copy_(self._aligned(network), [shadow[name] for name in self.shadow])
 
     def _aligned(self, network: nn.Module) -> list[Tensor]:
         weights = named_weights(network)

@@ -10,17 +10,19 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffusion_lessons.support.machine import versions
+from diffusion_lessons.support.processes import Device, Processes
 from diffusion_lessons.support.seeds import seed_of
+from diffusion_lessons.support.sharding import number
 from diffusion_lessons.training import run_folder
 from diffusion_lessons.training.ema import EMA
-from diffusion_lessons.training.processes import Device, Processes
 from diffusion_lessons.training.progress import Meter, catch_interrupts, progress_bar
 from diffusion_lessons.training.run_folder import Saved, TrainingState
 from diffusion_lessons.training.speed import candidates, choose
@@ -55,20 +57,24 @@ def train(
         ValueError: a folder that holds another run or cannot be written; a loss that is not finite.
         TrainingInterrupted: after Ctrl-C, once the run is saved.
     """
-    return _train(task, Path(out), resume, device, progress).metrics()
+    return _train(task, Path(out), resume, Processes(device), progress).metrics()
 
 
 def fit(task: Task, device: Device = None, progress: bool = False) -> nn.Module:
-    """Train in a folder that is thrown away: the network with averaged weights, in evaluation mode."""
+    """Train in a folder that is thrown away: the network with averaged weights, in evaluation mode.
+
+    Each process trains alone, also where there are several.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return _train(task, Path(folder), False, device, progress).averaged()
+            processes = Processes(device, alone=True)
+            trainer = _train(task, Path(folder), False, processes, progress)
+            return trainer.averaged(trainer.state.tensors())
         except TrainingInterrupted as stop:
             raise KeyboardInterrupt("stopped; nothing of this training is kept") from stop
 
 
-def _train(task: Task, folder: Path, resume: bool, device: Device, progress: bool) -> "Trainer":
-    processes = Processes(device)
+def _train(task: Task, folder: Path, resume: bool, processes: Processes, progress: bool) -> "Trainer":
     if processes.rank == 0:
         run_folder.prepare(folder, resume)
     processes.wait()
@@ -89,20 +95,28 @@ class Trainer:
         plan, device, self.data = task.plan, processes.device, task.dataset.fingerprint()
         network = task.place(device, processes.rank, processes.world).network
 
-        modes = candidates(plan.precision, plan.compile, device, plan.is_long)
+        compile = plan.compile
+        if processes.sharded:
+            compile = "off"
+            if plan.compile == "on":
+                raise ValueError("weights that are shared out are not compiled: leave out --compile on")
+        modes = candidates(plan.precision, compile, device, plan.is_long)
         sample = task.batch(0, most=None if modes[0].compile else CHECK_BATCH)
         self.mode, compiled, self.checks = choose(network, lambda n: task.loss(n, sample), modes)
         for check in self.checks:
             if not check.holds and processes.rank == 0:
                 warnings.warn(f"{check}; training goes on in {self.mode}", RuntimeWarning, stacklevel=4)
 
+        mine = processes.sharded and processes.rank == 0
+        self.plain = copy.deepcopy(network).cpu() if mine else None  # what is written is put together in it
+        wrapped = processes.wrap(compiled)
         decay, fused = plan.weight_decay, device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(network.parameters(), plan.lr, weight_decay=decay, fused=fused)
         scaler = torch.amp.GradScaler(device.type, enabled=self.mode.precision == "fp16")
         self.state = TrainingState(network, optimizer, scaler, EMA(network, plan.ema_decay))
         if saved is not None:
             self.state.restore(*saved)
-        self.forward = self.mode.cast(processes.wrap(compiled))
+        self.forward = self.mode.cast(wrapped)
         self.meter = Meter(processes)
         self.skipped = 0  # steps in a row without a finite gradient
         self.saved = self.state.step
@@ -157,7 +171,7 @@ class Trainer:
         state.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         state.ema.update(state.network)
-        self.meter.add(loss, norm)
+        self.meter.add(loss, number(norm))
         state.step += 1
 
     def read(self) -> None:
@@ -180,24 +194,26 @@ class Trainer:
         """Write what the folder of a run holds; the state comes last, since it is what says "finished"."""
         if not self.state.finite():
             raise self.not_finite(self.state.step, "a weight is not a finite number")
+        tensors = self.state.tensors()  # of weights that are shared out, all processes send theirs
         if self.processes.rank == 0:
             if self.state.step:
                 seconds = round(self.state.seconds, 3)
                 info = {"steps": self.state.step, "seconds": seconds, "versions": versions(), **self.origin}
-                averaged = self.averaged()
+                averaged = self.averaged(tensors)
                 self.task.write(self.folder / run_folder.MODEL, averaged, info)
                 if figures := self.task.watched(averaged):
                     run_folder.log(self.folder / run_folder.LOG, {"step": self.state.step, **figures})
             if finished:
                 run_folder.write_metrics(self.folder / run_folder.METRICS, self.metrics())
-            self.state.save(self.folder, self.task, self.data, finished)
+            self.state.save(self.folder, self.task, self.data, finished, tensors)
         self.saved = self.state.step
         self.processes.wait()
 
-    def averaged(self) -> nn.Module:
-        """The network as it is now, with averaged weights, in evaluation mode."""
-        averaged = copy.deepcopy(self.state.network).eval()
-        self.state.ema.copy_to(averaged)
+    def averaged(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """The network with the averaged weights of a state's tensors, in evaluation mode."""
+        averaged = copy.deepcopy(self.plain or self.state.network).eval()
+        ema = self.state.ema
+        ema.copy_to(averaged, {name: tensors[f"ema.{name}"] for name in ema.shadow})
         return averaged
 
     def metrics(self) -> dict[str, Any]:

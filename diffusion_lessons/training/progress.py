@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion_lessons.training.processes import Processes
+from diffusion_lessons.support.processes import Processes
 
 
 @dataclass

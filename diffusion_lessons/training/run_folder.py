@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from diffusion_lessons.checkpoint import read_tensors, write_tensors
 from diffusion_lessons.support.files import atomic_write, writable
+from diffusion_lessons.support.sharding import fill, here, whole
 from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.training.progress import LossCurve
 from diffusion_lessons.training.recipe import BUDGETS
@@ -46,15 +47,22 @@ class TrainingState:
     def finite(self) -> bool:
         """Whether every weight, raw and averaged, is a finite number."""
         weights = [*self.network.parameters(), *self.ema.shadow.values()]
-        return bool(torch.stack(torch._foreach_norm([w.detach() for w in weights])).isfinite().all())
+        return bool(torch.stack(torch._foreach_norm([here(w.detach()) for w in weights])).isfinite().all())
 
-    def save(self, folder: Path, task: Task, data: str, finished: bool) -> None:
-        """Write the state, with the fingerprint of the data; ValueError where it cannot be written."""
-        tensors = {f"ema.{name}": weight for name, weight in self.ema.shadow.items()}
+    @torch.no_grad()
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state by name; of those shared out as `whole` says, so that all must ask."""
+        tensors = {f"ema.{name}": whole(weight) for name, weight in self.ema.shadow.items()}
         for name, parameter in self.network.named_parameters():
-            tensors[f"network.{name}"] = parameter
+            tensors[f"network.{name}"] = whole(parameter)
             adam = self.optimizer.state.get(parameter, {})
-            tensors |= {f"{moment}.{name}": adam[moment] for moment in MOMENTS if moment in adam}
+            tensors |= {f"{moment}.{name}": whole(adam[moment]) for moment in MOMENTS if moment in adam}
+        return tensors
+
+    def save(
+        self, folder: Path, task: Task, data: str, finished: bool, tensors: Mapping[str, Tensor]
+    ) -> None:
+        """Write the state, with its `tensors` and the data's fingerprint; ValueError where that fails."""
         description = {
             "kind": "training state",
             "task": type(task).__name__,
@@ -79,13 +87,15 @@ class TrainingState:
         if description["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(description["scaler"])
         for name, parameter in self.network.named_parameters():
-            parameter.copy_(tensors[f"network.{name}"])
+            fill(parameter, tensors[f"network.{name}"])
             if f"{MOMENTS[0]}.{name}" in tensors:
-                moments = {m: torch.zeros_like(parameter).copy_(tensors[f"{m}.{name}"]) for m in MOMENTS}
+                moments = {m: torch.zeros_like(parameter) for m in MOMENTS}
+                for moment, value in moments.items():
+                    fill(value, tensors[f"{moment}.{name}"])
                 steps = torch.tensor(float(self.step), device=parameter.device)
                 self.optimizer.state[parameter] = {"step": steps, **moments}
         for name, weight in self.ema.shadow.items():
-            weight.copy_(tensors[f"ema.{name}"])
+            fill(weight, tensors[f"ema.{name}"])
 
 
 def prepare(folder: Path, resume: bool) -> None:

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from diffusion_lessons.checkpoint import Checkpoint, save_checkpoint
-from diffusion_lessons.data import FOLDER
+from diffusion_lessons.data import FOLDER, SHARDS
 from diffusion_lessons.data.captioned_folder import captioned_folder, tokenizer_of
 from diffusion_lessons.data.captions import WRONGS, plain, wishes, wrong
 from diffusion_lessons.data.dataset import Dataset, Rows, as_float
 from diffusion_lessons.data.scenes import PAIR, draw
+from diffusion_lessons.data.shards import Shards
 from diffusion_lessons.data.tokenizer import BEGIN, END, Tokenizer
 from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.networks import Prompted, PromptedConfig, Vae
@@ -27,6 +28,7 @@ from diffusion_lessons.training.tasks import Denoising
 
 ENCODED = 256  # pictures at a time
 TOWER_WIDTH, TOWER_LAYERS = 96, 2  # of the text tower of a model of one's own pictures
+READ = 10_000  # captions of shards that a tokenizer is learnt from
 TIMES = (700.0, 950.0)  # at which wrong captions are tried: what is there, and where it is
 
 
@@ -152,6 +154,27 @@ def from_folder(recipe: Recipe, start: Checkpoint | None = None, name: str | Non
     if vae is not None:
         dataset = latents_of(vae, dataset, recipe.seed)
     return TextToImage(recipe, dataset, network, tokenizer, vae, start=name)
+
+
+def from_shards(recipe: Recipe, start: Checkpoint | None = None, name: str | None = None) -> TextToImage:
+    """What there is to learn from the recipe's "shards:PATTERN", from nothing or from a model of pixels.
+
+    A new tokenizer is learnt from `READ` captions; one that draws latents is a ValueError, as is one without
+    captions or in grey.
+    """
+    if start is not None and (start.vae is not None or start.shape[0] != 3):
+        raise ValueError(
+            "pictures in shards are learnt as pixels in colour, and the model to start from draws "
+            f"{'in grey' if start.vae is None else 'latents'}: leave out --from, or give a folder"
+        )
+    size = recipe.size if start is None or recipe.size else start.shape[-1]
+    shards = Shards.open(recipe.data.removeprefix(SHARDS), size)
+    if start is None:
+        tokenizer = tokenizer_of(shards.captions(READ))
+        network = prompted(recipe, 3, text_config(tokenizer, TOWER_WIDTH, TOWER_LAYERS))
+    else:
+        network, tokenizer, _ = parts_to_learn(start)
+    return TextToImage(recipe, replace(shards, told=tokenizer), network, tokenizer, start=name)
 
 
 def parts_to_learn(start: Checkpoint) -> tuple[Prompted, Tokenizer, Vae | None]:

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from diffusion_lessons.data.dataset import Dataset
 from diffusion_lessons.support.machine import keep_freed_memory
+from diffusion_lessons.support.processes import Processes
 from diffusion_lessons.training.loop import Trainer
-from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.speed import SpeedMode
 from diffusion_lessons.training.tasks import Denoising

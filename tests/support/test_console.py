@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import warnings
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_lessons.support.console import TRACEBACK, guarded
+from diffusion_lessons.support.console import PATIENCE, TRACEBACK, OwnWarning, guarded
 
 
 def ended(capsys: pytest.CaptureFixture[str], error: BaseException) -> tuple[Any, str]:
@@ -184,3 +185,28 @@ def test_a_full_disk_is_said() -> None:
         running = program("print('x')", stdout=full)
         assert b"No space left on device" in running.communicate()[1]
         assert running.returncode == 2
+
+
+def test_of_several_processes_the_first_speaks_and_another_says_what_it_alone_knows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+
+    def command() -> None:
+        print("words")
+        print("more", file=sys.stderr)
+        warnings.warn("of all", UserWarning, stacklevel=1)
+        warnings.warn("of one", OwnWarning, stacklevel=1)
+        raise ValueError("what")
+
+    for rank, said in (("1", ["warning: of one"]), ("0", ["more", "warning: of all", "warning: of one"])):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as stop:
+            guarded(command)
+        assert stop.value.code == 2
+        out, err = capsys.readouterr()
+        assert err.splitlines() == [*said, "error: what"]
+        assert out.split() == (["words"] if rank == "0" else [])
+        assert slept == [PATIENCE]  # the first waits for nobody

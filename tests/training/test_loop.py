@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from diffusion_lessons.checkpoint import load_checkpoint
 from diffusion_lessons.losses import diffusion_loss
+from diffusion_lessons.support.processes import Processes
 from diffusion_lessons.targets import V
 from diffusion_lessons.training import loop as training
 from diffusion_lessons.training.ema import EMA
 from diffusion_lessons.training.loop import NonFiniteLossError, Trainer, train
-from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE, TrainingState
 from diffusion_lessons.training.speed import SpeedMode
 from diffusion_lessons.training.tasks import Denoising

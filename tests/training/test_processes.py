@@ -1,8 +1,6 @@
 """Training under a launcher: real processes that talk over gloo."""
 
 import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,10 +8,11 @@ import pytest
 import torch
 
 from diffusion_lessons.networks import Classifier, ClassifierConfig
+from diffusion_lessons.support.processes import Processes
 from diffusion_lessons.training.loop import train
-from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.recipe import Plan
 from diffusion_lessons.training.tasks import Classification, Denoising
+from tests.launching import launch
 from tests.tiny_training import saved_state, tiny_dataset, tiny_recipe
 
 STEPS = 50
@@ -35,30 +34,10 @@ def curve(folder: Path) -> torch.Tensor:
     return torch.tensor(saved_state(folder)[1]["curve"]["points"])
 
 
-def launch(folder: Path, *options: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """`accelerate launch` of this file; --multi_gpu is its word for several processes, on a CPU too."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
-    command += ["--num_processes", str(processes), "--main_process_port", str(port)]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no", __file__]
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(root)}
-    return subprocess.run(
-        [*command, str(folder), *options],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=root,
-        timeout=240,
-    )
-
-
 @pytest.mark.slow
 def test_two_processes_follow_the_losses_of_one(tmp_path: Path) -> None:
     alone = train(Denoising(recipe(), tiny_dataset()), tmp_path / "one", device="cpu", progress=False)
-    run = launch(tmp_path / "two")
+    run = launch(__file__, tmp_path / "two")
     assert run.returncode == 0, run.stderr[-3000:]
     (ours, told), (theirs, also_told) = saved_state(tmp_path / "one"), saved_state(tmp_path / "two")
     assert told["step"] == also_told["step"] == STEPS
@@ -80,7 +59,7 @@ def test_two_processes_follow_the_losses_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_is_resumed_by_one_and_errors_are_told(tmp_path: Path) -> None:
-    stopped = launch(tmp_path / "run", "stop")
+    stopped = launch(__file__, tmp_path / "run", "stop")
     assert stopped.returncode != 0
     assert "stopped at step 30" in stopped.stderr
     assert saved_state(tmp_path / "run")[1]["step"] == 30

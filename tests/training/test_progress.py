@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from diffusion_lessons.training.processes import Processes
+from diffusion_lessons.support.processes import Processes
 from diffusion_lessons.training.progress import LossCurve, Meter, catch_interrupts
 
 

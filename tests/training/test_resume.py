@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from diffusion_lessons.checkpoint import load_checkpoint, read_tensors, write_tensors
+from diffusion_lessons.support.processes import Processes
 from diffusion_lessons.training.loop import Trainer, TrainingInterrupted, train
-from diffusion_lessons.training.processes import Processes
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.run_folder import METRICS, MODEL, STATE
 from diffusion_lessons.training.tasks import Denoising
