@@ -132,6 +132,7 @@ class Trainer:
                     bar.set_postfix_str(f"loss {state.curve.recent():.4f}", refresh=False)
                     bar.update(100 * done - bar.n)
                 if marked:
+                    self.save(finished=False)  # measuring may fail
                     clock += self.measure(marked)
                 if save:
                     self.save(finished=done == 1)
