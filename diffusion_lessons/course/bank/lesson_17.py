@@ -160,7 +160,7 @@ V_TARGET = Exercise(
 
 def from_v(v: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
     """`targets.V.solve`."""
-    return tuple(V.solve(v, x, _level(alpha, sigma)))
+    return V.solve(v, x, _level(alpha, sigma))
 
 
 def _solved(answer: Callable[..., Any], **inputs: Any) -> Any:
