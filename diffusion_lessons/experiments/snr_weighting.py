@@ -7,7 +7,8 @@ the best of `TRIED` at the first mark, with a seed that is not compared.
 
 Two networks: the package's U-Net on 16×16 digits, and a residual MLP on the original 8×8, upsampled before
 they are measured. "plain" is the plain squared error of the target: a weight of SNR on the error in x₀ for
-epsilon, 1 for x0, SNR + 1 for v.
+epsilon, 1 for x0, SNR + 1 for v. The grid is cut to about half an hour of one core: the U-Net has each
+target's plain error and Min-SNR; P2, truncated SNR and SNR on x0 are tried on the MLP alone.
 """
 
 import tempfile
