@@ -137,11 +137,7 @@ V_TARGET = Exercise(
     ],
     alternatives=[
         lambda x0, noise, alpha, sigma: -(sigma * x0) + noise * alpha,
-        lambda x0, noise, alpha, sigma: (
-            (noise - sigma * (alpha * x0 + sigma * noise)) / alpha
-            if bool((alpha > 1e-3).all())
-            else alpha * noise - sigma * x0
-        ),
+        lambda x0, noise, alpha, sigma: -(x0 * sigma - noise * alpha),
     ],
     hints=(
         "x = α·x₀ + σ·ε is one way to mix picture and noise. v is the mixture that is perpendicular to it: "
@@ -473,7 +469,7 @@ MIN_SNR = Exercise(
         ),
     ],
     alternatives=[
-        lambda snr, gamma: torch.where(snr < gamma, snr, torch.full_like(snr, gamma)) / (1 + snr),
+        lambda snr, gamma: torch.minimum(snr, torch.full_like(snr, gamma)) / (1 + snr),
         lambda snr, gamma: torch.minimum(1 - 1 / (snr + 1), gamma / (snr + 1)),
     ],
     hints=(
@@ -742,6 +738,10 @@ def _race(kind: str) -> Make:
         elif kind == "never":
             steps = [first, 2 * first, 4 * first]
             plain, weighted = _falling_curve(g, 3, 1, 3), _falling_curve(g, 3, 3.5, 9)
+        elif kind in ("at the end", "then worse"):
+            steps = [first, 2 * first, 4 * first]
+            plain, higher = _falling_curve(g, 3, 2, 5), _falling_curve(g, 2, 6, 9)
+            weighted = [*higher, plain[-1]] if kind == "at the end" else [plain[-1], *higher]
         elif kind == "and leaves again":
             steps = [first * 2**k for k in range(5)]
             plain = [*_falling_curve(g, 4, 6, 9), number(g, 3, 3.5)]
@@ -757,16 +757,25 @@ def _race(kind: str) -> Make:
 
 
 def _by_tensors(steps: Sequence[float], plain: Sequence[float], weighted: Sequence[float]) -> float:
-    x, y = torch.tensor(steps).double().log(), torch.tensor(weighted).double().log()
-    goal = math.log(plain[-1])
-    reached = (y <= goal).nonzero()
+    x, y = (torch.tensor(each, dtype=torch.float64) for each in (steps, weighted))
+    reached = (y <= plain[-1]).nonzero()
     if not len(reached):
         return 0.0
-    k = int(reached[0])
+    k, (x, y) = int(reached[0]), (x.log(), y.log())
     if k == 0:
         return float((x[-1] - x[0]).exp())
-    at = x[k - 1] + (y[k - 1] - goal) / (y[k - 1] - y[k]) * (x[k] - x[k - 1])
-    return float((x[-1] - at).exp())
+    share = (y[k - 1] - math.log(plain[-1])) / (y[k - 1] - y[k])
+    return float((x[-1] - torch.lerp(x[k - 1], x[k], share)).exp())
+
+
+def _by_slope(steps: Sequence[float], plain: Sequence[float], weighted: Sequence[float]) -> float:
+    for k, height in enumerate(weighted):
+        if height <= plain[-1]:
+            if k == 0:
+                return steps[-1] / steps[0]
+            slope = math.log(height / weighted[k - 1]) / math.log(steps[k] / steps[k - 1])
+            return steps[-1] / steps[k - 1] / (plain[-1] / weighted[k - 1]) ** (1 / slope)
+    return 0.0
 
 
 SPEED_UP = Exercise(
@@ -782,6 +791,8 @@ SPEED_UP = Exercise(
         Case("reached at the first mark already", _race("at the first mark")),
         Case("never reached", _race("never")),
         Case("reached, left, and reached again", _race("and leaves again")),
+        Case("just reached at the end", _race("at the end")),
+        Case("as good at the first mark, worse afterwards", _race("then worse")),
     ],
     misconceptions=[
         Misconception(
@@ -835,7 +846,7 @@ SPEED_UP = Exercise(
             about="boundary",
         ),
     ],
-    alternatives=[_read(), _by_tensors],
+    alternatives=[_by_slope, _by_tensors],
     hints=(
         "Draw a level line at plain's last distance. Where does the weighted curve cross it for the "
         "first time?",
