@@ -117,6 +117,20 @@ def test_weights_are_the_formulas_of_the_papers() -> None:
     torch.testing.assert_close(p2(0.5, 2)(level), snr / (2 + snr).sqrt())
 
 
+@pytest.mark.parametrize("path", ["cosine", "zero terminal"])
+def test_cut_weights_rise_with_the_snr_and_are_cut_on_their_own_side(path) -> None:
+    """A maximum in the place of the minimum, or the other way round, is a bug that trains."""
+    level = PATHS[path](torch.arange(1000, 0, -1))  # from noise to data
+    for weight in (min_snr(5.0), truncated_snr, p2()):
+        assert bool((weight(level).diff() >= 0).all())
+        assert bool(weight(level).isfinite().all())
+    assert float(min_snr(5.0)(level).max()) == 5
+    assert float(min_snr(5.0)(level)[0]) == pytest.approx(float(level.snr[0]))
+    assert float(truncated_snr(level).min()) == 1
+    assert float(truncated_snr(level)[-1]) == pytest.approx(float(level.snr[-1]))
+    assert float(p2()(level).max()) < 1
+
+
 # The loss ------------------------------------------------------------------------------------------
 
 

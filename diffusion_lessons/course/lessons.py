@@ -39,7 +39,7 @@ LESSONS = (
     Entry("14_video_diffusion", "Video diffusion"),
     Entry("15_inpainting", "Inpainting"),
     Entry("16_text_conditioning", "Text conditioning"),
-    Entry("17_snr_weighting", "SNR weighting", builds="V"),
+    Entry("17_snr_weighting", "SNR weighting"),
     Entry("18_flow_matching", "Flow matching", builds="StraightPath, FLOW"),
     Entry("19_compute_and_data", "Compute and data", builds="training.speed, support.processes, onnx_files"),
     Entry("20_evaluation", "Evaluation", builds="metrics"),

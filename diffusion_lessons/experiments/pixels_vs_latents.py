@@ -10,7 +10,7 @@ Two rows are trained on nothing: real scenes, and real scenes encoded and decode
 spaces share a learning rate; for the first seed, others are tried as well, up to the first mark.
 """
 
-import time
+import tempfile
 import zlib
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -29,8 +29,7 @@ from diffusion_lessons.metrics.reader import read_scenes
 from diffusion_lessons.networks import Vae
 from diffusion_lessons.samplers import sample
 from diffusion_lessons.support.machine import choose_device
-from diffusion_lessons.targets import TARGETS
-from diffusion_lessons.training.ema import EMA
+from diffusion_lessons.training.loop import train
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.tasks import Denoising
 from diffusion_lessons.training.text_to_image import latents_of
@@ -41,7 +40,9 @@ SEEDS, MARKS = 3, (50.0, 100.0, 200.0)  # seconds of training
 LR, TRIED = 2e-3, (1e-3, 4e-3)  # learning rates: of the comparison, and those tried besides
 SAMPLING_STEPS, BATCH, SHOWN = 25, 64, 4  # of the sampler; pictures drawn at a time, and kept by a row
 SMALL: Row = {"base_channels": 24, "head_dim": 24, "precision": "float32", "compile": "off"}
-RECIPE = Recipe("scenes", size=SIZE, steps=10**6, batch=32, decay="none", class_dropout=0.0, **SMALL)
+RECIPE = Recipe(
+    "scenes", size=SIZE, minutes=MARKS[-1] / 60, batch=32, decay="none", class_dropout=0.0, **SMALL
+)
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,28 @@ def settings(options: Row) -> list[Row]:
     return [*({"seed": seed, "space": name} for name in UNTRAINED), *compared, *tried]
 
 
-def task_of(shared: Shared, row: Row) -> Denoising:
-    """What a row trains."""
-    space = SPACES[row["space"]]
-    data = shared.latents if row["space"] == "latents" else shared.pictures
-    shape: Row = {"channel_mults": space.levels, "attention_levels": (len(space.levels) - 1,)}
-    told: Row = {"seed": row["seed"], "lr": row["lr"], "patch": space.patch, "target": space.target}
-    recipe = replace(RECIPE, **told, **shape)
-    return Denoising(recipe, data).place(shared.device)
+class Racing(Denoising):
+    """What a row trains, measured after so many seconds of training."""
+
+    def __init__(self, shared: Shared, row: Row, options: Row, marks: tuple[float, ...]) -> None:
+        space, self.shared, self.row, self.options = SPACES[row["space"]], shared, row, options
+        shape: Row = {"channel_mults": space.levels, "attention_levels": (len(space.levels) - 1,)}
+        told: Row = {"seed": row["seed"], "lr": row["lr"], "patch": space.patch, "target": space.target}
+        recipe = replace(RECIPE, minutes=marks[-1] / 60, **told, **shape)
+        super().__init__(recipe, shared.latents if row["space"] == "latents" else shared.pictures)
+        self.marks = [mark / 60 for mark in marks]
+
+    @torch.no_grad()
+    def measured(self, network: nn.Module) -> Row:
+        """How good n pictures are; the seed of a row decides their noise."""
+        shared, generator = self.shared, torch.Generator().manual_seed(self.row["seed"])
+        denoiser = NetworkDenoiser(network, self.path, self.target)
+        noise = torch.randn(self.options["n"], *self.dataset.shape, generator=generator)
+        drawn = []
+        for part in noise.split(BATCH):
+            x = sample(denoiser, part.to(shared.device), self.path.levels(SAMPLING_STEPS)).float()
+            drawn.append((shared.vae.decode(x) if self.row["space"] == "latents" else x).clamp(-1, 1).cpu())
+        return judged(shared, torch.cat(drawn))
 
 
 def measure(shared: Shared, row: Row, options: Row, marks: tuple[float, ...] = MARKS) -> Row:
@@ -115,52 +130,22 @@ def measure(shared: Shared, row: Row, options: Row, marks: tuple[float, ...] = M
     if row["space"] in UNTRAINED:
         return floor(shared, row, options)
     marks = marks if row["lr"] == LR else marks[:1]
-    task = task_of(shared, row)
-    network, plan = task.network, task.plan
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=plan.weight_decay)
-    averaged, spent, step, found = EMA(network, plan.ema_decay), 0.0, 0, list[Row]()
-    for mark in marks:
-        while spent < mark:
-            begun = time.perf_counter()
-            optimizer.param_groups[0]["lr"] = plan.learning_rate(step, 0.0)
-            loss = task.loss(network, task.batch(step))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), plan.grad_clip or 1.0)
-            optimizer.step()
-            averaged.update(network)
-            if shared.device.type != "cpu":
-                loss.item()  # waits until the work is done
-            spent, step = spent + time.perf_counter() - begun, step + 1
-        found.append({"step": step, **quality(shared, row, task, averaged, options)})
-    columns = {name: [each[name] for each in found] for name in found[0] if name != "pictures"}
+    task = Racing(shared, row, options, marks)
+    with tempfile.TemporaryDirectory() as folder:
+        trained = train(task, folder, device=shared.device, progress=False)
+    found = trained["measured"]
+    columns = {name: [each[name] for each in found] for name in found[0] if name not in ("mark", "pictures")}
     shown = row["seed"] == options["seed"] and row["lr"] == LR
     kept = {"pictures": found[-1]["pictures"]} if shown else {}
     last = {name: values[-1] for name, values in columns.items() if name in ("readable", "frechet")}
     return {
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "seconds_a_step": spent / step,
+        "parameters": trained["parameters"],
+        "seconds_a_step": trained["seconds"] / trained["steps"],
         "marks": list(marks),
         "at_marks": columns,
         **last,
         **kept,
     }
-
-
-@torch.no_grad()
-def quality(shared: Shared, row: Row, task: Denoising, averaged: EMA, options: Row) -> Row:
-    """How good n pictures of the averaged weights are; the seed of a row decides their noise."""
-    network = task.plan.build_network(task.dataset).to(shared.device).eval()
-    averaged.copy_to(network)
-    denoiser = NetworkDenoiser(network, task.path, TARGETS[task.plan.target])
-    noise = torch.randn(
-        options["n"], *task.dataset.shape, generator=torch.Generator().manual_seed(row["seed"])
-    )
-    drawn = []
-    for part in noise.split(BATCH):
-        x = sample(denoiser, part.to(shared.device), task.path.levels(SAMPLING_STEPS)).float()
-        drawn.append((shared.vae.decode(x) if row["space"] == "latents" else x).clamp(-1, 1).cpu())
-    return judged(shared, torch.cat(drawn))
 
 
 @torch.no_grad()

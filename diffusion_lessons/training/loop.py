@@ -138,12 +138,16 @@ class Trainer:
                     state.seconds, stop = self.processes.share(now)
                 done = plan.done(state.step, state.seconds)
                 ending = stop > 0 or done == 1
-                save = ending or state.seconds - saved_at >= plan.checkpoint_every
+                marked = self.marked() if done == 1 or not ending else []  # else when the run goes on
+                save = ending or bool(marked) or state.seconds - saved_at >= plan.checkpoint_every
                 if save or self.meter.full or state.seconds - read_at >= 1:
                     self.read()
                     read_at = state.seconds
                     bar.set_postfix_str(f"loss {state.curve.recent():.4f}", refresh=False)
                     bar.update(100 * done - bar.n)
+                if marked:
+                    self.save(finished=False)  # measuring may fail
+                    clock += self.measure(marked)
                 if save:
                     self.save(finished=done == 1)
                     saved_at = state.seconds
@@ -190,6 +194,19 @@ class Trainer:
             "or with precision float32"
         )
 
+    def marked(self) -> list[float]:
+        """The task's marks that are reached and not measured yet."""
+        spent = self.plan.spent(self.state.step, self.state.seconds)
+        return [mark for mark in self.task.marks[len(self.state.measured) :] if mark <= spent]
+
+    def measure(self, marks: list[float]) -> float:
+        """Have the network as it is now measured for these marks; gives the seconds that it took."""
+        begun = time.perf_counter()
+        figures = dict(self.task.measured(self.averaged())) if self.processes.rank == 0 else {}
+        self.state.measured += [{"mark": mark, "step": self.state.step, **figures} for mark in marks]
+        self.processes.wait()
+        return time.perf_counter() - begun
+
     def save(self, finished: bool) -> None:
         """Write what the folder of a run holds; the state comes last, since it is what says "finished"."""
         if not self.state.finite():
@@ -233,6 +250,7 @@ class Trainer:
             "checks": [str(check) for check in self.checks],
             "parameters": sum(p.numel() for p in state.network.parameters()),
             "curve": {"step": state.curve.steps, "loss": state.curve.points},
+            "measured": state.measured,
             "versions": versions(),
             **self.origin,
         }

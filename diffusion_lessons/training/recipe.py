@@ -92,13 +92,18 @@ class Plan:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
 
+    @property
+    def budget(self) -> tuple[str, float]:
+        """Its unit, one of `BUDGETS`, and how many of them there are."""
+        return next((name, amount) for name in BUDGETS if (amount := getattr(self, name)) is not None)
+
+    def spent(self, step: int, seconds: float) -> float:
+        """What is used up after so many steps and seconds, in the unit of the budget."""
+        return {"minutes": seconds / 60, "steps": step, "images": step * self.batch}[self.budget[0]]
+
     def done(self, step: int, seconds: float) -> float:
         """Share of the budget that is used up after so many steps and seconds, 0 to 1."""
-        if self.minutes is not None:
-            return min(1.0, seconds / (60 * self.minutes))
-        if self.steps is not None:
-            return min(1.0, step / self.steps)
-        return min(1.0, step * self.batch / (self.images or 1))
+        return min(1.0, self.spent(step, seconds) / self.budget[1])
 
     @property
     def is_long(self) -> bool:

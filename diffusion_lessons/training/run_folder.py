@@ -43,6 +43,7 @@ class TrainingState:
     curve: LossCurve = field(default_factory=LossCurve)
     step: int = 0
     seconds: float = 0.0
+    measured: list[dict[str, Any]] = field(default_factory=list)  # the figures at each mark that is passed
 
     def finite(self) -> bool:
         """Whether every weight, raw and averaged, is a finite number."""
@@ -68,6 +69,8 @@ class TrainingState:
             "task": type(task).__name__,
             "recipe": task.plan.to_json(),
             "from": task.start,
+            "marks": list(task.marks),
+            "measured": self.measured,
             "data": data,
             "finished": finished,
             "step": self.step,
@@ -84,6 +87,7 @@ class TrainingState:
         self.step, self.seconds = description["step"], description["seconds"]
         self.ema.step = description["ema_step"]
         self.curve = LossCurve(**description["curve"])
+        self.measured = list(description.get("measured", []))
         if description["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(description["scaler"])
         for name, parameter in self.network.named_parameters():
@@ -126,10 +130,12 @@ def read_state(folder: Path, task: Task) -> Saved:
         what = f"is no run that this version can go on with: it lacks {min(lacks)!r}"
         raise ValueError(f"{folder / STATE} {what}")
     plan, finished = task.plan, description["finished"]
-    mine = {"task": type(task).__name__, "from": task.start, **json.loads(json.dumps(plan.to_json()))}
+    own = {"task": type(task).__name__, "from": task.start, "marks": task.marks}
+    mine = json.loads(json.dumps({**own, **plan.to_json()}))
     usual = {each.name: each.default for each in fields(plan)}  # of what an older version did not know yet
-    saved = {"task": mine["task"], "from": None, **json.loads(json.dumps(usual)), **description["recipe"]}
-    saved |= {name: description[name] for name in ("task", "from") if name in description}
+    usual |= {"task": mine["task"], "from": None, "marks": ()}
+    saved = {**json.loads(json.dumps(usual)), **description["recipe"]}
+    saved |= {name: description[name] for name in own if name in description}
     for name in sorted((mine.keys() | saved.keys()) - {"data", *(BUDGETS if finished else ())}):
         if mine.get(name) != saved.get(name):
             raise ValueError(

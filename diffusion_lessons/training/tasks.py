@@ -4,7 +4,8 @@ A new kind of model needs a new task, here or anywhere else, and no second loop:
 averaged weights, precision and its check, several processes, crash safety and resuming.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -35,6 +36,7 @@ class Task:
 
     dropout = 0.0  # share of the rows whose condition is dropped
     start: str | None = None  # the name of the weights that the network starts from, for the run's record
+    marks: Sequence[float] = ()  # when `measured` is asked: budget that is spent then, in its unit, rising
 
     def __init__(self, network: nn.Module, plan: Plan, dataset: Rows) -> None:
         self.network, self.plan, self.dataset = network, plan, dataset
@@ -42,6 +44,11 @@ class Task:
 
     def place(self, device: torch.device | str = "cpu", rank: int = 0, world: int = 1) -> Self:
         """Move the network and make the batches, for one of `world` processes; called before all else."""
+        unit, budget = self.plan.budget
+        if not all(early < late <= budget for early, late in pairwise([0, *self.marks])):
+            raise ValueError(
+                f"marks rise from above 0 to at most the budget of {budget:g} {unit}, got {list(self.marks)}"
+            )
         self.device = torch.device(device)
         self.network.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         drawn = self.dataset, self.plan.batch, self.plan.seed, self.device, self.layout
@@ -70,6 +77,13 @@ class Task:
     def watched(self, network: nn.Module) -> dict[str, float]:
         """Figures that the run logs with each checkpoint, of the network as `write` gets it; none here."""
         return {}
+
+    def measured(self, network: nn.Module) -> Mapping[str, Any]:
+        """Figures of the network at a mark, as `write` gets it: plain values, kept in the run's metrics.
+
+        One process measures while the others wait, and the time is not taken from the budget.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has marks and does not say what is measured there")
 
     def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
         """Write what is kept of a run, whole or not at all.

@@ -30,6 +30,16 @@ def classification() -> Classification:
     return Classification(network, plan, tiny_dataset())
 
 
+class Marked(Denoising):
+    """Measured by the first process, never by another."""
+
+    marks = (20, STEPS)
+
+    def measured(self, network: torch.nn.Module) -> dict[str, bool]:
+        assert os.environ.get("RANK", "0") == "0"
+        return {"training": network.training}
+
+
 def curve(folder: Path) -> torch.Tensor:
     return torch.tensor(saved_state(folder)[1]["curve"]["points"])
 
@@ -49,6 +59,8 @@ def test_two_processes_follow_the_losses_of_one(tmp_path: Path) -> None:
     assert drift < 0.02
     assert alone["processes"] == 1
     assert '"processes": 2' in (tmp_path / "two" / "metrics.json").read_text()
+    passed = saved_state(tmp_path / "two" / "marked")[1]["measured"]
+    assert passed == [{"mark": at, "step": at, "training": False} for at in (20, STEPS)]
 
     train(classification(), tmp_path / "classifier", device="cpu", progress=False)  # any other task, too
     a, b = curve(tmp_path / "classifier"), curve(tmp_path / "two" / "classifier")
@@ -105,6 +117,7 @@ def main(folder: str, *options: str) -> None:
         Trainer.step = step  # type: ignore[method-assign]
     train(Denoising(recipe(), tiny_dataset()), folder, device="cpu", progress=False)
     train(classification(), Path(folder) / "classifier", device="cpu", progress=False)
+    train(Marked(recipe(), tiny_dataset()), Path(folder) / "marked", device="cpu", progress=False)
 
 
 if __name__ == "__main__":
