@@ -12,17 +12,20 @@ from diffusion_lessons.metrics.intervals import (
     wilson_interval,
 )
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
+from diffusion_lessons.metrics.modes import Modes, count_modes
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
 from diffusion_lessons.metrics.sliced_wasserstein import sliced_wasserstein
 from diffusion_lessons.metrics.yardstick import Reference, Yardstick, features_and_classes
 
 __all__ = [
+    "Modes",
     "PrecisionRecall",
     "Reference",
     "Statistics",
     "Yardstick",
     "bootstrap_counts",
     "bootstrap_error",
+    "count_modes",
     "evaluate",
     "features_and_classes",
     "frechet_between",

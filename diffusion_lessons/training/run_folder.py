@@ -27,6 +27,7 @@ MODEL, STATE, METRICS = "model.safetensors", "state.safetensors", "metrics.json"
 LOG = "log.jsonl"
 NEEDED = {"recipe", "data", "finished", "step", "seconds", "ema_step", "scaler", "curve"}  # to go on
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+UPDATES = "updates"  # how often AdamW changed a weight: not at every step where players take turns
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and their description, as a state file holds them
 
@@ -55,6 +56,8 @@ class TrainingState:
             tensors[f"network.{name}"] = parameter
             adam = self.optimizer.state.get(parameter, {})
             tensors |= {f"{moment}.{name}": adam[moment] for moment in MOMENTS if moment in adam}
+            if "step" in adam:
+                tensors[f"{UPDATES}.{name}"] = torch.as_tensor(adam["step"])
         description = {
             "kind": "training state",
             "task": type(task).__name__,
@@ -82,8 +85,8 @@ class TrainingState:
             parameter.copy_(tensors[f"network.{name}"])
             if f"{MOMENTS[0]}.{name}" in tensors:
                 moments = {m: torch.zeros_like(parameter).copy_(tensors[f"{m}.{name}"]) for m in MOMENTS}
-                steps = torch.tensor(float(self.step), device=parameter.device)
-                self.optimizer.state[parameter] = {"step": steps, **moments}
+                updates = tensors.get(f"{UPDATES}.{name}", torch.tensor(float(self.step)))
+                self.optimizer.state[parameter] = {"step": updates.to(parameter.device, copy=True), **moments}
         for name, weight in self.ema.shadow.items():
             weight.copy_(tensors[f"ema.{name}"])
 
