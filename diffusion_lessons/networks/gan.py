@@ -93,8 +93,7 @@ class Discriminator(nn.Module):
         widths = [config.base_channels * mult for mult in config.channel_mults]
         self.stem = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.downs = nn.ModuleList(
-            nn.Conv2d(before, width, 4, stride=2, padding=1)
-            for before, width in pairwise(widths)
+            nn.Conv2d(before, width, 4, stride=2, padding=1) for before, width in pairwise(widths)
         )
         self.last = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
         side = config.image_size // 2 ** (len(widths) - 1)
