@@ -56,7 +56,7 @@ GRID_TURNS, GRID_STEPS = 6000, 7000  # of a GAN, of a denoiser: about as many se
 TIMED = 1000  # points that are timed
 
 
-DIGITS = {STABLE: 1e-3, DIFFUSION: 3e-3}  # learning rate of each on digits
+DIGITS = {STABLE: 2e-3, DIFFUSION: 3e-3}  # learning rate of each on digits
 GENERATOR = GeneratorConfig(latent_dim=128, base_channels=16, channel_mults=(1, 2, 4))
 DISCRIMINATOR = DiscriminatorConfig(base_channels=16, channel_mults=(1, 2, 4))
 DENOISER = UNetConfig(base_channels=16, head_dim=16)
@@ -117,17 +117,11 @@ def learn(task: HeardGan | HeardDenoising, device: torch.device) -> Learnt:
     began = time.process_time()
     network: Any = fit(task, device)
     spent = time.process_time() - began
-    gan = isinstance(task, HeardGan)
-    judge = network.discriminator if gan else None
-    network = network.generator if gan else network
-    row = {
-        "steps": task.plan.steps,
-        "parameters": _count(network),
-        **({"discriminator_parameters": _count(judge)} if gan else {}),
-        "training_seconds": round(spent, 2),
-        **task.last(),
-    }
-    return Learnt(network, None if gan else task.path, row)
+    row = {"steps": task.plan.steps, "training_seconds": round(spent, 2), **task.last()}
+    if isinstance(task, HeardDenoising):
+        return Learnt(network, task.path, row | {"parameters": _count(network)})
+    counts = {"discriminator_parameters": _count(network.discriminator)}
+    return Learnt(network.generator, None, row | {"parameters": _count(network.generator)} | counts)
 
 
 def _count(network: Any) -> int:
@@ -140,14 +134,14 @@ def _count(network: Any) -> int:
 def grid_task(row: Row, data: Dataset, steps: int | None = None) -> HeardGan | HeardDenoising:
     """The model of a row on the grid, untrained; without `steps`, as many as take the same time."""
     name, octaves = row["model"].removesuffix(ALONE), 0 if row["model"].endswith(ALONE) else 4
-    common = {"lr": row["lr"], "seed": row["seed"], "batch": 128}
+    common: Row = {"lr": row["lr"], "seed": row["seed"], "batch": 128}
     with layers_seeded(row["seed"]):
         if name == DIFFUSION:
             shape = PointConfig(width=96, octaves=octaves, time=True, activation="silu")
             return HeardDenoising(exact(steps=steps or GRID_STEPS, **common), data, PointNetwork(shape))
         gan = Gan(PointNetwork(PointConfig()), PointNetwork(PointConfig(out_dim=1, octaves=octaves)))
-    stable = {"r1": 0.3, "r1_every": 4, "ema_decay": 0.998}
-    how = stable if name == STABLE else {"r1": 0.0, "ema_decay": 0.0}
+    stable: Row = {"r1": 0.3, "r1_every": 4, "ema_decay": 0.998}
+    how: Row = stable if name == STABLE else {"r1": 0.0, "ema_decay": 0.0}
     return HeardGan(gan, AdversarialPlan(steps=steps or GRID_TURNS, **common, **how), data)
 
 
@@ -210,12 +204,12 @@ def timed(make: Any) -> float:
 
 def digits_task(row: Row, data: Dataset, steps: int | None = None) -> HeardGan | HeardDenoising:
     """The model of a row on 16×16 digits, untrained; without `steps`, as many as take the same time."""
-    common = {"lr": row["lr"], "seed": row["seed"], "batch": 32}
+    common: Row = {"lr": row["lr"], "seed": row["seed"], "batch": 32}
     with layers_seeded(row["seed"]):
         if row["model"] == DIFFUSION:
             return HeardDenoising(exact(steps=steps or DIGIT_STEPS, **common), data, UNet(DENOISER))
         gan = Gan(Generator(GENERATOR), Discriminator(DISCRIMINATOR))
-    adam = {"beta1": 0.0, "beta2": 0.99, "ema_decay": 0.995}
+    adam: Row = {"beta1": 0.0, "beta2": 0.99, "ema_decay": 0.995}
     plan = AdversarialPlan(steps=steps or DIGIT_TURNS, r1=1.0, r1_every=4, **common, **adam)
     return HeardGan(gan, plan, data)
 

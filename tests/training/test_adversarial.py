@@ -132,6 +132,7 @@ def test_players_take_turns_and_the_data_are_the_discriminators() -> None:
     turns = [task.batch(step) for step in range(12)]
     assert [turn.real is None for turn in turns] == [False, True] * 6
     assert [turn.penalised for turn in turns[::2]] == [True, False, False] * 2
+    assert turns[2].real is not None
     assert torch.equal(turns[2].real, task.batches(1)[0])  # no row is skipped
     assert not torch.equal(turns[0].latent, turns[1].latent)
     assert not any(turn.penalised for turn in map(on_points(r1=0.0).place().batch, range(4)))
@@ -200,6 +201,7 @@ class Tracked(nn.Module):
     """A generator with a buffer that training changes, as batch norm has."""
 
     latent_dim = 2
+    seen: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,7 +210,7 @@ class Tracked(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         if self.training:
-            self.seen += 1
+            self.seen.add_(1)
         return self.linear(latent)
 
 
