@@ -6,6 +6,7 @@ averaged weights. On the grid denoiser and discriminator see sines of the coordi
 the coordinates alone. Seconds are of the processor, summed over threads: other programs hardly count.
 """
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -158,7 +159,8 @@ def levels(path: NoisePath, n: int = LEVELS, power: float = 2.0) -> list[Level]:
 
 def counted(x: Tensor) -> Row:
     found = count_modes(x, GRID.means, SPREAD)
-    return {"covered": found.covered, "good": found.good, "kl": found.kl, "width": found.width}
+    width = None if math.isnan(found.width) else found.width  # JSON knows no NaN
+    return {"covered": found.covered, "good": found.good, "kl": found.kl, "width": width}
 
 
 def walked(denoiser: Denoiser, n: int, at: list[Level], device: torch.device) -> Tensor:
