@@ -12,12 +12,14 @@ from diffusion_lessons.metrics.intervals import (
     wilson_interval,
 )
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
+from diffusion_lessons.metrics.modes import Modes, count_modes
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
 from diffusion_lessons.metrics.preference import Ratings, Vote, bradley_terry, first_chosen
 from diffusion_lessons.metrics.sliced_wasserstein import sliced_wasserstein
 from diffusion_lessons.metrics.yardstick import Reference, Yardstick, features_and_classes
 
 __all__ = [
+    "Modes",
     "PrecisionRecall",
     "Ratings",
     "Reference",
@@ -27,6 +29,7 @@ __all__ = [
     "bootstrap_counts",
     "bootstrap_error",
     "bradley_terry",
+    "count_modes",
     "evaluate",
     "features_and_classes",
     "first_chosen",

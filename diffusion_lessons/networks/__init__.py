@@ -10,7 +10,9 @@ from torch import nn
 
 from diffusion_lessons.networks.classifier import Classifier, ClassifierConfig
 from diffusion_lessons.networks.dit import DiT, DiTConfig
+from diffusion_lessons.networks.gan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from diffusion_lessons.networks.patched import Patched
+from diffusion_lessons.networks.points import PointConfig, PointNetwork
 from diffusion_lessons.networks.prompted import Prompted, PromptedConfig
 from diffusion_lessons.networks.unet import UNet, UNetConfig
 from diffusion_lessons.networks.vae import Vae, VaeConfig
@@ -21,7 +23,13 @@ __all__ = [
     "ClassifierConfig",
     "DiT",
     "DiTConfig",
+    "Discriminator",
+    "DiscriminatorConfig",
+    "Generator",
+    "GeneratorConfig",
     "Patched",
+    "PointConfig",
+    "PointNetwork",
     "Prompted",
     "PromptedConfig",
     "UNet",
@@ -39,6 +47,9 @@ NETWORKS: dict[str, Any] = {
     "DiT": (DiT, DiTConfig),
     "Vae": (Vae, VaeConfig),
     "Prompted": (Prompted, PromptedConfig),
+    "PointNetwork": (PointNetwork, PointConfig),
+    "Generator": (Generator, GeneratorConfig),
+    "Discriminator": (Discriminator, DiscriminatorConfig),
 }
 
 

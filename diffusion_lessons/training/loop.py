@@ -111,7 +111,8 @@ class Trainer:
         self.plain = copy.deepcopy(network).cpu() if mine else None  # what is written is put together in it
         wrapped = processes.wrap(compiled)
         decay, fused = plan.weight_decay, device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(network.parameters(), plan.lr, weight_decay=decay, fused=fused)
+        weights = network.parameters()
+        optimizer = torch.optim.AdamW(weights, plan.lr, task.betas, weight_decay=decay, fused=fused)
         scaler = torch.amp.GradScaler(device.type, enabled=self.mode.precision == "fp16")
         self.state = TrainingState(network, optimizer, scaler, EMA(network, plan.ema_decay))
         if saved is not None:
@@ -163,7 +164,10 @@ class Trainer:
     def step(self, done: float) -> None:
         """One step of training; nothing here waits for the device."""
         state, plan, optimizer = self.state, self.plan, self.state.optimizer
-        torch.manual_seed(seed_of(plan.seed, "dropout", state.step, self.processes.rank))
+        seed = (
+            torch.manual_seed if self.processes.device.type != "cpu" else torch.default_generator.manual_seed
+        )
+        seed(seed_of(plan.seed, "dropout", state.step, self.processes.rank))
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate(state.step, done)
         loss = self.task.loss(self.forward, self.task.batch(state.step))

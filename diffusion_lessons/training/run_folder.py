@@ -28,6 +28,7 @@ MODEL, STATE, METRICS = "model.safetensors", "state.safetensors", "metrics.json"
 LOG = "log.jsonl"
 NEEDED = {"recipe", "data", "finished", "step", "seconds", "ema_step", "scaler", "curve"}  # to go on
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+UPDATES = "updates"  # how often AdamW changed a weight: not at every step where players take turns
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and their description, as a state file holds them
 
@@ -58,6 +59,8 @@ class TrainingState:
             tensors[f"network.{name}"] = whole(parameter)
             adam = self.optimizer.state.get(parameter, {})
             tensors |= {f"{moment}.{name}": whole(adam[moment]) for moment in MOMENTS if moment in adam}
+            if "step" in adam:
+                tensors[f"{UPDATES}.{name}"] = torch.as_tensor(adam["step"])
         return tensors
 
     def save(
@@ -96,8 +99,9 @@ class TrainingState:
                 moments = {m: torch.zeros_like(parameter) for m in MOMENTS}
                 for moment, value in moments.items():
                     fill(value, tensors[f"{moment}.{name}"])
-                steps = torch.tensor(float(self.step), device=parameter.device)
-                self.optimizer.state[parameter] = {"step": steps, **moments}
+                updates = tensors.get(f"{UPDATES}.{name}", torch.tensor(float(self.step)))
+                updates = updates.to(parameter.device, copy=True)
+                self.optimizer.state[parameter] = {"step": updates, **moments}
         for name, weight in self.ema.shadow.items():
             fill(weight, tensors[f"ema.{name}"])
 

@@ -37,6 +37,7 @@ class Task:
     dropout = 0.0  # share of the rows whose condition is dropped
     start: str | None = None  # the name of the weights that the network starts from, for the run's record
     marks: Sequence[float] = ()  # when `measured` is asked: budget that is spent then, in its unit, rising
+    betas = (0.9, 0.999)  # of AdamW
 
     def __init__(self, network: nn.Module, plan: Plan, dataset: Rows) -> None:
         self.network, self.plan, self.dataset = network, plan, dataset
