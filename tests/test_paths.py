@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from diffusion_lessons import DiscreteVP, Level, StraightPath, add_noise, linear_betas, posterior, renoise
-from diffusion_lessons.paths import forward_kernel, stratified
+from diffusion_lessons.paths import forward_kernel
+from diffusion_lessons.times import logit_normal, stratified
 from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 DISCRETE = [name for name, path in PATHS.items() if isinstance(path, DiscreteVP)]
