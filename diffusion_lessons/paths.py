@@ -177,6 +177,18 @@ class StraightPath:
         """The time in [0, 1] with a log-SNR, () or (B,)."""
         return (-log_snr / 2).sigmoid()
 
+    @staticmethod
+    def check(levels: list[Level]) -> None:
+        """Refuse levels of another path where only the slope dx/dt = ε − x₀ of this one is right."""
+        if any(
+            ((level.alpha - 1 + level.t).abs() + (level.sigma - level.t).abs() > 1e-9).any()
+            for level in levels
+        ):
+            raise ValueError(
+                "the levels are not those of the straight path: put the denoiser on it, "
+                "OnPath(denoiser, path), and take StraightPath().levels(n)"
+            )
+
     def network_time(self, t: Tensor) -> Tensor:
         """What a network is told: 1000·t, the range that time embeddings are made for."""
         return 1000 * t

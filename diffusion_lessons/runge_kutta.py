@@ -1,4 +1,4 @@
-"""Solvers that choose their own steps: two answers from the same slopes tell how large the error of a step is.
+"""Solvers that choose their own steps: two answers from the same slopes tell how wrong a step is.
 
 They walk the straight path, where the slope dx/dt = ε − x₀ is all that there is to ask for. A denoiser of
 another path comes onto it by `OnPath`.
@@ -33,10 +33,7 @@ class RungeKutta:
 
 PAIRS = {
     "rk23": RungeKutta(  # Bogacki and Shampine 1989
-        3,
-        (1 / 2, 3 / 4, 1),
-        ((1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
-        (5 / 72, -1 / 12, -1 / 9, 1 / 8),
+        3, (1 / 2, 3 / 4, 1), ((1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)), (5 / 72, -1 / 12, -1 / 9, 1 / 8)
     ),
     "rk45": RungeKutta(  # Dormand and Prince 1980, table 2: "dopri5"
         5,
@@ -154,14 +151,12 @@ def _first_length(
 def _ends(levels: list[Level]) -> tuple[float, float]:
     """The first and the last time, if the levels fall along the straight path."""
     if len(levels) < 2:
-        raise ValueError(f"an adaptive solver needs two levels, got {len(levels)}: use StraightPath().levels(1)")
+        raise ValueError(
+            f"an adaptive solver needs two levels, got {len(levels)}: use StraightPath().levels(1)"
+        )
     if any(level.t.ndim for level in levels):
         raise ValueError("an adaptive solver takes the same steps for all samples: give one time for all")
-    if any(bool((level.alpha - (1 - level.t)).abs() + (level.sigma - level.t).abs() > 1e-9) for level in levels):
-        raise ValueError(
-            "an adaptive solver walks the straight path: put the denoiser on it, OnPath(denoiser, path), and "
-            "give it StraightPath().levels(1)"
-        )
+    StraightPath.check(levels)
     start, end = float(levels[0].t), float(levels[-1].t)
     if not start > end:
         raise ValueError(f"the levels must fall, from noise to data, got t = {start:g} to {end:g}")

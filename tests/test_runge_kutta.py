@@ -122,7 +122,7 @@ def test_a_denoiser_of_another_path_comes_on_it(generator) -> None:
     made = sample(OnPath(clusters, COSINE), x, PATH.levels(1), sampler=adaptive, least=0.007)
     assert float((made[:, 0] > 0).double().mean()) == pytest.approx(0.75, abs=0.015)
     assert float(made[:, 1].std()) == pytest.approx(0.2, abs=0.01)
-    with pytest.raises(ValueError, match="walks the straight path: put the denoiser on it"):
+    with pytest.raises(ValueError, match="not those of the straight path: put the denoiser on it"):
         sample(clusters, x, COSINE.levels(1), sampler=adaptive)
 
 

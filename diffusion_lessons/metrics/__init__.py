@@ -14,6 +14,7 @@ from diffusion_lessons.metrics.intervals import (
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
 from diffusion_lessons.metrics.sliced_wasserstein import sliced_wasserstein
+from diffusion_lessons.metrics.straightness import straightness
 from diffusion_lessons.metrics.yardstick import Reference, Yardstick, features_and_classes
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "precision_recall",
     "share_error",
     "sliced_wasserstein",
+    "straightness",
     "wilson_interval",
 ]
