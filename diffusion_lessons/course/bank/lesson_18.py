@@ -346,7 +346,161 @@ WALK = Exercise(
 )
 
 
-# 18.3 A solver that chooses its steps --------------------------------------------------------------------
+# 18.3 A model of another path as a flow --------------------------------------------------------------------
+
+
+def as_flow(denoiser: Denoiser, path: NoisePath, x: Tensor, t: float) -> Tensor:
+    """The slope on the straight path of a denoiser that knows another one: `OnPath`."""
+    level = StraightPath()(t)
+    return FLOW.of(*OnPath(lambda x, level, condition=None: denoiser(x, level), path)(x, level), level)
+
+
+def _turned(answer: Callable[..., Any], path: str, mean: float, spread: float, x: Tensor, t: float) -> Any:
+    exact = gaussian(mean, spread)
+
+    def blurred(x: Tensor, level: Any) -> Any:
+        """A denoiser that is wrong in its own way at each time, as networks are."""
+        x0 = exact(x, level).x0 + 0.1 * torch.sin(8 * level.t / PATHS[path]().T)
+        return type(exact(x, level)).from_x0(x0, x, level)
+
+    return answer(blurred, PATHS[path](), x, t)
+
+
+def _flowing(
+    wanted: Callable[[float], float] = lambda t: ((1 - t) / t) ** 2,
+    time: Callable[..., Any] = lambda path, snr, t: path.time_at(
+        torch.tensor(snr, dtype=torch.float64).log()
+    ),
+    scale: Callable[..., Any] = lambda own, t: own.sigma / t,
+    slope: Callable[..., Tensor] = lambda x0, eps, own, x, t: eps - x0,
+) -> Callable[..., Tensor]:
+    """The conversion in plain steps, with a place for each slip."""
+
+    def answer(denoiser: Any, path: Any, x: Tensor, t: float) -> Tensor:
+        own = path(time(path, wanted(t), t))
+        x0, eps = denoiser((scale(own, t) * x).to(x.dtype), own)
+        return slope(x0, eps, own, x, t)
+
+    return answer
+
+
+def _flowing_by_alpha(denoiser: Any, path: Any, x: Tensor, t: float) -> Tensor:
+    own = path(path.time_at(StraightPath()(t).log_snr))
+    x0 = denoiser(x * (own.alpha / (1 - t)).to(x.dtype), own)[0]
+    return (x - x0) / t
+
+
+def _turn_inputs(path: str, times: tuple[float, float], *shape: int) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        return {
+            "path": path,
+            "mean": number(g, -0.6, 0.6),
+            "spread": number(g, 0.3, 0.7),
+            "x": normal(g, *shape),
+            "t": number(g, *times),
+        }
+
+    return make
+
+
+TURN = Exercise(
+    id="18.3",
+    name="as_flow",
+    title="A diffusion model as a flow",
+    kind="implement",
+    difficulty=2,
+    minutes=15,
+    reference=as_flow,
+    call=_turned,
+    cases=[
+        Case("a model of the cosine path, in the middle", _turn_inputs("cosine", (0.4, 0.6), 3, 1, 6, 5)),
+        Case("a model of the linear path, near noise", _turn_inputs("linear", (0.7, 0.85), 2, 3, 4, 4)),
+        Case("points, near data", _turn_inputs("cosine", (0.1, 0.25), 5, 2)),
+        Case("the sigmoid path", _turn_inputs("sigmoid", (0.3, 0.45), 3, 4)),
+    ],
+    misconceptions=[
+        Misconception(
+            "not-rescaled",
+            _flowing(scale=lambda own, t: 1.0),
+            "You asked about x as it is. On its own path a sample of this SNR is larger: multiply x until "
+            "its noise is own.sigma.",
+            about="missing",
+        ),
+        Misconception(
+            "rescaled-backwards",
+            _flowing(scale=lambda own, t: t / own.sigma),
+            "You divided where you have to multiply: x has the noise t, and has to get the noise own.sigma.",
+            about="factor",
+        ),
+        Misconception(
+            "scaled-by-alpha-alone",
+            _flowing(scale=lambda own, t: own.alpha),
+            "You multiplied by own.alpha, as if x were clean. x holds 1 − t of the data: the factor is "
+            "own.alpha/(1 − t).",
+            about="factor",
+        ),
+        Misconception(
+            "scaled-by-sigma-alone",
+            _flowing(scale=lambda own, t: own.sigma),
+            "You multiplied by own.sigma. x has the noise t already: the factor is own.sigma/t.",
+            about="factor",
+        ),
+        Misconception(
+            "same-share-of-time",
+            _flowing(time=lambda path, snr, t: t * path.T),
+            "You asked at the same share of the time. Paths do not run alike: look for the time with the "
+            "same SNR, by path.time_at.",
+            about="level",
+        ),
+        Misconception(
+            "ratio-not-squared",
+            _flowing(wanted=lambda t: (1 - t) / t),
+            "Your SNR is α/σ. It is a ratio of variances: α²/σ².",
+            about="root",
+        ),
+        Misconception(
+            "noise-to-signal",
+            _flowing(wanted=lambda t: (t / (1 - t)) ** 2),
+            "You turned the SNR round. On the straight path α = 1 − t and σ = t.",
+            about="swap",
+        ),
+        Misconception(
+            "snr-without-log",
+            _flowing(time=lambda path, snr, t: path.time_at(torch.tensor(snr, dtype=torch.float64))),
+            "You gave path.time_at the SNR. It takes its logarithm.",
+            about="formula",
+        ),
+        Misconception(
+            "velocity-backwards",
+            _flowing(slope=lambda x0, eps, own, x, t: x0 - eps),
+            "Your velocity points to the data. t grows towards noise: ε − x0.",
+            about="sign",
+        ),
+        Misconception(
+            "velocity-of-its-own-path",
+            _flowing(slope=lambda x0, eps, own, x, t: own.alpha.to(x) * eps - own.sigma.to(x) * x0),
+            "Your velocity is α·ε − σ·x0, the target v of the model's own path. On the straight path it is "
+            "ε − x0.",
+            about="formula",
+        ),
+        Misconception(
+            "guess-returned",
+            _flowing(slope=lambda x0, eps, own, x, t: x0),
+            "You returned the guess at the data. The velocity is ε − x0.",
+            about="reading",
+        ),
+    ],
+    alternatives=[_flowing(), _flowing_by_alpha],
+    hints=(
+        "The picture in x and its noise are the same on both paths. Only how strong the two are together "
+        "differs, and how the time is called.",
+        "own = path(path.time_at(log((1 − t)²/t²))), x₀, ε = denoiser(x·own.σ/t, own), v = ε − x₀.",
+        "`log_snr = 2 * torch.log(torch.tensor((1 - t) / t))`, the level, one question, one difference.",
+    ),
+)
+
+
+# 18.4 A solver that chooses its steps --------------------------------------------------------------------
 
 
 def adaptive_heun(
@@ -484,7 +638,7 @@ def _solver_figure(reference: Callable[..., Any]) -> Any:
 
 
 SOLVER = Exercise(
-    id="18.3",
+    id="18.4",
     name="adaptive_heun",
     title="A solver that chooses its own steps",
     kind="implement",
@@ -628,160 +782,6 @@ SOLVER = Exercise(
     figure=_solver_figure,
     figure_alt="The times at which three tolerances ask: more of them the tighter the tolerance is, and "
     "closest together near t = 0.1, where the ways bend.",
-)
-
-
-# 18.4 A model of another path as a flow --------------------------------------------------------------------
-
-
-def as_flow(denoiser: Denoiser, path: NoisePath, x: Tensor, t: float) -> Tensor:
-    """The slope on the straight path of a denoiser that knows another one: `OnPath`."""
-    level = StraightPath()(t)
-    return FLOW.of(*OnPath(lambda x, level, condition=None: denoiser(x, level), path)(x, level), level)
-
-
-def _turned(answer: Callable[..., Any], path: str, mean: float, spread: float, x: Tensor, t: float) -> Any:
-    exact = gaussian(mean, spread)
-
-    def blurred(x: Tensor, level: Any) -> Any:
-        """A denoiser that is wrong in its own way at each time, as networks are."""
-        x0 = exact(x, level).x0 + 0.1 * torch.sin(8 * level.t / PATHS[path]().T)
-        return type(exact(x, level)).from_x0(x0, x, level)
-
-    return answer(blurred, PATHS[path](), x, t)
-
-
-def _flowing(
-    wanted: Callable[[float], float] = lambda t: ((1 - t) / t) ** 2,
-    time: Callable[..., Any] = lambda path, snr, t: path.time_at(
-        torch.tensor(snr, dtype=torch.float64).log()
-    ),
-    scale: Callable[..., Any] = lambda own, t: own.sigma / t,
-    slope: Callable[..., Tensor] = lambda x0, eps, own, x, t: eps - x0,
-) -> Callable[..., Tensor]:
-    """The conversion in plain steps, with a place for each slip."""
-
-    def answer(denoiser: Any, path: Any, x: Tensor, t: float) -> Tensor:
-        own = path(time(path, wanted(t), t))
-        x0, eps = denoiser((scale(own, t) * x).to(x.dtype), own)
-        return slope(x0, eps, own, x, t)
-
-    return answer
-
-
-def _flowing_by_alpha(denoiser: Any, path: Any, x: Tensor, t: float) -> Tensor:
-    own = path(path.time_at(StraightPath()(t).log_snr))
-    x0 = denoiser(x * (own.alpha / (1 - t)).to(x.dtype), own)[0]
-    return (x - x0) / t
-
-
-def _turn_inputs(path: str, times: tuple[float, float], *shape: int) -> Make:
-    def make(g: torch.Generator) -> dict[str, Any]:
-        return {
-            "path": path,
-            "mean": number(g, -0.6, 0.6),
-            "spread": number(g, 0.3, 0.7),
-            "x": normal(g, *shape),
-            "t": number(g, *times),
-        }
-
-    return make
-
-
-TURN = Exercise(
-    id="18.4",
-    name="as_flow",
-    title="A diffusion model as a flow",
-    kind="implement",
-    difficulty=2,
-    minutes=15,
-    reference=as_flow,
-    call=_turned,
-    cases=[
-        Case("a model of the cosine path, in the middle", _turn_inputs("cosine", (0.4, 0.6), 3, 1, 6, 5)),
-        Case("a model of the linear path, near noise", _turn_inputs("linear", (0.7, 0.85), 2, 3, 4, 4)),
-        Case("points, near data", _turn_inputs("cosine", (0.1, 0.25), 5, 2)),
-        Case("the sigmoid path", _turn_inputs("sigmoid", (0.3, 0.45), 3, 4)),
-    ],
-    misconceptions=[
-        Misconception(
-            "not-rescaled",
-            _flowing(scale=lambda own, t: 1.0),
-            "You asked about x as it is. On its own path a sample of this SNR is larger: multiply x until "
-            "its noise is own.sigma.",
-            about="missing",
-        ),
-        Misconception(
-            "rescaled-backwards",
-            _flowing(scale=lambda own, t: t / own.sigma),
-            "You divided where you have to multiply: x has the noise t, and has to get the noise own.sigma.",
-            about="factor",
-        ),
-        Misconception(
-            "scaled-by-alpha-alone",
-            _flowing(scale=lambda own, t: own.alpha),
-            "You multiplied by own.alpha, as if x were clean. x holds 1 − t of the data: the factor is "
-            "own.alpha/(1 − t).",
-            about="factor",
-        ),
-        Misconception(
-            "scaled-by-sigma-alone",
-            _flowing(scale=lambda own, t: own.sigma),
-            "You multiplied by own.sigma. x has the noise t already: the factor is own.sigma/t.",
-            about="factor",
-        ),
-        Misconception(
-            "same-share-of-time",
-            _flowing(time=lambda path, snr, t: t * path.T),
-            "You asked at the same share of the time. Paths do not run alike: look for the time with the "
-            "same SNR, by path.time_at.",
-            about="level",
-        ),
-        Misconception(
-            "ratio-not-squared",
-            _flowing(wanted=lambda t: (1 - t) / t),
-            "Your SNR is α/σ. It is a ratio of variances: α²/σ².",
-            about="root",
-        ),
-        Misconception(
-            "noise-to-signal",
-            _flowing(wanted=lambda t: (t / (1 - t)) ** 2),
-            "You turned the SNR round. On the straight path α = 1 − t and σ = t.",
-            about="swap",
-        ),
-        Misconception(
-            "snr-without-log",
-            _flowing(time=lambda path, snr, t: path.time_at(torch.tensor(snr, dtype=torch.float64))),
-            "You gave path.time_at the SNR. It takes its logarithm.",
-            about="formula",
-        ),
-        Misconception(
-            "velocity-backwards",
-            _flowing(slope=lambda x0, eps, own, x, t: x0 - eps),
-            "Your velocity points to the data. t grows towards noise: ε − x0.",
-            about="sign",
-        ),
-        Misconception(
-            "velocity-of-its-own-path",
-            _flowing(slope=lambda x0, eps, own, x, t: own.alpha.to(x) * eps - own.sigma.to(x) * x0),
-            "Your velocity is α·ε − σ·x0, the target v of the model's own path. On the straight path it is "
-            "ε − x0.",
-            about="formula",
-        ),
-        Misconception(
-            "guess-returned",
-            _flowing(slope=lambda x0, eps, own, x, t: x0),
-            "You returned the guess at the data. The velocity is ε − x0.",
-            about="reading",
-        ),
-    ],
-    alternatives=[_flowing(), _flowing_by_alpha],
-    hints=(
-        "The picture in x and its noise are the same on both paths. Only how strong the two are together "
-        "differs, and how the time is called.",
-        "own = path(path.time_at(log((1 − t)²/t²))), x₀, ε = denoiser(x·own.σ/t, own), v = ε − x₀.",
-        "`log_snr = 2 * torch.log(torch.tensor((1 - t) / t))`, the level, one question, one difference.",
-    ),
 )
 
 
@@ -1096,4 +1096,4 @@ REFLOW = Exercise(
     ),
 )
 
-EXERCISES = [LINE, WALK, SOLVER, TURN, STRAIGHT, REFLOW]
+EXERCISES = [LINE, WALK, TURN, SOLVER, STRAIGHT, REFLOW]
