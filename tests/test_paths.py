@@ -263,7 +263,7 @@ def test_a_time_beyond_the_snr_of_a_path_is_its_first_or_last(name) -> None:
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.5, 0.6), (1.0, 1.4)])
 @pytest.mark.parametrize("name", ["cosine", "straight"])
 def test_logit_normal_times_have_the_density_that_the_paper_gives(name, mean, std) -> None:
-    """Esser et al. 2024, eq. 19, bin by bin."""
+    """Esser et al. 2024, section 3.1, bin by bin."""
     path, n = PATHS[name], 200_000
     drawn = path.sample_times(n, seeded(), logit_normal(mean, std)) / path.T
     assert bool(((drawn > 0) & (drawn <= 1)).all())

@@ -15,7 +15,7 @@ def straightness(denoiser: Denoiser, x: Tensor, levels: list[Level], condition: 
     """∫|(x₁ − x₀) − v|² dt along each sample's way: (B,), 0 for a straight line at even speed.
 
     v = ε − x₀ is the slope on the way, x₁ the start x (B, ...), and x₀ where Euler steps along the levels
-    lead it (Liu et al. 2023, section 2.2; S there is the mean). The levels are of `StraightPath`, from t = 1
+    lead it (Liu et al. 2023, section 2; S there is the mean). The levels are of `StraightPath`, from t = 1
     to 0, and many: a single step is straight, whatever the flow.
     """
     StraightPath.check(levels)
