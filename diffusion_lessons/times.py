@@ -22,7 +22,7 @@ def stratified(batch: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> Warp:
-    """Shares whose logit is N(mean, std²): most in the middle, few at both ends (Esser et al. 2024, section 3.1).
+    """Shares whose logit is N(mean, std²): most in the middle (Esser et al. 2024, section 3.1).
 
     A std that is not above 0 is a ValueError.
     """
