@@ -694,7 +694,7 @@ for row in record["rows"]:
     rows.setdefault(row["settings"]["model"], []).append(row)
 floor = rows.pop("real")[0]
 print(f"n = {record['options']['n']} digits a figure, recorded on {record['hardware']['processor']}; real digits: {floor['frechet']:.2f} ± {floor['uncertainty']:.2f} (draw)")
-print(f"mean of {len(rows['flow'])} seeds, in brackets the smallest and the largest")
+print(f"mean of {len(rows['flow'])} seeds, in brackets the smallest and the largest of them")
 
 
 def over_seeds(model, solver):
@@ -730,12 +730,12 @@ figure(
 )
 
 # %% jupyter={"source_hidden": true}
-print("trained on from the flow, as many steps again; mean [smallest, largest] over seeds, by evaluations")
+print(f"going on from the flow, as many steps again; {len(rows['reflow'])} seed(s); by evaluations")
 for model, solver in (("trained on", "euler"), ("reflow", "euler"), ("consistency", "fresh noise")):
     cost, quality = over_seeds(model, solver)
     bend = np.mean([row["straightness"] for row in rows[model]])
     cells = [f"{c:.0f}: {q.mean():.2f} [{q.min():.2f}, {q.max():.2f}]" for c, q in zip(cost, quality.T, strict=True)]
-    print(f"{model:12} S/|chord|² {bend:.3f}  " + "  ".join(cells[:4]))
+    print(f"{model:12} S/|chord|² {bend:.3f}  " + "  ".join(cells))
 
 shown = {}
 for model in ("trained on", "reflow", "consistency"):
@@ -763,7 +763,7 @@ strip(
 #   noise, draws grey means. But more evaluations do not bring it to the quality that the control reaches with nine.
 # - **Consistency** training (next paragraph) gives readable digits in one evaluation, too, behind reflow here. Its settings were hardly tuned.
 #
-# Each model has a few seeds only, and the brackets show their range. The network is small and the digits are 16 pixels wide.
+# Few seeds, printed above: the brackets show their range, and what goes on from a flow has fewer still. The network is small, and the digits are 16 pixels wide.
 #
 # **Published**: Liu et al. (table 1, CIFAR-10): one step of the first flow has an FID of 378, of the second 12.2, of the third 8.15; the first flow with `RK45` and 127
 # evaluations has 2.58. Lipman et al. (table 1, CIFAR-10): diffusion 7.48 at 274 evaluations, the straight path 6.35 at 142. Esser et al. (table 1) rank many ways to train: logit-normal times
