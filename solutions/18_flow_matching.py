@@ -130,7 +130,7 @@ predict(
 # mean of squares answers with the **mean velocity** at that place. Follow it, and you walk a *way* of the flow.
 # Two ways never cross, since there is one velocity at a place. So ways bend where lines cross.
 #
-# The wonder is that nothing else is lost. If all points follow the mean velocity, then at every time they are spread just as
+# Nothing else is lost. If all points follow the mean velocity, then at every time they are spread just as
 # the points on the lines are. At t = 0 that is the data.
 
 # %% [markdown] tags=["exercise-card"]
@@ -200,7 +200,7 @@ for ax, ends, title in zip(axes, (few, way[-1]), ("lines of pairs", "ways of the
     ax.plot(*many_noises.T.numpy(), ".", ms=3, color="#0072B2", label="noise")
     ax.plot(*ends.T.numpy(), "s", ms=3, color="#D55E00", label="data")
     ax.set(title=title, xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), aspect="equal")
-axes[0].legend(fontsize=9)
+axes[0].legend(fontsize=9, loc="upper right")
 figure(
     fig,
     alt="Left: sixty straight lines from noise to eight clusters, crossing everywhere. Right: sixty ways from the same noise to the "
@@ -261,8 +261,8 @@ one = walk_down(exact, noise, even(1))
 print(f"after one step the points are {one.norm(dim=1).mean():.2f} from the middle; the ring has a radius of 1.4")
 
 # %% [markdown]
-# One step leads to the middle, as predicted. Only many steps reach the ring, because the ways bend. So a straight *path* is
-# no straight *flow*. Hold on to that: half of the sentences that are written on flow matching mix the two up.
+# One step leads to the middle, as predicted. A few more steps are needed to reach the ring, because the ways bend. So a straight *path*
+# is no straight *flow*.
 
 # %% [markdown] tags=["idea"]
 # ## The same denoiser with other coefficients
@@ -317,7 +317,7 @@ levels = cosine.levels(20)
 same_snr = [float(straight.time_at(level.log_snr)) for level in levels]
 with torch.no_grad():
     by_euler = walk_down(mnist_flow, start / levels[0].sigma * same_snr[0], same_snr)
-    by_even = walk_down(mnist_flow, start, [0.9999, *even(20)[1:]])
+    by_even = walk_down(mnist_flow, start, [0.9999, *even(20)[1:]])  # your function needs t below 1
 by_ddim = sample(clear, start, levels, digits)
 print(f"Euler at DDIM's SNRs against DDIM: largest difference {(by_euler - by_ddim).abs().max():.0e}")
 print(f"Euler at even times against DDIM:  rms difference {(by_even - by_ddim).square().mean().sqrt():.2f}")
