@@ -5,11 +5,12 @@ estimates both, and a sampler walks down the path. The names below are the whole
 """
 
 from diffusion_lessons.bound import vlb_terms
-from diffusion_lessons.denoiser import Denoiser, NetworkDenoiser
+from diffusion_lessons.denoiser import Denoiser, NetworkDenoiser, OnPath
 from diffusion_lessons.guidance import ClassifierFreeGuidance, ClassifierGuidance, Clip, Rescale
 from diffusion_lessons.losses import diffusion_loss
 from diffusion_lessons.mixtures import GaussianMixture
 from diffusion_lessons.paths import DiscreteVP, Level, StraightPath, add_noise, posterior, renoise
+from diffusion_lessons.runge_kutta import adaptive
 from diffusion_lessons.samplers import ddim_step, ddpm_step, dpmpp_2m, heun, invert, sample, slerp, trajectory
 from diffusion_lessons.schedules import (
     cosine_betas,
@@ -35,10 +36,12 @@ __all__ = [
     "GaussianMixture",
     "Level",
     "NetworkDenoiser",
+    "OnPath",
     "Rescale",
     "StraightPath",
     "Target",
     "V",
+    "adaptive",
     "add_noise",
     "cosine_betas",
     "ddim_step",

@@ -40,6 +40,24 @@ class NetworkDenoiser:
         return null_condition(batch)
 
 
+class OnPath:
+    """A denoiser that was trained along `path`, to be asked at the levels of any other.
+
+    x = α·x₀ + σ·ε times c is a sample of its own path, at the time with the same SNR: so the path of a
+    training does not bind the sampler (Karras et al. 2022, section 3). Beyond the SNR that `path` has, it is
+    asked at its nearest time.
+    """
+
+    def __init__(self, denoiser: Denoiser, path: NoisePath) -> None:
+        self.denoiser, self.path = denoiser, path
+
+    def __call__(self, x: Tensor, level: Level, condition: Condition = None) -> Estimate:
+        above_data(level)
+        own = self.path(self.path.time_at(level.log_snr))
+        scale = ((own.alpha**2 + own.sigma**2) / (level.alpha**2 + level.sigma**2)).sqrt()
+        return Estimate.from_x0(self.denoiser(cast(scale, x) * x, own, condition).x0, x, level)
+
+
 class Autocast:
     """A denoiser, with all its wrappers, in bf16 where that is really faster; estimates stay like x."""
 

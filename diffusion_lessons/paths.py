@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffusion_lessons.schedules import checked_betas
 from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.times import Warp, stratified
 
 SPACINGS = ("trailing", "leading", "linspace", "stable-diffusion")
 
@@ -67,8 +68,9 @@ class NoisePath(Protocol):
     def __call__(self, t: Tensor | float) -> Level: ...
     def levels(self, n: int, spacing: str = "trailing") -> list[Level]: ...
     def sample_times(
-        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+        self, batch: int, generator: torch.Generator | None = None, warp: Warp | None = None
     ) -> Tensor: ...
+    def time_at(self, log_snr: Tensor) -> Tensor: ...
     def network_time(self, t: Tensor) -> Tensor: ...
 
 
@@ -119,13 +121,23 @@ class DiscreteVP:
         return [self(t) for t in (*times, 0.0)]
 
     def sample_times(
-        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+        self, batch: int, generator: torch.Generator | None = None, warp: Warp | None = None
     ) -> Tensor:
         """(batch,) whole times, uniform on 1 … T, one from each of `batch` equal strata.
 
-        A power below 1, of the share of T, draws more of them towards noise: 0.5 as many as t is large.
+        A warp, such as `logit_normal()`, draws more of some: it moves shares of T.
         """
-        return (stratified(batch, generator) ** power * self.T).floor() + 1
+        shares = stratified(batch, generator)
+        return ((shares if warp is None else warp(shares)) * self.T).floor().clamp(max=self.T - 1) + 1
+
+    def time_at(self, log_snr: Tensor) -> Tensor:
+        """The time in [1, T] with a log-SNR, () or (B,); the first or the last where there is none."""
+        wanted = log_snr.sigmoid().clamp(min=self.alphas_cumprod[-1])  # ᾱ
+        above = torch.searchsorted(-self.alphas_cumprod, -wanted).clamp(min=1)
+        low, high = self.alphas_cumprod[above - 1], self.alphas_cumprod[above]
+        between = (low.logit() - wanted.logit()) / (low.logit() - high.logit())
+        finite = low.logit().isfinite() & high.logit().isfinite()
+        return (above - 1 + torch.where(finite, between, (low - wanted) / (low - high))).clamp(min=1)
 
     def network_time(self, t: Tensor) -> Tensor:
         """What a network is told: t − 1, the index that published weights expect."""
@@ -155,26 +167,31 @@ class StraightPath:
         return [self(t) for t in torch.linspace(1, 0, n + 1, dtype=torch.float64)]
 
     def sample_times(
-        self, batch: int, generator: torch.Generator | None = None, power: float = 1.0
+        self, batch: int, generator: torch.Generator | None = None, warp: Warp | None = None
     ) -> Tensor:
-        """(batch,) times, uniform on (0, 1], one from each of `batch` equal strata; power as above."""
-        return (1 - stratified(batch, generator)) ** power
+        """(batch,) times, uniform on (0, 1], one from each of `batch` equal strata; a warp moves them."""
+        times = 1 - stratified(batch, generator)
+        return times if warp is None else warp(times)
+
+    def time_at(self, log_snr: Tensor) -> Tensor:
+        """The time in [0, 1] with a log-SNR, () or (B,)."""
+        return (-log_snr / 2).sigmoid()
+
+    @staticmethod
+    def check(levels: list[Level]) -> None:
+        """Refuse levels of another path where only the slope dx/dt = ε − x₀ of this one is right."""
+        if any(
+            ((level.alpha - 1 + level.t).abs() + (level.sigma - level.t).abs() > 1e-9).any()
+            for level in levels
+        ):
+            raise ValueError(
+                "the levels are not those of the straight path: put the denoiser on it, "
+                "OnPath(denoiser, path), and take StraightPath().levels(n)"
+            )
 
     def network_time(self, t: Tensor) -> Tensor:
         """What a network is told: 1000·t, the range that time embeddings are made for."""
         return 1000 * t
-
-
-def stratified(batch: int, generator: torch.Generator | None = None) -> Tensor:
-    """(batch,) float64 numbers in [0, 1), the i-th uniform on [i/batch, (i + 1)/batch).
-
-    Each is uniform over a shuffled batch, and their mean varies far less than that of independent
-    draws (Kingma et al. 2021, appendix I.1 uses the same idea).
-    """
-    if batch < 1:
-        raise ValueError(f"a batch needs at least one sample, got {batch}")
-    u = torch.rand(batch, generator=generator, dtype=torch.float64, device="cpu")
-    return (torch.arange(batch, dtype=torch.float64) + u) / batch
 
 
 def _checked_times(t: Tensor | float, T: float) -> Tensor:

@@ -18,7 +18,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
 )
-from diffusers.training_utils import compute_snr
+from diffusers.training_utils import compute_density_for_timestep_sampling, compute_snr
 from diffusers.utils import logging
 from torch import Tensor, nn
 
@@ -46,6 +46,7 @@ from diffusion_lessons import (
     scaled_linear_betas,
 )
 from diffusion_lessons.losses import min_snr
+from diffusion_lessons.times import logit_normal
 from tests.oracles import PATHS, ZERO_TERMINAL, randn, seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
@@ -318,6 +319,16 @@ def test_flow_matching_euler(n) -> None:
         x = scheduler.step(network(x, t.expand(len(x))), t, x).prev_sample
     visited = [path(sigma.double()) for sigma in scheduler.sigmas]
     assert relative(sample(NetworkDenoiser(network, path, FLOW), NOISE, visited), x) < 5e-7
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.5, 0.6)])
+def test_logit_normal_times(mean, std) -> None:
+    """Their draws are independent and ours one from each stratum: the deciles are the same."""
+    theirs = compute_density_for_timestep_sampling("logit_normal", 200_000, mean, std, generator=seeded())
+    ours = StraightPath().sample_times(200_000, seeded(), logit_normal(mean, std))
+    shares = torch.linspace(0.1, 0.9, 9).double()
+    deciles = (times.double().quantile(shares).float() for times in (ours, theirs))
+    assert difference(*deciles) < 3e-3
 
 
 # Guidance --------------------------------------------------------------------------------------------

@@ -4,7 +4,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion_lessons import EPSILON, DiscreteVP, NetworkDenoiser, StraightPath, V, add_noise
+from diffusion_lessons import (
+    EPSILON,
+    FLOW,
+    DiscreteVP,
+    Estimate,
+    GaussianMixture,
+    NetworkDenoiser,
+    OnPath,
+    StraightPath,
+    V,
+    add_noise,
+    ddpm_step,
+    dpmpp_2m,
+    heun,
+    sample,
+    trajectory,
+)
 from diffusion_lessons.targets import TARGETS
 from tests.oracles import PATHS, ZERO_TERMINAL, TrueNetwork, randn, targets_and_paths
 
@@ -135,3 +151,91 @@ def test_a_denoiser_is_the_same_on_a_gpu() -> None:
         network.cpu()
         torch.testing.assert_close(there.x0.cpu(), here.x0, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(there.eps.cpu(), here.eps, rtol=1e-4, atol=1e-4)
+
+
+# A denoiser of one path on another ---------------------------------------------------------------------
+
+MIXTURE = GaussianMixture(
+    torch.tensor([[-1.0, 0.0], [1.0, 0.5], [0.0, -1.0]], dtype=torch.float64), [0.3, 0.2, 0.25]
+)
+
+
+class OfPath(nn.Module):
+    """A network that says what the exact denoiser of `MIXTURE` does, told its own path's time alone."""
+
+    def __init__(self, path, target) -> None:
+        super().__init__()
+        self.path, self.target = path, target
+
+    def forward(self, x: Tensor, time: Tensor, condition: object = None) -> Tensor:
+        t = time + 1 if isinstance(self.path, DiscreteVP) else time / 1000
+        level = self.path(t)
+        return self.target.of(*MIXTURE(x, level), level)
+
+
+@pytest.mark.parametrize(("target", "trained"), targets_and_paths())
+@pytest.mark.parametrize("asked", PATHS)
+def test_a_model_of_any_path_answers_on_any_other(target, trained, asked) -> None:
+    """The best guess at x₀ is a matter of the SNR: what the exact denoiser says is the truth on all paths."""
+    path, other = PATHS[trained], PATHS[asked]
+    network = OfPath(path, TARGETS[target])
+    moved = OnPath(NetworkDenoiser(network, path, TARGETS[target]), path)
+    for share in (0.1, 0.5, torch.tensor([0.2, 0.7])):
+        level, x = other(share * other.T), randn(2, 2)
+        estimate = moved(x, level)
+        torch.testing.assert_close(estimate, MIXTURE(x, level), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(add_noise(*estimate, level), x)
+
+
+def test_from_pure_noise_a_model_without_any_is_asked_at_its_noisiest_time() -> None:
+    seen, x = [], randn(2, 2)
+
+    def denoiser(x: Tensor, level, condition=None) -> Estimate:
+        seen.append((float(level.t), x, condition))
+        return MIXTURE(x, level)
+
+    cosine, straight = PATHS["cosine"], StraightPath()
+    estimate = OnPath(denoiser, cosine)(x, straight(1.0), "label")
+    assert (seen[0][0], seen[0][2]) == (1000, "label")
+    torch.testing.assert_close(seen[0][1], x)
+    torch.testing.assert_close(estimate.eps, x)  # at σ = 1 all is noise
+    OnPath(denoiser, cosine)(x, straight(1e-4), None)
+    assert seen[1][0] == 1  # its cleanest
+    with pytest.raises(ValueError, match="at t = 0 there is no noise"):
+        OnPath(denoiser, cosine)(x, straight(0.0))
+
+
+@pytest.mark.parametrize("step", ["euler", "ddpm"])
+@pytest.mark.parametrize("n", [1, 5, 20])
+def test_euler_on_the_straight_path_is_ddim_at_the_same_snr(step, n) -> None:
+    """Paths differ in scale and in clock: the steps that forget both are the same on all of them."""
+    cosine, straight = PATHS["cosine"], StraightPath()
+    levels = cosine.levels(n)
+    on_straight = [straight(straight.time_at(level.log_snr)) for level in levels]
+    noise = randn(4, 2)
+    start = noise * (on_straight[0].sigma / levels[0].sigma)
+    how = {"step": ddpm_step, "generator": lambda number: randn(4, 2, seed=number)} if step == "ddpm" else {}
+    ours = sample(MIXTURE, noise, levels, **how)
+    theirs = sample(OnPath(MIXTURE, cosine), start, on_straight, **how)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("sampler", [trajectory, heun, dpmpp_2m])
+def test_there_and_back_is_the_model_itself(sampler) -> None:
+    cosine, straight = PATHS["cosine"], StraightPath()
+    there = OnPath(NetworkDenoiser(OfPath(cosine, V), cosine, V), cosine)
+    back, x, levels = OnPath(there, straight), randn(5, 2), cosine.levels(8)
+    plain = sample(NetworkDenoiser(OfPath(cosine, V), cosine, V), x, levels, sampler=sampler)
+    torch.testing.assert_close(sample(back, x, levels, sampler=sampler), plain, rtol=1e-6, atol=1e-6)
+
+
+def test_a_flow_network_is_told_a_time_that_its_embedding_can_see() -> None:
+    """t in [0, 1] is one and the same time to an embedding that was made for 0 to 1000."""
+    from diffusion_lessons.networks.embedding import sinusoidal_embedding
+
+    ends = torch.tensor([1e-3, 1.0])
+    told = sinusoidal_embedding(StraightPath().network_time(ends), 64)
+    untold = sinusoidal_embedding(ends, 64)
+    assert torch.cosine_similarity(*told[:, None]) < 0.7
+    assert torch.cosine_similarity(*untold[:, None]) > 0.95
+    assert FLOW.of(torch.zeros(1), torch.ones(1), StraightPath()(1.0)) == 1  # towards noise

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from diffusion_lessons import DiscreteVP, Level, StraightPath, add_noise, linear_betas, posterior, renoise
-from diffusion_lessons.paths import forward_kernel, stratified
+from diffusion_lessons.paths import forward_kernel
+from diffusion_lessons.times import logit_normal, stratified
 from tests.oracles import PATHS, ZERO_TERMINAL, per_sample, randn, seeded
 
 DISCRETE = [name for name, path in PATHS.items() if isinstance(path, DiscreteVP)]
@@ -233,6 +234,70 @@ def test_the_smallest_draw_is_noise_and_not_data(monkeypatch) -> None:
 def test_an_empty_batch_of_times_is_refused(name, batch) -> None:
     with pytest.raises(ValueError, match="at least one sample"):
         PATHS[name].sample_times(batch)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_time_is_found_again_by_its_snr(name) -> None:
+    """Between whole times too, and where no signal is left."""
+    path = PATHS[name]
+    times = (
+        torch.linspace(1e-3, 1, 777).double() * (path.T - 1) + 1 if path.T > 1 else torch.linspace(0, 1, 99)
+    )
+    found = path.time_at(path(times).log_snr)
+    torch.testing.assert_close(found, times.double(), rtol=1e-7, atol=1e-9)
+    one = path.time_at(path(path.T).log_snr)
+    assert (one.shape, float(one)) == ((), path.T)
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_a_time_beyond_the_snr_of_a_path_is_its_first_or_last(name) -> None:
+    path = PATHS[name]
+    beyond = torch.tensor([-math.inf, -1e3, 1e3, math.inf], dtype=torch.float64)
+    assert path.time_at(beyond).tolist() == [path.T, path.T, 1, 1]
+    assert DiscreteVP([0.3]).time_at(beyond).tolist() == [1] * 4
+
+
+# Warps ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.5, 0.6), (1.0, 1.4)])
+@pytest.mark.parametrize("name", ["cosine", "straight"])
+def test_logit_normal_times_have_the_density_that_the_paper_gives(name, mean, std) -> None:
+    """Esser et al. 2024, section 3.1, bin by bin."""
+    path, n = PATHS[name], 200_000
+    drawn = path.sample_times(n, seeded(), logit_normal(mean, std)) / path.T
+    assert bool(((drawn > 0) & (drawn <= 1)).all())
+    drawn -= 0.5 / path.T if path.T > 1 else 0  # a whole time stands for the share of T that ends there
+    edges = torch.linspace(0.01, 0.99, 50).double()
+    found = torch.histogram(drawn, edges).hist / n / 0.02
+    middle = (edges[1:] + edges[:-1]) / 2
+    expected = (-((middle.logit() - mean) ** 2) / (2 * std**2)).exp() / (
+        std * math.sqrt(2 * math.pi) * middle * (1 - middle)
+    )
+    assert float((found - expected).abs().max()) < 0.06
+
+
+def test_a_logit_normal_is_drawn_by_the_batch_and_by_the_seed() -> None:
+    path, warp = StraightPath(), logit_normal()
+    one, two = (path.sample_times(64, seeded(seed), warp) for seed in (0, 1))
+    assert torch.equal(one, path.sample_times(64, seeded(), warp))
+    assert not torch.equal(one, two)
+    assert float(one.median()) == pytest.approx(0.5, abs=0.02)  # one from each stratum, warped
+    assert torch.equal(
+        path.sample_times(64, seeded(), lambda shares: shares), path.sample_times(64, seeded())
+    )
+
+
+def test_a_warp_to_the_very_end_stays_on_the_path() -> None:
+    path = PATHS["cosine"]
+    assert path.sample_times(4, seeded(), torch.ones_like).tolist() == [path.T] * 4
+    assert path.sample_times(4, seeded(), torch.zeros_like).tolist() == [1] * 4
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.0), (0.0, -1.0), (math.nan, 1.0), (0.0, math.inf)])
+def test_a_logit_normal_without_a_spread_is_refused(mean, std) -> None:
+    with pytest.raises(ValueError, match="finite mean and a std above 0"):
+        logit_normal(mean, std)
 
 
 def test_network_times_are_what_published_weights_expect() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint
-from diffusion_lessons.data import Dataset, load_dataset, to_uint8
+from diffusion_lessons.data import Dataset, load_dataset, to_float, to_uint8
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.experiments import Row
 from diffusion_lessons.generate import generate, labels_for
@@ -101,3 +101,14 @@ def measured(pictures: Tensor, labels: Tensor, data: str) -> Row:
 def headline(row: Row) -> Row:
     """The three figures that most tables show: Fréchet distance, its uncertainty, accuracy."""
     return {"frechet": row["frechet"], "uncertainty": row["frechet_error"], "accuracy": row["accuracy"]}
+
+
+def real(data: str, options: Row) -> Row:
+    """What `measured` says of n real pictures, as many of each class, drawn from the training split."""
+    dataset = load_dataset(data, "train")
+    labels, each = dataset.labels, options["n"] // len(dataset.classes)
+    if labels is None:
+        raise ValueError("these tables are of pictures with labels, and these have none")
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(options["seed"]))
+    rows = torch.cat([order[labels[order] == k][:each] for k in range(len(dataset.classes))])
+    return measured(to_float(dataset.images[rows]), labels[rows], data)

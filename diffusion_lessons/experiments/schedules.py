@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from diffusion_lessons.checkpoint import load_checkpoint
@@ -36,13 +35,8 @@ prepare = partial(digits, RECIPE)
 
 def at_times_of(path: NoisePath, levels: list[Level]) -> list[Level]:
     """The levels with the times at which `path` has their log-SNR, its first or last where it has none."""
-    known = torch.stack([path(float(t)).log_snr for t in range(1, int(path.T) + 1)]).numpy()  # (T,), falling
-    wanted = torch.stack([level.log_snr for level in levels]).numpy()
-    times = np.interp(-wanted, -known, np.arange(1.0, path.T + 1))
-    return [
-        Level(torch.tensor(t if level.sigma > 0 else 0.0, dtype=torch.float64), level.alpha, level.sigma)
-        for t, level in zip(times, levels, strict=True)
-    ]
+    times = [path.time_at(level.log_snr) * (level.sigma > 0) for level in levels]
+    return [replace(level, t=t) for level, t in zip(levels, times, strict=True)]
 
 
 def settings(options: Row) -> list[Row]:

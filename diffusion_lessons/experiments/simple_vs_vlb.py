@@ -18,10 +18,11 @@ from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.experiments import Experiment, Row, pictures
 from diffusion_lessons.experiments.pictures import Digits
 from diffusion_lessons.losses import variational_bound
-from diffusion_lessons.paths import DiscreteVP, stratified
+from diffusion_lessons.paths import DiscreteVP
 from diffusion_lessons.samplers import ddpm_step
 from diffusion_lessons.support.seeds import seeded
 from diffusion_lessons.targets import EPSILON
+from diffusion_lessons.times import stratified
 from diffusion_lessons.training.loop import fit
 from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.tasks import Denoising

@@ -7,13 +7,9 @@ are measured in the same way: no sampler can be expected to come closer to the t
 
 from typing import Any
 
-import torch
-
 from diffusion_lessons import zoo
-from diffusion_lessons.checkpoint import Checkpoint
-from diffusion_lessons.data import load_dataset, to_float
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.experiments.pictures import generated, headline, measured, opened
+from diffusion_lessons.experiments.pictures import generated, headline, opened, real
 from diffusion_lessons.metrics.cost import count_evaluations
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -44,7 +40,7 @@ def measure(models: Any, row: Row, options: Row) -> Row:
     model = models[row["steps"] if distilled else ""]
     how = {**row, "sampler": "ddim"} if distilled else row
     with count_evaluations(model.network) as count:
-        figures = real(model, options) if row["sampler"] == "real" else generated(model, options, **how)
+        figures = real(model.data, options) if row["sampler"] == "real" else generated(model, options, **how)
     return {
         "evaluations": count.pictures / options["n"],
         **headline(figures),
@@ -52,17 +48,6 @@ def measure(models: Any, row: Row, options: Row) -> Row:
         "recall": figures["recall"],
         "accuracy_uncertainty": figures["accuracy_error"],
     }
-
-
-def real(model: Checkpoint, options: Row) -> Row:
-    """What `measured` says of n real pictures, as many of each class, drawn from the training split."""
-    dataset = load_dataset(model.data, "train")
-    labels, each = dataset.labels, options["n"] // len(dataset.classes)
-    if labels is None:
-        raise ValueError("these tables are of pictures with labels, and these have none")
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(options["seed"]))
-    rows = torch.cat([order[labels[order] == k][:each] for k in range(len(dataset.classes))])
-    return measured(to_float(dataset.images[rows]), labels[rows], model.data)
 
 
 COLUMNS = "sampler guidance steps evaluations frechet uncertainty precision recall accuracy seconds"

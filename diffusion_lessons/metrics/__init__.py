@@ -16,6 +16,7 @@ from diffusion_lessons.metrics.modes import Modes, count_modes
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
 from diffusion_lessons.metrics.preference import Ratings, Vote, bradley_terry, first_chosen
 from diffusion_lessons.metrics.sliced_wasserstein import sliced_wasserstein
+from diffusion_lessons.metrics.straightness import straightness
 from diffusion_lessons.metrics.yardstick import Reference, Yardstick, features_and_classes
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "precision_recall",
     "share_error",
     "sliced_wasserstein",
+    "straightness",
     "wilson_interval",
 ]

@@ -16,6 +16,7 @@ from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linea
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.seeds import checked_seed, layers_seeded
 from diffusion_lessons.targets import TARGETS
+from diffusion_lessons.times import Warp, logit_normal
 
 PATHS: dict[str, Callable[[], NoisePath]] = {
     "cosine": lambda: DiscreteVP(cosine_betas()),
@@ -24,6 +25,7 @@ PATHS: dict[str, Callable[[], NoisePath]] = {
     "sigmoid": lambda: DiscreteVP(sigmoid_betas()),
     "straight": StraightPath,
 }
+TIMES: dict[str, Warp] = {"uniform": lambda shares: shares, "logit-normal": logit_normal()}
 WEIGHTS: dict[str, Callable[[NoisePath], losses.Weight | None]] = {
     "plain": lambda path: None,  # the plain squared error of whatever the network outputs
     "simple": lambda path: losses.simple,
@@ -144,10 +146,11 @@ class Recipe(Plan):
     path: str = "cosine"  # noise schedule: cosine, linear, scaled-linear, sigmoid or straight
     target: str = "v"  # what the network outputs: epsilon, x0, v or flow
     weight: str = "plain"  # of the loss: plain, simple, truncated-snr, snr-plus-one, min-snr, p2 …
-    time_power: float = 1.0  # times are T·u^power with u uniform: 0.5 draws more of them towards noise
+    times: str = "uniform"  # at which is trained: uniform, or logit-normal, most in the middle of the path
+    time_power: float = 1.0  # the share of T is raised to it: 0.5 draws more times towards noise
     class_dropout: float = 0.1  # share of conditions that training drops, for classifier-free guidance
 
-    names: ClassVar = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS, **Plan.names}
+    names: ClassVar = {"path": PATHS, "target": TARGETS, "weight": WEIGHTS, "times": TIMES, **Plan.names}
     shares: ClassVar = ("class_dropout", "dropout", "ema_decay")
 
     def __post_init__(self) -> None:
@@ -170,6 +173,10 @@ class Recipe(Plan):
     def build_weight(self, path: NoisePath) -> losses.Weight | None:
         """The loss weight that `weight` names."""
         return WEIGHTS[self.weight](path)
+
+    def build_warp(self) -> Warp:
+        """What `times` and `time_power` do to uniform shares of T."""
+        return lambda shares: TIMES[self.times](shares) ** self.time_power
 
     def build_network(self, dataset: Rows, start: nn.Module | None = None) -> nn.Module:
         """The U-Net for the data set's pictures and classes, its random start drawn from the seed.

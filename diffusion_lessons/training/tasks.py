@@ -127,7 +127,7 @@ class Denoising(Task):
 
     def times(self, step: int) -> Tensor:
         """(batch,) the times of a step, over all processes."""
-        return self.path.sample_times(self.plan.batch, self.seeded("times", step), self.plan.time_power)
+        return self.path.sample_times(self.plan.batch, self.seeded("times", step), self.plan.build_warp())
 
     def loss(self, forward: Forward, batch: Batch) -> Tensor:
         return diffusion_loss(forward, self.path, self.target, *batch, self.weight).mean()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion_lessons.checkpoint import Checkpoint
-from diffusion_lessons.experiments import find, recorded, steps_by_sampler
+from diffusion_lessons.experiments import find, pictures, recorded
 from diffusion_lessons.experiments.steps_by_sampler import EXPERIMENT, STEPS, STUDENTS
 from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.paths import DiscreteVP
@@ -54,14 +54,14 @@ def test_real_pictures_are_balanced_and_drawn_by_the_seed(monkeypatch: pytest.Mo
     seen: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
 
-    def measured(pictures: torch.Tensor, y: torch.Tensor, data: str) -> dict[str, float]:
-        seen.append(pictures)
+    def measured(drawn: torch.Tensor, y: torch.Tensor, data: str) -> dict[str, float]:
+        seen.append(drawn)
         labels.append(y)
         return {}
 
-    monkeypatch.setattr(steps_by_sampler, "measured", measured)
+    monkeypatch.setattr(pictures, "measured", measured)
     for seed in (0, 0, 1):
-        steps_by_sampler.real(models()[""], OPTIONS | {"seed": seed})
+        pictures.real("digits", OPTIONS | {"seed": seed})
     assert labels[0].bincount().tolist() == [10] * 10
     assert torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], seen[2])
