@@ -1,0 +1,74 @@
+"""Sphinx's settings of the site; what depends on the lessons is put in by `diffusion_lessons.course.site.build`."""
+
+from html import escape
+
+from docutils import nodes
+
+project = "diffusion-lessons"
+author = "the authors of diffusion-lessons"
+project_copyright = ""
+language = "en"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.githubpages"]
+nitpicky = False
+default_role = "code"
+smartquotes = False
+pygments_style = "a11y-high-contrast-light"
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_number_source_lines = False
+myst_enable_extensions = ["attrs_inline", "dollarmath"]
+myst_heading_anchors = 3
+myst_dmath_double_inline = True
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
+html_theme = "pydata_sphinx_theme"
+html_title = "Diffusion lessons"
+html_static_path = ["_static"]
+html_extra_path = ["extra", "cheatsheet-print.html"]
+html_favicon = "_static/favicon.svg"
+html_css_files = ["katex/katex.min.css", "site.css"]
+html_js_files = [("katex/katex.min.js", {"defer": "defer"}), ("maths.js", {"defer": "defer"})]
+html_copy_source = False
+html_show_sourcelink = False
+html_show_sphinx = False
+html_show_copyright = False
+html_math_renderer = "katex"
+html_theme_options = {
+    "logo": {"text": "Diffusion lessons"},
+    "header_links_before_dropdown": 7,
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "show_toc_level": 1,
+    "footer_start": [],
+    "footer_end": [],
+    "back_to_top_button": False,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_sidebars = {name: [] for name in ("index", "interview", "quiz", "cheatsheet", "flashcards", "playground")}
+
+
+def _inline(self, node: nodes.math) -> None:
+    self.body.append(f'<span class="math notranslate">\\({escape(node.astext())}\\)</span>')
+    raise nodes.SkipNode
+
+
+def _block(self, node: nodes.math_block) -> None:
+    self.body.append(f'<div class="math notranslate">\\[{escape(node.astext())}\\]</div>')
+    raise nodes.SkipNode
+
+
+def setup(app) -> None:
+    app.add_html_math_renderer("katex", (_inline, None), (_block, None))
