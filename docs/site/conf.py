@@ -1,5 +1,6 @@
 """Sphinx's settings of the site; what depends on the lessons is put in by `diffusion_lessons.course.site.build`."""
 
+import re
 from html import escape
 
 from docutils import nodes
@@ -8,6 +9,7 @@ project = "diffusion-lessons"
 author = "the authors of diffusion-lessons"
 project_copyright = ""
 language = "en"
+exclude_patterns = ["extra"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.githubpages"]
 nitpicky = False
 default_role = "code"
@@ -20,8 +22,9 @@ nb_number_source_lines = False
 myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
-suppress_warnings = ["mystnb.unknown_mime_type"]
+suppress_warnings = ["misc.highlighting_failure"]
 
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -70,5 +73,11 @@ def _block(self, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def _plain_bars(app, what, name, obj, options, lines: list[str]) -> None:
+    """|x| in a docstring is an absolute value, not a substitution."""
+    lines[:] = [re.sub(r"\|(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\|", line) for line in lines]
+
+
 def setup(app) -> None:
+    app.connect("autodoc-process-docstring", _plain_bars)
     app.add_html_math_renderer("katex", (_inline, None), (_block, None))
