@@ -1,6 +1,5 @@
 """Sphinx's settings of the site; what depends on the lessons is put in by `diffusion_lessons.course.site.build`."""
 
-import re
 from html import escape
 
 from docutils import nodes
@@ -73,11 +72,17 @@ def _block(self, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def _plain_bars(app, what, name, obj, options, lines: list[str]) -> None:
-    """|x| in a docstring is an absolute value, not a substitution."""
-    lines[:] = [re.sub(r"\|(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\|", line) for line in lines]
+def _as_markup(app, what, name, obj, options, lines: list[str]) -> None:
+    """What stands between backquotes in a docstring is code, also before an s; |x| is an absolute value."""
+    for place, line in enumerate(lines):
+        parts = line.split("`")
+        if len(parts) % 2:  # else a pair goes over the end of the line
+            text = [part.replace("|", "\\|") for part in parts[::2]]
+            code = [f"``{part}``" if part else "``" for part in parts[1::2]]
+            joined = [f"{c}\\ {t}" if t[:1].isalnum() else c + t for c, t in zip(code, text[1:], strict=True)]
+            lines[place] = text[0] + "".join(joined)
 
 
 def setup(app) -> None:
-    app.connect("autodoc-process-docstring", _plain_bars)
+    app.connect("autodoc-process-docstring", _as_markup)
     app.add_html_math_renderer("katex", (_inline, None), (_block, None))
