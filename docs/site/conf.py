@@ -31,7 +31,6 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 100
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
@@ -47,7 +46,10 @@ html_show_sourcelink = False
 html_show_sphinx = False
 html_show_copyright = False
 html_math_renderer = "katex"
+html_context = {"default_mode": "auto"}
 html_theme_options = {
+    "navbar_persistent": ["search-button"],
+    "search_bar_text": "Search the site",
     "logo": {"text": "Diffusion lessons"},
     "header_links_before_dropdown": 7,
     "navigation_with_keys": False,
@@ -83,6 +85,13 @@ def _as_markup(app, what, name, obj, options, lines: list[str]) -> None:
             lines[place] = text[0] + "".join(joined)
 
 
+def _named_by_their_text(app, page, template, context, doctree) -> None:
+    """A fold of myst-nb says itself what it shows; a label that says something else hides that from some readers."""
+    if "body" in context:
+        context["body"] = context["body"].replace(' aria-label="Toggle hidden content"', "")
+
+
 def setup(app) -> None:
+    app.connect("html-page-context", _named_by_their_text)
     app.connect("autodoc-process-docstring", _as_markup)
     app.add_html_math_renderer("katex", (_inline, None), (_block, None))
