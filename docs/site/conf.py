@@ -4,6 +4,8 @@ from html import escape
 
 from docutils import nodes
 
+DESCRIPTION = "Diffusion models from scratch: twenty interview questions, each answered in 30 seconds, built in code and measured."
+
 project = "diffusion-lessons"
 author = "the authors of diffusion-lessons"
 project_copyright = ""
@@ -21,8 +23,10 @@ nb_number_source_lines = False
 myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
+myst_html_meta = {"description lang=en": DESCRIPTION}
 suppress_warnings = ["misc.highlighting_failure"]
 
+autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -61,7 +65,9 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {name: [] for name in ("index", "interview", "quiz", "cheatsheet", "flashcards", "playground")}
+html_sidebars = {
+    name: [] for name in ("index", "interview", "quiz", "cheatsheet", "flashcards", "playground")
+}
 
 
 def _inline(self, node: nodes.math) -> None:
@@ -85,6 +91,21 @@ def _as_markup(app, what, name, obj, options, lines: list[str]) -> None:
             lines[place] = text[0] + "".join(joined)
 
 
+def _social_card(app, page, template, context, doctree) -> None:
+    """What a link to the page shows elsewhere; it wants whole addresses, so it is there only where one is set."""
+    if address := app.config.html_baseurl:
+        said = {
+            "title": escape(context.get("title", html_title)),
+            "description": DESCRIPTION,
+            "type": "website",
+        }
+        said |= {"url": f"{address}{page}.html", "image": f"{address}_static/card.png"}
+        made = "".join(f'<meta property="og:{name}" content="{value}">\n' for name, value in said.items())
+        context["metatags"] = (
+            context.get("metatags", "") + made + '<meta name="twitter:card" content="summary_large_image">'
+        )
+
+
 def _named_by_their_text(app, page, template, context, doctree) -> None:
     """A fold of myst-nb says itself what it shows; a label that says something else hides that from some readers."""
     if "body" in context:
@@ -92,6 +113,7 @@ def _named_by_their_text(app, page, template, context, doctree) -> None:
 
 
 def setup(app) -> None:
+    app.connect("html-page-context", _social_card)
     app.connect("html-page-context", _named_by_their_text)
     app.connect("autodoc-process-docstring", _as_markup)
     app.add_html_math_renderer("katex", (_inline, None), (_block, None))

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = "diffusion_lessons"
-LEFT_OUT = ("__main__", "cli", "course")  # commands, which say what they do with --help, and what lessons call
+LEFT_OUT = (
+    "__main__",
+    "cli",
+    "course",
+)  # commands, which say what they do with --help, and what lessons call
 
 
 def rooms(root: Path) -> dict[str, list[str]]:
@@ -53,10 +57,15 @@ def _module(name: str) -> str:
 
 def index(root: Path, found: dict[str, list[str]]) -> str:
     """The first page of the reference, as Markdown."""
-    rows = [f"| [{room.partition('.')[2]}]({room.partition('.')[2]}.rst) | {first_line(root, room)} |" for room in found]
+    rows = [
+        f"| [{room.partition('.')[2]}]({room.partition('.')[2]}.rst) | {first_line(root, room)} |"
+        for room in found
+    ]
     names = "\n".join(room.partition(".")[2] for room in found)
     return (
         "# The package\n\nThe public names of the system that the lessons build, from their docstrings. "
         "To read the code itself in an hour, begin with [the architecture](../guides/architecture.md).\n\n"
-        "| module | what it holds |\n|---|---|\n" + "\n".join(rows) + f"\n\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
+        "| module | what it holds |\n|---|---|\n"
+        + "\n".join(rows)
+        + f"\n\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
     )

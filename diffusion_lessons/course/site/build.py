@@ -18,21 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_lessons.course.lessons import site_address
-from diffusion_lessons.course.site.pages import Pages, read_all, write_pages, write_printed, write_sources
+from diffusion_lessons.course.site.pages import read_all, write_pages, write_printed, write_sources
 from diffusion_lessons.course.site.vendor import copy_katex
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-DESCRIPTION = "Diffusion models: twenty interview questions answered in 30 seconds, and built and measured in code."
 
 
 def build(root: Path, out: Path) -> None:
     """Make the site of a repository; ValueError with all that is wrong."""
-    sources, kept = out.with_name(f"{out.name}-source"), out.with_name(f"{out.name}-npm")
+    sources = out.with_name(f"{out.name}-source")
     for old in (sources, out):
         _remove(old)
     pages = read_all(root)
     write_sources(pages, sources)
-    copy_katex(kept, sources / "_static")
+    copy_katex(root / "out" / "npm", sources / "_static")
     write_printed(pages, sources)
     pdf = print_pdf(sources / "cheatsheet-print.html", sources / "extra" / "cheatsheet.pdf")
     write_pages(pages, sources, pdf=pdf)
@@ -42,7 +41,11 @@ def build(root: Path, out: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove what an earlier build made; ValueError for a folder that is none of ours."""
-    if folder.exists() and any(folder.iterdir()) and not ({"index.html", "index.md", "_static"} & set(os.listdir(folder))):
+    if (
+        folder.exists()
+        and any(folder.iterdir())
+        and not ({"index.html", "index.md", "_static"} & set(os.listdir(folder)))
+    ):
         raise ValueError(f"{folder} holds something else than a site: choose another folder with --out")
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -53,7 +56,14 @@ def print_pdf(page: Path, pdf: Path) -> bool:
     if browser is None:
         return False
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    command = [browser, "--headless=new", "--disable-gpu", *root, "--no-pdf-header-footer", f"--print-to-pdf={pdf}"]
+    command = [
+        browser,
+        "--headless=new",
+        "--disable-gpu",
+        *root,
+        "--no-pdf-header-footer",
+        f"--print-to-pdf={pdf}",
+    ]
     subprocess.run([*command, page.absolute().as_uri()], capture_output=True, timeout=60)
     return pdf.exists()
 
@@ -80,10 +90,9 @@ def _sphinx(root: Path, sources: Path, out: Path) -> None:
 
 
 def _settings(root: Path) -> dict[str, Any]:
-    """What depends on the address of the site, which is empty where none is set."""
-    if not (address := site_address(root)):
-        return {}
-    return {"html_baseurl": address.rstrip("/") + "/"}
+    """What depends on the address of the site; nothing where none is set."""
+    address = site_address(root)
+    return {"html_baseurl": address.rstrip("/") + "/"} if address else {}
 
 
 def main() -> int:

@@ -39,7 +39,9 @@ def flashcards(studies: Iterable[Study]) -> list[Flashcard]:
 def _of(study: Study) -> Iterator[Flashcard]:
     lesson = f"lesson{study.entry.number}"
     if study.interview:
-        yield Flashcard(markup(study.interview.question), paragraphs(study.interview.answer), (lesson, "interview"))
+        yield Flashcard(
+            markup(study.interview.question), paragraphs(study.interview.answer), (lesson, "interview")
+        )
         for question, answer in study.interview.follow_ups:
             if answer:
                 front = f"<small>{escape(study.interview.question)}</small><br>{markup(question)}"
@@ -64,7 +66,8 @@ def _explained(question: Question) -> str:
     lettered = list(zip(ascii_uppercase, question.choices, strict=False))
     right = " and ".join(letter for letter, choice in lettered if choice.right)
     rows = "".join(
-        f"<li>{'<strong>Right.</strong>' if choice.right else 'No.'} {markup(choice.why)}</li>" for _, choice in lettered
+        f"<li>{'<strong>Right.</strong>' if choice.right else 'No.'} {markup(choice.why)}</li>"
+        for _, choice in lettered
     )
     return f'<p><strong>{right}</strong></p><ol type="A">{rows}</ol>'
 
@@ -86,9 +89,7 @@ def write_deck(cards: Iterable[Flashcard], file: Path) -> None:
         _number("model"),
         DECK,
         fields=[{"name": "front"}, {"name": "back"}],
-        templates=[
-            {"name": "card", "qfmt": "{{front}}", "afmt": '{{front}}<hr id="answer">{{back}}'},
-        ],
+        templates=[{"name": "card", "qfmt": "{{front}}", "afmt": '{{front}}<hr id="answer">{{back}}'}],
         css=CSS,
     )
     deck = genanki.Deck(_number("deck"), DECK)

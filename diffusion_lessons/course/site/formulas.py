@@ -45,7 +45,14 @@ def sheet(studies: Iterable[Study]) -> list[tuple[str, list[tuple[Study, str]]]]
     """The cheat sheet: topics with their formulas; lessons that are in no topic give theirs at the end."""
     written = {study.entry.number: study for study in studies if study.written}
     topics = [
-        (topic, [(written[number], formula(written[number], part)) for number, part in parts if number in written])
+        (
+            topic,
+            [
+                (written[number], formula(written[number], part))
+                for number, part in parts
+                if number in written
+            ],
+        )
         for topic, parts in SHEET
     ]
     named = {number for _, parts in SHEET for number, _ in parts}

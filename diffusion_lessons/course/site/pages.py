@@ -20,13 +20,14 @@ from diffusion_lessons.course.site.flashcards import flashcards, paragraphs, tab
 from diffusion_lessons.course.site.formulas import first_sentences, key_formula, sheet
 from diffusion_lessons.course.site.notebooks import Picture, first_picture, site_notebook
 from diffusion_lessons.course.site.reading import Study, studies
+from diffusion_lessons.course.site.social import save_card
 from diffusion_lessons.course.student.quiz import STYLE
 from diffusion_lessons.course.widgets.page import markup
 
 TEMPLATES = Path("docs") / "site" / "pages"
 GUIDES = ("instructors", "authoring", "architecture")
 LESSON = re.compile(r"\b([Ll]esson) (\d\d?)\b")
-NOTE = "- **Take it with you:** <a href=\"../notebooks/{stem}.ipynb\" download>the notebook to work in</a>"
+NOTE = '- **Take it with you:** <a href="../notebooks/{stem}.ipynb" download>the notebook to work in</a>'
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def write_sources(pages: Pages, folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     shutil.copytree(pages.root / "docs" / "site" / "static", folder / "_static", dirs_exist_ok=True)
     shutil.copy(pages.root / opening.FILE, folder / "_static")
+    save_card(pages.root / opening.FILE, folder / "_static" / "card.png")
     for number, picture in pages.pictures.items():
         if picture:
             (folder / "_static" / "lessons" / f"{number}.png").write_bytes(picture.png)

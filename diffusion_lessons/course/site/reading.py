@@ -77,7 +77,9 @@ def study(lesson: Lesson) -> Study:
                 questions += given
     if len(cards) > 1:
         raise ValueError(f"{lesson.file.name}: a lesson has one interview card, here are {len(cards)}")
-    return Study(entry, question, int(difficulty), next(iter(cards), None), tuple(questions), _formulas(lesson))
+    return Study(
+        entry, question, int(difficulty), next(iter(cards), None), tuple(questions), _formulas(lesson)
+    )
 
 
 def _calls(lesson: Lesson, cell: Cell) -> Iterator[tuple[ast.Call, str]]:

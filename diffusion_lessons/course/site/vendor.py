@@ -21,7 +21,9 @@ def npm_package(name: str, home: Path) -> Path:
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode or not (folder / "package.json").exists():
             said = (ran.stderr or ran.stdout).strip().splitlines() or ["no reason given"]
-            raise ValueError(f"npm could not fetch {name}: {said[0]}; the first build of the site needs the network")
+            raise ValueError(
+                f"npm could not fetch {name}: {said[0]}; the first build of the site needs the network"
+            )
     return folder
 
 
