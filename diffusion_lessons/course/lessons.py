@@ -69,7 +69,7 @@ def repository_address(root: Path | None = None) -> str:
 
 
 def site_address(root: Path | None = None) -> str:
-    """Where the site is published, `[project.urls] Documentation` of pyproject.toml; "" where it is not set."""
+    """Where the site is published, `[project.urls] Documentation` of pyproject.toml; "" where none is set."""
     return _address("Documentation", root)
 
 

@@ -1,4 +1,4 @@
-"""Sphinx's settings of the site; what depends on the lessons is put in by `diffusion_lessons.course.site.build`."""
+"""Sphinx's settings of the site; `diffusion_lessons.course.site.build` runs it on sources that it has written."""
 
 from html import escape
 
@@ -92,7 +92,7 @@ def _as_markup(app, what, name, obj, options, lines: list[str]) -> None:
 
 
 def _social_card(app, page, template, context, doctree) -> None:
-    """What a link to the page shows elsewhere; it wants whole addresses, so it is there only where one is set."""
+    """What a link to the page shows elsewhere: it wants whole addresses, so it needs that of the site."""
     if address := app.config.html_baseurl:
         said = {
             "title": escape(context.get("title", html_title)),
@@ -107,7 +107,7 @@ def _social_card(app, page, template, context, doctree) -> None:
 
 
 def _named_by_their_text(app, page, template, context, doctree) -> None:
-    """A fold of myst-nb says itself what it shows; a label that says something else hides that from some readers."""
+    """A fold of myst-nb says what it shows; its label says something else, and screen readers say that."""
     if "body" in context:
         context["body"] = context["body"].replace(' aria-label="Toggle hidden content"', "")
 

@@ -6,11 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = "diffusion_lessons"
-LEFT_OUT = (
-    "__main__",
-    "cli",
-    "course",
-)  # commands, which say what they do with --help, and what lessons call
+LEFT_OUT = ("__main__", "cli", "course")  # commands, which say themselves what they do, and what lessons call
 
 
 def rooms(root: Path) -> dict[str, list[str]]:

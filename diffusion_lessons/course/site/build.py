@@ -2,8 +2,8 @@
 
     python -m diffusion_lessons.course.site.build [--out out/site]
 
-reads the lessons and docs/, writes Sphinx's sources beside the site and has Sphinx make the pages. Nothing of a
-lesson is executed. Every warning of Sphinx, such as a link that leads nowhere, is an error.
+reads the lessons and docs/, writes Sphinx's sources beside the site and has Sphinx make the pages. Nothing of
+a lesson is executed. Every warning of Sphinx, such as a link that leads nowhere, is an error.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from diffusion_lessons.course.lessons import site_address
 from diffusion_lessons.course.site.pages import read_all, write_pages, write_printed, write_sources
 from diffusion_lessons.course.site.vendor import copy_katex
 
+OURS = {"index.html", "index.md", "_static"}  # what a folder of ours holds, even one that was left half made
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -22,16 +22,40 @@ KEY = {
 }
 SHEET = (
     ("The path", (("01", r"x_t = \alpha_t\, x_0 +"), ("02", r"x_t = \sqrt{\bar\alpha_t}\; x_0"))),
-    ("Noise levels", (("02", r"\mathrm{SNR}(t) ="), ("05", r"\text{cosine: }"), ("05", "bar\\alpha'_t"))),
-    ("The way back", (("03", r"\tilde\beta_t = \frac"), ("03", r"\tilde\mu_t(x_t, x_0) ="), ("03", r"\nabla_{x_t} \log q(x_t) = -"))),
-    ("Losses", (("04", r"L_{t-1} ="), ("04", r"L_{\text{simple}} ="), ("16", r"\mathcal L = -"), ("07", r"\tilde v\big\rVert"))),
+    ("Noise levels", (("02", r"\mathrm{SNR}(t) ="), ("05", r"\text{cosine: }"), ("05", r"\bar\alpha'_t"))),
+    (
+        "The way back",
+        (("03", r"\tilde\beta_t = \frac"), ("03", r"_t(x_t, x_0) ="), ("03", r"\log q(x_t) = -")),
+    ),
+    (
+        "Losses",
+        (
+            ("04", r"L_{t-1} ="),
+            ("04", r"L_{\text{simple}} ="),
+            ("16", r"\mathcal L = -"),
+            ("07", r"\tilde v\big"),
+        ),
+    ),
     (
         "Steps",
-        (("03", r"p_\theta(x_{t-1}\mid x_t) ="), ("08", r"s = \eta\sqrt"), ("08", r"\longrightarrow"), ("08", r"\text{2M:}")),
+        (
+            ("03", r"p_\theta(x_{t-1}\mid x_t) ="),
+            ("08", r"s = \eta\sqrt"),
+            ("08", r"\longrightarrow"),
+            ("08", r"\text{2M:}"),
+        ),
     ),
     ("Guidance", (("09", r"\hat\varepsilon_y ="), ("10", r"\tilde\varepsilon ="), ("10", r"x_0' = \varphi"))),
-    ("Networks, latents, holes", (("06", r"\mathrm{emb}(t) ="), ("16", r"Q = XW_Q^\top"), ("11", r"x_t = \alpha_t\, s z"), ("15", r"\;\leftarrow\; m \odot x_t"))),
-)  # fmt: skip
+    (
+        "Networks, latents, holes",
+        (
+            ("06", r"\mathrm{emb}(t) ="),
+            ("16", r"Q = XW_Q"),
+            ("11", r"x_t = \alpha_t\, s z"),
+            ("15", r"m \odot x_t"),
+        ),
+    ),
+)
 
 
 def key_formula(study: Study) -> str:
@@ -65,8 +89,8 @@ def formula(study: Study, part: str) -> str:
     found = [each for each in study.formulas if part in each]
     if len(found) != 1:
         raise ValueError(
-            f"{len(found)} formulas of lesson {study.entry.number} hold {part!r}, expected one: name another part "
-            "in course/site/formulas.py"
+            f"{len(found)} formulas of lesson {study.entry.number} hold {part!r}, expected one: "
+            "name another part in course/site/formulas.py"
         )
     return found[0]
 

@@ -1,4 +1,4 @@
-"""A solved notebook as a page of the site: its cells as they are, folded where a reader may want to think first."""
+"""A solved notebook as a page of the site: its cells as they are, answers folded in."""
 
 import base64
 import re
@@ -23,7 +23,7 @@ class Picture:
 
 
 def site_notebook(solved: nbformat.NotebookNode, facts: str) -> nbformat.NotebookNode:
-    """The notebook for Sphinx, nothing executed: `facts` is Markdown that is put at the end of its first cell.
+    """The notebook for Sphinx, nothing executed: `facts` is Markdown put at the end of its first cell.
 
     Code that is folded away in the notebook is left out, solutions and the setup are folded in.
     """

@@ -32,7 +32,7 @@ NOTE = '- **Take it with you:** <a href="../notebooks/{stem}.ipynb" download>the
 
 @dataclass(frozen=True)
 class Pages:
-    """What was read for one build: `solved` are the executed notebooks by their stems, in the course's order."""
+    """What was read for one build: `solved` are the executed notebooks by stem, in the course's order."""
 
     root: Path
     studies: list[Study]
@@ -46,7 +46,7 @@ class Pages:
 
 
 def read_all(root: Path) -> Pages:
-    """The lessons of a repository and the solved notebooks that are there; ValueError for what cannot be read."""
+    """A repository's lessons and the solved notebooks that are there; ValueError for what cannot be read."""
     solved = {}
     for entry in LESSONS:
         file = root / "solutions" / f"{entry.stem}.ipynb"

