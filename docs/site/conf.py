@@ -1,10 +1,12 @@
-"""Sphinx's settings of the site; `diffusion_lessons.course.site.build` runs it on sources that it has written."""
+"""Sphinx's settings of the site; `diffusion_lessons.course.site.build` runs it on sources that it wrote."""
 
 from html import escape
 
 from docutils import nodes
 
-DESCRIPTION = "Diffusion models from scratch: twenty interview questions, each answered in 30 seconds, built in code and measured."
+DESCRIPTION = (
+    "Diffusion models: twenty interview questions answered in 30 seconds, built in code and measured."
+)
 
 project = "diffusion-lessons"
 author = "the authors of diffusion-lessons"
@@ -65,9 +67,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {
-    name: [] for name in ("index", "interview", "quiz", "cheatsheet", "flashcards", "playground")
-}
+html_sidebars = {page: [] for page in ("index", "interview", "quiz", "cheatsheet", "flashcards")}
 
 
 def _inline(self, node: nodes.math) -> None:

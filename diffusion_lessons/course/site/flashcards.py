@@ -38,12 +38,11 @@ def flashcards(studies: Iterable[Study]) -> list[Flashcard]:
 def _of(study: Study) -> Iterator[Flashcard]:
     lesson = f"lesson{study.entry.number}"
     if study.interview:
-        yield Flashcard(
-            markup(study.interview.question), paragraphs(study.interview.answer), (lesson, "interview")
-        )
+        asked = markup(study.interview.question)
+        yield Flashcard(asked, paragraphs(study.interview.answer), (lesson, "interview"))
         for question, answer in study.interview.follow_ups:
             if answer:
-                front = f"<small>{escape(study.interview.question)}</small><br>{markup(question)}"
+                front = f"<small>{asked}</small><br>{markup(question)}"
                 yield Flashcard(front, paragraphs(answer), (lesson, "follow-up"))
     for each in study.questions:
         yield Flashcard(_asked(each), _explained(each), (lesson, "quiz"))
@@ -64,10 +63,8 @@ def _explained(question: Question) -> str:
     """Every choice with its explanation, the right ones first said by letter."""
     lettered = list(zip(ascii_uppercase, question.choices, strict=False))
     right = " and ".join(letter for letter, choice in lettered if choice.right)
-    rows = "".join(
-        f"<li>{'<strong>Right.</strong>' if choice.right else 'No.'} {markup(choice.why)}</li>"
-        for _, choice in lettered
-    )
+    said = {True: "<strong>Right.</strong>", False: "No."}
+    rows = "".join(f"<li>{said[choice.right]} {markup(choice.why)}</li>" for choice in question.choices)
     return f'<p><strong>{right}</strong></p><ol type="A">{rows}</ol>'
 
 

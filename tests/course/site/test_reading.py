@@ -49,10 +49,7 @@ def of(tmp_path: Path, code: str, text: str = SOURCE) -> Study:
 
 
 def test_a_card_a_quiz_and_a_prediction_are_read(tmp_path: Path) -> None:
-    found = of(
-        tmp_path,
-        f"{CARD}\nquiz({QUESTION}, title='Exit')\npredict('1 + 1?', [Choice('2', True, 'So it is.'), Choice('3', False, 'No.')])",
-    )
+    found = of(tmp_path, f"{CARD}\nquiz({QUESTION}, title='Exit')\n{PREDICTED}")
     assert found.interview is not None
     assert (found.interview.question, found.interview.answer) == ("Why noise?", "A ladder.\n\nOf easy steps.")
     assert found.interview.follow_ups == (("How many?", "A few."), ("Why Gaussian?", ""))
