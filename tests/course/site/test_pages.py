@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from diffusion_lessons.course.lessons import repository_address, site_address
 from diffusion_lessons.course.site import api, build, vendor
@@ -73,3 +74,18 @@ def test_the_cheat_sheet_has_no_pdf_where_there_is_no_browser(
 ) -> None:
     monkeypatch.setattr(build, "BROWSERS", ("no-such-browser",))
     assert build.print_pdf(tmp_path / "page.html", tmp_path / "page.pdf") is False
+
+
+def test_the_workflows_run_what_the_project_runs() -> None:
+    folder = ROOT / ".github" / "workflows"
+    said = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in folder.glob("*.yml")}
+    commands = {
+        name: [step.get("run", "") for job in each["jobs"].values() for step in job["steps"]]
+        for name, each in said.items()
+    }
+    assert ".ci/run" in commands["ci"]
+    assert any(command.startswith("make site") for command in commands["site"])
+    assert said["site"]["jobs"]["build"]["if"] == "vars.PUBLISH_SITE == 'yes'", (
+        "harmless where nobody asked for it"
+    )
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
