@@ -79,10 +79,9 @@ def test_the_cheat_sheet_has_no_pdf_where_there_is_no_browser(
 def test_the_workflows_run_what_the_project_runs() -> None:
     folder = ROOT / ".github" / "workflows"
     said = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in folder.glob("*.yml")}
-    steps = {
-        name: [step for job in each["jobs"].values() for step in job["steps"]] for name, each in said.items()
-    }
-    commands = {name: [step.get("run", "") for step in each] for name, each in steps.items()}
+    commands: dict[str, list[str]] = {}
+    for name, each in said.items():
+        commands[name] = [step.get("run", "") for job in each["jobs"].values() for step in job["steps"]]
     assert ".ci/run" in commands["ci"]
     assert any(command.startswith("make site") for command in commands["site"])
     assert said["site"]["jobs"]["build"]["if"] == "vars.PUBLISH_SITE == 'yes'", (
