@@ -98,7 +98,11 @@ class _Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def read(site: Path) -> dict[Path, _Page]:
-    return {file.resolve(): _Page(file.read_text(encoding="utf-8")) for file in site.rglob("*.html")}
+    return {
+        file.resolve(): _Page(file.read_text(encoding="utf-8"))
+        for file in site.rglob("*.html")
+        if "_static" not in file.parts
+    }
 
 
 def test_every_link_leads_somewhere_and_nothing_comes_from_the_network(
