@@ -150,6 +150,19 @@ def test_the_cheat_sheet_is_one_printed_page(site: Path) -> None:
 # In a browser --------------------------------------------------------------------------------------
 
 
+def test_no_formula_of_the_cheat_sheet_is_cut_off(address: str, page: Any) -> None:
+    page.set_viewport_size({"width": 1062, "height": 740})  # what a sheet of A4 has within its margins
+    page.emulate_media(media="print")
+    page.goto(f"{address}/cheatsheet-print.html")
+    formulas = page.locator(".dl-formula")
+    assert formulas.count() > 15
+    wide = formulas.evaluate_all(
+        "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+    )
+    assert wide == []
+    screenshot(page, "site_cheatsheet_printed")
+
+
 def test_every_page_opens_without_an_error_and_fits_a_telephone(
     site: Path, address: str, page: Any, read: dict[Path, _Page]
 ) -> None:
