@@ -217,6 +217,7 @@ def test_from_a_folder_maths_sliders_and_folds_work(site: Path, page: Any) -> No
 def test_from_a_folder_the_search_finds_a_lesson(site: Path, page: Any) -> None:
     page.goto(f"{(site / 'search.html').as_uri()}?q=posterior")
     page.locator("#search-results a", has_text="03 · The reverse process").first.wait_for()
+    assert "lessons/" in page.locator("#search-results li a").first.get_attribute("href")
     assert page.wrong == []
 
 

@@ -33,9 +33,9 @@ function show() {
     button("fold").hidden = level.disabled = asking();
     button("quiz").setAttribute("aria-pressed", asking());
     if (!asking()) return;
-    const { section, ask, answer } = queue[0];
+    const { section, answer } = queue[0];
     fold(true);
-    ask.append(turn);
+    answer.after(turn);
     button("show").hidden = false;
     button("knew").hidden = button("again").hidden = true;
     answer.ontoggle = () => {
@@ -85,7 +85,7 @@ button("quiz").onclick = () => {
 button("show").onclick = () => {
     queue[0].answer.open = true;
     button("knew").hidden = button("again").hidden = false;
-    button("knew").focus();
+    button("knew").focus({ preventScroll: true });
 };
 button("knew").onclick = () => answered(true);
 button("again").onclick = () => answered(false);
