@@ -1,6 +1,7 @@
 """Sphinx's settings of the site; `diffusion_lessons.course.site.build` runs it on sources that it wrote."""
 
 from html import escape
+from pathlib import Path
 
 from docutils import nodes
 
@@ -47,7 +48,7 @@ html_extra_path = ["extra", "cheatsheet-print.html"]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["katex/katex.min.css", "site.css"]
 html_js_files = [(name, {"defer": "defer"}) for name in ("katex/katex.min.js", "maths.js", "folder.js")]
-html_search_scorer = "_static/scorer.js"
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
