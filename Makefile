@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help setup demo lab build bench gpu test lint types unit notebooks clean
+.PHONY: help setup demo lab site build bench gpu test lint types unit notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(VENV)/.runs  ## train on real digits for a minute, sample, measure: out/
 
 lab: $(VENV)/.lab  ## open the lessons in JupyterLab; your copies are in work/
 	$(BIN)/diffusion-lessons lab work
+
+site: $(VENV)/.site  ## the lessons, the answers and the quizzes as a site that needs no network: out/site/index.html
+	$(BIN)/python -m diffusion_lessons.course.site.build --out $(OUT)/site
 
 build: $(VENV)/.tests  ## make the notebooks from solutions/*.py
 	$(BIN)/python -m diffusion_lessons.course.authoring.build
@@ -67,6 +70,11 @@ $(VENV)/.runs: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.lab: $(VENV)/.runs
 	@echo "installing JupyterLab into $(VENV)"
 	@$(INSTALL) --editable '.[lab]'
+	@touch $@
+
+$(VENV)/.site: $(VENV)/.runs
+	@echo "installing Sphinx into $(VENV)"
+	@$(INSTALL) --editable '.[site]'
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs

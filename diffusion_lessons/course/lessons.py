@@ -70,12 +70,21 @@ def repository_address(root: Path | None = None) -> str:
 
     `root` is the repository; default the one that this package lies in, else what is installed says it.
     """
+    return _address("Repository", root)
+
+
+def site_address(root: Path | None = None) -> str:
+    """Where the site is published, `[project.urls] Documentation` of pyproject.toml; "" where none is set."""
+    return _address("Documentation", root)
+
+
+def _address(name: str, root: Path | None) -> str:
     project = (root or Path(__file__).resolve().parents[2]) / "pyproject.toml"
     if root is not None or project.is_file():
         urls = tomllib.loads(project.read_text(encoding="utf-8"))["project"].get("urls", {})
-        return str(urls.get("Repository", ""))
+        return str(urls.get(name, ""))
     for line in metadata.metadata("diffusion-lessons").get_all("Project-URL") or ():
         label, _, address = line.partition(",")
-        if label.strip() == "Repository":
+        if label.strip() == name:
             return address.strip()
     return ""

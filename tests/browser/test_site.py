@@ -1,0 +1,287 @@
+"""The site, built once: its links and sizes, and every page in a real browser with no network."""
+
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from diffusion_lessons.course.lessons import LESSONS
+from diffusion_lessons.course.site import build, vendor
+from diffusion_lessons.course.site.reading import studies
+from tests.browser.browser_harness import pixels, screenshot, serious
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+LESSON = "lessons/02_forward_process.html"
+LIGHT = [
+    "index",
+    "interview",
+    "quiz",
+    "cheatsheet",
+    "flashcards",
+    "lessons/index",
+    "lessons/02_forward_process",
+]
+LIGHT += ["api/samplers", "guides/authoring", "search", "cheatsheet-print"]
+DARK = ["index", "interview", "quiz", "lessons/16_text_conditioning", "guides/instructors"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; where npm cannot fetch what it needs from the network, these tests are skipped."""
+    pytest.importorskip("myst_nb", reason="the site's tests need Sphinx: pip install -e '.[site]'")
+    try:
+        vendor.npm_package(vendor.KATEX, ROOT / "out" / "npm")
+    except ValueError as error:
+        pytest.skip(str(error))
+    out = tmp_path_factory.mktemp("built") / "site"
+    build.build(ROOT, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """The site on a server of this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh page that lists what goes wrong in it as `page.wrong`."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(15_000)
+    opened.wrong = []
+    opened.on("console", lambda said: said.type == "error" and opened.wrong.append(said.text))
+    opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
+    opened.on("requestfailed", lambda request: opened.wrong.append(f"not loaded: {request.url}"))
+    yield opened
+    opened.close()
+
+
+class _Page(HTMLParser):
+    """The names and the addresses of a page, and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attributes}
+        self.ids |= {found[name] for name in ("id", "name") if found.get(name)}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        elif tag == "link" and found.get("rel") not in ("canonical", "prev", "next"):
+            self.loads.append(found["href"])
+        elif found.get("src"):
+            self.loads.append(found["src"])
+
+
+# The files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def read(site: Path) -> dict[Path, _Page]:
+    return {
+        file.resolve(): _Page(file.read_text(encoding="utf-8"))
+        for file in site.rglob("*.html")
+        if "_static" not in file.parts
+    }
+
+
+def test_every_link_leads_somewhere_and_nothing_comes_from_the_network(
+    site: Path, read: dict[Path, _Page]
+) -> None:
+    lost = []
+    for file, parsed in read.items():
+        for link in parsed.links + parsed.loads:
+            parts = urlsplit(link)
+            if parts.scheme:
+                assert link in parsed.links or parts.scheme == "data", f"{file.name} loads {link[:80]}"
+                continue
+            target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            target = target / "index.html" if target.is_dir() else target
+            known = read[target].ids | {"", "top"} if target in read else {parts.fragment}
+            if not target.exists() or unquote(parts.fragment) not in known:
+                lost.append(f"{file.relative_to(site.resolve())}: {link}")
+    assert lost == []
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style.name
+
+
+def test_every_page_is_small_and_says_no_address_that_is_not_set(site: Path, read: dict[Path, _Page]) -> None:
+    assert {entry.stem for entry in LESSONS if (ROOT / "solutions" / f"{entry.stem}.ipynb").exists()} == {
+        file.stem for file in (site / "lessons").glob("[0-9]*.html")
+    }
+    for file in read:
+        text = file.read_text(encoding="utf-8")
+        assert file.stat().st_size < 2_000_000, file.name
+        assert "og:url" not in text and 'rel="canonical"' not in text, file.name
+    assert 'name="description"' in (site / "index.html").read_text(encoding="utf-8")
+    assert (site / "cards.apkg").stat().st_size > 10_000
+    assert (site / "cards.csv").read_text(encoding="utf-8").count("lesson02") > 10
+
+
+def test_the_cheat_sheet_is_one_printed_page(site: Path) -> None:
+    pdf = site / "cheatsheet.pdf"
+    if not any(map(shutil.which, build.BROWSERS)):
+        pytest.skip("no chromium here to print the cheat sheet with")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) == 1
+
+
+# In a browser --------------------------------------------------------------------------------------
+
+
+def test_no_formula_of_the_cheat_sheet_is_cut_off(address: str, page: Any) -> None:
+    page.set_viewport_size({"width": 1062, "height": 740})  # what a sheet of A4 has within its margins
+    page.emulate_media(media="print")
+    page.goto(f"{address}/cheatsheet-print.html")
+    formulas = page.locator(".dl-formula")
+    assert formulas.count() > 15
+    wide = formulas.evaluate_all(
+        "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+    )
+    assert wide == []
+    screenshot(page, "site_cheatsheet_printed")
+
+
+def test_every_page_opens_without_an_error_and_fits_a_telephone(
+    site: Path, address: str, page: Any, read: dict[Path, _Page]
+) -> None:
+    page.set_viewport_size({"width": 375, "height": 800})
+    wrong = []
+    for file in read:
+        name = str(file.relative_to(site.resolve()))
+        page.goto(f"{address}/{name}")
+        wrong += [f"{name}: {text}" for text in page.wrong]
+        if (width := page.evaluate("document.documentElement.scrollWidth")) > 375:
+            wrong.append(f"{name}: {width} pixels wide")
+        if errors := page.locator(".katex-error").count():
+            wrong.append(f"{name}: {errors} formulas that KaTeX cannot read")
+        page.wrong.clear()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("width", "scheme", "names"), [(1280, "light", LIGHT), (375, "dark", DARK)])
+def test_axe_finds_nothing_serious(
+    width: int, scheme: str, names: list[str], address: str, browser: Any, axe: str
+) -> None:
+    opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    try:
+        for name in names:
+            opened.goto(f"{address}/{name}.html")
+            opened.evaluate(
+                "document.querySelectorAll('main details').forEach((each) => { each.open = true; })"
+            )
+            assert serious(opened, axe, "html") == [], name
+            screenshot(opened, f"site_{name.replace('/', '_')}_{width}_{scheme}")
+    finally:
+        opened.close()
+
+
+def test_from_a_folder_maths_sliders_and_folds_work(site: Path, page: Any) -> None:
+    page.goto((site / LESSON).as_uri())
+    scrubber = page.locator(".dl-scrub[data-ready=true]").first
+    before = pixels(scrubber.locator("canvas").first)
+    scrubber.locator("input").fill("10")
+    page.wait_for_function("(root) => root.dataset.frame === '10'", arg=scrubber.element_handle())
+    assert pixels(scrubber.locator("canvas").first) != before
+    assert page.locator(".katex").count() > 20
+    solution = page.locator("details.hide", has_text="Show our solution").first
+    assert not solution.locator("pre").first.is_visible()
+    solution.locator("summary").click()
+    assert solution.locator("pre").first.is_visible()
+    page.locator(".dl-quiz summary").first.click()
+    assert page.locator(".dl-quiz details[open]").count() == 1
+    assert page.wrong == []
+
+
+def test_from_a_folder_the_search_finds_a_lesson(site: Path, page: Any) -> None:
+    page.goto(f"{(site / 'search.html').as_uri()}?q=posterior")
+    page.locator("#search-results a", has_text="03 · The reverse process").first.wait_for()
+    assert "lessons/" in page.locator("#search-results li a").first.get_attribute("href")
+    assert page.wrong == []
+
+
+def test_dark_and_light_are_a_click_apart(address: str, page: Any) -> None:
+    page.goto(f"{address}/index.html")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.locator(".theme-switch-button").first.click()
+    page.locator("[data-mode=dark]:visible, [data-mode-value=dark]:visible").first.click()
+    assert page.evaluate(ground) != light
+    page.goto(f"{address}/quiz.html")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_quiz_me_asks_one_question_at_a_time_until_all_are_known(address: str, page: Any) -> None:
+    page.goto(f"{address}/interview.html")
+    asked = [study for study in studies(ROOT) if study.interview]
+    shown = page.locator(".dl-ask:visible")
+    assert shown.count() == len(asked)
+    page.get_by_label("Difficulty").select_option("1")
+    easy = sum(study.difficulty == 1 for study in asked)
+    assert shown.count() == easy > 1
+    page.get_by_role("button", name="Quiz me").click()
+    answers = []
+    for turn in range(easy + 1):
+        assert shown.count() == 1
+        assert page.locator(".dl-answer[open]:visible").count() == 0
+        assert not page.get_by_role("button", name="I knew it").is_visible()
+        page.get_by_role("button", name="Show the answer").click()
+        answers.append(shown.locator(".dl-answer > div").first.inner_text())
+        page.get_by_role("button", name="Ask me again" if turn == 0 else "I knew it").click()
+    assert len(set(answers)) == easy and answers[0] == answers[-1]
+    assert page.get_by_role("status").first.inner_text() == f"All {easy} known, after {easy + 1} questions."
+    assert shown.count() == easy
+    assert page.wrong == []
+
+
+def test_answers_can_be_hidden_and_follow_ups_unfold(address: str, page: Any) -> None:
+    page.goto(f"{address}/interview.html#q03")
+    first = page.locator(".dl-ask").first
+    assert first.locator(".dl-answer[open]").count() == 1
+    page.get_by_role("button", name="Hide the answers").click()
+    assert page.locator(".dl-answer[open]").count() == 0
+    first.locator(".dl-follow summary").first.click()
+    assert first.locator(".dl-follow[open] > div").first.inner_text()
+    assert page.locator(".dl-ask img:not([alt]), .dl-ask img[alt='']").count() == 0
+    assert page.wrong == []
+
+
+def test_the_quiz_counts_the_first_choice_alone(address: str, page: Any) -> None:
+    page.goto(f"{address}/quiz.html")
+    total = sum(len(study.questions) for study in studies(ROOT))
+    said = page.locator("[data-dl-score] [role=status]")
+    assert said.inner_text() == f"0 right of 0 answered, {total} questions."
+    single = page.locator(".dl-question:not(:has(.dl-right ~ .dl-right))")
+    single.nth(0).locator(".dl-right summary").click()
+    single.nth(1).locator(".dl-wrong summary").first.click()
+    single.nth(1).locator(".dl-right summary").click()
+    page.wait_for_function("document.querySelectorAll('[data-result]').length === 2")
+    assert said.inner_text() == f"1 right of 2 answered, {total} questions."
+    page.get_by_role("button", name="Only what I missed").click()
+    assert page.locator(".dl-question:visible").count() == 1
+    page.get_by_role("button", name="Start again").click()
+    assert said.inner_text() == f"0 right of 0 answered, {total} questions."
+    page.get_by_label("Topic").select_option("02")
+    assert page.locator(".dl-question:visible").count() == len(studies(ROOT)[1].questions)
+    assert page.wrong == []

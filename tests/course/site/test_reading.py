@@ -1,0 +1,108 @@
+"""What the site reads of a lesson is what the lesson shows; what it cannot read is refused with a line."""
+
+import re
+from html import unescape
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from diffusion_lessons.course.authoring.source import read
+from diffusion_lessons.course.lessons import LESSONS
+from diffusion_lessons.course.site.reading import Study, studies, study
+from diffusion_lessons.course.widgets.page import markup
+
+ROOT = Path(__file__).resolve().parents[3]
+NEXT = '[("How many?", "A few."), "Why Gaussian?"]'
+CARD = f'interview_card("Why noise?", "A ladder.\\n\\nOf easy" " steps.", {NEXT})'
+PREDICTED = "predict('1 + 1?', [Choice('2', True, 'So it is.'), Choice('3', False, 'No.')])"
+QUESTION = 'Question("2 + 2?", [Choice("4", True, "Yes."), Choice("5", False, "One too many.")])'
+SOURCE = """# %% [markdown] tags=["header"]
+# title: The forward process
+# question: What is it?
+# difficulty: 2
+
+# %% [markdown]
+# $$a = b$$
+#
+# <details><summary>Why</summary>
+#
+# $$c = d$$
+#
+# </details>
+
+# %%
+{code}
+"""
+
+
+@pytest.fixture(scope="module")
+def course() -> list[Study]:
+    return studies(ROOT)
+
+
+def of(tmp_path: Path, code: str, text: str = SOURCE) -> Study:
+    file = tmp_path / "solutions" / "02_forward_process.py"
+    file.parent.mkdir()
+    file.write_text(text.format(code=code), encoding="utf-8")
+    return study(read(file))
+
+
+def test_a_card_a_quiz_and_a_prediction_are_read(tmp_path: Path) -> None:
+    found = of(tmp_path, f"{CARD}\nquiz({QUESTION}, title='Exit')\n{PREDICTED}")
+    assert found.interview is not None
+    assert (found.interview.question, found.interview.answer) == ("Why noise?", "A ladder.\n\nOf easy steps.")
+    assert found.interview.follow_ups == (("How many?", "A few."), ("Why Gaussian?", ""))
+    assert [question.text for question in found.questions] == ["2 + 2?", "1 + 1?"]
+    assert [choice.right for choice in found.questions[0].choices] == [True, False]
+    assert found.formulas == ("a = b",)  # that of the folded derivation is left out
+    assert (found.question, found.difficulty) == ("What is it?", 2)
+
+
+@pytest.mark.parametrize(
+    "code", ["name = 'x'\nquiz(Question(name, []))", "interview_card('Q', f'{1 + 1}')", "quiz(*many)"]
+)
+def test_what_would_have_to_be_run_is_refused_with_its_line(code: str, tmp_path: Path) -> None:
+    line = SOURCE.count("\n", 0, SOURCE.index("{code}")) + code.count("\n") + 1
+    with pytest.raises(ValueError, match=rf"02_forward_process\.py:{line}: .*without running"):
+        of(tmp_path, code)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "says"),
+    [
+        (f"{CARD}\n{CARD}", SOURCE, "one interview card, here are 2"),
+        (f"quiz({QUESTION.replace('True', 'False')})", SOURCE, "exactly one choice must be right"),
+        (CARD, SOURCE.replace("difficulty: 2", "difficulty: 4"), "difficulty: 1"),
+    ],
+)
+def test_two_cards_a_quiz_without_a_right_choice_and_a_bare_header_are_refused(
+    code: str, text: str, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        of(tmp_path, code, text)
+
+
+def test_all_twenty_are_there_in_order_and_unwritten_ones_say_nothing(course: list[Study]) -> None:
+    assert [each.entry for each in course] == [entry for entry in LESSONS if entry.number != "00"]
+    there = {file.stem for file in (ROOT / "solutions").glob("*.py")}
+    for each in course:
+        assert each.written == (each.entry.stem in there)
+        assert bool(each.interview) == bool(each.questions) == bool(each.formulas) == each.written
+
+
+def test_what_is_read_is_what_the_executed_lessons_show(course: list[Study]) -> None:
+    """Held against the notebooks' outputs: another way to the same words."""
+    for each in course:
+        if each.written:
+            assert each.interview is not None
+            notebook = nbformat.read(ROOT / "solutions" / f"{each.entry.stem}.ipynb", as_version=4)
+            shown = "".join(
+                output.get("data", {}).get("text/html", "")
+                for cell in notebook.cells
+                for output in cell.get("outputs", ())
+            )
+            assert len(re.findall('class="dl-question"', shown)) == len(each.questions), each.entry.stem
+            for text in (each.interview.question, *(question.text for question in each.questions)):
+                assert unescape(markup(text)) in unescape(shown), text
+            assert all(markup(part) in shown for part in each.interview.answer.split("\n\n"))
