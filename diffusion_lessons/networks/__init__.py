@@ -14,6 +14,7 @@ from diffusion_lessons.networks.patched import Patched
 from diffusion_lessons.networks.prompted import Prompted, PromptedConfig
 from diffusion_lessons.networks.unet import UNet, UNetConfig
 from diffusion_lessons.networks.vae import Vae, VaeConfig
+from diffusion_lessons.networks.video import Video, VideoConfig
 from diffusion_lessons.support.errors import unknown
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "UNetConfig",
     "Vae",
     "VaeConfig",
+    "Video",
+    "VideoConfig",
     "build",
     "describe",
     "known",
@@ -39,6 +42,7 @@ NETWORKS: dict[str, Any] = {
     "DiT": (DiT, DiTConfig),
     "Vae": (Vae, VaeConfig),
     "Prompted": (Prompted, PromptedConfig),
+    "Video": (Video, VideoConfig),
 }
 
 
