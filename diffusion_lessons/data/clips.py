@@ -21,8 +21,8 @@ from diffusion_lessons.data.shapes import RADII, REACH
 from diffusion_lessons.data.tokenizer import Tokenizer
 
 FRAMES = 8  # of a clip, unless told otherwise
-LONGEST = 16  # frames in which every shape can move without coming to the edge
-SPEED = 2.25  # of what moves, a frame, in units of scenes.SIDE
+LONGEST = 8  # frames in which every shape can move without coming to the edge
+SPEED = 4.0  # of what moves, a frame, in units of scenes.SIDE
 MOTIONS = ("left", "right", "up", "down")  # of the shape; y grows downwards
 STILL = len(MOTIONS)  # the index of no motion
 WAYS = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0], [0.0, 0.0]])  # x and y, by motion

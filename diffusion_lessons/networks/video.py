@@ -182,40 +182,35 @@ def frame_embedding(frames: int, channels: int, like: Tensor) -> Tensor:
 class TemporalConv(nn.Module):
     """Convolutions over time behind norms, and a residual: (B·F, C, H, W) -> the same; it starts as the identity.
 
-    A causal one is padded in front alone and sees the two frames before; the other sees one to each side.
+    One over SPAN frames is one over pictures with the channels of SPAN frames. A causal one sees the frames before;
+    the other sees as many to each side.
     """
 
     def __init__(self, config: VideoUNetConfig, channels: int) -> None:
         super().__init__()
-        self.number = config.convolutions
-        kernel = (SPAN, config.reach, config.reach)
-        for k in range(1, self.number + 1):
-            norm, conv = nn.GroupNorm(config.groups, channels, EPS), nn.Conv3d(channels, channels, kernel)
-            # the published one has a dropout in all but the first, and so other numbers
-            self.add_module(f"conv{k}", nn.Sequential(norm, *[nn.Identity()] * (1 if k == 1 else 2), conv))
+        for k in range(1, config.convolutions + 1):
+            norm = nn.GroupNorm(config.groups, channels, EPS)
+            conv = nn.Conv2d(SPAN * channels, channels, config.reach, padding=config.reach // 2)
+            self.add_module(f"conv{k}", nn.ModuleList([norm, conv]))
         nn.init.zeros_(conv.weight)
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, told: ToldClip) -> Tensor:
-        clip = x.unflatten(0, (-1, told.frames))
-        for k in range(1, self.number + 1):
-            norm, *_, conv = getattr(self, f"conv{k}")
-            h = F.silu(_normed(norm, clip, told.config.causal))
-            clip = over_time(conv.weight, conv.bias, h, told.config.causal)
+        causal, clip = told.config.causal, x.unflatten(0, (-1, told.frames))  # (B, F, C, H, W)
+        for norm, conv in self.children():  # type: ignore[misc]
+            near = neighbours(F.silu(_normed(norm, clip, causal)), causal)
+            clip = conv(near.flatten(0, 1)).unflatten(0, clip.shape[:2])
         return x + clip.flatten(0, 1)
 
 
-def over_time(weight: Tensor, bias: Tensor | None, clip: Tensor, causal: bool) -> Tensor:
-    """A convolution (out, in, SPAN, k, k) of a clip (B, F, in, H, W), zeros around it: (B, F, out, H, W).
+def neighbours(clip: Tensor, causal: bool) -> Tensor:
+    """For each frame of (B, F, C, H, W) the channels of the SPAN frames at it, in turn: (B, F, SPAN·C, H, W).
 
-    It is one over pictures whose channels are those of SPAN frames, one behind the other.
+    They are those up to it, or as many on each side of it; where there is none, zeros.
     """
-    early = SPAN - 1 if causal else SPAN // 2
+    early, frames = SPAN - 1 if causal else SPAN // 2, clip.shape[1]
     padded = F.pad(clip, (0, 0, 0, 0, 0, 0, early, SPAN - 1 - early))
-    frames = clip.shape[1]
-    near = torch.cat([padded[:, k : k + frames] for k in range(SPAN)], 2)  # (B, F, SPAN·in, H, W)
-    kernel = weight.transpose(1, 2).flatten(1, 2)  # (out, SPAN·in, k, k)
-    return F.conv2d(near.flatten(0, 1), kernel, bias, padding=weight.shape[-1] // 2).unflatten(0, (-1, frames))
+    return torch.cat([padded[:, k : k + frames] for k in range(SPAN)], 2)
 
 
 def _normed(norm: nn.Module, clip: Tensor, causal: bool) -> Tensor:
