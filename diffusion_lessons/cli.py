@@ -57,6 +57,7 @@ class Wish:
     init: Path | None = None  # a picture to begin with
     strength: float = 1.0  # how much of --init to change, above 0, at most 1
     mask: Path | None = None  # a picture that is white where --init is to be painted over
+    frames: int | None = None  # of clips, for models that draw them; 8 if left out
 
     def sized(self, model: Checkpoint) -> Checkpoint:
         """The model, for samples of the wanted size."""
@@ -67,11 +68,12 @@ class Wish:
             wanted = "its own, leave it out" if model.vae is None else f"a multiple of {factor}"
             raise ValueError(f"the size of this model's pictures is {wanted}; got {self.size}")
         side = self.size // factor
-        return replace(model, shape=(model.shape[0], side, side))
+        return replace(model, shape=(*model.shape[:-2], side, side))
 
     def condition(self, model: Checkpoint, n: int, label: str | None) -> Condition:
         """Each prompt n times, or labels for a model that knows those."""
         from diffusion_lessons.data.captions import read
+        from diffusion_lessons.data.clips import asked
         from diffusion_lessons.generate import labels_for
 
         if not self.prompt and model.tokenizer is None:
@@ -83,10 +85,21 @@ class Wish:
         condition = model.prompts([prompt for prompt in self.prompt or [""] for _ in range(n)])
         for prompt in filter(None, self.prompt if model.recipe.get("data") == SCENES else ()):
             try:
-                read(prompt)
+                read(asked(prompt).there if self.clips(model) else prompt)
             except ValueError as error:
                 warnings.warn(f"{error}. It is drawn all the same", stacklevel=2)
         return condition
+
+    def clips(self, model: Checkpoint) -> bool:
+        """Whether the model draws clips; what is asked of a clip, or of a picture, in vain is a ValueError."""
+        from diffusion_lessons.networks import Video
+
+        draws = isinstance(model.network, Video)
+        if self.frames is not None and not draws:
+            raise ValueError("--frames is for models of clips, and this one draws pictures")
+        if draws and (self.mask is not None or self.strength != 1):
+            raise ValueError("a clip begins with the picture of --init as it is: leave out --mask and --strength")
+        return draws
 
     def negated(self, model: Checkpoint, guidance: float) -> dict[str, Any]:
         """What `generate` is told of the words to keep away from, at this scale of guidance."""
@@ -116,7 +129,7 @@ class Wish:
 
         mask = None if self.mask is None else (opened(self.mask).float().mean(1, keepdim=True) > 127).float()
         picture = to_float(opened(self.init))
-        return Canvas(picture.mean(1, keepdim=True) if model.shape[0] == 1 else picture, self.strength, mask)
+        return Canvas(picture.mean(1, keepdim=True) if model.shape[-3] == 1 else picture, self.strength, mask)
 
 
 class Asked(Recipe):
@@ -204,11 +217,12 @@ def sample(
     safety_check: Annotated[
         bool, arg(help="show grey for pictures of what a model's safety check names")
     ] = True,
-    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz: x, y")] = Path("samples.png"),
+    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory or of a clip, or .npz: x, y")] = Path("samples.png"),
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Draw pictures from a trained model."""
+    """Draw pictures, or clips, from a trained model."""
+    from diffusion_lessons.clips import film, save_clips
     from diffusion_lessons.generate import generate, save_samples, save_trajectory
     from diffusion_lessons.support.machine import choose_device
     from diffusion_lessons.zoo import open_model, safety
@@ -217,7 +231,8 @@ def sample(
         raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
     model = open_model(checkpoint)
     model = wish.sized(model)
-    n = n if n is not None else 1 if wish.prompt else 64
+    clips = wish.clips(model)
+    n = n if n is not None else 1 if wish.prompt or clips else 64
     condition, canvas, how = wish.condition(model, n, label), wish.canvas(model), sampling.of(model)
     drawn = how | wish.negated(model, how["guidance"])
     columns, n = (n, n * len(wish.prompt)) if len(wish.prompt) > 1 else (None, n)  # a row for each prompt
@@ -227,9 +242,13 @@ def sample(
         check.to(choose_device(device))
     elif "published" in model.info and safety_check:
         print(f"no safety check: no folder {safety.PUBLISHED} beside the model's files", file=sys.stderr)
-    drawn |= {"canvas": canvas, "check": check, "device": device}
+    drawn |= {"device": device}
+    drawn |= {"first": canvas and canvas.picture} if clips else {"canvas": canvas, "check": check}
     started = time.perf_counter()
-    if out.suffix == ".gif":
+    if clips:
+        asked_for = {} if wish.frames is None else {"frames": wish.frames}
+        save_clips(film(model, condition, **asked_for, **drawn), out, columns)
+    elif out.suffix == ".gif":
         save_trajectory(model, condition, n, out, columns=columns, **drawn)
     else:
         pictures = generate(model, condition, n, progress=True, **drawn)
@@ -237,7 +256,7 @@ def sample(
     seconds = time.perf_counter() - started
     facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
     facts["safety_check"] = check is not None
-    report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
+    report(json, {**facts, "torch": torch.__version__}, f"{n} {'clips' if clips else 'pictures'} in {seconds:.1f} s", [out])
 
 
 def evaluate(

@@ -26,6 +26,7 @@ SPEED = 4.0  # of what moves, a frame, in units of scenes.SIDE
 MOTIONS = ("left", "right", "up", "down")  # of the shape; y grows downwards
 STILL = len(MOTIONS)  # the index of no motion
 WAYS = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0], [0.0, 0.0]])  # x and y, by motion
+OPPOSITE = (1, 0, 3, 2, STILL)  # of each motion
 STILL_SHARE = 0.1  # of the clips
 ROOM_SHARE = 0.75  # of the clips start where there is room for all of their way; the others anywhere
 EDGE = 1.0  # between the edge of the picture and a shape, at least

@@ -91,9 +91,11 @@ class VideoUNet(TextUNet):
         each = {name: v.repeat_interleave(frames, 0) for name, v in each.items() if v is not None}
         self._check(clip.flatten(0, 1), times.flatten(), each.get("context"), each.get("seen"))
         assert context is not None
+        motion = told.get("motion", context)
+        if motion.ndim != 3 or (len(motion), motion.shape[2]) != (len(x), self.config.context):
+            raise ValueError(f"the motion is ({len(x)}, L, {self.config.context}), got {tuple(motion.shape)}")
         looked = None if seen is None else each["seen"][:, None, None, :]
         embedding = self.time_embedding(times.flatten())
-        motion = told.get("motion", context)
         about = ToldClip(embedding, each["context"], looked, self.config, frames, motion)
         y = self.out(self.entered(clip.flatten(0, 1)), about)
         return y.unflatten(0, (-1, frames))[:, before.shape[1] :]
@@ -317,6 +319,7 @@ def inflate(network: Prompted, **how: Any) -> Video:
     config = network.config
     shape = {each.name: getattr(config.unet, each.name) for each in fields(config.unet)}
     video = Video(VideoConfig(config.text, VideoUNetConfig(**shape | how), config.pooled))
+    video.to(next(network.parameters()))
     own = {name: weight for name, weight in video.state_dict().items() if is_over_time(name)}
     video.load_state_dict({**own, **network.state_dict()})
     for name, weight in video.named_parameters():
