@@ -90,8 +90,8 @@ class Checkpoint:
 
     @torch.no_grad()
     def pictures(self, x: Tensor) -> Tensor:
-        """What samples (B, ...) look like: decoded by the autoencoder where they are latents."""
-        return x if self.vae is None else self.vae.decode(x)
+        """What samples (B, ...) look like: decoded by the autoencoder where they are latents, frame by frame."""
+        return x if self.vae is None else self.vae.decode(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
 
     @property
     def sampling(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.support.seeds import seed_of
 
 KINDS = (".gif", ".png", ".npz")  # of files that clips are written to
+DECODED = 32  # clips at a time
 SECONDS = 0.12  # that a frame of a GIF is shown
 
 
@@ -67,7 +68,7 @@ def film(
         more = generate(wanted, seen, seed=seed_of(seed, "frame", now), **how)
         drawn = torch.cat([drawn, more], 1)
     place = next(model.network.parameters()).device
-    return torch.stack([model.pictures(clip.to(place)).float().cpu() for clip in drawn])
+    return torch.cat([model.pictures(clip.to(place)).float().cpu() for clip in drawn.split(DECODED)])
 
 
 @torch.no_grad()

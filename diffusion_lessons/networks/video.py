@@ -217,6 +217,8 @@ def neighbours(clip: Tensor, causal: bool) -> Tensor:
 
 def _normed(norm: nn.Module, clip: Tensor, causal: bool) -> Tensor:
     """A GroupNorm of a clip (B, F, C, H, W): over each frame, or over all of them together."""
+    if not clip.requires_grad:  # channels-last, its way back to the weights alone crashes (PyTorch 2.13, CPU)
+        clip = clip.contiguous()
     if causal:
         return norm(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
     return norm(clip.transpose(1, 2)).transpose(1, 2)

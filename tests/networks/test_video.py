@@ -1,5 +1,6 @@
 """The inflated network: identity at the start, time kept in order, and agreement with diffusers' blocks."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -56,18 +57,19 @@ def told(batch: int, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def test_at_the_start_every_frame_is_drawn_as_the_picture_network_would(picture: Prompted) -> None:
-    x, time = noise(2, 3, 4, 8, 8), torch.tensor([900.0, 100.0])
-    text = told(2)
-    drawn = inflate(picture).double()(x, time, text)
-    folded = {"context": text["context"].repeat_interleave(3, 0)}
-    alone = picture(x.flatten(0, 1), time.repeat_interleave(3), folded)
-    assert torch.equal(drawn.flatten(0, 1), alone)
-    assert not torch.equal(shaken(picture)(x, time, text).flatten(0, 1), alone)
+    """To the last bit: what is added is zero."""
+    x, time, text = noise(2, 3, 4, 8, 8), torch.tensor([900.0, 100.0]), told(2)
+    folded = x.flatten(0, 1), time.repeat_interleave(3), {"context": text["context"].repeat_interleave(3, 0)}
+    for how in ({}, {"reach": 3, "causal": False}, {"told": False, "entry": True}):
+        video = inflate(picture, **how)
+        assert torch.equal(video(x, time, text).flatten(0, 1), video(*folded))
+        assert not torch.equal(shaken(picture, **how)(x, time, text).flatten(0, 1), video(*folded))
+    torch.testing.assert_close(video(*folded), picture(*folded), rtol=0, atol=1e-13)
 
 
 def test_a_picture_passes_through_without_the_layers_over_time(picture: Prompted) -> None:
     x, time, text = noise(2, 4, 8, 8), torch.tensor([900.0, 100.0]), {"context": noise(2, 6, 16)}
-    assert torch.equal(shaken(picture)(x, time, text), picture(x, time, text))
+    torch.testing.assert_close(shaken(picture)(x, time, text), picture(x, time, text), rtol=0, atol=1e-13)
 
 
 def test_two_clips_are_drawn_as_each_alone(picture: Prompted) -> None:
@@ -100,7 +102,8 @@ def test_shuffled_frames_are_not_shuffled_outputs_unless_no_place_is_told(pictur
         for name, weight in video.named_parameters():
             if "temp_convs" in name:
                 weight.data.zero_()  # a convolution knows the order by itself
-        return float((video(x[:, order], time, told(1)) - video(x, time, told(1))[:, order]).abs().max())
+        gap = video(x[:, order], time, told(1)) - video(x, time, told(1))[:, order]
+        return float(gap.detach().abs().max())
 
     assert apart(places=False) < 1e-10
     assert apart(places=True) > 1e-3
@@ -221,10 +224,9 @@ def ours(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Published weights under our names: a convolution over frames is one over the channels of SPAN frames."""
     mine = {}
     for name, weight in weights.items():
-        where, _, rest = name.rpartition(".conv")
-        if ("temp_convs" in name or not where) and rest[:1].isdigit():
-            number, place, kind = rest.split(".")
-            name = f"{where}.conv{number}.{0 if place == '0' else 1}.{kind}".removeprefix(".")
+        found = re.fullmatch(r"(.*temp_convs.*\.|)(conv[1-4])\.(\d)\.(weight|bias)", name)
+        if found:
+            name = f"{found[1]}{found[2]}.{int(found[3] != '0')}.{found[4]}"
             weight = weight.transpose(1, 2).flatten(1, 2) if weight.ndim == 5 else weight
         mine[name] = weight
     return mine
@@ -272,7 +274,8 @@ def test_the_whole_network_agrees_with_diffusers() -> None:
     for weight in theirs.parameters():  # small enough for the float32 of their sines not to grow
         weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
     theirs = theirs.double().eval()
-    mine = VideoUNet(replace(small(entry=True), linear=True)).double()
+    # what they call the width of a head is the divisor: 16 // 2 heads, and 32 // 2
+    mine = VideoUNet(replace(small(entry=True), linear=True, heads=(8, 16))).double()
     mine.load_state_dict(ours(theirs.state_dict()))
     x, context = noise(2, 3, 4, 8, 8), noise(2, 6, 16)
     for time in (0.0, 500.0):
