@@ -273,17 +273,25 @@ def evaluate(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Measure samples: distances, precision, recall, accuracy; of scenes, captions met and CLIP score."""
+    """Measure samples: distances, precision, recall; of scenes, captions met; of clips, how they move."""
     from diffusion_lessons.generate import generate, labels_for
+    from diffusion_lessons.makers import filming
     from diffusion_lessons.makers.prompting import folder_prompts, measure_scenes, words_of
     from diffusion_lessons.makers.yardsticks import yardstick_for
     from diffusion_lessons.metrics.evaluate import evaluate as measure
     from diffusion_lessons.metrics.evaluate import figures
+    from diffusion_lessons.networks import Video
     from diffusion_lessons.zoo import open_model
 
     model = open_model(checkpoint)
     data, how = data or model.data, sampling.of(model)
     about = {"checkpoint": checkpoint, **told(how)}
+    if isinstance(model.network, Video):
+        if yardstick is not None or data != model.data:
+            raise ValueError("clips are measured by how their object moves: leave out --data and --yardstick")
+        met = filming.clips_measured(model, n, device=device, **how)
+        report(json, {**about, **filming.plainly(met, n)}, filming.words_of(met), [])
+        return
     if data == SCENES:
         if yardstick is not None:
             raise ValueError("pictures of scenes are measured by their reader: leave out --yardstick")

@@ -10,6 +10,7 @@ from diffusion_lessons.clips import film
 from diffusion_lessons.data.clips import FRAMES, STILL, Clips, draw_clips
 from diffusion_lessons.data.dataset import as_float, to_uint8
 from diffusion_lessons.metrics.motion import clips_met
+from diffusion_lessons.support.errors import unknown
 
 KINDS = ("from the caption", "from a first frame", "frames apart", "one frame held", "rendered")
 SIDE = 64  # of what is drawn, in pixels
@@ -35,12 +36,16 @@ def clips_measured(
     layers over time: frames drawn apart after one caption, and a first frame that is held. "rendered" is what the
     reader finds in true clips.
     """
+    if n < 2:
+        raise ValueError(f"n = {n} is too few: clips move as asked or not, take 2 or more")
     drawn = {kind: clips_of(kind, model, n, frames, **how) for kind in kinds}
     return {kind: clips_met(to_uint8(each.clamp(-1, 1)), asked_clips(n)[1]) for kind, each in drawn.items()}
 
 
 def clips_of(kind: str, model: Checkpoint, n: int, frames: int = FRAMES, **how: Any) -> Tensor:
     """n clips (n, frames, 3, S, S) of one of `KINDS`, for the captions of `asked_clips`."""
+    if kind not in KINDS:
+        raise unknown("kind of clips", kind, KINDS)
     clips, texts = asked_clips(n)
     true = as_float(clips.render(SIDE, frames))
     if kind == "rendered":
@@ -53,6 +58,20 @@ def clips_of(kind: str, model: Checkpoint, n: int, frames: int = FRAMES, **how: 
         return film(model, model.prompts(texts), frames, **how)
     every = model.prompts([text for text in texts for _ in range(frames)])
     return film(model, every, 1, **how).unflatten(0, (n, frames))[:, :, 0]
+
+
+def plainly(measured: dict[str, Met], n: int) -> dict[str, Any]:
+    """The same as plain values; what no clip shows is None."""
+    return {
+        "n": n,
+        **{
+            kind: {
+                what: {"value": mean, "interval": list(ends)} if mean == mean else None  # not NaN
+                for what, (mean, ends) in met.items()
+            }
+            for kind, met in measured.items()
+        },
+    }
 
 
 def words_of(measured: dict[str, Met]) -> str:

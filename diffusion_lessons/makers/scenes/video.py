@@ -57,6 +57,6 @@ def motions_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
     """What n clips meet of their captions, by how their frames were drawn."""
     measured = clips_measured(model, n, device=device, precision="float32")
     return {
-        kind: {"n": n, **{what: rounded_share(each) for what, each in met.items()}}
+        kind: {"n": n, **{what: rounded_share(each) for what, each in met.items() if each[0] == each[0]}}
         for kind, met in measured.items()
-    }
+    }  # what no clip shows is NaN, which is no JSON
