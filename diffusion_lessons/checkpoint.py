@@ -90,7 +90,7 @@ class Checkpoint:
 
     @torch.no_grad()
     def pictures(self, x: Tensor) -> Tensor:
-        """What samples (B, ...) look like: decoded by the autoencoder where they are latents, frame by frame."""
+        """What samples (B, ...) look like: where they are latents, each picture or frame decoded."""
         return x if self.vae is None else self.vae.decode(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
 
     @property

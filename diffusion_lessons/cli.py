@@ -91,14 +91,16 @@ class Wish:
         return condition
 
     def clips(self, model: Checkpoint) -> bool:
-        """Whether the model draws clips; what is asked of a clip, or of a picture, in vain is a ValueError."""
+        """Whether the model draws clips; what does not go with that is a ValueError."""
         from diffusion_lessons.networks import Video
 
         draws = isinstance(model.network, Video)
         if self.frames is not None and not draws:
             raise ValueError("--frames is for models of clips, and this one draws pictures")
         if draws and (self.mask is not None or self.strength != 1):
-            raise ValueError("a clip begins with the picture of --init as it is: leave out --mask and --strength")
+            raise ValueError(
+                "a clip begins with the picture of --init as it is: leave out --mask and --strength"
+            )
         return draws
 
     def negated(self, model: Checkpoint, guidance: float) -> dict[str, Any]:
@@ -217,7 +219,9 @@ def sample(
     safety_check: Annotated[
         bool, arg(help="show grey for pictures of what a model's safety check names")
     ] = True,
-    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory or of a clip, or .npz: x, y")] = Path("samples.png"),
+    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory or clip, or .npz: x, y")] = Path(
+        "samples.png"
+    ),
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -256,7 +260,12 @@ def sample(
     seconds = time.perf_counter() - started
     facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
     facts["safety_check"] = check is not None
-    report(json, {**facts, "torch": torch.__version__}, f"{n} {'clips' if clips else 'pictures'} in {seconds:.1f} s", [out])
+    report(
+        json,
+        {**facts, "torch": torch.__version__},
+        f"{n} {'clips' if clips else 'pictures'} in {seconds:.1f} s",
+        [out],
+    )
 
 
 def evaluate(

@@ -38,9 +38,9 @@ def film(
 ) -> Tensor:
     """Clips (N, frames, C, H, W), float32 in about [−1, 1], on the CPU.
 
-    The first frame is drawn by the picture network alone, or is `first`, pictures (N, C, H, W) or one for all.
-    Then `together` frames at a time are drawn, seeing as many of those before them as the window has in which the
-    model learnt. How it is drawn depends on the seed, its place and the frame alone.
+    The first frame is drawn by the picture network alone, or is `first`, pictures (N, C, H, W) or one for
+    all. Then `together` frames at a time are drawn, seeing as many of those before them as the window has in
+    which the model learnt. How it is drawn depends on the seed, its place and the frame alone.
 
     Args:
         checkpoint: of a `Video`; its shape is (window, C, H, W).
@@ -48,7 +48,8 @@ def film(
         how: for `generate`: steps, guidance, sampler, batch …
 
     Raises:
-        ValueError: a model of pictures; fewer than 1 frame; more together than the window has beside one before.
+        ValueError: a model of pictures; fewer than 1 frame; more together than the window has beside one
+        before.
     """
     if not isinstance(checkpoint.network, Video):
         raise ValueError("this model draws pictures and no clips: take one that was trained on clips")
@@ -82,8 +83,8 @@ def _encoded(model: Checkpoint, first: Tensor, n: int) -> Tensor:
 
 
 def save_clips(clips: Sequence[Tensor] | Tensor, file: Path, columns: int | None = None) -> None:
-    """Write clips (N, F, C, H, W): as a .gif that plays them side by side, as a .png with a row of frames for each,
-    or as .npz: x uint8 (N, F, H, W) or (N, F, H, W, 3). Another kind of file is a ValueError.
+    """Write clips (N, F, C, H, W): as a .gif that plays them side by side, as a .png with a row of frames for
+    each, or as .npz: x uint8 (N, F, H, W) or (N, F, H, W, 3). Another kind of file is a ValueError.
     """
     clips = torch.stack(list(clips))
     if file.suffix == ".gif":

@@ -78,7 +78,9 @@ def test_a_model_of_clips_is_what_it_was_when_it_comes_from_a_file(tmp_path: Pat
     save_checkpoint(tmp_path / "a.safetensors", MODEL)
     again = load_checkpoint(tmp_path / "a.safetensors")
     torch.testing.assert_close(film(again, TOLD, 3, **HOW), film(MODEL, TOLD, 3, **HOW), atol=1e-5, rtol=0)
-    assert {name: v.tolist() for name, v in again.prompts(TEXTS).items()} == {n: v.tolist() for n, v in TOLD.items()}
+    assert {name: v.tolist() for name, v in again.prompts(TEXTS).items()} == {
+        n: v.tolist() for n, v in TOLD.items()
+    }
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
@@ -187,7 +189,13 @@ def test_clips_are_measured_by_how_they_move(
     monkeypatch.setattr(filming, "SIDE", 32)
     run("evaluate", file, "--n", 2, *FAST)
     told = json.loads(capsys.readouterr().out)
-    assert {"from the caption", "from a first frame", "frames apart", "one frame held", "rendered"} <= told.keys()
+    assert {
+        "from the caption",
+        "from a first frame",
+        "frames apart",
+        "one frame held",
+        "rendered",
+    } <= told.keys()
     assert told["rendered"]["everything"]["value"] == 1
     assert told["one frame held"]["motion"]["value"] == 0 and told["one frame held"]["kept"]["value"] == 1
     run("evaluate", file, "--n", 2, *FAST[:-1])

@@ -2,7 +2,8 @@
 
     a small red circle moving left
 
-A shape that comes to the edge of the picture stops there. As with pictures, whatever a clip shows is known exactly.
+A shape that comes to the edge of the picture stops there. As with pictures, whatever a clip shows is known
+exactly.
 """
 
 import re
@@ -72,7 +73,7 @@ class Clips:
 
 
 def path(start: Tensor, way: Tensor, reach: Tensor, frames: int) -> Tensor:
-    """Places (B, frames, 2) of shapes that start at (B, 2), go `way` (B, 2) and reach so far (B,) to each side."""
+    """Places (B, frames, 2) of shapes that start at (B, 2), go `way` (B, 2) and reach so far (B,) around."""
     at = start[:, None] + SPEED * torch.arange(frames)[:, None] * way[:, None]
     edge = (EDGE + reach)[:, None, None]
     low, high = torch.minimum(edge, start[:, None]), torch.maximum(SIDE - edge, start[:, None])
@@ -134,7 +135,7 @@ def asked(caption: str) -> Asked:
 
 
 def clip_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, Tensor]:
-    """The condition of a clip: "tokens" and "mask" of what is there, and "moving", the tokens of all that is said."""
+    """The condition of clips: "tokens" and "mask" of what is there, "moving", the tokens of all that is said."""
     parts = [asked(text) for text in texts]
     whole = [said(*each) for each in parts]
     return {**tokenizer([each.there for each in parts]), "moving": tokenizer(whole)["tokens"]}

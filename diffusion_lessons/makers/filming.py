@@ -1,4 +1,4 @@
-"""Models of clips measured: clips drawn after captions, their object followed, beside clips that do not move right."""
+"""Models of clips measured: clips drawn after captions, and beside them clips without layers over time."""
 
 from typing import Any
 
@@ -32,9 +32,9 @@ def clips_measured(
 ) -> dict[str, Met]:
     """{kind: what `clips_met` finds} in n clips of each kind; how: `film`'s.
 
-    The clips are drawn from captions alone, or go on from a rendered first frame. Beside them stand what needs no
-    layers over time: frames drawn apart after one caption, and a first frame that is held. "rendered" is what the
-    reader finds in true clips.
+    The clips are drawn from captions alone, or go on from a rendered first frame. Beside them stand what
+    needs no layers over time: frames drawn apart after one caption, and a first frame that is held.
+    "rendered" is what the reader finds in true clips.
     """
     if n < 2:
         raise ValueError(f"n = {n} is too few: clips move as asked or not, take 2 or more")

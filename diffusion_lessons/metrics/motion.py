@@ -1,4 +1,4 @@
-"""Whether a clip shows what its caption asks for: its one object followed from frame to frame by the reader."""
+"""Whether a clip shows what its caption asks for: its object followed by the reader."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Moved:
     there: bool  # the first frame shows what the caption says is there
     kept: bool  # the object has one colour, shape and size throughout
     motion: bool  # it ends where it should, seen from where it starts
-    error: float | None  # distance from where it should be, mean over the frames behind the first, units of SIDE
+    error: float | None  # distance from where it should be, mean over the later frames, in units of SIDE
     jitter: float | None  # change of its step from frame to frame, root of the mean square, same units
 
     @property
@@ -41,7 +41,9 @@ def track(frames: Tensor) -> list[Seen | None]:
 def moved(caption: str, frames: Tensor) -> Moved:
     """How a clip, bytes (F, 3, S, S), meets its caption. A clip of fewer than 3 frames is a ValueError."""
     if frames.ndim != 4 or len(frames) < 3:
-        raise ValueError(f"motion is seen in clips (F, 3, S, S) of 3 frames or more, got {tuple(frames.shape)}")
+        raise ValueError(
+            f"motion is seen in clips (F, 3, S, S) of 3 frames or more, got {tuple(frames.shape)}"
+        )
     there, motion = asked(caption)
     objects = track(frames)
     first = objects[0]
@@ -56,17 +58,15 @@ def moved(caption: str, frames: Tensor) -> Moved:
     off = (at - should).norm(dim=1)
     whole = SPEED * (len(at) - 1)
     jitter = at.diff(dim=0).diff(dim=0).norm(dim=1).square().mean().sqrt()
-    return Moved(
-        True, right, kept, bool(off[-1] <= NEAR * whole), float(off[1:].mean()), float(jitter)
-    )
+    return Moved(True, right, kept, bool(off[-1] <= NEAR * whole), float(off[1:].mean()), float(jitter))
 
 
 def clips_met(clips: Tensor, captions: Sequence[str]) -> dict[str, tuple[float, tuple[float, float]]]:
     """What clips, bytes (B, F, 3, S, S), meet of their captions.
 
-    Of each attribute of `Moved`, and of "everything", the share with its 95 % interval; "error" and "jitter" are
-    means over the readable clips, with two standard errors to each side, NaN where none is readable. Another
-    number of captions is a ValueError.
+    Of each attribute of `Moved`, and of "everything", the share with its 95 % interval; "error" and "jitter"
+    are means over the readable clips, with two standard errors to each side, NaN where none is readable.
+    Another number of captions is a ValueError.
     """
     if len(clips) != len(captions) or len(clips) == 0:
         raise ValueError(f"{len(captions)} captions for {len(clips)} clips")

@@ -1,8 +1,8 @@
 """A picture network inflated to clips: layers over time between its own, which start as the identity.
 
-Blattmann et al. 2023 ("Align your Latents", section 3.1) put layers over time behind the frozen ones of a picture
-model; the blocks are those of the published text-to-video U-Net of ModelScope (Wang et al. 2023, section 4.2),
-with its names. Everywhere else the frames are folded into the batch.
+Blattmann et al. 2023 ("Align your Latents", section 3.1) put layers over time behind the frozen ones of a
+picture model; the blocks are those of the published text-to-video U-Net of ModelScope (Wang et al. 2023,
+section 4.2), with its names. Everywhere else the frames are folded into the batch.
 """
 
 from dataclasses import dataclass, fields
@@ -63,8 +63,9 @@ class VideoUNet(TextUNet):
     """Noisy clips (B, F, C, H, W), times (B,) or (B, F) and a text to the output (B, F, C', H, W).
 
     The condition is that of a `TextUNet`, of B rows, and may have: "motion" (B, L, context), the text for the
-    layers over time, where it is another; "before" (B, M, C, H, W), clean frames that the clip goes on from. These
-    are told time 0, and are not in the output. Pictures (B, C, H, W) pass through without the layers over time.
+    layers over time, where it is another; "before" (B, M, C, H, W), clean frames that the clip goes on from.
+    These are told time 0, and are not in the output. Pictures (B, C, H, W) pass through without the layers
+    over time.
     """
 
     config: VideoUNetConfig
@@ -182,10 +183,10 @@ def frame_embedding(frames: int, channels: int, like: Tensor) -> Tensor:
 
 
 class TemporalConv(nn.Module):
-    """Convolutions over time behind norms, and a residual: (B·F, C, H, W) -> the same; it starts as the identity.
+    """Convolutions over time and a residual: (B·F, C, H, W) -> the same; it starts as the identity.
 
-    One over SPAN frames is one over pictures with the channels of SPAN frames. A causal one sees the frames before;
-    the other sees as many to each side.
+    One over SPAN frames is one over pictures with the channels of SPAN frames. A causal one sees the frames
+    before; the other sees as many to each side.
     """
 
     def __init__(self, config: VideoUNetConfig, channels: int) -> None:
@@ -228,7 +229,7 @@ def _normed(norm: nn.Module, clip: Tensor, causal: bool) -> Tensor:
 
 
 class ClipLevel(nn.Module):
-    """A level with a convolution over time behind each block, and a transformer over time behind each transformer."""
+    """A level with a convolution over time behind each block, and attention behind each transformer."""
 
     def __init__(self, config: VideoUNetConfig, level: int, inputs: list[int], change: bool) -> None:
         super().__init__(config, level, inputs, change)  # type: ignore[call-arg]
@@ -286,7 +287,8 @@ class VideoConfig(PromptedConfig):
 class Video(Prompted):
     """A text tower and a U-Net for clips. The condition may have "moving", the tokens of another text.
 
-    Those are for the layers over time: the picture network hears what is there, the layers over time what it does.
+    Those are for the layers over time: the picture network hears what is there, the layers over time what it
+    does.
     """
 
     drawn_by = VideoUNet

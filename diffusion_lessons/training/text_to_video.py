@@ -1,7 +1,7 @@
 """The task of text to video: a picture network's layers over time learn to go on from frames.
 
-Every frame has a time of its own (Chen et al. 2024, "Diffusion Forcing", algorithm 1), and some are clean: so the
-network learns to draw one frame after those that are there, and several at once.
+Every frame has a time of its own (Chen et al. 2024, "Diffusion Forcing", algorithm 1), and some are clean: so
+the network learns to draw one frame after those that are there, and several at once.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ class ClipBatch(NamedTuple):
 class TextToVideo(Denoising):
     """Learn to draw the frames of clips, told what is there and how it moves; the rows are latents of `vae`.
 
-    Each step sees a window of so many frames of each row; that is also what the model is asked for at a time. A
-    window longer than the clips is a ValueError.
+    Each step sees a window of so many frames of each row; that is also what the model is asked for at a time.
+    A window longer than the clips is a ValueError.
     """
 
     def __init__(
@@ -64,11 +64,14 @@ class TextToVideo(Denoising):
     def batch(self, step: int, most: int | None = None) -> ClipBatch:  # type: ignore[override]
         clips, condition = self.batches(step, most)
         share, size = self.batches.share(most), (self.plan.batch, self.window)
-        starts = torch.randint(clips.shape[1] - self.window + 1, size[:1], generator=self.seeded("window", step))
+        places = clips.shape[1] - self.window + 1
+        starts = torch.randint(places, size[:1], generator=self.seeded("window", step))
         at = starts[share, None] + torch.arange(self.window)
         x0 = clips[torch.arange(len(clips), device=clips.device)[:, None], at.to(clips.device)]
         times = self.path.sample_times(size[0] * size[1], self.seeded("times", step), self.plan.time_power)
-        order = torch.randperm(len(times), generator=self.seeded("frames", step))  # strata lie across all frames
+        order = torch.randperm(
+            len(times), generator=self.seeded("frames", step)
+        )  # no clip has the early ones
         clean = torch.rand(size, generator=self.seeded("clean", step)) < self._clean_share()
         t = torch.where(clean, 0.0, times[order].view(size))[share]
         return ClipBatch(x0, self.noise(step, x0, most), t, condition)
@@ -114,15 +117,18 @@ def clip_latents(vae: Vae, clips: Dataset, seed: int, device: torch.device | str
     frames = clips.images.shape[1]
     latents = latents_of(vae, Dataset(clips.name, clips.images.flatten(0, 1)), seed, device)
     return replace(
-        latents, images=latents.images.unflatten(0, (-1, frames)), conditions=clips.conditions, note=clips.note
+        latents,
+        images=latents.images.unflatten(0, (-1, frames)),
+        conditions=clips.conditions,
+        note=clips.note,
     )
 
 
 class WrongMotions:
     """What the opposite motion costs: the loss of a frame with it minus that with the right one.
 
-    Measured of a second frame after the first, where the text alone tells of the way, and of a third after two,
-    which show it too; on clips of the split "test", at each of `times`.
+    Measured of a second frame after the first, where the text alone tells of the way, and of a third after
+    two, which show it too; on clips of the split "test", at each of `times`.
     """
 
     def __init__(
@@ -133,7 +139,10 @@ class WrongMotions:
         kept = (clips.motion != STILL).nonzero()[:rows, 0]
         clips = clips[kept]
         texts = clips.captions(1, kept)
-        self.told = {"right": clip_tokens(tokenizer, texts), "wrong": clip_tokens(tokenizer, reversed_(texts))}
+        self.told = {
+            "right": clip_tokens(tokenizer, texts),
+            "wrong": clip_tokens(tokenizer, reversed_(texts)),
+        }
         frames = Dataset("clips", clips.render(64, 3))
         self.x0 = as_float(frames.images) if vae is None else clip_latents(vae, frames, seed=1).images
         self.times = times
@@ -163,4 +172,3 @@ def reversed_(captions: list[str]) -> list[str]:
     """The same captions with the opposite motion."""
     parts = [asked(caption) for caption in captions]
     return [said(each.there, OPPOSITE[each.motion]) for each in parts]
-

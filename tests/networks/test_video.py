@@ -73,7 +73,12 @@ def test_a_picture_passes_through_without_the_layers_over_time(picture: Prompted
 
 
 def test_two_clips_are_drawn_as_each_alone(picture: Prompted) -> None:
-    video, x, time, text = shaken(picture, reach=3), noise(2, 3, 4, 8, 8), torch.tensor([900.0, 100.0]), told(2)
+    video, x, time, text = (
+        shaken(picture, reach=3),
+        noise(2, 3, 4, 8, 8),
+        torch.tensor([900.0, 100.0]),
+        told(2),
+    )
     both = video(x, time, text)
     for i in range(2):
         alone = video(x[i : i + 1], time[i : i + 1], {name: v[i : i + 1] for name, v in text.items()})
@@ -221,7 +226,7 @@ def with_random_weights(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def ours(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Published weights under our names: a convolution over frames is one over the channels of SPAN frames."""
+    """Published weights under our names: one over frames is one over their channels."""
     mine = {}
     for name, weight in weights.items():
         found = re.fullmatch(r"(.*temp_convs.*\.|)(conv[1-4])\.(\d)\.(weight|bias)", name)
@@ -237,7 +242,9 @@ def test_attention_over_time_agrees_with_diffusers() -> None:
     mine = TemporalTransformer(config := small(), 16, 2).double()
     mine.load_state_dict(theirs.state_dict())
     x = noise(6, 16, 5, 4)
-    torch.testing.assert_close(mine(x, clip_of(config, 3)), theirs(x, num_frames=3).sample, rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        mine(x, clip_of(config, 3)), theirs(x, num_frames=3).sample, rtol=0, atol=1e-11
+    )
 
 
 def test_attention_over_time_with_places_agrees_with_the_motion_module_of_diffusers() -> None:

@@ -11,7 +11,6 @@ from diffusion_lessons.checkpoint import load_checkpoint
 from diffusion_lessons.clips import film
 from diffusion_lessons.data.captioned import scene_tokenizer
 from diffusion_lessons.data.clips import STILL, asked, clip_rows
-from diffusion_lessons.data.dataset import as_float
 from diffusion_lessons.networks import Video
 from diffusion_lessons.paths import add_noise
 from diffusion_lessons.training.loop import Trainer, train
@@ -37,10 +36,14 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe(**how)  # type: ignore[arg-type]
 
 
-def task(plan: Recipe | None = None, window: int = 3, network: Video | None = None, **how: Any) -> TextToVideo:
+def task(
+    plan: Recipe | None = None, window: int = 3, network: Video | None = None, **how: Any
+) -> TextToVideo:
     vae = tiny_vae()
     rows = clip_latents(vae, clip_rows(TOKENIZER, 32, 5).kept(12), seed=0)
-    return TextToVideo(plan or recipe(), rows, network or tiny_network(TOKENIZER), TOKENIZER, vae, window, **how)
+    return TextToVideo(
+        plan or recipe(), rows, network or tiny_network(TOKENIZER), TOKENIZER, vae, window, **how
+    )
 
 
 def test_latents_are_those_of_each_frame_with_the_clips_conditions() -> None:
@@ -82,7 +85,7 @@ def test_frames_are_clean_as_often_as_said_and_noisy_at_times_of_their_own() -> 
 
 
 def test_the_network_gets_each_frame_at_its_own_level_and_is_asked_for_that_noise() -> None:
-    """x = αx₀ + σε with the noise that the target is made of; a clean frame is what it was, and told time 0."""
+    """x = αx₀ + σε with the noise that the target is made of; a clean frame is told time 0."""
     learnt = task().place()
     batch, seen = learnt.batch(0), []
 
