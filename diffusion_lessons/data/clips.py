@@ -135,7 +135,7 @@ def asked(caption: str) -> Asked:
 
 
 def clip_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, Tensor]:
-    """The condition of clips: "tokens" and "mask" of what is there, "moving", the tokens of all that is said."""
+    """The condition of clips: "tokens" and "mask" of what is there, "moving" those of all that is said."""
     parts = [asked(text) for text in texts]
     whole = [said(*each) for each in parts]
     return {**tokenizer([each.there for each in parts]), "moving": tokenizer(whole)["tokens"]}

@@ -32,7 +32,7 @@ SPAN = 3  # frames that a convolution over time sees
 
 @dataclass(frozen=True)
 class VideoUNetConfig(TextUNetConfig):
-    """The shape of a text U-Net with layers over time; the defaults are those of the small model of scenes."""
+    """The shape of a text U-Net with layers over time; defaults are the small model's."""
 
     causal: bool = True  # whether no frame sees a later one
     convolutions: int = 2  # in each block over time; 4 in the published network

@@ -21,6 +21,7 @@ from diffusion_lessons.training.text_to_video import TextToVideo, WrongMotions, 
 
 ROWS = 2**11  # clips to learn from
 EVALUATED = 100  # clips of each kind that it is measured on
+PROBED = 24  # clips on which wrong motions are tried
 # Motion is a matter of neighbours: with convolutions over time alone, a shape would have to be moved by
 # layers that were never made for it.
 SHAPE: dict[str, Any] = {"reach": 3}
@@ -49,7 +50,7 @@ def video_task(recipe: Recipe, folder: Path, n: int, device: torch.device) -> Te
     vae.cpu()
     with layers_seeded(recipe.seed):
         network = inflate(start.network, **SHAPE)
-    probe = WrongMotions(vae, tokenizer)
+    probe = WrongMotions(vae, tokenizer, PROBED)
     return TextToVideo(recipe, dataset, network, tokenizer, vae, probe=probe, start="scenes-text")
 
 
