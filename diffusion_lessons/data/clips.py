@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffusion_lessons.data.captions import UNSIZED, captions
 from diffusion_lessons.data.dataset import Rendered, Row
-from diffusion_lessons.data.scenes import ONE, SIDE, Scenes, draw
+from diffusion_lessons.data.scenes import ONE, SIDE, SPLITS, Scenes, draw
 from diffusion_lessons.data.shapes import RADII, REACH
 from diffusion_lessons.data.tokenizer import Tokenizer
 
@@ -86,7 +86,8 @@ def draw_clips(seed: int, index: Tensor, split: str = "train", room: float = ROO
     Such a share of them starts where there is room for LONGEST frames of their motion.
     """
     scenes = draw(seed, index, split, form=ONE)
-    chance = [np.random.default_rng((seed, _MOTION, i)).random(5, np.float32) for i in index.tolist()]
+    stream = seed, _MOTION, SPLITS.index(split)
+    chance = [np.random.default_rng((*stream, i)).random(5, np.float32) for i in index.tolist()]
     u = torch.from_numpy(np.stack(chance))
     motion = torch.where(u[:, 0] < STILL_SHARE, STILL, (4 * u[:, 1]).long())
     edge = EDGE + REACH * torch.tensor(RADII)[scenes.large[:, :1]]  # (B, 1)

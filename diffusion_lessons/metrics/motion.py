@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 
 import torch
 from torch import Tensor
@@ -77,6 +77,7 @@ def clips_met(clips: Tensor, captions: Sequence[str]) -> dict[str, tuple[float, 
         found[name] = count / len(rows), wilson_interval(count, len(rows))
     for name in ("error", "jitter"):
         values = torch.tensor([getattr(row, name) for row in rows if row.readable], dtype=torch.float64)
-        mean, spread = float(values.mean()), 2 * float(values.std(correction=1)) / sqrt(max(1, len(values)))
+        mean = float(values.mean())
+        spread = 2 * float(values.std()) / sqrt(len(values)) if len(values) > 1 else nan
         found[name] = mean, (mean - spread, mean + spread)
     return found
