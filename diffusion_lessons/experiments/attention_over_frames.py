@@ -3,10 +3,11 @@
 A clip has F frames of N = 16×16 places. Factorised, every place looks at the others of its frame, and then at
 itself in the other frames: F·N² + N·F² scores. Joint, every place of every frame looks at all: (F·N)² scores.
 
-A row holds the number of scores of each head by the formula, the bytes of the largest tensor that the attention
-made when it was written out (`networks.attention.attention`), and the seconds of a call, written out and fused:
-the median of `n` calls, at most 20, each after one that is not counted, and between the quartiles. The width and
-the heads are those of the first level of `scenes-text`. It needs no model; all rows take about a minute.
+A row holds the number of scores of each head by the formula, the bytes of the largest tensor that the
+attention made when it was written out (`networks.attention.attention`), and the seconds of a call, written
+out and fused: the median of `n` calls, at most 20, each after one that is not counted, and between the
+quartiles. The width and the heads are those of the first level of `scenes-text`. It needs no model; all rows
+take about a minute.
 """
 
 import time
