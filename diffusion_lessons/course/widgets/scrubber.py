@@ -183,7 +183,7 @@ def _places(axes: Mapping[str, Sequence[str]], total: int, frames: int) -> list[
 
 
 def _table(panels: dict[str, Panel], axes: Mapping[str, Sequence[str]]) -> tuple[dict[str, Panel], list[str]]:
-    """What the strip shows of axes: a row for each place on all but the last, whose values head the columns."""
+    """What the strip shows: a row for each place on all axes but the last, whose values head the columns."""
     *slow, (fastest, values) = axes.items()
     length, rows = len(values), {}
     named = [[f"{name} = {value}" for value in each] for name, each in slow]
