@@ -53,12 +53,40 @@ def moved(caption: str, frames: Tensor) -> Moved:
     seen = [each for each in objects if each is not None]
     kept = len({(each.shape, each.colour, each.size) for each in seen}) == 1
     at = torch.tensor([[each.x, each.y] for each in seen])  # (F, 2)
-    reach = torch.tensor([REACH * RADII[SIZES.index(first.size)]])
-    should = path(at[:1], WAYS[motion][None], reach, len(at))[0]
-    off = (at - should).norm(dim=1)
+    off = _off(at, motion, first.size)
     whole = SPEED * (len(at) - 1)
     jitter = at.diff(dim=0).diff(dim=0).norm(dim=1).square().mean().sqrt()
     return Moved(True, right, kept, bool(off[-1] <= NEAR * whole), float(off[1:].mean()), float(jitter))
+
+
+def _off(at: Tensor, motion: int, size: str) -> Tensor:
+    """How far places (F, 2) lie from where an object that starts at the first should be: (F,)."""
+    reach = torch.tensor([REACH * RADII[SIZES.index(size)]])
+    return (at - path(at[:1], WAYS[motion][None], reach, len(at))[0]).norm(dim=1)
+
+
+def drift(clips: Tensor, captions: Sequence[str]) -> list[tuple[int, float, float]]:
+    """For each frame of clips, bytes (B, F, 3, S, S): how many are readable up to it, and how far off they
+    are.
+
+    That is the mean distance of the object from where it should be, seen from the first frame, with its
+    standard error, in units of SIDE; NaN where too few are readable. The longer a model goes on from its own
+    frames, the more of them are off or cannot be read.
+    """
+    if len(clips) != len(captions):
+        raise ValueError(f"{len(captions)} captions for {len(clips)} clips")
+    off = torch.full(clips.shape[:2], nan, dtype=torch.float64)
+    for row, (text, clip) in enumerate(zip(captions, clips, strict=True)):
+        objects = track(clip)
+        seen = [each for each in objects[: (objects + [None]).index(None)] if each is not None]
+        if seen:
+            at = torch.tensor([[each.x, each.y] for each in seen])
+            off[row, : len(seen)] = _off(at, asked(text).motion, seen[0].size).double()
+    rows = [column[~column.isnan()] for column in off.unbind(1)]
+    return [
+        (len(each), float(each.mean()), float(each.std()) / sqrt(len(each)) if len(each) > 1 else nan)
+        for each in rows
+    ]
 
 
 def clips_met(clips: Tensor, captions: Sequence[str]) -> dict[str, tuple[float, tuple[float, float]]]:

@@ -7,7 +7,7 @@ import torch
 
 from diffusion_lessons.data.clips import OPPOSITE, STILL, asked, draw_clips, said
 from diffusion_lessons.data.scenes import draw
-from diffusion_lessons.metrics.motion import clips_met, moved
+from diffusion_lessons.metrics.motion import clips_met, drift, moved
 
 INDEX = torch.arange(24)
 CLIPS = draw_clips(0, INDEX, "test", room=1.0)
@@ -74,3 +74,16 @@ def test_what_is_no_clip_is_refused() -> None:
         clips_met(TRUE[:0], [])
     with pytest.raises(ValueError, match="elephant"):
         moved("an elephant moving left", TRUE[0])
+
+
+def test_drift_is_the_error_by_frame_of_what_can_still_be_read() -> None:
+    moving = TRUE[MOVING]
+    held = moving[:, :1].expand_as(moving).clone()
+    texts = [TEXTS[i] for i in MOVING]
+    assert all(n == len(MOVING) and mean < 0.3 for n, mean, _ in drift(moving, texts))
+    for frame, (n, mean, error) in enumerate(drift(held, texts)):
+        assert n == len(MOVING) and mean == pytest.approx(4 * frame, abs=0.5) and error < 0.3
+    held[0, 3] = 240  # an empty frame: what comes behind it is not followed
+    assert [n for n, _, _ in drift(held, texts)] == [len(MOVING)] * 3 + [len(MOVING) - 1] * 5
+    with pytest.raises(ValueError, match="0 captions"):
+        drift(held, [])
