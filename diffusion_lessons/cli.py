@@ -83,7 +83,8 @@ class Wish:
         if n < 1:
             raise ValueError(f"the number of samples must be at least 1, got {n}")
         condition = model.prompts([prompt for prompt in self.prompt or [""] for _ in range(n)])
-        for prompt in filter(None, self.prompt if model.recipe.get("data") == SCENES else ()):
+        of_scenes = model.recipe.get("data") == SCENES or self.clips(model)
+        for prompt in filter(None, self.prompt if of_scenes else ()):
             try:
                 read(asked(prompt).there if self.clips(model) else prompt)
             except ValueError as error:
@@ -250,15 +251,16 @@ def sample(
     drawn |= {"first": canvas and canvas.picture} if clips else {"canvas": canvas, "check": check}
     started = time.perf_counter()
     if clips:
-        asked_for = {} if wish.frames is None else {"frames": wish.frames}
-        save_clips(film(model, condition, **asked_for, **drawn), out, columns)
+        drawn |= {} if wish.frames is None else {"frames": wish.frames}
+        save_clips(film(model, condition, **drawn), out, columns)
     elif out.suffix == ".gif":
         save_trajectory(model, condition, n, out, columns=columns, **drawn)
     else:
         pictures = generate(model, condition, n, progress=True, **drawn)
         save_samples(pictures, label_of(condition), out, columns)
     seconds = time.perf_counter() - started
-    facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in vars(wish).items()}
+    facts = {"out": str(out), "n": n, "label": label, **asked, **told(how), "seconds": round(seconds, 3)}
     facts["safety_check"] = check is not None
     report(
         json,

@@ -18,14 +18,14 @@ from diffusion_lessons.training.text_to_image import text_config
 WINDOW = 3
 
 
-def tiny_network(tokenizer: Tokenizer, **how: Any) -> Video:
-    """An inflated network whose layers over time do something."""
+def tiny_network(tokenizer: Tokenizer, fresh: bool = False, **how: Any) -> Video:
+    """An inflated network whose layers over time do something, unless it is to be fresh."""
     torch.manual_seed(0)
     unet = TextUNetConfig(
         widths=(8, 16), attention=(True, True), blocks_per_level=1, heads=(2, 2), context=32, groups=4
     )
     network = inflate(Prompted(PromptedConfig(text_config(tokenizer, 32, 1), unet)), **how)
-    for weight in network.over_time().values():
+    for weight in network.over_time().values() if not fresh else ():
         weight.data += 0.1 * torch.randn(weight.shape)
     return network
 

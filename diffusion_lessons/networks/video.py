@@ -84,18 +84,16 @@ class VideoUNet(TextUNet):
         told = as_dict(condition)
         before = told.get("before", x[:, :0])
         self._check_clip(x, time, before)
-        context, seen = told.get("context"), told.get("seen")
         clip, frames = torch.cat([before.to(x), x], 1), before.shape[1] + x.shape[1]
         times = time[:, None].expand(-1, x.shape[1]) if time.ndim == 1 else time
         times = torch.cat([times.new_zeros(len(x), before.shape[1]), times], 1)
-        each = {"context": context, "seen": seen}
-        each = {name: v.repeat_interleave(frames, 0) for name, v in each.items() if v is not None}
-        self._check(clip.flatten(0, 1), times.flatten(), each.get("context"), each.get("seen"))
-        assert context is not None
-        motion = told.get("motion", context)
+        each = {name: told[name].repeat_interleave(frames, 0) for name in ("context", "seen") if name in told}
+        seen = each.get("seen")
+        self._check(clip.flatten(0, 1), times.flatten(), each.get("context"), seen)
+        motion = told.get("motion", told["context"])
         if motion.ndim != 3 or (len(motion), motion.shape[2]) != (len(x), self.config.context):
             raise ValueError(f"the motion is ({len(x)}, L, {self.config.context}), got {tuple(motion.shape)}")
-        looked = None if seen is None else each["seen"][:, None, None, :]
+        looked = None if seen is None else seen[:, None, None, :]
         embedding = self.time_embedding(times.flatten())
         about = ToldClip(embedding, each["context"], looked, self.config, frames, motion)
         y = self.out(self.entered(clip.flatten(0, 1)), about)
@@ -200,7 +198,8 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Tensor, told: ToldClip) -> Tensor:
         causal, clip = told.config.causal, x.unflatten(0, (-1, told.frames))  # (B, F, C, H, W)
-        for norm, conv in self.children():  # type: ignore[misc]
+        parts: Any = self.children()
+        for norm, conv in parts:
             near = neighbours(F.silu(_normed(norm, clip, causal)), causal)
             clip = conv(near.flatten(0, 1)).unflatten(0, clip.shape[:2])
         return x + clip.flatten(0, 1)
@@ -232,7 +231,7 @@ class ClipLevel(nn.Module):
     """A level with a convolution over time behind each block, and attention behind each transformer."""
 
     def __init__(self, config: VideoUNetConfig, level: int, inputs: list[int], change: bool) -> None:
-        super().__init__(config, level, inputs, change)  # type: ignore[call-arg]
+        super().__init__(config, level, inputs, change)
         width, heads = config.widths[level], config.heads[level]
         self.temp_convs = nn.ModuleList(TemporalConv(config, width) for _ in inputs)
         self.temp_attentions = None
@@ -246,7 +245,7 @@ class ClipLevel(nn.Module):
         h = self.temp_convs[k](self.resnets[k](h, told.embedding), told)  # type: ignore[index, operator]
         if self.temp_attentions is None:
             return h
-        return self.temp_attentions[k](self.attentions[k](h, told.context, told.seen), told)  # type: ignore[index]
+        return self.temp_attentions[k](self.attentions[k](h, told.context, told.seen), told)  # type: ignore[index, operator]
 
 
 class ClipDown(ClipLevel, DownLevel):

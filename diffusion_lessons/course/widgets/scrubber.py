@@ -44,9 +44,9 @@ class Scrubber:
     ) -> None:
         made = as_panels(panels)
         total = len(next(iter(made.values())))
-        if axes is not None:
-            axes = {name: [str(value) for value in values] for name, values in axes.items()}
-            places = _places(axes, total, frames)
+        named = None if axes is None else {name: list(map(str, values)) for name, values in axes.items()}
+        if named is not None:
+            places = _places(named, total, frames)
             captions = places if captions is None else captions
         words = as_captions(captions, total)
         if not 1 <= frames <= MAX_FRAMES:
@@ -67,10 +67,10 @@ class Scrubber:
             start=start % self.frames,
             note=f"{self.frames} of {total} frames, evenly spaced." if self.frames < total else "",
             axes=[
-                {"name": name, "length": len(values)} for name, values in (axes or {"frame": chosen}).items()
+                {"name": name, "length": len(values)} for name, values in (named or {"frame": chosen}).items()
             ],
         )
-        shown, heads = (self.panels, self.captions or None) if axes is None else _table(self.panels, axes)
+        shown, heads = (self.panels, self.captions or None) if named is None else _table(self.panels, named)
         self.strip = strip(shown, self.alt, heads, columns)
 
     def _words(self) -> str:
