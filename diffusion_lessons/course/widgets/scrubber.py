@@ -67,7 +67,8 @@ class Scrubber:
             start=start % self.frames,
             note=f"{self.frames} of {total} frames, evenly spaced." if self.frames < total else "",
             axes=[
-                {"name": name, "length": len(values)} for name, values in (named or {"frame": chosen}).items()
+                {"name": name, "length": len(values)}
+                for name, values in (named or {"frame": list(map(str, chosen))}).items()
             ],
         )
         shown, heads = (self.panels, self.captions or None) if named is None else _table(self.panels, named)
