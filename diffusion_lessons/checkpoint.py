@@ -18,9 +18,10 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from diffusion_lessons.data.clips import clip_tokens
 from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.denoiser import NetworkDenoiser
-from diffusion_lessons.networks import Vae, build, describe
+from diffusion_lessons.networks import Vae, Video, build, describe
 from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.support.files import atomic_write
 from diffusion_lessons.targets import TARGETS, Target
@@ -42,7 +43,7 @@ class Checkpoint:
     path: NoisePath
     target: Target
     classes: tuple[str, ...]  # names of the labels it knows, in order; empty for a model without labels
-    shape: tuple[int, ...]  # of one sample, (C, H, W) of a picture
+    shape: tuple[int, ...]  # of one sample, (C, H, W) of a picture, (F, C, H, W) of a clip
     recipe: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, as plain values
     info: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, versions; its own "sampling"
     vae: Vae | None = None  # that its samples are latents of
@@ -85,12 +86,12 @@ class Checkpoint:
         """The condition that these prompts are; for a model without a tokenizer, a ValueError."""
         if self.tokenizer is None:
             raise ValueError("this model was trained without captions: it takes no prompt")
-        return self.tokenizer(texts)
+        return (clip_tokens if isinstance(self.network, Video) else Tokenizer.__call__)(self.tokenizer, texts)
 
     @torch.no_grad()
     def pictures(self, x: Tensor) -> Tensor:
-        """What samples (B, ...) look like: decoded by the autoencoder where they are latents."""
-        return x if self.vae is None else self.vae.decode(x)
+        """What samples (B, ...) look like: where they are latents, each picture or frame decoded."""
+        return x if self.vae is None else self.vae.decode(x.flatten(0, -4)).unflatten(0, x.shape[:-3])
 
     @property
     def sampling(self) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Wish:
     init: Path | None = None  # a picture to begin with
     strength: float = 1.0  # how much of --init to change, above 0, at most 1
     mask: Path | None = None  # a picture that is white where --init is to be painted over
+    frames: int | None = None  # of clips, for models that draw them; 8 if left out
 
     def sized(self, model: Checkpoint) -> Checkpoint:
         """The model, for samples of the wanted size."""
@@ -68,11 +69,12 @@ class Wish:
             wanted = "its own, leave it out" if model.vae is None else f"a multiple of {factor}"
             raise ValueError(f"the size of this model's pictures is {wanted}; got {self.size}")
         side = self.size // factor
-        return replace(model, shape=(model.shape[0], side, side))
+        return replace(model, shape=(*model.shape[:-2], side, side))
 
     def condition(self, model: Checkpoint, n: int, label: str | None) -> Condition:
         """Each prompt n times, or labels for a model that knows those."""
         from diffusion_lessons.data.captions import read
+        from diffusion_lessons.data.clips import asked
         from diffusion_lessons.generate import labels_for
 
         if not self.prompt and model.tokenizer is None:
@@ -82,12 +84,26 @@ class Wish:
         if n < 1:
             raise ValueError(f"the number of samples must be at least 1, got {n}")
         condition = model.prompts([prompt for prompt in self.prompt or [""] for _ in range(n)])
-        for prompt in filter(None, self.prompt if model.recipe.get("data") == SCENES else ()):
+        of_scenes = model.recipe.get("data") == SCENES or self.clips(model)
+        for prompt in filter(None, self.prompt if of_scenes else ()):
             try:
-                read(prompt)
+                read(asked(prompt).there if self.clips(model) else prompt)
             except ValueError as error:
                 warnings.warn(f"{error}. It is drawn all the same", stacklevel=2)
         return condition
+
+    def clips(self, model: Checkpoint) -> bool:
+        """Whether the model draws clips; what does not go with that is a ValueError."""
+        from diffusion_lessons.networks import Video
+
+        draws = isinstance(model.network, Video)
+        if self.frames is not None and not draws:
+            raise ValueError("--frames is for models of clips, and this one draws pictures")
+        if draws and (self.mask is not None or self.strength != 1):
+            raise ValueError(
+                "a clip begins with the picture of --init as it is: leave out --mask and --strength"
+            )
+        return draws
 
     def negated(self, model: Checkpoint, guidance: float) -> dict[str, Any]:
         """What `generate` is told of the words to keep away from, at this scale of guidance."""
@@ -117,7 +133,7 @@ class Wish:
 
         mask = None if self.mask is None else (opened(self.mask).float().mean(1, keepdim=True) > 127).float()
         picture = to_float(opened(self.init))
-        return Canvas(picture.mean(1, keepdim=True) if model.shape[0] == 1 else picture, self.strength, mask)
+        return Canvas(picture.mean(1, keepdim=True) if model.shape[-3] == 1 else picture, self.strength, mask)
 
 
 class Asked(Recipe):
@@ -215,12 +231,15 @@ def sample(
     safety_check: Annotated[
         bool, arg(help="show grey for pictures of what a model's safety check names")
     ] = True,
-    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory, or .npz: x, y")] = Path("samples.png"),
+    out: Annotated[Path, arg(help=".png grid, .gif of the trajectory or clip, or .npz: x, y")] = Path(
+        "samples.png"
+    ),
     provider: Provider = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Draw pictures from a trained model; of several processes each draws its part."""
+    """Draw pictures, or clips, from a trained model; of several processes each draws its part."""
+    from diffusion_lessons.clips import film, save_clips
     from diffusion_lessons.generate import generate, save_samples, save_trajectory
     from diffusion_lessons.support.processes import Processes
     from diffusion_lessons.zoo import open_model, safety
@@ -228,7 +247,8 @@ def sample(
     if out.suffix not in (".png", ".gif", ".npz"):
         raise unknown("kind of output", out.suffix, (".png", ".gif", ".npz"))
     model = wish.sized(open_model(checkpoint, provider))
-    n = n if n is not None else 1 if wish.prompt else 64
+    clips = wish.clips(model)
+    n = n if n is not None else 1 if wish.prompt or clips else 64
     condition, canvas, how = wish.condition(model, n, label), wish.canvas(model), sampling.of(model)
     drawn = how | wish.negated(model, how["guidance"])
     columns, n = (n, n * len(wish.prompt)) if len(wish.prompt) > 1 else (None, n)  # a row for each prompt
@@ -238,18 +258,32 @@ def sample(
         check.to(processes.device)
     elif "published" in model.info and safety_check:
         print(f"no safety check: no folder {safety.PUBLISHED} beside the model's files", file=sys.stderr)
-    drawn |= {"canvas": canvas, "check": check, "processes": processes}
+    if clips:  # all of them by the first process
+        drawn |= {"first": canvas and canvas.picture, "device": processes.device}
+    else:
+        drawn |= {"canvas": canvas, "check": check, "processes": processes}
     started = time.perf_counter()
-    if out.suffix == ".gif":
+    if clips and processes.rank == 0:
+        drawn |= {} if wish.frames is None else {"frames": wish.frames}
+        save_clips(film(model, condition, **drawn), out, columns)
+    elif clips:
+        pass
+    elif out.suffix == ".gif":
         save_trajectory(model, condition, n, out, columns=columns, **drawn)
     else:
         pictures = generate(model, condition, n, progress=True, **drawn)
         if processes.rank == 0:
             save_samples(pictures, label_of(condition), out, columns)
     seconds = time.perf_counter() - started
-    facts = {"out": str(out), "n": n, "label": label, **vars(wish), **told(how), "seconds": round(seconds, 3)}
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in vars(wish).items()}
+    facts = {"out": str(out), "n": n, "label": label, **asked, **told(how), "seconds": round(seconds, 3)}
     facts["safety_check"] = check is not None
-    report(json, {**facts, "torch": torch.__version__}, f"{n} pictures in {seconds:.1f} s", [out])
+    report(
+        json,
+        {**facts, "torch": torch.__version__},
+        f"{n} {'clips' if clips else 'pictures'} in {seconds:.1f} s",
+        [out],
+    )
 
 
 def evaluate(
@@ -267,18 +301,26 @@ def evaluate(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Measure samples: distances, precision, recall, accuracy; of scenes, captions met and CLIP score."""
+    """Measure samples: distances, precision, recall; of scenes, captions met; of clips, how they move."""
     from diffusion_lessons.generate import generate, labels_for
+    from diffusion_lessons.makers import filming
     from diffusion_lessons.makers.prompting import folder_prompts, measure_scenes, words_of
     from diffusion_lessons.makers.yardsticks import yardstick_for
     from diffusion_lessons.metrics.evaluate import evaluate as measure
     from diffusion_lessons.metrics.evaluate import figures
+    from diffusion_lessons.networks import Video
     from diffusion_lessons.support.processes import Processes
     from diffusion_lessons.zoo import open_model
 
     model, processes = open_model(checkpoint, provider), Processes(device)
     data, how = data or model.data, sampling.of(model)
     about = {"checkpoint": checkpoint, **told(how)}
+    if isinstance(model.network, Video):
+        if yardstick is not None or data != model.data:
+            raise ValueError("clips are measured by how their object moves: leave out --data and --yardstick")
+        met = filming.clips_measured(model, n, device=device, **how)
+        report(json, {**about, **filming.plainly(met, n)}, filming.words_of(met), [])
+        return
     if data == SCENES:
         if yardstick is not None:
             raise ValueError("pictures of scenes are measured by their reader: leave out --yardstick")

@@ -11,6 +11,7 @@ from diffusion_lessons.makers.scenes.clip import build_clip
 from diffusion_lessons.makers.scenes.inpaint import build_inpaint
 from diffusion_lessons.makers.scenes.text import build_text
 from diffusion_lessons.makers.scenes.vae import build_vae
+from diffusion_lessons.makers.scenes.video import build_video
 from diffusion_lessons.support.console import guarded
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.machine import keep_freed_memory
@@ -31,6 +32,7 @@ BUILDERS: dict[str, partial[None]] = {
     "scenes-clip": partial(build_clip),
     "scenes-text": partial(build_text),
     "scenes-inpaint": partial(build_inpaint),
+    "scenes-video": partial(build_video),
 }
 
 

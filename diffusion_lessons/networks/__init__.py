@@ -16,6 +16,7 @@ from diffusion_lessons.networks.points import PointConfig, PointNetwork
 from diffusion_lessons.networks.prompted import Prompted, PromptedConfig
 from diffusion_lessons.networks.unet import UNet, UNetConfig
 from diffusion_lessons.networks.vae import Vae, VaeConfig
+from diffusion_lessons.networks.video import Video, VideoConfig
 from diffusion_lessons.support.errors import unknown
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "UNetConfig",
     "Vae",
     "VaeConfig",
+    "Video",
+    "VideoConfig",
     "build",
     "describe",
     "known",
@@ -50,6 +53,7 @@ NETWORKS: dict[str, Any] = {
     "PointNetwork": (PointNetwork, PointConfig),
     "Generator": (Generator, GeneratorConfig),
     "Discriminator": (Discriminator, DiscriminatorConfig),
+    "Video": (Video, VideoConfig),
 }
 
 

@@ -1,7 +1,7 @@
 """A text tower and the U-Net that it tells, as one network: from tokens to the output."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,10 @@ class PromptedConfig:
     unet: TextUNetConfig
     pooled: bool = False  # whether the U-Net sees one vector for the whole text, or one for each token
 
+    kinds: ClassVar = {"text": TextConfig, "unet": TextUNetConfig}  # of the parts
+
     def __post_init__(self) -> None:
-        for name, kind in (("text", TextConfig), ("unet", TextUNetConfig)):
+        for name, kind in self.kinds.items():
             given: Any = getattr(self, name)
             if isinstance(given, dict):  # from JSON
                 object.__setattr__(self, name, kind(**given))
@@ -34,10 +36,12 @@ class Prompted(nn.Module):
     All tokens are seen, those behind the end of a text too: that is how Stable Diffusion was trained.
     """
 
+    drawn_by: type[TextUNet] = TextUNet  # the kind of U-Net
+
     def __init__(self, config: PromptedConfig) -> None:
         super().__init__()
         self.config = config
-        self.text, self.unet = TextTransformer(config.text), TextUNet(config.unet)
+        self.text, self.unet = TextTransformer(config.text), self.drawn_by(config.unet)
 
     def null_condition(self, batch: int) -> Condition:
         """The tokens of the empty text, that of a caption that was dropped."""

@@ -5,6 +5,7 @@ it, and has transformers where that one has self-attention.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,15 @@ class TextUNetConfig:
                 raise ValueError(f"{heads} heads and {self.groups} groups must divide a width, got {width}")
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the levels are told beside the picture."""
+
+    embedding: Tensor  # (B, 4·first width), of the time
+    context: Tensor  # (B, L, context), of the text
+    seen: Tensor | None  # bool, spreads to (B, heads, positions, L), True for tokens to look at
+
+
 class TextUNet(nn.Module):
     """Noisy latents (B, C, H, W), times (B,) and a text (B, L, context) to the output (B, C', H, W).
 
@@ -58,16 +68,17 @@ class TextUNet(nn.Module):
         super().__init__()
         self.config = config
         widths, last, first = config.widths, len(config.widths) - 1, config.widths[0]
+        down, middle, up = self.parts()
         self.time_embedding = TimeMlp(first, 4 * first)
         self.conv_in = nn.Conv2d(config.in_channels, first, 3, padding=1)
 
         self.down_blocks, skips = nn.ModuleList(), [first]
         for level, width in enumerate(widths):
             inputs = [skips[-1], *[width] * (config.blocks_per_level - 1)]
-            self.down_blocks.append(DownLevel(config, level, inputs, change=level < last))
+            self.down_blocks.append(down(config, level, inputs, change=level < last))
             skips += [width] * (config.blocks_per_level + (level < last))
 
-        self.mid_block = TextMiddle(config)
+        self.mid_block = middle(config)
 
         self.up_blocks, channels = nn.ModuleList(), widths[-1]
         for level in reversed(range(len(widths))):
@@ -75,10 +86,14 @@ class TextUNet(nn.Module):
             for _ in range(config.blocks_per_level + 1):
                 inputs.append(channels + skips.pop())
                 channels = widths[level]
-            self.up_blocks.append(UpLevel(config, level, inputs, change=level > 0))
+            self.up_blocks.append(up(config, level, inputs, change=level > 0))
 
         self.conv_norm_out = nn.GroupNorm(config.groups, first, EPS)
         self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
+
+    def parts(self) -> tuple[Any, Any, Any]:
+        """What a level on the way down, the middle and a level on the way up are made by."""
+        return DownLevel, TextMiddle, UpLevel
 
     def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """The output for x at `path.network_time`s; a condition or shapes that don't fit are a ValueError."""
@@ -88,13 +103,20 @@ class TextUNet(nn.Module):
         context, seen = told.get("context"), told.get("seen")
         self._check(x, time, context, seen)
         seen = None if seen is None else seen[:, None, None, :]  # (B, heads, positions, L)
-        embedding = self.time_embedding(time)
-        skips = [self.conv_in(x.to(self.conv_in.weight.dtype))]  # weights may be in half precision
+        return self.out(self.entered(x), Told(self.time_embedding(time), context, seen))  # type: ignore[arg-type]
+
+    def entered(self, x: Tensor) -> Tensor:
+        """What the first level gets."""
+        return self.conv_in(x.to(self.conv_in.weight.dtype))  # weights may be in half precision
+
+    def out(self, h: Tensor, told: Told) -> Tensor:
+        """From what the first level gets to the output."""
+        skips = [h]
         for level in self.down_blocks:
-            skips += level(skips[-1], embedding, context, seen)
-        h = self.mid_block(skips[-1], embedding, context, seen)
+            skips += level(skips[-1], told)
+        h = self.mid_block(skips[-1], told)
         for level in self.up_blocks:
-            h = level(h, skips, embedding, context, seen)
+            h = level(h, skips, told)
         return self.conv_out(F.silu(self.conv_norm_out(h)))
 
     def _check(self, x: Tensor, time: Tensor, context: Tensor | None, seen: Tensor | None) -> None:
@@ -144,10 +166,10 @@ class TextLevel(nn.Module):
             heads = config.heads[level]
             self.attentions = nn.ModuleList(Transformer(config, width, heads) for _ in inputs)
 
-    def block(self, k: int, h: Tensor, embedding: Tensor, context: Tensor, seen: Tensor | None) -> Tensor:
+    def block(self, k: int, h: Tensor, told: Told) -> Tensor:
         """The k-th block and its transformer."""
-        h = self.resnets[k](h, embedding)
-        return h if self.attentions is None else self.attentions[k](h, context, seen)
+        h = self.resnets[k](h, told.embedding)
+        return h if self.attentions is None else self.attentions[k](h, told.context, told.seen)
 
 
 class DownLevel(TextLevel):
@@ -157,10 +179,10 @@ class DownLevel(TextLevel):
         super().__init__(config, level, inputs)
         self.downsamplers = nn.ModuleList([Downsampler(config.widths[level])]) if change else None
 
-    def forward(self, h: Tensor, embedding: Tensor, context: Tensor, seen: Tensor | None) -> list[Tensor]:
+    def forward(self, h: Tensor, told: Told) -> list[Tensor]:
         made = []
         for k in range(len(self.resnets)):
-            h = self.block(k, h, embedding, context, seen)
+            h = self.block(k, h, told)
             made.append(h)
         return made if self.downsamplers is None else [*made, self.downsamplers[0](h)]
 
@@ -172,11 +194,9 @@ class UpLevel(TextLevel):
         super().__init__(config, level, inputs)
         self.upsamplers = nn.ModuleList([Upsampler(config.widths[level])]) if change else None
 
-    def forward(
-        self, h: Tensor, skips: list[Tensor], embedding: Tensor, context: Tensor, seen: Tensor | None
-    ) -> Tensor:
+    def forward(self, h: Tensor, skips: list[Tensor], told: Told) -> Tensor:
         for k in range(len(self.resnets)):
-            h = self.block(k, torch.cat([h, skips.pop()], 1), embedding, context, seen)
+            h = self.block(k, torch.cat([h, skips.pop()], 1), told)
         return h if self.upsamplers is None else self.upsamplers[0](h, skips[-1].shape[-2:])
 
 
@@ -189,9 +209,9 @@ class TextMiddle(nn.Module):
         self.resnets = nn.ModuleList(Resnet(width, width, time, config.groups, EPS) for _ in range(2))
         self.attentions = nn.ModuleList([Transformer(config, width, config.heads[-1])])
 
-    def forward(self, x: Tensor, embedding: Tensor, context: Tensor, seen: Tensor | None) -> Tensor:
-        x = self.attentions[0](self.resnets[0](x, embedding), context, seen)
-        return self.resnets[1](x, embedding)
+    def forward(self, x: Tensor, told: Told) -> Tensor:
+        x = self.attentions[0](self.resnets[0](x, told.embedding), told.context, told.seen)
+        return self.resnets[1](x, told.embedding)
 
 
 class Transformer(nn.Module):

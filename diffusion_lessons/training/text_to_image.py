@@ -19,7 +19,7 @@ from diffusion_lessons.data.scenes import PAIR, draw
 from diffusion_lessons.data.shards import Shards
 from diffusion_lessons.data.tokenizer import BEGIN, END, Tokenizer
 from diffusion_lessons.losses import diffusion_loss
-from diffusion_lessons.networks import Prompted, PromptedConfig, Vae
+from diffusion_lessons.networks import Prompted, PromptedConfig, Vae, Video
 from diffusion_lessons.networks.clip import TextConfig, TextTransformer
 from diffusion_lessons.networks.unet_text import TextUNetConfig
 from diffusion_lessons.support.seeds import layers_seeded, seeded
@@ -185,6 +185,8 @@ def parts_to_learn(start: Checkpoint) -> tuple[Prompted, Tokenizer, Vae | None]:
     network, tokenizer = start.network, start.tokenizer
     if not isinstance(network, Prompted) or tokenizer is None:
         raise ValueError("the weights to start from are of a model without captions")
+    if isinstance(network, Video):
+        raise ValueError("the weights to start from are of a model of clips")
     if network.config.unet.in_channels > network.config.unet.out_channels:
         raise ValueError("the weights to start from are of a model that paints over a mask")
     return network.requires_grad_(True), tokenizer, start.vae

@@ -6,6 +6,7 @@ from typing import Any
 
 import nbformat
 import pytest
+import torch
 
 from diffusion_lessons.course.widgets import scrub
 from tests.browser.browser_harness import pixels, screenshot, serious
@@ -170,3 +171,36 @@ def test_nbconvert_alone_keeps_the_figure_and_its_words(exported: Path) -> None:
     assert 'alt="A line that falls from 1 at t = 0 to 0 at t = 1."' in text
     assert "application/vnd.jupyter.widget-view+json" not in text
     assert "figure(fig" in FIGURE
+
+
+def test_frames_on_two_axes_have_a_slider_for_each(browser: Any, tmp_path: Path) -> None:
+    greys = torch.linspace(-1, 1, 6)[:, None, None, None].expand(6, 1, 8, 8)
+    made = scrub(greys, axes={"t": [900, 0], "frame": range(3)})
+    file = tmp_path / "axes.html"
+    file.write_text(f"<!DOCTYPE html><meta charset=utf-8>{made._repr_html_()}", encoding="utf-8")
+    page = browser.new_context(offline=True).new_page()
+    page.goto(file.as_uri())
+    root = page.locator(".dl-scrub[data-ready=true]")
+    root.wait_for()
+    frame, t = root.locator("input").nth(0), root.locator("input").nth(1)
+    assert "frame" in frame.get_attribute("aria-label") and ": t" in t.get_attribute("aria-label")
+    t.focus()
+    page.keyboard.press("ArrowRight")
+    assert root.get_attribute("data-frame") == "3"
+    assert root.locator("output").inner_text() == "t = 0 · frame = 0"
+    page.keyboard.press("ArrowRight")  # the end of this axis, and not the next of the other
+    assert root.get_attribute("data-frame") == "3"
+    frame.fill("2")
+    assert root.get_attribute("data-frame") == "5"
+    frame.focus()
+    page.keyboard.press("Home")
+    assert root.get_attribute("data-frame") == "3"
+    t.focus()
+    page.keyboard.press("Home")
+    assert t.input_value() == "0"
+    root.get_by_role("button", name="One frame on").click()
+    root.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => document.querySelector('.dl-scrub').dataset.frame === '2'")
+    root.get_by_role("button", name="Play").wait_for()  # it stops at the end of its axis
+    assert root.get_attribute("data-frame") == "2" and t.input_value() == "0"
+    page.context.close()

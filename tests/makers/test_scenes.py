@@ -10,8 +10,10 @@ import torch
 from diffusion_lessons import zoo
 from diffusion_lessons.data.captions import WRONGS
 from diffusion_lessons.data.scenes import PAIR
-from diffusion_lessons.makers.scenes import clip, inpaint, text, vae
+from diffusion_lessons.makers.filming import KINDS
+from diffusion_lessons.makers.scenes import clip, inpaint, text, vae, video
 from diffusion_lessons.metrics.captions_met import Met
+from diffusion_lessons.training.text_to_video import WINDOW
 from diffusion_lessons.zoo.safety import CONCEPTS, scenes_check
 
 ROWS = 16
@@ -20,7 +22,7 @@ SHORT: Any = {"steps": 2, "batch": 4, "warmup": 0, "precision": "float32", "comp
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all four, each stage trained for two steps."""
+    """A folder with all five, each stage trained for two steps."""
     folder = tmp_path_factory.mktemp("shelf")
     few: Any = {"n": ROWS, "evaluated": 12}
     small: Any = {**SHORT, "base_channels": 16, "head_dim": 16}
@@ -34,16 +36,20 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         told = [replace(each, plan=replace(each.plan, **small), rows=ROWS) for each in text.STAGES[:2]]
         text.build_text("scenes-text", folder, told, evaluated=12)
         inpaint.build_inpaint("scenes-inpaint", folder, replace(inpaint.RECIPE, **small), **few)
+        patch.setattr(video, "PROBED", 2)
+        moving = replace(video.RECIPE, **small)
+        video.build_video("scenes-video", folder, moving, **few | {"evaluated": 2})
     return folder
 
 
-def test_the_shelf_holds_all_four(shelf: Path) -> None:
+def test_the_shelf_holds_all_five(shelf: Path) -> None:
     kinds = {name: zoo.card(name, shelf)["kind"] for name in zoo.names(shelf)}
     assert kinds == {
         "scenes-clip": "towers",
         "scenes-inpaint": "diffusion",
         "scenes-text": "diffusion",
         "scenes-vae": "autoencoder",
+        "scenes-video": "diffusion",
     }
     for name in kinds:
         zoo.load(name, shelf)
@@ -58,7 +64,8 @@ def test_a_card_tells_the_recipe_the_run_and_what_it_was_made_of(shelf: Path) ->
         assert card["parameters"] > 0
     vae, text = zoo.card("scenes-vae", shelf), zoo.card("scenes-text", shelf)
     assert text["recipe"]["made_of"] == {"scenes-vae": vae["sha256"]}
-    assert zoo.card("scenes-inpaint", shelf)["recipe"]["made_of"] == {"scenes-text": text["sha256"]}
+    for name in ("scenes-inpaint", "scenes-video"):
+        assert zoo.card(name, shelf)["recipe"]["made_of"] == {"scenes-text": text["sha256"]}
 
 
 def test_text_to_image_is_measured_by_what_of_its_captions_is_met(shelf: Path) -> None:
@@ -101,3 +108,16 @@ def test_inpainting_starts_as_text_to_image_that_sees_nothing_new(shelf: Path) -
         inpaint.text.state_dict()["text_model.embeddings.token_embedding.weight"],
         text.text.state_dict()["text_model.embeddings.token_embedding.weight"],
     )
+
+
+def test_video_is_text_to_image_with_layers_over_time_and_measured_beside_what_needs_none(
+    shelf: Path,
+) -> None:
+    text, made = zoo.load("scenes-text", shelf).network, zoo.load("scenes-video", shelf)
+    weights = made.network.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in text.state_dict().items())
+    assert made.shape[0] == WINDOW
+    told = zoo.card("scenes-video", shelf)["metrics"]
+    assert {*told} == {"sampling", *KINDS}
+    assert told["rendered"]["everything"][0] == 1 and told["one frame held"]["motion"][0] == 0
+    assert all(told[kind]["n"] == 2 for kind in KINDS)

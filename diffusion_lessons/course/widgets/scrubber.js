@@ -131,10 +131,23 @@ function arrow(context, [x, y, dx, dy], across, up) {
   context.stroke();
 }
 
+// Frames lie along one axis or several, the last of which changes fastest: it is the one that is played.
+function along(axes) {
+  const strides = axes.map((_, k) => axes.slice(k + 1).reduce((product, axis) => product * axis.length, 1));
+  const at = (frame, k) => Math.floor(frame / strides[k]) % axes[k].length;
+  const to = (frame, k, place) => {
+    return frame + (Math.max(0, Math.min(axes[k].length - 1, place)) - at(frame, k)) * strides[k];
+  };
+  return { at, to, fastest: axes.length - 1 };
+}
+
 function build(root, spec, state) {
-  const slider = control("input", {
-    type: "range", min: 0, max: spec.frames - 1, step: 1, value: state.frame, "aria-label": `${spec.title}: frame`,
-  });
+  const sliders = spec.axes.map((axis) => control("input", {
+    type: "range", min: 0, max: axis.length - 1, step: 1, value: 0, "aria-label": `${spec.title}: ${axis.name}`,
+  }));
+  const named = (slider, k) => {
+    return spec.axes.length === 1 ? [slider] : [make("span", { class: "dl-axis" }, spec.axes[k].name), slider];
+  };
   const play = control("button", { type: "button" });
   const back = control("button", { type: "button", "aria-label": "One frame back" });
   const forth = control("button", { type: "button", "aria-label": "One frame on" });
@@ -151,11 +164,12 @@ function build(root, spec, state) {
   });
   root.replaceChildren(
     make("div", { class: "dl-panels" }, ...figures),
-    make("div", { class: "dl-controls" }, play, back, slider, forth),
+    make("div", { class: "dl-controls" }, play, back, ...named(sliders.at(-1), sliders.length - 1), forth),
+    ...sliders.slice(0, -1).map((slider, k) => make("div", { class: "dl-controls" }, ...named(slider, k))),
     caption,
   );
   if (spec.note) root.append(make("div", { class: "dl-note" }, spec.note));
-  return { slider, play, back, forth, caption, canvases };
+  return { sliders, play, back, forth, caption, canvases };
 }
 
 async function load(model) {
@@ -169,6 +183,7 @@ async function load(model) {
 
 function mount(root, { spec, bitmap, data }, state) {
   state.frame = Math.min(state.frame ?? spec.start, spec.frames - 1);
+  const axes = along(spec.axes);
   const parts = build(root, spec, state);
   const paint = spec.panels.map((panel, k) => {
     return painter({ ...panel, frames: spec.frames }, parts.canvases[k], bitmap, data, root);
@@ -177,13 +192,15 @@ function mount(root, { spec, bitmap, data }, state) {
     state.frame = Math.max(0, Math.min(spec.frames - 1, frame));
     for (const { draw } of paint) draw(state.frame);
     const words = spec.captions[state.frame] ?? `frame ${state.frame + 1} of ${spec.frames}`;
-    parts.slider.value = state.frame;
-    parts.slider.setAttribute("aria-valuetext", words);
+    parts.sliders.forEach((slider, k) => {
+      slider.value = axes.at(state.frame, k);
+      slider.setAttribute("aria-valuetext", words);
+    });
     parts.caption.textContent = words;
     root.dataset.frame = state.frame;
   };
-  const player = playing(root, spec, state, go, parts.play);
-  listen(parts, state, go, player, spec.frames - 1);
+  const player = playing(root, spec, state, go, parts.play, axes);
+  listen(parts, state, go, player, axes);
   const fit = () => {
     paint.forEach((panel, k) => panel.fit(parts.canvases[k].parentElement.clientWidth || 200));
     go(state.frame);
@@ -195,16 +212,18 @@ function mount(root, { spec, bitmap, data }, state) {
   return player;
 }
 
-function playing(root, spec, state, go, button) {
+function playing(root, spec, state, go, button, { to, fastest }) {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const wait = calm ? 600 : Math.max(40, Math.min(250, 4000 / spec.frames)); // ms a frame
+  const length = spec.axes[fastest].length;
+  const wait = calm ? 600 : Math.max(40, Math.min(250, 4000 / length)); // ms a frame
+  const ended = () => state.frame === to(state.frame, fastest, length);
   let on = false, due = 0;
   const label = () => {
     button.textContent = on ? "❚❚ Pause" : "▶ Play";
   };
   const tick = (now) => {
     if (!on) return;
-    if (!root.isConnected || state.frame >= spec.frames - 1) return set(false);
+    if (!root.isConnected || ended()) return set(false);
     if (now >= due) {
       due = now + wait;
       go(state.frame + 1);
@@ -213,7 +232,7 @@ function playing(root, spec, state, go, button) {
   };
   const set = (value) => {
     if (value && !on) {
-      if (state.frame >= spec.frames - 1) go(0);
+      if (ended()) go(to(state.frame, fastest, 0));
       due = performance.now() + wait;
       requestAnimationFrame(tick);
     }
@@ -224,37 +243,42 @@ function playing(root, spec, state, go, button) {
   return { toggle: () => set(!on), stop: () => set(false) };
 }
 
-function listen({ slider, play, back, forth, canvases }, state, go, player, last) {
+function listen({ sliders, play, back, forth, canvases }, state, go, player, { at, to, fastest }) {
   const jump = (frame) => {
     player.stop();
     go(frame);
   };
-  slider.addEventListener("input", () => jump(Number(slider.value)));
+  const step = (k, by) => jump(to(state.frame, k, at(state.frame, k) + by));
+  sliders.forEach((slider, k) => {
+    slider.addEventListener("input", () => jump(to(state.frame, k, Number(slider.value))));
+  });
   play.addEventListener("click", () => player.toggle());
-  back.addEventListener("click", () => jump(state.frame - 1));
-  forth.addEventListener("click", () => jump(state.frame + 1));
+  back.addEventListener("click", () => step(fastest, -1));
+  forth.addEventListener("click", () => step(fastest, 1));
   const keys = {
-    ArrowLeft: () => jump(state.frame - 1),
-    ArrowRight: () => jump(state.frame + 1),
-    ArrowDown: () => jump(state.frame - 1),
-    ArrowUp: () => jump(state.frame + 1),
-    Home: () => jump(0),
-    End: () => jump(last),
+    ArrowLeft: (k) => step(k, -1),
+    ArrowRight: (k) => step(k, 1),
+    ArrowDown: (k) => step(k, -1),
+    ArrowUp: (k) => step(k, 1),
+    Home: (k) => step(k, -Infinity),
+    End: (k) => step(k, Infinity),
   };
-  for (const part of [slider, play, back, forth]) {
+  for (const part of [...sliders, play, back, forth]) {
+    const k = sliders.includes(part) ? sliders.indexOf(part) : fastest;
     part.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const action = event.key === " " && part === slider ? player.toggle : keys[event.key];
+      const action = event.key === " " && sliders.includes(part) ? player.toggle : keys[event.key];
       if (!action) return;
       event.preventDefault();
       event.stopPropagation();
-      action();
+      action(k);
     });
   }
   for (const canvas of canvases) {
     const drag = (event) => {
       const box = canvas.getBoundingClientRect();
-      jump(Math.round(((event.clientX - box.left) / box.width) * last));
+      const last = Number(sliders[fastest].max);
+      jump(to(state.frame, fastest, Math.round(((event.clientX - box.left) / box.width) * last)));
     };
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);

@@ -12,9 +12,11 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import product
+from math import prod
 from typing import Any
 
 import torch
@@ -38,9 +40,14 @@ class Scrubber:
         frames: int = MAX_FRAMES,
         start: int = 0,
         columns: int = 8,
+        axes: Mapping[str, Sequence[object]] | None = None,
     ) -> None:
         made = as_panels(panels)
         total = len(next(iter(made.values())))
+        named = None if axes is None else {name: list(map(str, values)) for name, values in axes.items()}
+        if named is not None:
+            places = _places(named, total, frames)
+            captions = places if captions is None else captions
         words = as_captions(captions, total)
         if not 1 <= frames <= MAX_FRAMES:
             raise ValueError(f"a scrubber holds 1 to {MAX_FRAMES} frames, got frames={frames}")
@@ -59,8 +66,13 @@ class Scrubber:
             panels=described,
             start=start % self.frames,
             note=f"{self.frames} of {total} frames, evenly spaced." if self.frames < total else "",
+            axes=[
+                {"name": name, "length": len(values)}
+                for name, values in (named or {"frame": list(map(str, chosen))}).items()
+            ],
         )
-        self.strip = strip(self.panels, self.alt, self.captions or None, columns)
+        shown, heads = (self.panels, self.captions or None) if named is None else _table(self.panels, named)
+        self.strip = strip(shown, self.alt, heads, columns)
 
     def _words(self) -> str:
         ends = f" from {self.captions[0]} to {self.captions[-1]}" if self.captions else ""
@@ -107,8 +119,10 @@ def scrub(
         captions: one for each frame: a Level (shows t, ᾱ_t and SNR) or a text. A trajectory brings its own.
         alt: what the static strip below shows; made from the names and captions where left out.
         **options: `title`, `frames` (at most 50; more are thinned out evenly, and the page says so),
-            `start` (frame shown first), `columns` of the strip; for a trajectory also those of
-            `from_trajectory`.
+            `start` (frame shown first), `columns` of the strip, `axes`; for a trajectory also those of
+            `from_trajectory`. Axes are names with the values along each: frames of clips at several times are
+            `axes={"t": times, "frame": range(8)}`, the last axis fastest. Each gets a slider, the last one is
+            played, and the strip has a row for each place on the others. They have no frames left out.
 
     Raises:
         ValueError: shapes or lengths that do not fit, NaN, or more than 300 kB of pictures.
@@ -156,6 +170,29 @@ def from_trajectory(
     for name, made in (extra or {}).items():
         panels[name] = made(torch.stack(xs)) if callable(made) else made
     return Scrubber(panels, levels, alt, title=title, frames=frames, **options)
+
+
+def _places(axes: Mapping[str, Sequence[str]], total: int, frames: int) -> list[str]:
+    """A caption for every place on the axes; lengths that do not fit the frames are a ValueError."""
+    wanted = " × ".join(f"{len(values)} {name}" for name, values in axes.items())
+    if not axes or prod(map(len, axes.values())) != total:
+        raise ValueError(f"axes of {wanted or 'no length'} do not fit {total} frames")
+    if total > frames:
+        raise ValueError(f"axes of {wanted} are {total} frames, and at most {frames} fit: leave some out")
+    named = [[f"{name} = {value}" for value in values] for name, values in axes.items()]
+    return [" · ".join(place) for place in product(*named)]
+
+
+def _table(panels: dict[str, Panel], axes: Mapping[str, Sequence[str]]) -> tuple[dict[str, Panel], list[str]]:
+    """What the strip shows: a row for each place on all axes but the last, whose values head the columns."""
+    *slow, (fastest, values) = axes.items()
+    length, rows = len(values), {}
+    named = [[f"{name} = {value}" for value in each] for name, each in slow]
+    for name, panel in panels.items():
+        for i, place in enumerate(product(*named)):
+            said = ([name] if len(panels) > 1 or not slow else []) + list(place)
+            rows[" ".join(said)] = panel.keep(range(i * length, (i + 1) * length))
+    return rows, [f"{fastest} = {value}" for value in values]
 
 
 def _tiled(frames: list[torch.Tensor]) -> torch.Tensor:

@@ -93,6 +93,20 @@ def test_scrubber_holds_strip_words_and_frames_and_fetches_nothing() -> None:
     assert repr(made) == f"Scrubber: {ALT} (10 frames)"
 
 
+def test_frames_on_two_axes_have_a_slider_for_each_and_a_strip_of_rows() -> None:
+    clips = greys(6, side=8)  # two times of three frames each
+    made = scrub(clips, axes={"t": [900, 0], "frame": range(3)}, start=3)
+    spec = saved(made)["spec"]
+    assert spec["axes"] == [{"name": "t", "length": 2}, {"name": "frame", "length": 3}]
+    assert spec["captions"][0] == "t = 900 · frame = 0" and spec["captions"][5] == "t = 0 · frame = 2"
+    assert spec["start"] == 3 and spec["note"] == ""
+    one, two = (Image.open(io.BytesIO(each.strip.png)).size for each in (scrub(clips[:3]), made))
+    assert two[1] > 1.7 * one[1]  # a row for each time
+    assert saved(scrub(clips))["spec"]["axes"] == [{"name": "frame", "length": 6}]
+    both = scrub({"a": clips, "b": clips}, axes={"t": [900, 0], "frame": range(3)})
+    assert Image.open(io.BytesIO(both.strip.png)).size[1] > 1.8 * two[1]
+
+
 def test_words_are_made_from_names_and_captions_where_left_out() -> None:
     assert (
         scrub({"x": greys(2), "y": greys(2)}, ["t = 9", "t = 0"]).alt
@@ -130,6 +144,10 @@ def test_trajectory_becomes_three_panels_of_tiled_samples() -> None:
         (lambda: scrub(greys(), start=10), "one of its 10 frames, got start=10"),
         (lambda: scrub(greys(), alt="short"), "a picture needs alt text"),
         (lambda: scrub({}), "no panels were given"),
+        (lambda: scrub(greys(), axes={"t": [1, 2], "frame": range(4)}), "2 t × 4 frame do not fit 10 frames"),
+        (lambda: scrub(greys(), axes={}), "axes of no length do not fit"),
+        (lambda: scrub(greys(), axes={"t": []}), "0 t do not fit 10 frames"),
+        (lambda: scrub(greys(60), axes={"t": range(6), "frame": range(10)}), "60 frames, and at most 50 fit"),
         (lambda: scrub(iter(())), "was its generator used up before"),
         (lambda: scrub(iter(()), captions=["a"]), "leave `captions` out"),
     ],

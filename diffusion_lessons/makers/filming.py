@@ -1,0 +1,82 @@
+"""Models of clips measured: clips drawn after captions, and beside them clips without layers over time."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_lessons.checkpoint import Checkpoint
+from diffusion_lessons.clips import film
+from diffusion_lessons.data.clips import FRAMES, STILL, Clips, draw_clips
+from diffusion_lessons.data.dataset import as_float, to_uint8
+from diffusion_lessons.metrics.motion import clips_met
+from diffusion_lessons.support.errors import unknown
+
+KINDS = ("from the caption", "from a first frame", "frames apart", "one frame held", "rendered")
+SIDE = 64  # of what is drawn, in pixels
+
+Met = dict[str, tuple[float, tuple[float, float]]]
+
+
+def asked_clips(n: int, split: str = "test") -> tuple[Clips, list[str]]:
+    """The n moving clips that models are measured on, with room for all of their way, and their captions."""
+    index = torch.arange(2 * n)
+    clips = draw_clips(0, index, split, room=1.0)
+    kept = index[clips.motion != STILL][:n]
+    clips = clips[kept]
+    return clips, clips.captions(0, kept, unsized=0)
+
+
+def clips_measured(
+    model: Checkpoint, n: int, kinds: tuple[str, ...] = KINDS, frames: int = FRAMES, **how: Any
+) -> dict[str, Met]:
+    """{kind: what `clips_met` finds} in n clips of each kind; how: `film`'s.
+
+    The clips are drawn from captions alone, or go on from a rendered first frame. Beside them stand what
+    needs no layers over time: frames drawn apart after one caption, and a first frame that is held.
+    "rendered" is what the reader finds in true clips.
+    """
+    if n < 2:
+        raise ValueError(f"n = {n} is too few: clips move as asked or not, take 2 or more")
+    drawn = {kind: clips_of(kind, model, n, frames, **how) for kind in kinds}
+    return {kind: clips_met(to_uint8(each.clamp(-1, 1)), asked_clips(n)[1]) for kind, each in drawn.items()}
+
+
+def clips_of(kind: str, model: Checkpoint, n: int, frames: int = FRAMES, **how: Any) -> Tensor:
+    """n clips (n, frames, 3, S, S) of one of `KINDS`, for the captions of `asked_clips`."""
+    if kind not in KINDS:
+        raise unknown("kind of clips", kind, KINDS)
+    clips, texts = asked_clips(n)
+    true = as_float(clips.render(SIDE, frames))
+    if kind == "rendered":
+        return true
+    if kind == "one frame held":
+        return true[:, :1].expand_as(true)
+    if kind == "from a first frame":
+        return film(model, model.prompts(texts), frames, first=true[:, 0], **how)
+    if kind == "from the caption":
+        return film(model, model.prompts(texts), frames, **how)
+    every = model.prompts([text for text in texts for _ in range(frames)])
+    return film(model, every, 1, **how).unflatten(0, (n, frames))[:, :, 0]
+
+
+def plainly(measured: dict[str, Met], n: int) -> dict[str, Any]:
+    """The same as plain values; what no clip shows is None."""
+    return {
+        "n": n,
+        **{
+            kind: {
+                what: {"value": mean, "interval": list(ends)} if mean == mean else None  # not NaN
+                for what, (mean, ends) in met.items()
+            }
+            for kind, met in measured.items()
+        },
+    }
+
+
+def words_of(measured: dict[str, Met]) -> str:
+    """The figures as a table."""
+    lines = ["".join([f"{'':20}", *(what.rjust(12) for what in next(iter(measured.values())))])]
+    for kind, met in measured.items():
+        lines.append(f"  {kind:18}" + "".join(f"{mean:12.3f}" for mean, _ in met.values()))
+    return "\n".join(lines)
