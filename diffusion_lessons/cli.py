@@ -263,11 +263,10 @@ def sample(
     else:
         drawn |= {"canvas": canvas, "check": check, "processes": processes}
     started = time.perf_counter()
-    if clips and processes.rank == 0:
+    if clips:
         drawn |= {} if wish.frames is None else {"frames": wish.frames}
-        save_clips(film(model, condition, **drawn), out, columns)
-    elif clips:
-        pass
+        if processes.rank == 0:
+            save_clips(film(model, condition, **drawn), out, columns)
     elif out.suffix == ".gif":
         save_trajectory(model, condition, n, out, columns=columns, **drawn)
     else:
