@@ -163,7 +163,7 @@ def test_a_network_that_onnx_cannot_express(monkeypatch: pytest.MonkeyPatch, tmp
         write_onnx(tiny(), tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize(("bias", "why"), [(0.01, r"\de-0\d, over"), (torch.nan, "nan, over")])
+@pytest.mark.parametrize(("bias", "why"), [(0.01, "1.0e-02, over"), (torch.nan, "nan, over")])
 def test_a_graph_that_computes_something_else(
     bias: float, why: str, graph: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
