@@ -761,7 +761,7 @@ def _by_tensors(steps: Sequence[float], plain: Sequence[float], weighted: Sequen
     reached = (y <= plain[-1]).nonzero()
     if not len(reached):
         return 0.0
-    k, (x, y) = int(reached[0]), (x.log(), y.log())
+    [k], x, y = reached[0].tolist(), x.log(), y.log()
     if k == 0:
         return float((x[-1] - x[0]).exp())
     share = (y[k - 1] - math.log(plain[-1])) / (y[k - 1] - y[k])
