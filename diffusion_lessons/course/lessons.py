@@ -35,12 +35,7 @@ LESSONS = (
     Entry("10_classifier_free_guidance", "Classifier-free guidance"),
     Entry("11_latent_diffusion", "Latent diffusion"),
     Entry("12_stable_diffusion", "The pieces of Stable Diffusion"),
-    Entry(
-        "13_diffusion_vs_gans",
-        "Diffusion against GANs",
-        builds="networks.gan, networks.points, training.adversarial, metrics.modes, count_modes, Modes, "
-        "Generator, GeneratorConfig, Discriminator, DiscriminatorConfig, PointNetwork, PointConfig",
-    ),
+    Entry("13_diffusion_vs_gans", "Diffusion against GANs"),
     Entry("14_video_diffusion", "Video diffusion"),
     Entry("15_inpainting", "Inpainting"),
     Entry("16_text_conditioning", "Text conditioning"),

@@ -1,0 +1,778 @@
+# %% [markdown] tags=["header"]
+# title: Diffusion against GANs
+# question: What do diffusion models do better than GANs, and what do GANs do better?
+# difficulty: 2
+# prerequisites: 01, 04, 07, 08
+# builds: networks.gan, networks.points, training.adversarial, metrics.modes, count_modes, Modes, Generator, GeneratorConfig, Discriminator, DiscriminatorConfig, PointNetwork, PointConfig
+
+# %% [markdown] tags=["objectives"]
+# ## What you will be able to do
+#
+# - write the losses of both players of a GAN, and say why the generator does not use the one of the paper's game (exercise 13.1)
+# - find out why a stabiliser, R1, has no effect (exercise 13.2)
+# - train a GAN: one turn for each player, with nothing left over from the other's (exercise 13.3)
+# - measure how many modes are covered, and how evenly (exercise 13.4)
+# - compute how narrow a sampler makes a mode, and mend it (exercise 13.5)
+
+# %% tags=["setup"]
+# {{setup}}
+
+# %% [markdown] tags=["see"]
+# ## See it first
+#
+# Digits of 16 × 16 pixels. One row is real, one was drawn by a GAN, one by a diffusion model. Both models have about 300,000
+# parameters and were trained for about as long, a minute on one core. **Which row is which?**
+
+# %%
+import torch
+
+from diffusion_lessons.course import budget, exercise, figure, scrub, strip
+from diffusion_lessons.experiments import recorded
+
+record = recorded("gan-vs-diffusion")  # made by: diffusion-lessons experiment gan-vs-diffusion
+
+
+# %% jupyter={"source_hidden": true}
+def kept(data, model, seed=0):
+    """Twelve of the pictures that a row of the record holds, (12, 1, 16, 16)."""
+    for row in record["rows"]:
+        told = row["settings"]
+        if (told["data"], told["model"], told["seed"]) == (data, model, seed):
+            pictures = torch.frombuffer(bytearray.fromhex(row["pictures"]), dtype=torch.uint8)
+            return pictures.view(-1, 1, 16, 16)[:12].float() / 127.5 - 1
+    raise ValueError(f"no row of {model} on {data}")
+
+
+from diffusion_lessons.data import load_dataset, to_float
+
+some = torch.randperm(1000, generator=torch.Generator().manual_seed(3))[:12]
+strip(
+    {
+        "A": kept("digits", "gan, r1 and ema"),
+        "B": to_float(load_dataset("digits").images[some]),
+        "C": kept("digits", "diffusion"),
+    },
+    alt="Three rows of twelve small handwritten digits, grey on black, all of them readable for the most part.",
+    columns=12,
+)
+
+# %% [markdown]
+# Row B is real. Row A is the GAN's, row C that of diffusion. The GAN made its row in *one* evaluation of its network, the diffusion
+# model in 25. So what does one get for 25 times the work? That is the question of this lesson.
+
+# %% [markdown] tags=["guess"]
+# ## Guess
+#
+# A generator turns noise into a picture in one step. It never sees a pair of noise and picture that belong together. **How could you
+# train it?** Take two minutes before you unfold.
+#
+# <details><summary>What can be said</summary>
+#
+# - *Draw, and compare with the nearest real picture.* A blur is near to everything. And if the generator draws only one kind of
+#   picture, nothing in this loss objects.
+# - *Compare statistics of a batch*, such as means and covariances of features. That works for small data (maximum mean discrepancy),
+#   with features that somebody has to choose.
+# - *Let a second network choose*: it learns to tell real from made, and the generator follows its gradient. That is a GAN.
+# - *Make pairs.* A diffusion model does: each noisy picture comes from a known clean one, so that its loss is a plain squared error.
+#
+# </details>
+
+# %% [markdown] tags=["predict"]
+# ## Predict
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.course import Choice, Question, interview_card, predict, quiz
+
+predict(
+    "25 small clouds of points on a grid. A GAN and a diffusion model of equal size learn them, at four learning rates that lie a "
+    "factor of 33 apart. Which of them covers all 25?",
+    [
+        Choice("diffusion always, a GAN never", False, "A GAN can: you see it below."),
+        Choice(
+            "diffusion at every rate; the GAN at some of them, if it has a stabiliser",
+            True,
+            "That is the honest form of 'GANs drop modes': they can cover all, but little has to go wrong for them not to.",
+        ),
+        Choice(
+            "both at every rate",
+            False,
+            "The GAN does not: at the lowest and the highest rate it has at most 12 of 25, with its stabilisers, too.",
+        ),
+        Choice(
+            "both at low rates, neither at high ones",
+            False,
+            "So it would be if only the size of the steps mattered. The GAN fails at both ends.",
+        ),
+    ],
+)
+
+# %% [markdown] tags=["idea"]
+# ## Two players
+#
+# A **generator** $G$ turns a latent $z \sim N(0, I)$ into a sample. A **discriminator** $D$ gives each sample a logit $\ell$; its sigmoid
+# is the belief that the sample is real. They learn in turns.
+#
+# The discriminator learns as any classifier: real samples have the label 1, made ones the label 0. The generator wants its own samples
+# called real. It gets its gradient *through* the discriminator, which tells it in which direction a sample would look more real.
+#
+# In the game of the paper the generator minimises $\log(1 - D)$. At the start its samples are told with ease, and there this loss is
+# flat. So everybody uses $-\log D$, the **non-saturating** loss. It has the same fixed point, and its gradient is largest where it is
+# needed most.
+
+# %% [markdown]
+# $$L_D = -\,\mathbb E \log \sigma(\ell^{\text{real}}) - \mathbb E \log (1 - \sigma(\ell^{\text{made}})), \qquad
+# L_G = -\,\mathbb E \log \sigma(\ell^{\text{made}})$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $\ell$ | logits of the discriminator, above 0 for "real" | (B,) |
+# | $\sigma$ | here the sigmoid, not a level of noise | |
+# | $L_D, L_G$ | the losses; $L_D = 2 \ln 2 = 1.386$ where nothing can be told | () |
+
+# %% [markdown] tags=["exercise-card"]
+# {{exercise 13.1}}
+
+
+# %% tags=["exercise"]
+@exercise("13.1")
+def gan_losses(real, made):
+    """(loss of the discriminator, loss of the generator), each 0-d and finite for any logits.
+
+    real, made: logits (B,) of real and of made samples, B not the same for both.
+    """
+    ### BEGIN SOLUTION
+    softplus = torch.nn.functional.softplus
+    judge = softplus(-real).mean() + softplus(made).mean()
+    return judge, softplus(-made).mean()
+    ### END SOLUTION
+
+
+# %%
+logits = torch.linspace(-10, 10, 101).requires_grad_()
+ours = sum(gan_losses(torch.zeros(1), each[None])[1] for each in logits)
+(gradient,) = torch.autograd.grad(ours, logits)
+game = -logits.detach().sigmoid()  # the gradient of log(1 − D)
+(surely_made,) = torch.autograd.grad(
+    gan_losses(torch.zeros(1), low := torch.tensor([-30.0], requires_grad=True))[1], low
+)
+print(
+    f"at a logit of −30: {float(surely_made):.0e}, in the paper's game {-float(low.detach().sigmoid()):.0e}"
+)
+
+# %% jupyter={"source_hidden": true}
+import matplotlib.pyplot as plt
+
+fig, axis = plt.subplots(figsize=(6, 2.6))
+axis.plot(logits.detach(), gradient, marker="", label="non-saturating, −log D")
+axis.plot(logits.detach(), game, "--", marker="", label="the paper's game, log(1 − D)")
+axis.set(xlabel="logit of a made sample", ylabel="gradient")
+axis.legend()
+figure(
+    fig,
+    alt="Two curves of gradients over the logit, from −10 to 10. The non-saturating one is −1 on the left and rises to 0 on the right. "
+    "That of the game is its mirror image: 0 on the left and −1 on the right.",
+)
+
+# %% [markdown]
+# **What to notice:** at a logit of −30 the discriminator is quite sure. Both losses want the logit to rise. In the game the wish is so
+# weak that float32 can hardly add it to a weight; the non-saturating loss wishes with full strength. On the right, where the generator
+# already wins, it is the other way round.
+
+# %% [markdown] tags=["idea"]
+# ## A stabiliser: R1
+#
+# If the discriminator is perfect, its logits change from very high to very low within a small distance. The generator's steps then
+# jump to and fro across that cliff. Mescheder et al. show on a small example that plain gradient steps circle around the fixed point
+# and never reach it.
+#
+# **R1** penalises the slope of the discriminator *at real samples*. At the fixed point real and made samples are the same, and there
+# is nothing to tell: a flat discriminator is right. So the penalty does no harm at the goal, and it damps the circling on the way.
+#
+# It is the slope of the logit. Spectral normalisation, another stabiliser, makes the discriminator 1-Lipschitz everywhere. For clouds
+# as small and as close as ours that is too flat: it could not tell them.
+
+# %% [markdown]
+# $$R_1 = \frac{\gamma}{2}\; \mathbb E_{x \text{ real}} \left\| \nabla_x\, \ell(x) \right\|^2$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $\nabla_x \ell$ | slope of the logit of a sample with respect to that sample | like x, (B, ...) |
+# | $\gamma$ | strength of the penalty | a number |
+
+# %% [markdown] tags=["exercise-card"]
+# A colleague has written R1. In the first steps it works.
+#
+# {{exercise 13.2}}
+
+
+# %% tags=["exercise"]
+@exercise("13.2")
+def r1_penalty(discriminator, x, gamma):
+    """R1 of real samples x (B, ...): 0-d, and the discriminator can learn from it.
+
+    discriminator(x) gives one logit for each sample, of its own sample alone. gamma: the strength.
+    """
+    ### BEGIN SOLUTION
+    x = x.detach().requires_grad_()
+    logits = discriminator(x)
+    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return gamma / 2 * slope.flatten(1).square().sum(1).mean()
+    ### END SOLUTION
+    ### BEGIN STUDENT
+    # # Its author says: "After a while the penalty is 0, and the training explodes all the same."
+    # x = x.detach().requires_grad_()
+    # loss = torch.nn.functional.softplus(-discriminator(x))
+    # (slope,) = torch.autograd.grad(loss.sum(), x, create_graph=True)
+    # return gamma / 2 * slope.flatten(1).square().sum(1).mean()
+    ### END STUDENT
+
+
+# %%
+w = torch.tensor([3.0, 4.0])
+points = torch.randn(100, 2, generator=generator)
+print(f"a linear discriminator: {float(r1_penalty(lambda x: x @ w, points, 1.0)):.3f}, γ/2·|w|² = 12.5")
+
+# %% [markdown] tags=["exercise-card"]
+# Now the whole step. Both players are networks, each with an optimizer of its own.
+#
+# {{exercise 13.3}}
+
+
+# %% tags=["exercise"]
+@exercise("13.3")
+def gan_step(generator, discriminator, of_generator, of_discriminator, real, latents, gamma):
+    """One turn of the discriminator, then one of the generator; gives (its loss with R1, the generator's loss).
+
+    of_generator, of_discriminator: their optimizers. real: (B, ...) real samples. latents: (2, B, Z), the first for
+    the discriminator's turn and the second for the generator's. gamma: of R1 at the real samples. In its turn a player
+    follows the gradient of its own loss alone; gradients of earlier turns may lie about. Use gan_losses and r1_penalty.
+    """
+    ### BEGIN SOLUTION
+    with torch.no_grad():
+        made = generator(latents[0])
+    judge, _ = gan_losses(discriminator(real), discriminator(made))
+    judge = judge + r1_penalty(discriminator, real, gamma)
+    of_discriminator.zero_grad()
+    judge.backward()
+    of_discriminator.step()
+    logits = discriminator(generator(latents[1]))
+    _, loss = gan_losses(logits, logits)
+    of_generator.zero_grad()
+    loss.backward()
+    of_generator.step()
+    return judge.detach(), loss.detach()
+    ### END SOLUTION
+
+
+# %% [markdown]
+# We train on a ring of eight clouds: small enough for this notebook. The network is a plain one of three layers. As input the
+# discriminator gets the two coordinates $x$ with their sines and cosines, $\sin(2^k x)$ and $\cos(2^k x)$: with the coordinates alone,
+# networks learn fine detail last. The denoiser below gets the same.
+#
+# Twice: with R1 and with averaged weights (lesson 4), and without both.
+
+# %%
+import copy
+
+from diffusion_lessons.course import Watched
+from diffusion_lessons.mixtures import GaussianMixture
+from diffusion_lessons.networks import PointConfig, PointNetwork
+
+turn = torch.arange(8) * torch.pi / 4
+centres, SPREAD = 1.4 * torch.stack([turn.cos(), turn.sin()], 1), 0.05
+ring = GaussianMixture(centres, SPREAD)
+LATENTS = torch.randn(300, 2, generator=torch.Generator().manual_seed(1))  # the same in each picture
+
+
+# %%
+def train_gan(gamma, decay, seed=0):
+    """The generator with averaged weights, its samples on the way, and both losses at each step."""
+    torch.manual_seed(seed)
+    generator = PointNetwork(PointConfig(width=64))
+    judge = PointNetwork(PointConfig(out_dim=1, width=64, octaves=2))
+    rate = {"lr": 2e-3, "betas": (0.5, 0.9)}
+    optimizers = [torch.optim.Adam(player.parameters(), **rate) for player in (generator, judge)]
+    average, seen, losses, draws = copy.deepcopy(generator), [], [], torch.Generator().manual_seed(seed)
+    for step in (steps := Watched(budget.steps(1500))):
+        real, latents = ring.sample(128, draws)[0], torch.randn(2, 128, 2, generator=draws)
+        losses.append(torch.stack(gan_step(generator, judge, *optimizers, real, latents, gamma)))
+        steps.tell(losses[-1][1])
+        with torch.no_grad():
+            for mean, weight in zip(average.parameters(), generator.parameters(), strict=True):
+                mean.lerp_(weight, 1 - min(decay, step / (step + 10)))
+            if step % max(1, len(steps) // 20) == 0 or step == len(steps) - 1:
+                seen.append(average(LATENTS))
+    return average.eval(), torch.stack(seen), torch.stack(losses)
+
+
+# %%
+stable, stable_seen, stable_losses = train_gan(gamma=0.3, decay=0.998)
+plain, plain_seen, plain_losses = train_gan(gamma=0.0, decay=0.0)
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 2, figsize=(8.4, 2.8), sharey=True)
+for axis, name, losses in zip(
+    axes, ("R1 and averaged weights", "plain"), (stable_losses, plain_losses), strict=True
+):
+    smooth = losses.unfold(0, min(25, len(losses)), 5).mean(-1)
+    steps = 5 * torch.arange(len(smooth))
+    axis.plot(steps, smooth[:, 0], marker="", label="discriminator")
+    axis.plot(steps, smooth[:, 1], "--", marker="", label="generator")
+    axis.axhline(1.386, color="grey", lw=0.8)
+    axis.set(title=name, xlabel="step")
+axes[0].set(ylabel="loss", ylim=(0, 6))
+axes[0].legend()
+figure(
+    fig,
+    alt="Losses over the steps. With R1: the discriminator's stays just below 1.39, the generator's near 0.7. Plain: the "
+    "discriminator's is lower and both move up and down without a trend.",
+)
+
+# %% [markdown]
+# **What to notice:** no curve falls. A falling loss of one player is a rising one of the other. What can be read: near 1.386 and 0.693
+# the discriminator tells nothing. That is so at the goal, *and* if the discriminator is too weak to see a difference. A discriminator's
+# loss near 0 means that it has won, and then something is wrong.
+
+# %% [markdown] tags=["idea"]
+# ## Count, do not look
+#
+# Two clouds of points look alike before one counts. A **mode** counts as covered from a fifth of its due on: a fifth of $N/K$ samples
+# within three deviations of its centre. Why not "at least one sample"? A blur over the whole plane would cover nearly all modes by
+# luck.
+#
+# Covered is not yet even. The **KL** of the modes' shares from even ones says how uneven they are: 0 if all are the same, $\ln K$ if one
+# mode has all. And covered is not yet right: a mode's **width** should be that of the data.
+
+# %% [markdown]
+# $$\text{KL} = \sum_k p_k \ln (K\, p_k)$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $K$ | number of modes | |
+# | $p_k$ | share of all samples whose nearest centre is $k$ | (K,) |
+
+# %% [markdown] tags=["exercise-card"]
+# {{exercise 13.4}}
+
+
+# %% tags=["exercise"]
+@exercise("13.4")
+def modes_covered(x, centres, std):
+    """(number of modes covered, KL in nats) of samples x (N, 2).
+
+    centres: (K, 2), modes that are all due N/K samples; std: their deviation. Each sample belongs to its nearest centre,
+    and is good within 3·std of it, the border included. A mode is covered from 0.2·N/K good samples on. The KL is of the
+    shares of all samples, good or not.
+    """
+    ### BEGIN SOLUTION
+    n, k = len(x), len(centres)
+    distance, nearest = torch.cdist(x, centres).min(1)
+    hits = torch.bincount(nearest[distance <= 3 * std], minlength=k)
+    shares = torch.bincount(nearest, minlength=k) / n
+    kl = torch.special.xlogy(shares, k * shares).sum()
+    return int((hits >= 0.2 * n / k).sum()), float(kl)
+    ### END SOLUTION
+
+
+# %%
+latents = torch.randn(2000, 2, generator=generator)
+samples = {"real": ring.sample(2000, generator)[0]}
+with torch.no_grad():
+    samples |= {"R1 and averaged": stable(latents), "plain": plain(latents)}
+for name, x in samples.items():
+    covered, kl = modes_covered(x, centres, SPREAD)
+    print(f"{name:16} {covered} of 8 modes, KL {kl:.3f}")
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 3, figsize=(8.6, 2.4), sharey=True)
+for axis, (name, x) in zip(axes, samples.items(), strict=True):
+    near = torch.cdist(x, centres).min(1)
+    good = torch.bincount(near.indices[near.values <= 3 * SPREAD], minlength=8)
+    axis.bar(range(8), 8 * good / len(x))
+    axis.axhline(1, color="grey", lw=0.8)
+    axis.axhline(0.2, color="grey", lw=0.8, ls="--")
+    axis.set(title=name, xlabel="mode")
+axes[0].set(ylabel="good samples / due")
+figure(
+    fig,
+    alt="Bars for eight modes in three panels: good samples over what is due. Real: all near 1. R1 and averaged: below 1, and "
+    "not all the same. Plain: very uneven.",
+)
+
+# %% [markdown]
+# **What to notice:** the dashed line is the fifth from which on a mode counts. The GAN with R1 loses many samples to the threads between
+# the clouds, so its bars stay below 1. A count of modes alone would not tell you that; the share of good samples does.
+
+# %% [markdown] tags=["idea"]
+# ## Diffusion, on the same points
+#
+# Nothing here is new: the same network, told a time; $v$ as target ({{built-in 17}}); a plain squared error; DDIM with 50 steps (lesson 8).
+# There is no second player. The loss is a regression, and each step of training is an ordinary one.
+#
+# One thing is worth a look: small modes. The last step of a sampler goes from a level $(\alpha, \sigma)$ to $t = 0$, where it returns
+# the guess $\hat x_0$. A guess is a *mean* over what is possible. Means vary less than what they are means of.
+
+# %%
+from diffusion_lessons.losses import diffusion_loss
+from diffusion_lessons.samplers import sample
+from diffusion_lessons.targets import V
+from diffusion_lessons.training.recipe import PATHS
+
+path = PATHS["cosine"]()
+WALK = torch.randn(300, 2, generator=torch.Generator().manual_seed(1))
+
+
+def levels(n, power):
+    """n + 1 levels at the times T·(1 − i/n)^power: a power above 1 has more of them near the data."""
+    return [path(path.T * (1 - i / n) ** power) for i in range(n + 1)]
+
+
+# %%
+from diffusion_lessons.denoiser import NetworkDenoiser
+
+torch.manual_seed(0)
+network = PointNetwork(PointConfig(width=48, octaves=2, time=True, activation="silu"))
+optimizer, draws = torch.optim.Adam(network.parameters(), lr=3e-3), torch.Generator().manual_seed(0)
+denoiser, diffusion_seen = NetworkDenoiser(network, path, V), []
+for step in (steps := Watched(budget.steps(3000))):
+    optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / len(steps))
+    x0, noise = ring.sample(128, draws)[0], torch.randn(128, 2, generator=draws)
+    loss = diffusion_loss(network, path, V, x0, noise, path.sample_times(128, draws)).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    steps.tell(loss)
+    if step % max(1, len(steps) // 20) == 0 or step == len(steps) - 1:
+        diffusion_seen.append(sample(denoiser, WALK, levels(30, 2.0)))
+
+# %% [markdown]
+# $$\frac{\text{deviation of } \hat x_0}{s} = \;?$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $s$ | deviation of the data near one mode, a Gaussian $N(\mu, s^2)$ | a number |
+# | $\alpha, \sigma$ | level that the last step begins at | numbers |
+# | $\hat x_0$ | $\mu + \frac{\alpha s^2}{\alpha^2 s^2 + \sigma^2}\,(x - \alpha\mu)$, the guess of an exact denoiser | like x |
+
+# %% [markdown] tags=["exercise-card"]
+# {{exercise 13.5}}
+
+
+# %% tags=["exercise"]
+@exercise("13.5")
+def width_of_last_step(std, alpha, sigma):
+    """Deviation of the guesses over that of the data, 0 to 1, if x has just the spread that it should have.
+
+    std: of the data near one mode; alpha, sigma: of the level that the last step begins at. All are numbers.
+    """
+    ### BEGIN SOLUTION
+    noisy = alpha**2 * std**2 + sigma**2
+    factor = alpha * std**2 / noisy
+    return factor * noisy**0.5 / std
+    ### END SOLUTION
+
+
+# %%
+from diffusion_lessons.metrics import count_modes
+
+start = torch.randn(2000, 2, generator=generator)
+for name, power in (("even times", 1.0), ("times crowded near the data", 2.0)):
+    walk = levels(50, power)
+    last = walk[-2]
+    expected = width_of_last_step(SPREAD, float(last.alpha), float(last.sigma))
+    widths = [count_modes(sample(each, start, walk), centres, SPREAD).width for each in (ring, denoiser)]
+    print(
+        f"{name:28} the last step alone {expected:.2f}, exact denoiser {widths[0]:.2f}, learnt {widths[1]:.2f}"
+    )
+samples["diffusion"] = sample(denoiser, start, levels(50, 2.0))
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 4, figsize=(9, 2.5), sharex=True, sharey=True)
+for axis, (name, x) in zip(axes, samples.items(), strict=True):
+    axis.scatter(*x[:1000].T, s=1)
+    axis.set(title=name, xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
+figure(
+    fig,
+    alt="Four panels of points. Real: eight small clouds on a ring. R1 and averaged: the same clouds with threads between them. "
+    "Plain: clouds of uneven weight. Diffusion: eight clouds with few points between.",
+)
+
+# %% [markdown]
+# **What to notice:** with 50 even steps the modes come out far too narrow, *although the denoiser is exact*. It is the last step, and
+# your formula tells how much. More steps near the data mend it. If you compare models, first ask whether you compare samplers.
+
+# %% [markdown] tags=["experiment"]
+# ## Experiment: 25 modes, four learning rates, three seeds
+#
+# The recorded experiment is larger: the grid of 25 modes that papers on mode dropping use. Generator and denoiser have 33,000
+# parameters each (the discriminator comes on top), the same input, and the same training time.
+
+# %%
+print(f"{'model':26} {'rate':>6}  {'modes of 25':>11}  {'good':>5}  {'KL':>6}  {'width':>5}")
+table = {}
+for row in record["rows"]:
+    told = row["settings"]
+    if told["data"] == "grid":
+        table.setdefault((told["model"], told["lr"]), []).append(row)
+for (model, rate), rows in table.items():
+    modes = " ".join(f"{row['covered']:2}" for row in rows)
+    good, kl = (sum(row[name] for row in rows) / len(rows) for name in ("good", "kl"))
+    width = [row["width"] for row in rows if row["width"] is not None]
+    wide = f"{sum(width) / len(width):.2f}" if width else "none"
+    print(f"{model:26} {rate or '':>6}  {modes:>11}  {good:5.2f}  {kl:6.3f}  {wide:>5}")
+print("modes: each seed; the other figures are means over the seeds")
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 3))
+for name, marker in (("gan", "v"), ("gan, r1 and ema", "o"), ("diffusion", "s")):
+    rates = sorted(rate for model, rate in table if model == name)
+    for axis, figure_of in zip(axes, ("covered", "good"), strict=True):
+        values = torch.tensor([[row[figure_of] for row in table[name, rate]] for rate in rates]).float()
+        axis.plot(rates, values.mean(1), marker=marker, label=name)
+        axis.fill_between(rates, values.min(1).values, values.max(1).values, alpha=0.2)
+        axis.set(xscale="log", xlabel="learning rate", ylim=0)
+axes[0].set(ylabel="modes covered, of 25")
+axes[1].set(ylabel="share of good samples")
+axes[0].legend()
+figure(
+    fig,
+    alt="Over four learning rates, with the range of three seeds. Left: modes covered. Diffusion 25 at all, the stabilised GAN 23 at 0.003 on average and 7 to 16 elsewhere, the plain GAN hardly any. Right: the share of good samples, for diffusion from 0.83 to "
+    "0.96, for the stabilised GAN highest in the middle.",
+)
+
+# %% [markdown]
+# Does the loss tell which run is good? For each model, all runs of the main table: the rank correlation between its last loss and
+# the share of good samples.
+
+
+# %%
+def ranks(values):
+    return torch.tensor(values).argsort().argsort().double()
+
+
+for model, name in (
+    ("gan", "discriminator_loss"),
+    ("gan, r1 and ema", "discriminator_loss"),
+    ("gan, r1 and ema", "generator_loss"),
+    ("diffusion", "loss"),
+):
+    rows = [row for (each, _), found in table.items() if each == model for row in found]
+    a, b = ranks([row[name] for row in rows]), ranks([row["good"] for row in rows])
+    print(
+        f"{model:16} {name:18} {float(torch.corrcoef(torch.stack([a, b]))[0, 1]):+.2f} (n = {len(rows)} runs)"
+    )
+
+# %%
+for row in record["rows"]:
+    told = row["settings"]
+    if told["data"] == "digits":
+        print(
+            f"{told['model']:16} seed {told['seed']}: Fréchet {row['frechet']:5.2f} ± {row['frechet_error']:.2f}, precision "
+            f"{row['precision']:.2f}, recall {row['recall']:.2f}, KL of classes {row['kl']:.3f}"
+        )
+print("n = 1000 each, ± one standard error over the samples")
+
+
+def seconds(data, model, name):
+    return [
+        row[name]
+        for row in record["rows"]
+        if row["settings"]["data"] == data and row["settings"]["model"] == model
+    ]
+
+
+for data in ("grid", "digits"):
+    for model in ("gan, r1 and ema", "diffusion"):
+        spent, drawn = (seconds(data, model, f"{what}_seconds") for what in ("training", "draw"))
+        print(
+            f"{data:6} {model:16} training {sum(spent) / len(spent):5.1f} s, 1,000 samples {1000 * min(drawn):8.1f} ms"
+        )
+
+# %% [markdown]
+# **The result**, read from the figures above:
+#
+# - **Covered**: diffusion has all 25 modes at every learning rate and with every seed. The GAN with R1 and averaged weights comes to
+#   all 25 in two of its twelve runs and to 24 in a third. At its best rate, 0.003, it has 24, 25 and 21; at the lowest and the highest
+#   rate it has 4 to 12. The plain GAN never has more than three.
+# - **Even**: where the stabilised GAN covers 24 or 25 modes, its KL is 0.005 to 0.012, as small as that of diffusion. So "GANs drop
+#   modes" is not the claim that holds here. *Sensitivity* is: the same GAN is as even as diffusion or far off, and the learning rate or
+#   the seed decides.
+# - **The input matters for all three.** Without sines the plain GAN does *better*: 9 to 11 modes. The stabilised one has 5 to 20, and
+#   diffusion 0 to 3. Each model has an input that suits it; who compares must not choose the input for one of them.
+# - **The loss** of the stabilised GAN does order its runs: the nearer the discriminator's is to 1.386, the better the samples. That of the
+#   plain GAN does not: its discriminator wins, and the loss says so, but not how bad the samples are. The loss of diffusion differs
+#   between its worst and its best run by 2 %.
+# - **Digits**, at equal training time: the GAN has the smaller Fréchet distance and the higher precision, diffusion the higher recall.
+#   In this minute the GAN is the better one by distance.
+# - **Speed**: the GAN draws 1,000 points about 80 times as fast as 50 steps of diffusion, and 1,000 digits 20 times as fast as 25 steps.
+#
+# What stands against this table: the settings of the GAN (its penalty and its averaging) were chosen in a few trials with one seed, and
+# those of diffusion in none. Both stop after 17 seconds on one core. With more time the GAN would cover more: at a third more steps and
+# another penalty a single trial had 25 modes and 0.9 of its samples good.
+#
+# **Published**: Lin et al. (PacGAN, table 1, ten runs) count 17.3 ± 0.8 of 25 modes for a plain GAN, with at least one good sample as
+# their rule, and 24.8 ± 0.2 with four samples judged together. Dhariwal and Nichol (ADM, table 5, ImageNet at 256 pixels): BigGAN-deep
+# has FID 6.95, precision .87 and recall .28; ADM 10.94, .69 and .63; ADM with classifier guidance 4.59, .82 and .52. On pictures of
+# one class the gap is smaller: on LSUN horses StyleGAN2 has a recall of .48 and ADM one of .55.
+
+# %% [markdown] tags=["play"]
+# ## Play
+#
+# Both trainings of this page, side by side. The latents of the GAN are the same in each frame, and so is the noise that the diffusion
+# model starts from. Look at what a point does from frame to frame: does it stay with its cloud?
+
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.course import Points
+
+behind = ring.sample(300, torch.Generator().manual_seed(2))[0]
+shown = min(len(stable_seen), len(plain_seen), len(diffusion_seen))
+scrub(
+    {
+        "GAN, plain": Points(plain_seen[:shown], 2.2, behind=behind),
+        "GAN, R1 and averaged": Points(stable_seen[:shown], 2.2, behind=behind),
+        "diffusion": Points(torch.stack(diffusion_seen[:shown]), 2.2, behind=behind),
+    },
+    [f"{i / max(1, shown - 1):.0%} of the training" for i in range(shown)],
+    alt="Three clouds of points over the training. The plain GAN's move from place to place as a whole. Those of the GAN with R1 spread "
+    "along the ring and gather in eight clouds with threads between them. Those of diffusion gather in all eight at the same time.",
+    title="Three clouds learn",
+)
+
+# %% [markdown] tags=["agreement"]
+# ## Agreement
+#
+# Your functions against the package's, and against torch's own cross-entropy.
+
+# %%
+from diffusion_lessons.training import adversarial
+
+real, made = torch.randn(2, 50, generator=generator)
+bce = torch.nn.functional.binary_cross_entropy_with_logits
+judge, loss = gan_losses(real, made)
+torchs = bce(real, torch.ones(50)) + bce(made, torch.zeros(50)), bce(made, torch.ones(50))
+print(f"losses against torch's: {max(abs(judge - torchs[0]), abs(loss - torchs[1])):.0e}")
+ours = adversarial.discriminator_loss(real, made), adversarial.generator_loss(made)
+print(f"losses against ours:    {max(abs(judge - ours[0]), abs(loss - ours[1])):.0e}")
+found = count_modes(samples["plain"], centres, SPREAD)
+covered, kl = modes_covered(samples["plain"], centres, SPREAD)
+print(f"modes against ours:     {abs(covered - found.covered)} and {abs(kl - found.kl):.0e}")
+
+# %% [markdown] tags=["pitfalls"]
+# ## Pitfalls
+#
+# | bug | how it looks | seen in |
+# |---|---|---|
+# | cross-entropy after a sigmoid, or of logits | the loss sticks, gradients of 0 | ganhacks#36, ESRGAN-PyTorch#8 |
+# | made samples labelled 1 in the discriminator's loss | it learns to help the generator | SerezD/vqvae-vqgan#3 |
+# | the generator's backward pass leaves gradients in the discriminator | it learns to be fooled | lightning#591, BigGAN-PyTorch#25 |
+# | R1 of softplus(D) | no penalty where the discriminator is sure | style-based-gan#34 |
+# | R1 detached "to save memory" | a constant: no effect | R3GAN#20 |
+# | a penalty at every 16th step, not multiplied by 16 | too weak by 16 | labml#161 |
+# | norm over channels, or over the batch | a penalty of 10,000 | wgan-gp#27, pytorch-wgan#40 |
+# | real and made samples in one batch norm | the discriminator sees its neighbours | DCGAN-tensorflow#266 |
+# | averaged weights without batch norm's buffers | good in training, grey in evaluation | FastGAN#4, OASIS#21 |
+# | spectral norm that goes on iterating in evaluation | the discriminator changes while it is measured | pytorch#8208 |
+# | "one hit is a mode" | a blur covers 17 of 25 | mode counting in several papers |
+# | a sampler's error taken for the model's | narrow modes, also with an exact denoiser | this page |
+
+# %% [markdown] tags=["interview"]
+# ## Interview card
+
+# %% jupyter={"source_hidden": true}
+interview_card(
+    "How do diffusion models compare with GANs?",
+    "*Training*: a GAN is a game. Neither loss says how good it is, and it needs a stabiliser (R1, averaged weights) and the right "
+    "learning rate. A diffusion model is a regression with one loss: it trains at nearly every rate.\n\n*Coverage*: a well-tuned GAN can "
+    "cover all modes of small data, as evenly as diffusion; an untuned one drops some or most of them. On ImageNet GANs have the "
+    "higher precision and the lower recall.\n\n*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes "
+    "most of that gap, and often uses a discriminator again.",
+    [
+        (
+            "Why does a GAN drop modes?",
+            "The generator's loss asks whether each sample looks real, never whether each real sample is made. A generator with one good "
+            "mode is corrected only by way of the discriminator, and it may move to the next mode faster than it spreads.",
+        ),
+        (
+            "Why the non-saturating loss?",
+            "The gradient of log(1 − D) with respect to the logit is −D: nothing where the generator is worst. That of −log D is −(1 − D).",
+        ),
+        (
+            "What does R1 do, and why at real samples?",
+            "It flattens the discriminator where the goal lies. There it has to be flat in the end, so the fixed point stays; on the way "
+            "the penalty damps the circling of the two players.",
+        ),
+        (
+            "Does the loss of a diffusion model say how good it is?",
+            "It falls and can be compared between runs of the same schedule, target and data. But most of it cannot be learnt (the "
+            "variance of the target), so good and bad models differ in the third digit.",
+        ),
+        (
+            "When would you still choose a GAN?",
+            "Where one evaluation must do: video games, phones, upsampling in real time; as a loss on top of another (autoencoders, "
+            "distillation of diffusion models into few steps).",
+        ),
+    ],
+)
+
+# %% [markdown] tags=["exit-quiz"]
+# ## Exit quiz
+
+# %% jupyter={"source_hidden": true}
+quiz(
+    Question(
+        "The discriminator's loss is 1.386 = 2 ln 2 for a thousand steps. What do you know?",
+        [
+            Choice(
+                "the GAN has converged",
+                False,
+                "It would look like that. But a weak discriminator looks the same.",
+            ),
+            Choice(
+                "the discriminator tells nothing; it may be the goal or a weak discriminator",
+                True,
+                "Look at samples, and give the discriminator a task that it should solve: real samples against shifted ones.",
+            ),
+            Choice(
+                "the generator has won for good",
+                False,
+                "There is no winning for good: the next step may change it.",
+            ),
+        ],
+    ),
+    Question(
+        "Two generators: A covers 25 of 25 modes with KL 0.4, B 25 of 25 with KL 0.01. Which is true?",
+        [
+            Choice("they are equally good", False, "Covered only asks for a fifth of a mode's due."),
+            Choice(
+                "A draws some modes much more often than others",
+                True,
+                "That is what the KL of shares measures.",
+            ),
+            Choice("B's modes have the wrong width", False, "Shares say nothing about width."),
+        ],
+    ),
+    Question(
+        "A diffusion model draws modes half as wide as the data. What do you try first?",
+        [
+            Choice("a larger network", False, "An exact denoiser does the same with these steps."),
+            Choice("more steps near t = 0", True, "The last guess is a mean, and means vary too little."),
+            Choice(
+                "a discriminator",
+                False,
+                "It may help in the end, but it costs a second player. First mend the sampler.",
+            ),
+        ],
+    ),
+)
+
+# %% [markdown] tags=["references"]
+# ## References
+#
+# - Goodfellow et al. 2014, *Generative Adversarial Nets*, arXiv 1406.2661: section 3, the game and the non-saturating loss.
+# - Mescheder, Geiger and Nowozin 2018, *Which Training Methods for GANs do actually Converge?*, arXiv 1801.04406: equation 9, R1.
+# - Lin et al. 2018, *PacGAN*, arXiv 1712.04086: section 4.1 and table 1, the grid of 25 modes.
+# - Dhariwal and Nichol 2021, *Diffusion Models Beat GANs on Image Synthesis*, arXiv 2105.05233: table 5.
+# - Kynkäänniemi et al. 2019, *Improved Precision and Recall Metric*, arXiv 1904.06991: equations 1 and 2.
+# - Tancik et al. 2020, *Fourier Features Let Networks Learn High Frequency Functions*, arXiv 2006.10739: equation 5.
+#
+# Pictures stand still. The next lesson lets them move. {{lesson 14}}
