@@ -13,7 +13,6 @@ from diffusion_lessons.experiments.flow_matching import (
     FLOOR,
     MODELS,
     SEEDS,
-    SEEDS_AFTER,
     STEPS,
     Consistency,
     Shared,
@@ -41,7 +40,7 @@ def shared() -> Shared:
 def test_it_is_found_and_every_model_has_its_seeds() -> None:
     assert find("flow-matching") is EXPERIMENT
     rows = EXPERIMENT.settings(OPTIONS)
-    assert len(rows) == SEEDS * len(MODELS) + SEEDS_AFTER * len(AFTER) + 1
+    assert len(rows) == SEEDS * (len(MODELS) + len(AFTER)) + 1
     assert {row["model"] for row in rows} == {*MODELS, *AFTER, FLOOR}
 
 
@@ -137,6 +136,6 @@ def test_the_recorded_result_has_every_row_and_shows_what_reflow_does() -> None:
     result = recorded("flow-matching")
     assert [row["settings"] for row in result["rows"]] == EXPERIMENT.settings(result["options"])
     rows = {(row["settings"]["model"], row["settings"]["seed"]): row for row in result["rows"]}
-    for seed in range(SEEDS_AFTER):
+    for seed in range(SEEDS):
         assert rows["reflow", seed]["straightness"] < rows["trained on", seed]["straightness"]
         assert rows["reflow", seed]["one_step"] < rows["trained on", seed]["one_step"]
