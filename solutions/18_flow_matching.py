@@ -730,7 +730,7 @@ figure(
 )
 
 # %% jupyter={"source_hidden": true}
-print(f"going on from the flow, as many steps again; {len(rows['reflow'])} seed(s); by evaluations")
+print(f"going on from the flow, as many steps again; {len(rows['reflow'])} seeds; by evaluations")
 for model, solver in (("trained on", "euler"), ("reflow", "euler"), ("consistency", "fresh noise")):
     cost, quality = over_seeds(model, solver)
     bend = np.mean([row["straightness"] for row in rows[model]])
@@ -761,9 +761,10 @@ strip(
 #   badly: the worst cell of `rk45` shows one long step too many.
 # - **Reflow** does what it promises. One evaluation is nearly as good as nineteen of the same network, where the control, trained on for as many steps with fresh
 #   noise, draws grey means. But more evaluations do not bring it to the quality that the control reaches with nine.
-# - **Consistency** training (next paragraph) gives readable digits in one evaluation, too, behind reflow here. Its settings were hardly tuned.
+# - **Consistency** training (next paragraph) gives readable digits in one evaluation, too, behind reflow here. Its settings were hardly tuned,
+#   and its seeds are far apart.
 #
-# Few seeds, printed above: the brackets show their range, and what goes on from a flow has fewer still. The network is small, and the digits are 16 pixels wide.
+# The seeds are few (their number is printed above), and the brackets show their range. The network is small, and the digits are 16 pixels wide.
 #
 # **Published**: Liu et al. (table 1, CIFAR-10): one step of the first flow has an FID of 378, of the second 12.2, of the third 8.15; the first flow with `RK45` and 127
 # evaluations has 2.58. Lipman et al. (table 1, CIFAR-10): diffusion 7.48 at 274 evaluations, the straight path 6.35 at 142. Esser et al. (table 1) rank many ways to train: logit-normal times
