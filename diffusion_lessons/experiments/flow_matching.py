@@ -32,7 +32,7 @@ from diffusion_lessons.training.recipe import PATHS, Recipe
 from diffusion_lessons.training.rectified_flow import Reflow, pairs
 from diffusion_lessons.training.tasks import Batch, Denoising, Forward
 
-STEPS, SEEDS = 1000, 2
+STEPS, SEEDS = 1000, 3
 SMALL: Row = {
     "base_channels": 16,
     "head_dim": 16,
