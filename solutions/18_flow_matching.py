@@ -619,6 +619,7 @@ class Ways(nn.Module):
         return self.layers(torch.cat([x, t.sin(), t.cos(), *waves], 1))
 
 
+# %%
 def learn(x, v, t):
     """A flow that learns velocities v at points x and times t, all (N, ...), 256 at a time."""
     torch.manual_seed(0)
@@ -811,14 +812,14 @@ scrub(
 # %%
 from scipy.integrate import solve_ivp
 
-from diffusion_lessons import metrics
+from diffusion_lessons.metrics.straightness import straightness as of_package
 from diffusion_lessons.runge_kutta import adaptive
 
 x = start[:2]
 ours = as_flow(lambda x, level: clear(x, level, digits[:2]), cosine, x, 0.4)
 estimate = OnPath(clear, cosine)(x, straight(0.4), digits[:2])
 print(f"a model as a flow: {(ours - (estimate.eps - estimate.x0)).abs().max():.0e}")
-gap = straightness(exact, noise[:50], even(20)) - metrics.straightness(ring, noise[:50], straight.levels(20))
+gap = straightness(exact, noise[:50], even(20)) - of_package(ring, noise[:50], straight.levels(20))
 print(f"straightness:      {gap.abs().max():.0e}")
 
 clusters = GaussianMixture(ring.means.double(), 0.1)
