@@ -424,24 +424,26 @@ fig, (ax, beside) = plt.subplots(1, 2, figsize=(8.6, 3.0))
 for (name, pairs), mark in zip(found.items(), "os^", strict=True):
     ax.plot(*zip(*[(cost, float(error)) for cost, error in pairs], strict=True), mark + "-", ms=5, label=name)
 ax.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="distance from the exact ends")
+ax.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
+ax.minorticks_off()
 ax.legend(fontsize=9)
 beside.hist(times, bins=20, range=(0, 1), color="#0072B2")
 beside.set(xlabel="t", ylabel="evaluations", title="where the adaptive solver asks")
 figure(
     fig,
-    alt="Left: distance from the exact ends over evaluations, falling for all; Heun and the adaptive solver fall faster than Euler. Right: "
-    "a histogram of the times at which the adaptive solver asks: few near t = 1, many between 0 and 0.4.",
+    alt="Left: distance from the exact ends over evaluations, falling for all; Heun lies above Euler, and the adaptive solver falls below both from about 20 on. Right: "
+    "a histogram of the times at which the adaptive solver asks, spread over the whole way in small groups.",
 )
 
 # %% [markdown]
-# **What to notice:** the adaptive solver walks the first half of the way, near noise, in a few long steps, and spends
-# its evaluations where the ways turn to their clusters. Nobody told it where that is.
+# **What to notice:** with few evaluations nothing beats Euler's method here, not even Heun's at equal cost. A second order pays only once the steps are short
+# enough. From about twenty evaluations on the adaptive solver is ahead of both. It cannot do with few: it has to pay for its doubt.
 
 # %% [markdown] tags=["idea"]
 # ## Which times to train at
 #
-# Near t = 0 the velocity is easy to guess from x up to the noise, and near t = 1 the best guess is the mean of the data. The middle
-# is where pictures are decided. Stable Diffusion 3 therefore draws its training times not evenly but from a
+# Near t = 0 the velocity is easy to guess from x up to the noise, and near t = 1 the best guess is the mean of the data. In the middle
+# it is decided which picture it will be. Stable Diffusion 3 therefore draws its training times not evenly but from a
 # **logit-normal** distribution: log(t/(1 − t)) is normal. Times in the middle come more often, the ends seldom.
 #
 # Is that a fact about flows? No: it is a weight over noise levels, as in lesson 17, in another form. A diffusion model could draw its
@@ -480,7 +482,8 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** at both ends a network can do little better than a simple rule. What it can learn lies between.
+# **What to notice:** the best possible loss is far from 0, and it is largest in the middle, where one place belongs to lines of many pairs. It is no sign of a bad
+# network that the loss of a flow stays high.
 #
 # Now train a flow on digits, with your `straight_path`, in a few seconds. The U-Net is that of lesson 6, and its labels are told.
 
@@ -616,6 +619,7 @@ class Ways(nn.Module):
         return self.layers(torch.cat([x, t.sin(), t.cos(), *waves], 1))
 
 
+# %%
 def learn(x, v, t):
     """A flow that learns velocities v at points x and times t, all (N, ...), 256 at a time."""
     torch.manual_seed(0)
@@ -666,14 +670,15 @@ axes[1, 0].set(ylabel="800 points after one step")
 figure(
     fig,
     alt="Ways of three flows above, and where one step leads below. Pairs by chance: bent ways, and one step leads to a spot in the middle. Nearest in a "
-    "batch: ways that bend little, and a ring that is smeared out. Reflow: straight ways, and eight clusters after one step.",
+    "batch and reflow: straight ways, and eight clusters after one step, with a few points between the clusters.",
 )
 
 # %% [markdown]
 # **What to notice:** one step of the first flow leads to the middle. One step of the second leads to eight clusters, nearly as good as
 # fifty. Its ways are straight because its *pairs* are. Both flows have the same path, the same loss and the same network.
 #
-# Nearest pairs of a batch help without any first flow, but not as much. And they have a trap: with labels, pairing across classes tells the network from
+# Nearest pairs of a batch come close, without any first flow: in the plane 256 points are many. Their fifty steps end a little further from the data. In the space of
+# pictures a batch is small, so do not expect as much there. And they have a trap: with labels, pairing across classes tells the network from
 # the noise alone which class comes. Then samples of a class, which start from all noises, are wrong. Pair within each class (`groups=labels`).
 #
 # Reflow copies what its first flow does, errors included. It makes sampling cheap. It does not make a model better.
@@ -720,7 +725,11 @@ for ax, solver in zip(axes, ("euler", "dpmpp-2m"), strict=True):
         mean = quality.mean(0)
         ax.errorbar(cost, mean, [mean - quality.min(0), quality.max(0) - mean], fmt=mark + "-", ms=5, capsize=3, label=model)
     ax.axhline(floor["frechet"], color="grey", lw=1)
-    ax.set(xscale="log", yscale="log", xlabel="evaluations", title={"euler": "Euler (DDIM)", "dpmpp-2m": "DPM-Solver++(2M)"}[solver])
+    ax.set(xscale="log", yscale="log", title={"euler": "Euler (DDIM)", "dpmpp-2m": "DPM-Solver++(2M)"}[solver])
+    ax.set(xlabel="evaluations", xlim=(0.9, 60))
+    ax.set_xticks([1, 2, 3, 5, 9, 19, 49], ["1", "2", "3", "5", "9", "19", "49"])
+    ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    ax.minorticks_off()
 axes[0].set(ylabel="Fréchet distance")
 axes[0].legend(fontsize=8)
 figure(
@@ -730,7 +739,7 @@ figure(
 )
 
 # %% jupyter={"source_hidden": true}
-print(f"going on from the flow, as many steps again; {len(rows['reflow'])} seed(s); by evaluations")
+print(f"going on from the flow, as many steps again; {len(rows['reflow'])} seeds; by evaluations")
 for model, solver in (("trained on", "euler"), ("reflow", "euler"), ("consistency", "fresh noise")):
     cost, quality = over_seeds(model, solver)
     bend = np.mean([row["straightness"] for row in rows[model]])
@@ -761,9 +770,10 @@ strip(
 #   badly: the worst cell of `rk45` shows one long step too many.
 # - **Reflow** does what it promises. One evaluation is nearly as good as nineteen of the same network, where the control, trained on for as many steps with fresh
 #   noise, draws grey means. But more evaluations do not bring it to the quality that the control reaches with nine.
-# - **Consistency** training (next paragraph) gives readable digits in one evaluation, too, behind reflow here. Its settings were hardly tuned.
+# - **Consistency** training (next paragraph) gives readable digits in one evaluation, too, behind reflow here. Its settings were hardly tuned,
+#   and its seeds are far apart.
 #
-# Few seeds, printed above: the brackets show their range, and what goes on from a flow has fewer still. The network is small, and the digits are 16 pixels wide.
+# The seeds are few (their number is printed above), and the brackets show their range. The network is small, and the digits are 16 pixels wide.
 #
 # **Published**: Liu et al. (table 1, CIFAR-10): one step of the first flow has an FID of 378, of the second 12.2, of the third 8.15; the first flow with `RK45` and 127
 # evaluations has 2.58. Lipman et al. (table 1, CIFAR-10): diffusion 7.48 at 274 evaluations, the straight path 6.35 at 142. Esser et al. (table 1) rank many ways to train: logit-normal times
@@ -788,8 +798,8 @@ scrub(
         for name, flow in list(flows.items())[1:]
     },
     [f"{steps} step" + "s" * (steps > 1) for steps in shown_steps],
-    alt="300 points of three flows with 1 to 50 steps over the grey data. By chance: a spot in the middle that opens to the ring with more steps. Nearest in a batch: "
-    "near the ring at once, on it with about four steps. Reflow: on the ring in all frames.",
+    alt="300 points of three flows with 1 to 50 steps over the grey data. By chance: a spot in the middle that opens to the ring with more steps. Nearest in a batch and "
+    "reflow: on the ring in all frames, with a few points beside it in the first.",
     title="Drag the number of steps",
     columns=5,
 )
@@ -802,14 +812,14 @@ scrub(
 # %%
 from scipy.integrate import solve_ivp
 
-from diffusion_lessons import metrics
+from diffusion_lessons.metrics.straightness import straightness as of_package
 from diffusion_lessons.runge_kutta import adaptive
 
 x = start[:2]
 ours = as_flow(lambda x, level: clear(x, level, digits[:2]), cosine, x, 0.4)
 estimate = OnPath(clear, cosine)(x, straight(0.4), digits[:2])
 print(f"a model as a flow: {(ours - (estimate.eps - estimate.x0)).abs().max():.0e}")
-gap = straightness(exact, noise[:50], even(20)) - metrics.straightness(ring, noise[:50], straight.levels(20))
+gap = straightness(exact, noise[:50], even(20)) - of_package(ring, noise[:50], straight.levels(20))
 print(f"straightness:      {gap.abs().max():.0e}")
 
 clusters = GaussianMixture(ring.means.double(), 0.1)

@@ -32,8 +32,7 @@ from diffusion_lessons.training.recipe import PATHS, Recipe
 from diffusion_lessons.training.rectified_flow import Reflow, pairs
 from diffusion_lessons.training.tasks import Batch, Denoising, Forward
 
-STEPS = 1000
-SEEDS, SEEDS_AFTER = 2, 1  # of the models, and of the rows that go on from a flow
+STEPS, SEEDS = 1000, 3
 SMALL: Row = {
     "base_channels": 16,
     "head_dim": 16,
@@ -71,11 +70,8 @@ def prepare(options: Row) -> Shared:
 
 
 def settings(options: Row) -> list[Row]:
-    trained = [
-        {"seed": options["seed"] + i, "model": name}
-        for i in range(SEEDS)
-        for name in (*MODELS, *(AFTER if i < SEEDS_AFTER else ()))
-    ]
+    seeds = range(options["seed"], options["seed"] + SEEDS)
+    trained = [{"seed": seed, "model": name} for seed in seeds for name in (*MODELS, *AFTER)]
     return [{"seed": options["seed"], "model": FLOOR}, *trained]
 
 
