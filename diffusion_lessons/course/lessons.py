@@ -44,12 +44,7 @@ LESSONS = (
     Entry("15_inpainting", "Inpainting"),
     Entry("16_text_conditioning", "Text conditioning"),
     Entry("17_snr_weighting", "SNR weighting"),
-    Entry(
-        "18_flow_matching",
-        "Flow matching",
-        builds="StraightPath, FLOW, OnPath, adaptive, straightness, minibatch_ot, times, runge_kutta, "
-        "metrics.straightness, training.rectified_flow",
-    ),
+    Entry("18_flow_matching", "Flow matching"),
     Entry("19_compute_and_data", "Compute and data", builds="training.speed, support.processes, onnx_files"),
     Entry("20_evaluation", "Evaluation", builds="metrics"),
 )

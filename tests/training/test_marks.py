@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffusion_lessons.training.processes import Processes
 from torch import Tensor, nn
 
+from diffusion_lessons.support.processes import Processes
 from diffusion_lessons.training.loop import Trainer, TrainingInterrupted, fit, train
 from diffusion_lessons.training.tasks import Denoising
 from tests.tiny_training import assert_same_run, saved_state, tiny_dataset, tiny_recipe
