@@ -206,7 +206,8 @@ class Trainer:
     def measure(self, marks: list[float]) -> float:
         """Have the network as it is now measured for these marks; gives the seconds that it took."""
         begun = time.perf_counter()
-        figures = dict(self.task.measured(self.averaged())) if self.processes.rank == 0 else {}
+        tensors = self.state.tensors()  # all processes send theirs
+        figures = dict(self.task.measured(self.averaged(tensors))) if self.processes.rank == 0 else {}
         self.state.measured += [{"mark": mark, "step": self.state.step, **figures} for mark in marks]
         self.processes.wait()
         return time.perf_counter() - begun

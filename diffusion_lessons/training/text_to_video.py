@@ -68,7 +68,7 @@ class TextToVideo(Denoising):
         starts = torch.randint(places, size[:1], generator=self.seeded("window", step))
         at = starts[share, None] + torch.arange(self.window)
         x0 = clips[torch.arange(len(clips), device=clips.device)[:, None], at.to(clips.device)]
-        times = self.path.sample_times(size[0] * size[1], self.seeded("times", step), self.plan.time_power)
+        times = self.path.sample_times(size[0] * size[1], self.seeded("times", step), self.plan.build_warp())
         order = torch.randperm(
             len(times), generator=self.seeded("frames", step)
         )  # no clip has the early ones
