@@ -444,9 +444,11 @@ def test_nobody_builds_the_same_twice(tmp_path):
 
 def test_a_header_takes_over_from_the_plan(tmp_path):
     before = built(tmp_path)
-    assert before["V"] == "17"
-    repository(tmp_path, "# %% [markdown]\n# title: b\n# builds: V, losses.snr\n\n# %%\n", "17_snr_weighting")
-    assert built(tmp_path) == {**before, "losses.snr": "17"}
+    assert before["metrics"] == "20"
+    repository(
+        tmp_path, "# %% [markdown]\n# title: b\n# builds: metrics, losses.snr\n\n# %%\n", "20_evaluation"
+    )
+    assert built(tmp_path) == {**before, "losses.snr": "20"}
 
 
 def test_the_line_of_a_header_is_for_the_build_alone(tmp_path):
