@@ -507,7 +507,7 @@ figure(
 # The recorded experiment is larger: the grid of 25 modes that papers on mode dropping use. Generator and denoiser have 33,000
 # parameters each (the discriminator comes on top), the same input, and the same training time.
 
-# %%
+# %% tags=["nbval-check-output"]
 print(f"{'model':26} {'rate':>6}  {'modes of 25':>11}  {'good':>5}  {'KL':>6}  {'width':>5}")
 table = {}
 for row in record["rows"]:

@@ -738,7 +738,7 @@ figure(
     "out well above the line of real digits.",
 )
 
-# %% jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["nbval-check-output"]
 print(f"going on from the flow, as many steps again; {len(rows['reflow'])} seeds; by evaluations")
 for model, solver in (("trained on", "euler"), ("reflow", "euler"), ("consistency", "fresh noise")):
     cost, quality = over_seeds(model, solver)
