@@ -5,19 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.conditions import Condition, as_dict, rows_of
-from diffusion_lessons.data import to_uint8
 from diffusion_lessons.data.clips import FRAMES
 from diffusion_lessons.generate import generate
 from diffusion_lessons.networks import Video
-from diffusion_lessons.pictures import grid, save_gif, save_png
+from diffusion_lessons.pictures import grid, save_gif, save_npz, save_png
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import atomic_write
 from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.support.seeds import seed_of
 
@@ -93,8 +90,6 @@ def save_clips(clips: Sequence[Tensor] | Tensor, file: Path, columns: int | None
     elif file.suffix == ".png":
         save_png(grid(clips.flatten(0, 1), columns=clips.shape[1]), file)
     elif file.suffix == ".npz":
-        x = to_uint8(clips).movedim(2, -1).numpy()
-        with atomic_write(file) as partial, partial.open("wb") as handle:
-            np.savez_compressed(handle, x=x[..., 0] if x.shape[-1] == 1 else x)
+        save_npz(clips, file)
     else:
         raise unknown("kind of file for clips", file.suffix, KINDS)

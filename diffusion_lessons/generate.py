@@ -8,24 +8,21 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.conditions import Condition, rows_of, taken
-from diffusion_lessons.data import to_uint8
 from diffusion_lessons.denoiser import Autocast, Denoiser
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.networks import Prompted
 from diffusion_lessons.painting import Begun, Canvas
 from diffusion_lessons.paths import Level
-from diffusion_lessons.pictures import grid, save_gif, save_png
+from diffusion_lessons.pictures import grid, save_gif, save_npz, save_png
 from diffusion_lessons.safety import SafetyCheck, covered
 from diffusion_lessons.samplers import SAMPLERS, Noise, Point, Step
 from diffusion_lessons.support.errors import unknown
-from diffusion_lessons.support.files import atomic_write
 from diffusion_lessons.support.processes import Device, Processes, part
 from diffusion_lessons.support.seeds import checked_seed, seeded
 
@@ -230,12 +227,7 @@ def save_samples(pictures: Tensor, labels: Tensor | None, file: Path, columns: i
     Without `columns` the grid is about a square.
     """
     if file.suffix == ".npz":
-        x = to_uint8(pictures).permute(0, 2, 3, 1).numpy()
-        arrays = {"x": x[..., 0] if x.shape[-1] == 1 else x}
-        if labels is not None:
-            arrays["y"] = labels.numpy()
-        with atomic_write(file) as partial, partial.open("wb") as handle:
-            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+        save_npz(pictures, file, **({} if labels is None else {"y": labels}))
     else:
         save_png(grid(pictures, columns), file)
 

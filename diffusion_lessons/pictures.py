@@ -57,6 +57,20 @@ def save_gif(
         frames[0].save(partial, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=loops)
 
 
+def save_npz(pictures: Tensor, file: Path, **others: Tensor) -> None:
+    """Write pictures or clips (..., C, H, W), floats in [−1, 1], as .npz: x, and others by their names.
+
+    x is bytes, (..., H, W, 3), or (..., H, W) where C is 1.
+    """
+    x = to_uint8(pictures).movedim(-3, -1).numpy()
+    arrays = {
+        "x": x[..., 0] if x.shape[-1] == 1 else x,
+        **{name: each.numpy() for name, each in others.items()},
+    }
+    with atomic_write(file) as partial, partial.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+
+
 def save_loss(steps: Sequence[float], losses: Sequence[float], file: Path, title: str) -> None:
     """Draw the training loss over steps, on a logarithmic scale."""
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from diffusion_lessons.support.files import expanded
@@ -74,16 +74,23 @@ def check_sha256(data: bytes, expected: str) -> bytes:
     return data
 
 
+def downloader(chunk: int, bar: Any = False) -> Any:
+    """What fetches a file by HTTP, `chunk` bytes at a time, with the patience of all downloads here."""
+    import pooch
+
+    timeout = (SECONDS_TO_ANSWER, SECONDS_BETWEEN_BYTES)
+    headers = {"Accept-Encoding": "identity"}  # else a server may unpack the file on its way
+    return pooch.HTTPDownloader(bar, chunk, timeout=timeout, headers=headers)
+
+
 def _download(path: Path, urls: Sequence[str], check: Callable[[Path], object]) -> None:
     import pooch
     from tqdm import tqdm
 
     def fetch(url: str, file: str, _: object) -> None:
         """Fill pooch's temporary file and check it: by its content, as every mirror packs it differently."""
-        timeout = (SECONDS_TO_ANSWER, SECONDS_BETWEEN_BYTES)
-        headers = {"Accept-Encoding": "identity"}  # else a server may unpack the file on its way
         with tqdm(desc=path.name, total=1, unit="B", unit_scale=True) as bar:  # pooch asks whether it is true
-            pooch.HTTPDownloader(bar, 1 << 16, timeout=timeout, headers=headers)(url, file, None)
+            downloader(1 << 16, bar)(url, file, None)
         check(Path(file))
         os.chmod(file, 0o644)  # as any other file: a temporary one is its owner's alone
 

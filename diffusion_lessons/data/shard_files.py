@@ -14,13 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from diffusion_lessons.data.downloads import (
-    SECONDS_BETWEEN_BYTES,
-    SECONDS_TO_ANSWER,
-    DataError,
-    data_folder,
-    reason,
-)
+from diffusion_lessons.data.downloads import SECONDS_BETWEEN_BYTES, DataError, data_folder, downloader, reason
 from diffusion_lessons.data.shard_index import BESIDE, Index, NoIndex, indexed
 from diffusion_lessons.support.files import expanded
 
@@ -144,14 +138,8 @@ def _beside(address: str) -> bytes:
 
 def _fetch(address: str, file: Path, tries: int = TRIES) -> None:
     """Fetch a file unless another process does so already: then wait for it."""
-    import pooch
-
     partial = file.with_suffix(".partial")
-    get = pooch.HTTPDownloader(
-        chunk_size=1 << 20,
-        timeout=(SECONDS_TO_ANSWER, SECONDS_BETWEEN_BYTES),
-        headers={"Accept-Encoding": "identity"},
-    )
+    get = downloader(1 << 20)
     while not file.exists():
         try:
             partial.open("xb").close()

@@ -38,8 +38,9 @@ def clips_measured(
     """
     if n < 2:
         raise ValueError(f"n = {n} is too few: clips move as asked or not, take 2 or more")
+    _, texts = asked_clips(n)
     drawn = {kind: clips_of(kind, model, n, frames, **how) for kind in kinds}
-    return {kind: clips_met(to_uint8(each.clamp(-1, 1)), asked_clips(n)[1]) for kind, each in drawn.items()}
+    return {kind: clips_met(to_uint8(each.clamp(-1, 1)), texts) for kind, each in drawn.items()}
 
 
 def clips_of(kind: str, model: Checkpoint, n: int, frames: int = FRAMES, **how: Any) -> Tensor:
