@@ -284,7 +284,7 @@ R1 = Exercise(
     cases=[
         Case("five points", _judged(6, 5, 2)),
         Case("three grey pictures", _judged(5, 3, 1, 3, 4)),
-        Case("four colour pictures", _judged(7, 4, 3, 4, 3)),
+        Case("two colour pictures", _judged(7, 2, 3, 4, 5)),
         Case("a single point", _judged(4, 1, 2)),
     ],
     misconceptions=[
@@ -397,7 +397,7 @@ def _two_rounds(
     latents: Tensor,
     gamma: float,
 ) -> Any:
-    """Two steps of plain gradient descent; old gradients lie about."""
+    """Some steps of plain gradient descent; old gradients lie about."""
     maker, judge = Maker(weight.clone()), Judge(inner.clone(), outer.clone())
     for each in (*maker.parameters(), *judge.parameters()):
         each.grad = torch.ones_like(each)
@@ -417,14 +417,14 @@ def _two_rounds(
     }
 
 
-def _rounds(batch: int, z: int, size: int, hidden: int) -> Make:
+def _rounds(batch: int, z: int, size: int, hidden: int, steps: int = 2) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
         return {
             "weight": normal(g, z, size),
             "inner": normal(g, size, hidden),
             "outer": normal(g, hidden),
-            "real": 1.5 * normal(g, 2, batch, size) + 0.5,
-            "latents": normal(g, 2, 2, batch, z),
+            "real": 1.5 * normal(g, steps, batch, size) + 0.5,
+            "latents": normal(g, steps, 2, batch, z),
             "gamma": number(g, 0.2, 1.0),
         }
 
@@ -554,7 +554,7 @@ STEP = Exercise(
     cases=[
         Case("two steps on batches of 6 points", _rounds(6, 2, 2, 4)),
         Case("two steps with latents of 3 numbers", _rounds(5, 3, 2, 3)),
-        Case("two steps on points of 4 numbers", _rounds(4, 2, 4, 5)),
+        Case("three steps on points of 4 numbers", _rounds(4, 5, 4, 5, steps=3)),
     ],
     misconceptions=[
         Misconception(
@@ -705,7 +705,11 @@ def _places(k: int, n: int, blur: int) -> Make:
         near = centres[mode] + std * normal(g, len(mode), 2).clamp(-1.9, 1.9)
         near[hits[:4].sum() :: 3] = centres[mode][hits[:4].sum() :: 3] + 0.7 * std  # within one deviation
         where = torch.cat(
-            [torch.full((blur // 2,), k - 1), torch.randint(4, k - 1, (blur // 2,), generator=g)]
+            [
+                torch.full((blur // 2,), k - 1),
+                torch.arange(2).repeat(blur // 8),
+                torch.randint(4, k - 1, (blur // 4,), generator=g),
+            ]
         )
         away = F.normalize(normal(g, len(where), 2), dim=1)
         far = centres[where] + std * (4 + 3 * torch.rand(len(where), 1, generator=g)) * away

@@ -732,16 +732,18 @@ def _race(kind: str) -> Make:
 
     def make(g: torch.Generator) -> dict[str, Any]:
         first = several(g, 1, 60, 150)[0]
+        n = several(g, 1, 3, 6)[0]
         if kind == "at the first mark":
-            steps = [first, 2 * first, 4 * first]
-            plain, weighted = _falling_curve(g, 3, 4, 9), _falling_curve(g, 3, 1, 3.5)
+            steps = [first * 2**k for k in range(n)]
+            plain, weighted = _falling_curve(g, n, 4, 9), _falling_curve(g, n, 1, 3.5)
         elif kind == "never":
             steps = [first, 2 * first, 4 * first]
             plain, weighted = _falling_curve(g, 3, 1, 3), _falling_curve(g, 3, 3.5, 9)
-        elif kind in ("at the end", "then worse"):
-            steps = [first, 2 * first, 4 * first]
-            plain, higher = _falling_curve(g, 3, 2, 5), _falling_curve(g, 2, 6, 9)
-            weighted = [*higher, plain[-1]] if kind == "at the end" else [plain[-1], *higher]
+        elif kind in ("just at a mark", "then worse"):
+            steps = [first * 2**k for k in range(n + 1)]
+            plain, higher = _falling_curve(g, n + 1, 2, 5), _falling_curve(g, n, 6, 9)
+            place = several(g, 1, 1, n - 1)[0] if kind == "just at a mark" else 0
+            weighted = [*higher[:place], plain[-1], *higher[place:]]
         elif kind == "and leaves again":
             steps = [first * 2**k for k in range(5)]
             plain = [*_falling_curve(g, 4, 6, 9), number(g, 3, 3.5)]
@@ -791,7 +793,7 @@ SPEED_UP = Exercise(
         Case("reached at the first mark already", _race("at the first mark")),
         Case("never reached", _race("never")),
         Case("reached, left, and reached again", _race("and leaves again")),
-        Case("just reached at the end", _race("at the end")),
+        Case("just reached at a mark", _race("just at a mark")),
         Case("as good at the first mark, worse afterwards", _race("then worse")),
     ],
     misconceptions=[

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.course.bank import figures
-from diffusion_lessons.course.bank.inputs import data, gaussian, normal, number
+from diffusion_lessons.course.bank.inputs import data, gaussian, normal, number, several
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.denoiser import Denoiser, OnPath
 from diffusion_lessons.paths import NoisePath, StraightPath, add_noise
@@ -602,14 +602,18 @@ def _chosen_by_tries(
     return x, n
 
 
-def _solver_inputs(tolerance: tuple[float, float], *shape: int, end: float = 0.0) -> Make:
+def _solver_inputs(
+    tolerance: tuple[float, float], *shape: int, between: bool = False, size: float = 1.0
+) -> Make:
+    """`between`: the times lie within the path; `size`: of x, and with it of the errors."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
         return {
             "mean": number(g, -0.6, 0.6),
-            "spread": number(g, 0.08, 0.15),
-            "x": normal(g, *shape),
-            "start": 1.0,
-            "end": end,
+            "spread": size * number(g, 0.08, 0.15),
+            "x": size * normal(g, *shape),
+            "start": number(g, 0.85, 0.95) if between else 1.0,
+            "end": number(g, 0.1, 0.2) if between else 0.0,
             "tolerance": number(g, *tolerance),
         }
 
@@ -647,10 +651,10 @@ SOLVER = Exercise(
     reference=adaptive_heun,
     call=_solved,
     cases=[
-        Case("points, a loose tolerance", _solver_inputs((0.03, 0.05), 6, 2)),
+        Case("points on a large scale, a loose tolerance", _solver_inputs((0.9, 1.5), 6, 2, size=30.0)),
         Case("pictures, a tight tolerance", _solver_inputs((0.004, 0.008), 2, 1, 4, 5)),
-        Case("to a time above data", _solver_inputs((0.01, 0.02), 5, 3, end=0.15)),
-        Case("so loose that the first step grows at once", _solver_inputs((0.4, 0.6), 4, 2)),
+        Case("between two times of the path", _solver_inputs((0.01, 0.02), 5, 3, between=True)),
+        Case("so loose that the first step grows at once", _solver_inputs((3.2, 4.8), 4, 2, size=8.0)),
     ],
     misconceptions=[
         Misconception(
@@ -837,12 +841,12 @@ def _straight_by_variance(velocity: Velocity, x: Tensor, times: Sequence[float])
     return (squares - total**2).flatten(1).sum(1)
 
 
-def _bend_inputs(n: int, *shape: int) -> Make:
+def _bend_inputs(n: int, *shape: int, size: float = 1.0) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
         return {
-            "mean": number(g, -0.6, 0.6),
+            "mean": size * number(g, -0.6, 0.6),
             "spread": number(g, 0.2, 0.5),
-            "x": normal(g, *shape),
+            "x": size * normal(g, *shape),
             "times": _uneven(g, n),
         }
 
@@ -860,7 +864,7 @@ STRAIGHT = Exercise(
     call=_bends,
     cases=[
         Case("points, six uneven steps", _bend_inputs(6, 5, 2)),
-        Case("pictures, four steps", _bend_inputs(4, 3, 1, 4, 5)),
+        Case("pictures far from the data, four steps", _bend_inputs(4, 3, 1, 4, 5, size=6.0)),
         Case("colours, nine steps", _bend_inputs(9, 2, 3, 3, 4)),
     ],
     misconceptions=[
@@ -996,7 +1000,7 @@ def _again_by_parts(
 def _reflow_inputs(n: int, *shape: int) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
         return {
-            "mean": number(g, -0.6, 0.6),
+            "mean": number(g, 1.5, 2.5) * (-1) ** several(g, 1, 0, 1)[0],
             "spread": number(g, 0.3, 0.6),
             "noise": normal(g, *shape),
             "times": _uneven(g, n),

@@ -11,6 +11,7 @@ RANGE = "the result lies within [−1, 1]"
 EVEN = "it is halved, and an odd number is refused or never comes"
 WHOLE = "the number is a whole one already"
 LIMIT = "no input lies just on the limit between two formulas that agree there"
+ON_LIMIT = "no input lies just on the limit"
 UNIT = "a vector of length 1 has no entry beyond 1"
 MASK = "a mask lies between 0 and 1, and so does 1 − mask"
 SHARE = "a share of attention lies between 0 and 1"
@@ -59,6 +60,13 @@ EQUIVALENT = (
     ("12.2", "_pipeline: drawn / 2", "it is shifted by a half and cut to [0, 1] next"),
     ("12.2", "guided_batch: len(x) // len(context)", WHOLE),
     ("12.2", "the result, cut", RANGE),
+    ("13.4", "_modes: distance <= reach * std → distance <", ON_LIMIT),
+    ("13.4", "_modes: int((hits >= due(n, k)).sum())", WHOLE),
+    ("13.4", "_modes: hits >= due(n, k) → hits >", ON_LIMIT),
+    ("13.4", "_modes_by_a_loop: int((mine <= 3 * std).sum()) >=", ON_LIMIT),
+    ("13.4", "_modes_by_a_loop: int((mine <= 3 * std).sum()) → _round", WHOLE),
+    ("13.4", "_modes_by_a_loop: mine <= 3 * std → mine <", ON_LIMIT),
+    ("13.4", "_modes_by_a_loop: x[:, None] - centres[None] → _cut", "samples lie within 1 of their mode"),
     ("15.1", "_replaced: 1 - m →", MASK),
     ("15.2", "_kept: 1 - mask →", MASK),
     ("15.2", "_kept_by_differences: 1 - mask →", MASK),
@@ -79,6 +87,12 @@ EQUIVALENT = (
     ("16.3", "_head_by_head: exps / exps.sum", SHARE),
     ("16.5", "_maps_in_loops: maps[:pictures", SHARE),
     ("16.5", "the result, cut", SHARE),
+    ("18.4", "adaptive_heun: t - end > 1e-09", ON_LIMIT),
+    ("18.4", "adaptive_heun: error <= tolerance →", ON_LIMIT),
+    ("18.4", "_chosen: error <= tolerance →", ON_LIMIT),
+    ("18.4", "_chosen: t > end + 1e-09", ON_LIMIT),
+    ("18.4", "_chosen_by_tries: left > 1e-09", ON_LIMIT),
+    ("18.4", "_chosen_by_tries: error <= tolerance →", ON_LIMIT),
 )
 
 

@@ -19,7 +19,10 @@ from diffusion_lessons.course.exercises.values import Array, Fields, Plain, plai
 SEEDS = (1, 2, 3, 4, 5)
 ASKED = [each for each in bank.exercises() if each.kind != "predict"]  # a prediction takes no inputs
 each_exercise = pytest.mark.parametrize("exercise", ASKED, ids=lambda exercise: exercise.id)
-NOTHING_TO_DRAW = {("06.1", "no layer at all: the pixel itself")}
+NOTHING_TO_DRAW = {  # one right answer, whatever is drawn
+    ("06.1", "no layer at all: the pixel itself"),
+    ("17.6", "never reached"),  # 0
+}
 FIXED = {"06.3": {"groups"}, "09.4": {"y"}}  # they stand in the names of the cases
 
 
