@@ -128,8 +128,8 @@ def _towers(towers: TwoTowers, tokenizer: Tokenizer) -> tuple[dict[str, Any], li
     about |= {"tokenizer": tokenizer.to_json(), "logit_scale": float(towers.logit_scale.detach().exp())}
     tokens, pictures = {"tokens": tokens_of(text)}, {"pictures": uniform(3, vision.size, vision.size)}
     return about, [
-        Part("image", towers.vision, lambda network, x: network(x), pictures, ("embedding",)),
-        Part("text", towers.text, lambda network, x: network(x).projected, tokens, ("embedding",)),
+        Part("image", towers.vision, lambda network, x: network(x), pictures, ("projected",)),
+        Part("text", towers.text, lambda network, x: network(x).projected, tokens, ("projected",)),
     ]
 
 

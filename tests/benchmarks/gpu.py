@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BENCHES = ("training", "sampling", "prompting", "real-size", "memory", "quality")
+BENCHES = ("training", "sampling", "prompting", "onnx", "real-size", "memory", "quality")
 EXPERIMENTS = ("text-conditioning",)  # that take hours on a CPU
 RECIPES = ("scenes-text", "scenes-inpaint", "scenes-clip", "mnist-unet")
 LAST_WORDS = 20.0  # seconds that a part has to save what it made
