@@ -25,7 +25,7 @@ from diffusion_lessons.course.student.quiz import STYLE
 from diffusion_lessons.course.widgets.page import markup
 
 TEMPLATES = Path("docs") / "site" / "pages"
-GUIDES = ("instructors", "authoring", "architecture")
+GUIDES = ("instructors", "authoring", "architecture", "scale")
 LESSON = re.compile(r"\b([Ll]esson) (\d\d?)\b")
 NOTE = '- **Take it with you:** <a href="../notebooks/{stem}.ipynb" download>the notebook to work in</a>'
 
