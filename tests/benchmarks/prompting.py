@@ -1,7 +1,7 @@
 """From a prompt to a picture: DDIM in 25 guided steps, each project by its own pipeline, from one folder.
 
 The folder holds random weights in the published layout. Theirs computes in float32, its safety checker and
-its progress bar off; ours in the same, or as shipped.
+its progress bar off; ours in the same, as shipped, or exported and by ONNX Runtime.
 """
 
 import logging
@@ -15,6 +15,8 @@ from diffusion_lessons.generate import generate
 from diffusion_lessons.networks import Prompted, PromptedConfig, Vae, VaeConfig
 from diffusion_lessons.networks.clip import TextConfig
 from diffusion_lessons.networks.unet_text import TextUNetConfig
+from diffusion_lessons.onnx_files.opening import is_onnx
+from diffusion_lessons.onnx_files.writing import write_onnx
 from diffusion_lessons.paths import DiscreteVP
 from diffusion_lessons.schedules import scaled_linear_betas
 from diffusion_lessons.support.machine import keep_freed_memory
@@ -23,6 +25,7 @@ from diffusion_lessons.zoo import open_model
 from diffusion_lessons.zoo.published import USUAL
 from tests.published_folder import Shape
 
+from .exported import PROVIDERS
 from .timing import Work
 
 STEPS, GUIDANCE, PROMPT = 25, 7.5, "a red circle left of a blue square"
@@ -40,10 +43,16 @@ SHAPES = {
 }  # fmt: skip
 
 
+def export_prompting(folder: Path, place: Path) -> Path:
+    """The folder's model as ONNX, in a folder of its own."""
+    write_onnx(open_model(str(folder)), place)
+    return place
+
+
 def our_prompting(folder: Path, precision: str, device: torch.device) -> Work:
-    """`sample --prompt`, as the command line calls it, in a precision of `generate`."""
+    """`sample --prompt`, as the command line calls it: of a folder, or of an exported model."""
     keep_freed_memory()  # as the command line does
-    model = open_model(str(folder))
+    model = open_model(str(folder), PROVIDERS[device.type] if is_onnx(folder) else None)
     how = dict(steps=STEPS, guidance=GUIDANCE, precision=precision, device=device)
     return Work(lambda: generate(model, model.prompts([PROMPT]), **how), 1)
 

@@ -26,7 +26,7 @@ from . import peers, quality
 from .apart import Apart
 from .exported import BARS, eager, export, exported
 from .loops import ours_as_shipped, same_for_both, theirs_as_shipped
-from .prompting import SHAPES, our_prompting, real_size, their_prompting
+from .prompting import SHAPES, export_prompting, our_prompting, real_size, their_prompting
 from .sampling import our_sampling, their_sampling
 from .sizes import SIZES, parity
 from .timing import Comparison, Side, Timing, Work, side_by_side
@@ -114,10 +114,15 @@ class Bench:
                 folder, shape = Path(place) / "model", SHAPES[name]
                 pipeline(folder, shape)
                 words = f"{shape.pixels} px, {shape.widths[0]} to {shape.widths[-1]} wide"
-                for precision, how in (("float32", "float32 for both"), ("auto", "as shipped")):
+                onnx = export_prompting(folder, Path(place) / "onnx")
+                for model, precision, how in (
+                    (folder, "float32", "float32 for both"),
+                    (folder, "auto", "as shipped"),
+                    (onnx, "float32", "exported"),
+                ):
                     title = f"prompt to picture, {words}, DDIM in 25 guided steps, {how}"
                     with (
-                        self.apart(our_prompting, folder, precision) as ours,
+                        self.apart(our_prompting, model, precision) as ours,
                         self.apart(their_prompting, folder) as theirs,
                     ):
                         rows.append(self.compare(title, ours, theirs, 1.3))
