@@ -199,7 +199,7 @@ axes[1].plot(*way.permute(2, 0, 1).numpy(), lw=0.7, color="#555555", marker="")
 for ax, ends, title in zip(axes, (few, way[-1]), ("lines of pairs", "ways of the flow"), strict=True):
     ax.plot(*many_noises.T.numpy(), ".", ms=3, color="#0072B2", label="noise")
     ax.plot(*ends.T.numpy(), "s", ms=3, color="#D55E00", label="data")
-    ax.set(title=title, xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), aspect="equal")
+    ax.set(title=title, xlim=(-3.4, 3.4), ylim=(-3.4, 3.4), aspect="equal")
 axes[0].legend(fontsize=9, loc="upper right")
 figure(
     fig,
@@ -413,6 +413,7 @@ def by_heun(times):
     return apart(sample(ring, noise, [straight(t) for t in times], sampler=heun))
 
 
+# %%
 found = {"Euler": [], "Heun": [], "Heun to 0.01": [], "adaptive": []}
 for steps in (2, 4, 8, 16, 32):
     found["Euler"].append((steps, apart(walk_down(exact, noise, even(steps)))))
@@ -705,7 +706,7 @@ for (top, below), name in zip(axes.T, list(flows)[1:4], strict=True):
     top.plot(*torch.stack(way).permute(2, 0, 1).numpy(), lw=0.7, color="#555555", marker="")
     top.plot(*way[-1].T.numpy(), "s", ms=3, color="#D55E00")
     below.plot(*walk_down(flows[name], noise[:800], even(1)).T.numpy(), ".", ms=2, color="#D55E00")
-    top.set(title=name, xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), aspect="equal")
+    top.set(title=name, xlim=(-3.4, 3.4), ylim=(-3.4, 3.4), aspect="equal")
     below.set_aspect("equal")
 axes[0, 0].set(ylabel="ways in 50 steps")
 axes[1, 0].set(ylabel="800 points after one step")
@@ -717,7 +718,7 @@ figure(
 
 # %% [markdown]
 # **What to notice:** one step of the first flow leads to the middle. One step of the second leads to the ring: three of four points reach a cluster, and
-# the others lie on lines between two clusters, since a network cannot jump from one cluster to the next. Its ways are straight because its *pairs* are:
+# most others lie on lines between two clusters: there the right answer changes abruptly with the noise, and that of a network does not. Its ways are straight because its *pairs* are:
 # path, loss, network and data are the same in the last row, where the pairs are shuffled, and its ways are as bent as those of pairs by chance.
 #
 # Nearest pairs of a batch come close, without any first flow: in the plane 256 points are many, and the lines become short. Between pictures they hardly
@@ -826,7 +827,7 @@ strip(
 #   reaches with 9. The solvers of lesson 8 serve flows as well as diffusion. From 9 evaluations on little changes any more.
 # - **The times in training** matter most: logit-normal ones take Euler's distance with 9 evaluations from 0.47 to 0.32 for diffusion, and from 0.39 to
 #   0.28 for the flow.
-# - **The path in training**: with uniform times the flow is ahead everywhere. With logit-normal times it is clearly ahead with 1 to 3 evaluations; from 9 on
+# - **The path in training**: with uniform times the flow is ahead everywhere. With logit-normal times it is ahead with 1 to 5 evaluations; from 9 on
 #   the ranges of the seeds overlap. So most of what looks like a gain of the flow can be had by diffusion, from its times. What a training many times longer
 #   does was not tried here; such leads often shrink with it.
 # - **Adaptive solvers** bring nothing here: they start with ten evaluations and more, and a fixed list of 5 to 9 is as good. A loose tolerance can fail badly: in the worst
