@@ -78,7 +78,7 @@ scrub(
 # <details><summary>What can be said</summary>
 #
 # - *Train it to give the picture from pure noise.* A mean of squares makes it answer with the mean of all pictures that
-#   the noise may belong to. Noise and pictures were drawn apart, so that is the mean of all pictures: grey.
+#   the noise may belong to. Noise and pictures were drawn independently, so that is the mean of all pictures: grey.
 # - *Distil it, two steps into one, again and again.* Lesson 7. It works, and each round is a training.
 # - *Tell it which picture belongs to which noise.* Then there is nothing to average. But who says which one belongs to
 #   it? The model itself can: it turns a noise into one picture. This is *reflow*, the heart of this lesson.
@@ -88,7 +88,7 @@ scrub(
 # %% [markdown]
 # ## Predict
 #
-# Eight clusters on a ring. Noise and data are drawn apart, and each pair is joined by a straight line. A flow is
+# Eight clusters on a ring. Noise and data are drawn independently, and each pair is joined by a straight line. A flow is
 # the best guess at the direction of these lines. We know it exactly here.
 
 # %% tags=["predict"] jupyter={"source_hidden": true}
@@ -110,7 +110,7 @@ predict(
         Choice(
             "on the ring, most of them in the nearest cluster",
             False,
-            "The pairs were drawn apart: at t = 1 the noise says nothing about its cluster, not even the nearest.",
+            "Noise and data were drawn independently: at t = 1 the noise says nothing about its cluster, not even the nearest.",
         ),
         Choice(
             "they stay where they are",
@@ -127,11 +127,12 @@ predict(
 # the same everywhere: noise minus data.
 #
 # Now many lines go through one place at one time, and their velocities differ. A network that is trained on all of them with a
-# mean of squares answers with the **mean velocity** there. Follow it, and you walk a *way* of the flow.
+# mean of squares answers with the **mean velocity** there. Follow it, and you walk a *way* of the flow, a trajectory.
 # Two ways never meet at one time, since there is one velocity at a place and a time. So ways bend where lines meet.
 #
 # The single lines are lost, but not the distribution. If all points follow the mean velocity, then at every time they are
-# spread just as the points on the lines are. At t = 0 that is the data.
+# spread just as the points on the lines are. At t = 0 that is the data. This training is *flow matching*; with straight lines it is also
+# called *rectified flow*.
 
 # %% [markdown] tags=["exercise-card"]
 # $$x_t = (1-t)\,x_0 + t\,\varepsilon, \qquad v = \frac{dx_t}{dt} = \varepsilon - x_0, \qquad
@@ -562,10 +563,10 @@ strip(
 # ## Make the ways straight
 #
 # Lines cross because noise and data were paired by chance. **Reflow** pairs them anew: take a noise, let the flow walk it to its end,
-# and call these two a pair. Two ways of a flow never meet at one time, and the lines between their ends seldom do. So there is little
+# and call these two a pair (the choice of pairs is called a *coupling*). Two ways of a flow never meet at one time, and the lines between their ends seldom do. So there is little
 # left to average, and a second flow that learns these lines has nearly straight ways. Then one step comes close to many.
 #
-# How straight a flow is can be measured: compare the velocity along a way with the one line from its start to its end.
+# How straight a flow is can be measured: compare the velocity along a way with the one line from its start to its end, the *chord*.
 #
 # A cheaper idea pairs within each batch: of all ways to pair 256 noises with 256 data take the one with the least sum of squared lengths (**minibatch
 # optimal transport**). It needs no first flow. But each batch is paired alone: lines of different batches still cross.
@@ -945,6 +946,10 @@ interview_card(
         (
             "Why logit-normal times?",
             "At both ends the best answer is little more than a mean, which is learnt soon. In the middle it is decided which picture it will be. The times act as a weight of the loss, and a diffusion model gains from them, too.",
+        ),
+        (
+            "Why do large models shift their times towards noise?",
+            "With more pixels the same noise hides less, since neighbouring pixels are alike. t' = st/(1 + (s − 1)t) divides the SNR by s², the shift of lesson 5. Sampling has to shift as training did, once.",
         ),
         (
             "Where does this go?",
