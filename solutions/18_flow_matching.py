@@ -131,8 +131,7 @@ predict(
 # Two ways never meet at one time, since there is one velocity at a place and a time. So ways bend where lines meet.
 #
 # The single lines are lost, but not the distribution. If all points follow the mean velocity, then at every time they are
-# spread just as the points on the lines are. At t = 0 that is the data. This training is *flow matching*; with straight lines it is also
-# called *rectified flow*.
+# spread just as the points on the lines are. At t = 0 that is the data.
 
 # %% [markdown] tags=["exercise-card"]
 # $$x_t = (1-t)\,x_0 + t\,\varepsilon, \qquad v = \frac{dx_t}{dt} = \varepsilon - x_0, \qquad
@@ -170,6 +169,8 @@ def straight_path(x0, noise, t):
 
 
 # %% [markdown]
+# To train on this v is *flow matching*; with straight lines it is also called *rectified flow*.
+#
 # On the ring everything is known. A mixture of Gaussians gives the best guess $\hat x_0$ and $\hat\varepsilon$ at any level (lesson 1). So
 # the exact mean velocity is $\hat\varepsilon - \hat x_0$.
 
@@ -563,13 +564,13 @@ strip(
 # ## Make the ways straight
 #
 # Lines cross because noise and data were paired by chance. **Reflow** pairs them anew: take a noise, let the flow walk it to its end,
-# and call these two a pair (the choice of pairs is called a *coupling*). Two ways of a flow never meet at one time, and the lines between their ends seldom do. So there is little
-# left to average, and a second flow that learns these lines has nearly straight ways. Then one step comes close to many.
+# and call these two a pair (papers: a *coupling*). Two ways of a flow never meet at one time, and the lines between their ends seldom do.
+# So there is little left to average, and a second flow that learns these lines has nearly straight ways.
 #
-# How straight a flow is can be measured: compare the velocity along a way with the one line from its start to its end, the *chord*.
+# To measure how straight a flow is, compare the velocity along a way with the line from its start to its end, the *chord*.
 #
 # A cheaper idea pairs within each batch: of all ways to pair 256 noises with 256 data take the one with the least sum of squared lengths (**minibatch
-# optimal transport**). It needs no first flow. But each batch is paired alone: lines of different batches still cross.
+# optimal transport**). It needs no first flow, but lines of different batches still meet.
 
 # %% [markdown] tags=["exercise-card"]
 # $$S = \int_0^1 \mathbb E\,\big|\,(x_1 - x_0) - v(x_t, t)\,\big|^2\,dt$$
