@@ -2,8 +2,8 @@
 
 The same network learns the same digits along the cosine path (target v) or along the straight one (target
 flow), at uniform or at logit-normal shares of the path's time. A path is one thing in training and another in
-sampling: `OnPath` has each model walk the other's levels, too. So all of them get Euler (which is DDIM), Heun,
-DPM-Solver++(2M) and two adaptive solvers.
+sampling: `OnPath` has each model walk the other's levels, too. So all of them get Euler (which is DDIM),
+Heun, DPM-Solver++(2M) and two adaptive solvers.
 
 Three rows go on from the flow of their seed for as many steps again: "trained on" as before, a control;
 "reflow" on pairs that the flow has made; "consistency" to answer at every place of a way with its end (Song
