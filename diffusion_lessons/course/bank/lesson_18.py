@@ -387,7 +387,8 @@ WALK = Exercise(
         "`for now, next in pairwise(times):` and one line in it.",
     ),
     figure=_walk_figure,
-    figure_alt="Noise, and where 1, 2, 4 and 16 steps lead it: a smooth 3 after one step, and more grain with more.",
+    figure_alt="Noise, and where 1, 2, 4 and 16 steps lead it: a smooth 3 after one step, and "
+    "more grain with more.",
 )
 
 
