@@ -979,7 +979,7 @@ quiz(
     Question(
         "S of a flow is 0.003 and its samples are bad. What helps?",
         [
-            Choice("more steps", False, "The ways are straight already: one step and fifty end at the same place."),
+            Choice("more steps", False, "The ways are straight already: one step and fifty end at nearly the same place."),
             Choice("reflow once more", False, "It copies where the ways end. They end at the wrong places."),
             Choice(
                 "a better first flow, or more careful pairs",
