@@ -1,9 +1,9 @@
 """Quality over evaluations: diffusion and flows at equal training, each with the same solvers (lesson 18).
 
 The same network learns the same digits along the cosine path (target v) or along the straight one (target
-flow; times uniform or logit-normal). A path is one thing in training and another in sampling: `OnPath` has
-each model walk the other's levels, too. So all of them get Euler (which is DDIM), Heun, DPM-Solver++(2M) and
-two adaptive solvers.
+flow), at uniform or at logit-normal shares of the path's time. A path is one thing in training and another in
+sampling: `OnPath` has each model walk the other's levels, too. So all of them get Euler (which is DDIM),
+Heun, DPM-Solver++(2M) and two adaptive solvers.
 
 Three rows go on from the flow of their seed for as many steps again: "trained on" as before, a control;
 "reflow" on pairs that the flow has made; "consistency" to answer at every place of a way with its end (Song
@@ -44,6 +44,7 @@ RECIPE = replace(pictures.RECIPE, steps=STEPS, lr=3e-3, **SMALL)
 ON = {"lr": 1e-3}  # of the rows that go on from a flow
 MODELS: dict[str, Row] = {
     "diffusion": {"path": "cosine", "target": "v"},
+    "diffusion, logit-normal": {"path": "cosine", "target": "v", "times": "logit-normal"},
     "flow": {"path": "straight", "target": "flow"},
     "flow, logit-normal": {"path": "straight", "target": "flow", "times": "logit-normal"},
 }

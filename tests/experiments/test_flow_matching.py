@@ -63,11 +63,12 @@ def test_models_differ_in_path_target_and_times_alone() -> None:
     recipes = [recipe_of({"seed": 1, "model": name}, STEPS) for name in MODELS]
     told = [(recipe.path, recipe.target, recipe.times) for recipe in recipes]
     assert told == [
-        ("cosine", "v", "uniform"),
-        *(("straight", "flow", t) for t in ("uniform", "logit-normal")),
+        (*how, times)
+        for how in (("cosine", "v"), ("straight", "flow"))
+        for times in ("uniform", "logit-normal")
     ]
     alike = [{**recipe.to_json(), "path": 0, "target": 0, "times": 0} for recipe in recipes]
-    assert alike[0] == alike[1] == alike[2]
+    assert all(each == alike[0] for each in alike)
 
 
 @pytest.mark.parametrize("model", AFTER)

@@ -168,9 +168,28 @@ LINE = Exercise(
             about="root",
         ),
         Misconception(
+            "root-of-both",
+            _line(lambda x0, noise, t: (1 - t).sqrt() * x0 + t.sqrt() * noise),
+            "Your x is √(1 − t)·x0 + √t·noise. On a straight line both factors change evenly: 1 − t "
+            "and t, without roots.",
+            about="root",
+        ),
+        Misconception(
+            "sum-as-slope",
+            _line(slope=lambda x0, noise, t, x: noise + x0),
+            "Your v is noise + x0. The derivative of (1 − t)·x0 + t·noise has a minus before x0.",
+            about="sign",
+        ),
+        Misconception(
             "one-time-for-all",
             _line(times=lambda t: t[:1].expand_as(t)),
             "You took the first time for all samples. Each sample has its own: t[i] goes with x0[i].",
+            about="batch",
+        ),
+        Misconception(
+            "mean-time",
+            _line(times=lambda t: t.mean().expand_as(t)),
+            "You took the mean time for all samples. Each sample has its own: t[i] goes with x0[i].",
             about="batch",
         ),
         Misconception(
@@ -228,6 +247,13 @@ def _steps_by_index(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Te
     for i in range(1, len(times)):
         moved -= (times[i - 1] - times[i]) * velocity(moved, times[i - 1])
     return moved
+
+
+def _walked_by_heun(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
+    for now, next in pairwise(times):
+        first = velocity(x, now)
+        x = x + (next - now) * (first + velocity(x + (next - now) * first, next)) / 2
+    return x
 
 
 def _asked_once(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
@@ -334,6 +360,25 @@ WALK = Exercise(
             "You stepped by the time itself, as if every step went down to 0. A step goes to `next`.",
             about="formula",
         ),
+        Misconception(
+            "steps-without-length",
+            _steps(length=lambda now, next, times: -1.0),
+            "You moved by the whole velocity in each step. A step is as long as its time: next − now.",
+            about="missing",
+        ),
+        Misconception(
+            "second-slope",
+            _walked_by_heun,
+            "You asked twice in each step and took the mean: that is Heun's method. Here one question "
+            "is asked for each step.",
+            about="extra",
+        ),
+        Misconception(
+            "down-to-0",
+            _steps(pairs=lambda times: pairwise([*times, 0.0])),
+            "You added a step down to 0. The walk ends at times[−1], which may lie above 0.",
+            about="boundary",
+        ),
     ],
     alternatives=[_steps(), _steps_by_index],
     hints=(
@@ -342,7 +387,8 @@ WALK = Exercise(
         "`for now, next in pairwise(times):` and one line in it.",
     ),
     figure=_walk_figure,
-    figure_alt="Noise, and where 1, 2, 4 and 16 steps lead it: a 3 in each, with less and less noise lost.",
+    figure_alt="Noise, and where 1, 2, 4 and 16 steps lead it: a smooth 3 after one step, and "
+    "more grain with more.",
 )
 
 
@@ -489,6 +535,26 @@ TURN = Exercise(
             "You returned the guess at the data. The velocity is ε − x0.",
             about="reading",
         ),
+        Misconception(
+            "noise-returned",
+            _flowing(slope=lambda x0, eps, own, x, t: eps),
+            "You returned the guess at the noise. The velocity is ε − x0.",
+            about="missing",
+        ),
+        Misconception(
+            "asked-as-it-is",
+            _flowing(time=lambda path, snr, t: t * path.T, scale=lambda own, t: 1.0),
+            "You asked about x as it is, at the same share of the time. Look for the time with the "
+            "same SNR, and multiply x until its noise is own.sigma.",
+            about="level",
+        ),
+        Misconception(
+            "slope-from-the-larger-x",
+            _flowing(slope=lambda x0, eps, own, x, t: ((own.sigma / t).to(x) * x - x0) / t),
+            "You took the slope from the x that the model was asked about. It lies on the other path: "
+            "take the x that came in, or ε − x0.",
+            about="input",
+        ),
     ],
     alternatives=[_flowing(), _flowing_by_alpha],
     hints=(
@@ -556,6 +622,7 @@ def _chosen(
     second: Callable[..., tuple[Tensor, float]] = lambda x, euler, t, h: (euler, t - h),
     keep: Callable[[Tensor, Tensor], Tensor] = lambda euler, heun: heun,
     again: bool = False,
+    carried: bool = False,
     limit: bool = True,
     count: Callable[[int, int], int] = lambda asked, accepted: asked,
 ) -> Callable[..., Any]:
@@ -571,12 +638,13 @@ def _chosen(
                 a, asked = velocity(x, t), asked + 1
             euler = x - h * a
             where, when = second(x, euler, t, h)
-            heun = better(x, h, a, velocity(where, when), euler)
+            b = velocity(where, when)
+            heun = better(x, h, a, b, euler)
             asked += 1
             error = max(float(size(heun - euler)), 1e-12)
             fits = accept(error, tolerance)
             if fits:
-                x, t, a, accepted = keep(euler, heun), t - h, None, accepted + 1
+                x, t, a, accepted = keep(euler, heun), t - h, b if carried else None, accepted + 1
             h = h * change(tolerance / error, fits)
         return x, count(asked, accepted)
 
@@ -773,6 +841,27 @@ SOLVER = Exercise(
             "count every call.",
             about="count",
         ),
+        Misconception(
+            "first-slopes-counted",
+            _chosen(count=lambda asked, accepted: accepted),
+            "You counted the first slopes alone. The second slope of each try is an evaluation as "
+            "well: count every call.",
+            about="count",
+        ),
+        Misconception(
+            "second-slopes-counted",
+            _chosen(count=lambda asked, accepted: asked - accepted),
+            "You counted the second slopes alone. The first slope of each step is an evaluation as "
+            "well: count every call.",
+            about="count",
+        ),
+        Misconception(
+            "second-slope-carried-on",
+            _chosen(carried=True),
+            "After a step that was kept you go on with its second slope. That was asked at Euler's "
+            "answer, and x is Heun's now: ask again.",
+            about="input",
+        ),
     ],
     alternatives=[_chosen(), _chosen_by_tries],
     hints=(
@@ -811,6 +900,7 @@ def _straight(
     chord: Callable[..., Tensor] = lambda start, end, slopes: start - end,
     size: Callable[[Tensor], Tensor] = lambda gap: gap.square().flatten(1).sum(1),
     weight: Callable[[float, int], float] = lambda length, n: length,
+    asked: Callable[[list[Tensor]], Tensor] = lambda way: way[-1],
     finish: Callable[[Tensor], Tensor] = lambda s: s,
 ) -> Callable[..., Tensor]:
     """The measure in plain steps, with a place for each slip."""
@@ -818,7 +908,7 @@ def _straight(
     def answer(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
         way, slopes = [x], []
         for now, next in pairwise(times):
-            slopes.append(velocity(way[-1], now))
+            slopes.append(velocity(asked(way), now))
             way.append(way[-1] + (next - now) * slopes[-1])
         lengths = [now - next for now, next in pairwise(times)]
         line = chord(way[0], way[-1], slopes)
@@ -930,6 +1020,37 @@ STRAIGHT = Exercise(
             _straight(size=lambda gap: gap.flatten(1).sum(1).square()),
             "You summed the gap before you squared it, so that plus and minus cancel. Square each entry.",
             about="order",
+        ),
+        Misconception(
+            "never-walked",
+            _straight(asked=lambda way: way[0], chord=lambda start, end, slopes: torch.zeros_like(start)),
+            "Your x stays where it is, so the chord is 0. Walk: after each question x moves by (next "
+            "− now)·v.",
+            about="missing",
+        ),
+        Misconception(
+            "asked-at-the-start",
+            _straight(asked=lambda way: way[0]),
+            "You asked about the first x in every step. Ask about the x that the step starts from.",
+            about="input",
+        ),
+        Misconception(
+            "mean-over-steps",
+            _straight(weight=lambda length, n: length / n),
+            "You divided by the number of steps. The lengths already sum to 1: add them up.",
+            about="mean",
+        ),
+        Misconception(
+            "lengths-squared",
+            _straight(weight=lambda length, n: length**2),
+            "You squared the length of the step as well. Each |gap|² counts with the length itself.",
+            about="root",
+        ),
+        Misconception(
+            "end-as-chord",
+            _straight(chord=lambda start, end, slopes: end),
+            "You compared the slope with the end of the walk. The chord is the start less the end.",
+            about="missing",
         ),
     ],
     alternatives=[_straight(), _straight_by_variance],
@@ -1089,6 +1210,13 @@ REFLOW = Exercise(
             _again(point=lambda x0, noise, t: noise + 0 * t),
             "Your x is the noise itself, whatever t is. A flow has to learn every place of the line.",
             about="missing",
+        ),
+        Misconception(
+            "ends-returned",
+            _again(point=lambda x0, noise, t: x0 + 0 * t, slope=lambda x0, noise, velocity, x, t: noise),
+            "You returned the ends of the line. A flow learns from a point between them and from the "
+            "slope: what straight_path gives.",
+            about="reading",
         ),
     ],
     alternatives=[_again(), _again_by_parts],
