@@ -517,6 +517,7 @@ def sampled(network, target, keep=Clip):
     return draw(denoiser, cosine.levels(20), labels, train_digits.shape, seed=0).clamp(-1, 1)
 
 
+# %%
 drawn = {name: sampled(network, EPSILON) for name, network in pair.items()}
 drawn["SNR, x̂₀ not clipped"] = sampled(pair["SNR"], EPSILON, keep=lambda denoiser: denoiser)
 mixed = torch.randperm(len(train_digits), generator=generator)
@@ -586,8 +587,15 @@ for name, row_of in zip(bands, (once @ again.T).tolist(), strict=True):
     print(f"{name:22}" + "".join(f"{each:12.2f}" for each in row_of))
 
 # %% [markdown]
-# **What to notice:** GRADTEXT
-
+# **What to notice:** with plain SNR, four tenths of the gradient's length come from levels with SNR > 27, where only the last
+# bit of noise is to be removed. Min-SNR takes most of that away, and the middle gets it. A constant weight on $x_0$ is 1/SNR
+# on ε: nearly all of the gradient comes from the noisiest levels.
+#
+# Do the levels pull *against* each other? That would be a negative cosine. The diagonal of the table is the control: two
+# draws of one band. The first band's gradient points the same way in both draws, and is nearly perpendicular to all others:
+# it neither helps nor harms them. The gradient of the third band, "1 to 0.03", points elsewhere with each draw, so 300 pictures
+# say nothing about its conflicts. This is one network after a short training. Hang et al. train a network on with the
+# levels of one band only, and find that other levels get worse.
 
 # %% [markdown] tags=["experiment"]
 # ## Experiment: targets and weights over training
@@ -723,7 +731,8 @@ for network, target, weight in [("unet", target, "min-snr") for target in ("epsi
 # What is wrong with $x_0$ there? We took causes away, with one seed each (not in the record). Learning rates down to
 # 0.000125 do not mend it. A cut of the weight does, the more the lower it is: a cut at 1,000 changes little, one at 100
 # helps, one at 20 helps much. And so does another form of the network: $x + \sigma\cdot$(its output) in place of its
-# output. Then its errors near the data are small from the start. With $x$ + (its output) alone it failed.
+# output. Then its errors near the data are small from the start. With $x$ + (its output) alone it failed. EDM builds such a
+# skip and such a scale into every network (Karras et al. 2022).
 #
 # So a weight is no law of nature. What it gains depends on the target, on the network and on how long one trains.
 #
@@ -736,8 +745,8 @@ for network, target, weight in [("unet", target, "min-snr") for target in ("epsi
 # %% [markdown] tags=["play"]
 # ## Play
 #
-# Choose a target and a weight, and compare the digits of the recorded networks. All were drawn from the same noise by
-# networks with the same first seed. Can you see what the distances say?
+# Choose a target and a weight, and compare the digits of the recorded networks. All have the first seed. All U-Nets start
+# from one noise, all MLPs from another. Can you see what the distances say?
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.course import live
@@ -906,6 +915,8 @@ quiz(
 #   targets and weights (truncated SNR, SNR + 1); appendix D, v as a velocity.
 # - Hang et al. 2023, *Efficient Diffusion Training via Min-SNR Weighting Strategy*, arXiv 2303.09556: section 3.4, the
 #   weight and its forms for ε and v; table 1 and figure 5.
+# - Karras et al. 2022, *Elucidating the Design Space of Diffusion-Based Generative Models* (EDM), arXiv 2206.00364:
+#   section 5, skip, scale and weight at each level.
 # - Choi et al. 2022, *Perception Prioritized Training of Diffusion Models*, arXiv 2204.00227: eq. 8, P2.
 # - Lin et al. 2023, *Common Diffusion Noise Schedules and Sample Steps Are Flawed*, arXiv 2305.08891: section 3, zero
 #   terminal SNR and v.
