@@ -544,8 +544,9 @@ strip(
 # Only the weight differs. Side by side the ten digits look alike; the distance over 200 of them tells the two apart. But
 # this is one seed, one target, and a very short training. The experiment below has three seeds.
 #
-# The third line is *why ε fails* with a real network. The path ends at an SNR of 2·10⁻⁹: there an error in ε is 20,000 times as
-# large in $\hat x_0$. The other lines come through because their sampler clips each $\hat x_0$ to [−1, 1] (lesson 3).
+# The line "SNR, x̂₀ not clipped" shows *why ε fails* with a trained network. The path ends at an SNR of 2·10⁻⁹: there an error
+# in ε is 20,000 times as large in $\hat x_0$. The distance more than doubles, although as many digits are read as asked. The
+# other lines come through because their sampler clips each $\hat x_0$ to [−1, 1] (lesson 3).
 #
 # Now the other half of the claim: do levels *contribute* unequally? We take the network that learnt with plain SNR,
 # and four bands of noise. For each band we compute the gradient of your loss, with three weights. Each band has pictures
@@ -594,8 +595,8 @@ for name, row_of in zip(bands, (once @ again.T).tolist(), strict=True):
 # Do the levels pull *against* each other? That would be a negative cosine. The diagonal of the table is the control: two
 # draws of one band. The first band's gradient points the same way in both draws, and is nearly perpendicular to all others:
 # it neither helps nor harms them. The gradient of the third band, "1 to 0.03", points elsewhere with each draw, so 300 pictures
-# say nothing about its conflicts. This is one network after a short training. Hang et al. train a network on with the
-# levels of one band only, and find that other levels get worse.
+# say nothing about its conflicts. This is one network after a short training. Hang et al. train a finished network further,
+# with the levels of one band alone, and find that other levels get worse.
 
 # %% [markdown] tags=["experiment"]
 # ## Experiment: targets and weights over training
