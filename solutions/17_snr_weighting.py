@@ -599,7 +599,7 @@ for name, row_of in zip(bands, (once @ again.T).tolist(), strict=True):
 # with the levels of one band alone, and find that other levels get worse.
 #
 # Both shares and angles change with training: with the small budget, after a few steps, the cosines are close to 1 and the
-# first band hardly counts. What is common to all levels is learnt first.
+# first band hardly counts: all levels still ask for the same change.
 
 # %% [markdown] tags=["experiment"]
 # ## Experiment: targets and weights over training
