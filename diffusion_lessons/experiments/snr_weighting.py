@@ -7,8 +7,9 @@ the best of `TRIED` at the first mark, with a seed that is not compared.
 
 Two networks: the package's U-Net on 16×16 digits, and a residual MLP on the original 8×8, upsampled before
 they are measured. "plain" is the plain squared error of the target: a weight of SNR on the error in x₀ for
-epsilon, 1 for x0, SNR + 1 for v. The grid is cut to about half an hour of one core: the U-Net has each
-target's plain error and Min-SNR; P2, truncated SNR and SNR on x0 are tried on the MLP alone.
+epsilon, 1 for x0, SNR + 1 for v. So "simple", a weight of SNR, with v or x0 is the same loss as the plain
+one of epsilon, with another target. The grid is cut to about an hour of one core: the U-Net has each
+target's plain error and Min-SNR; P2, truncated SNR and SNR on v and x0 are tried on the MLP alone.
 """
 
 import tempfile
@@ -44,6 +45,7 @@ MLP = {
     ("v", "plain"): 2e-3,
     ("v", "min-snr"): 1e-3,
     ("v", "p2"): 1e-3,
+    ("v", "simple"): 1e-3,
     ("x0", "plain"): 4e-3,
     ("x0", "min-snr"): 4e-3,
     ("x0", "truncated-snr"): 1e-3,

@@ -163,6 +163,8 @@ def _solved(answer: Callable[..., Any], **inputs: Any) -> Any:
     made = answer(**inputs)
     if made is None:
         return None  # nothing was returned: the judge says so
+    if isinstance(made, Tensor) and made.ndim == inputs["x"].ndim + 1:
+        made = made.unbind()  # a stacked pair
     if not isinstance(made, tuple | list) or len(made) != 2:
         raise ValueError(f"the answer is a pair (x0, eps); you returned one {type(made).__name__}")
     return {"x0": made[0], "eps": made[1]}
@@ -246,9 +248,17 @@ FROM_V = Exercise(
             "The picture is right. To get the noise from it, take α·x₀ away from x, not x₀.",
             about="missing",
         ),
+        Misconception(
+            "turned-onwards",
+            lambda v, x, alpha, sigma: (alpha * x + sigma * v, sigma * x - alpha * v),
+            "Both signs at v have changed places. You turned on in the direction of v; the picture lies "
+            "behind: x₀ has −σ·v, and ε has +α·v.",
+            about="sign",
+        ),
     ],
     alternatives=[
         lambda v, x, alpha, sigma: (alpha * x - sigma * v, (x - alpha * (alpha * x - sigma * v)) / sigma),
+        lambda v, x, alpha, sigma: torch.stack([alpha * x - sigma * v, sigma * x + alpha * v]),
         _by_solving,
     ],
     hints=(
@@ -307,6 +317,7 @@ WEIGHT_FOR = Exercise(
     reference=weight_for,
     cases=[
         Case("the noise, four levels", _weights("epsilon", "cosine", 4)),
+        Case("the noise, levels with much and with little of it", _weights("epsilon", "linear", 5)),
         Case("v, four levels", _weights("v", "cosine", 4)),
         Case("the picture itself", _weights("x0", "linear", 3)),
         Case("v, with a level of zero SNR", _weights("v", "zero", 3, last=True)),
@@ -366,6 +377,26 @@ WEIGHT_FOR = Exercise(
             _carried(eps=lambda w, a, s: w * s**2),
             "For ε you used the factor of v. From x₀ = (x − σ·ε)/α, an error in ε comes into x₀ with σ/α.",
             about="factor",
+        ),
+        Misconception(
+            "epsilon-turned-round",
+            _carried(eps=lambda w, a, s: w * (a / s) ** 2),
+            "For v it is right. For ε you multiplied by the SNR: divide by it.",
+            about="factor",
+        ),
+        Misconception(
+            "epsilon-not-carried",
+            _carried(eps=lambda w, a, s: w),
+            'For "epsilon" you gave the weight back as it came. Is the case missing, or its name spelt in '
+            "another way?",
+            about="missing",
+        ),
+        Misconception(
+            "one-added-for-v",
+            _carried(v=lambda w, a, s: w * ((s / a) ** 2 + 1)),
+            "For v you added 1 to the factor of ε. The 1 is added to the SNR, before the division: "
+            "weight/(SNR + 1).",
+            about="order",
         ),
     ],
     alternatives=[_carried(), _by_snr],
@@ -467,6 +498,28 @@ MIN_SNR = Exercise(
             "large.",
             about="swap",
         ),
+        Misconception(
+            "zero-patched",
+            lambda snr, gamma: torch.where(
+                snr == 0, torch.zeros_like(snr), (snr + 1).clamp(max=gamma) / (snr + 1)
+            ),
+            "You mended pure noise alone. An SNR of 0.01 still gets a weight near 1, and all others are as "
+            "they were: look for the line that makes them all wrong.",
+            about="order",
+        ),
+        Misconception(
+            "cut-below-too",
+            lambda snr, gamma: snr.clamp(max=gamma) / (snr.clamp(max=gamma) + 1),
+            "The divisor has the cut SNR, too. Only the upper part is cut: v's error is divided by the SNR "
+            "+ 1 of the level itself.",
+            about="order",
+        ),
+        Misconception(
+            "gamma-raised-too",
+            lambda snr, gamma: (snr + 1).clamp(max=gamma + 1) / (snr + 1),
+            "That is (min(SNR, γ) + 1)/(SNR + 1). The 1 belongs below the line alone.",
+            about="order",
+        ),
     ],
     alternatives=[
         lambda snr, gamma: torch.minimum(snr, torch.full_like(snr, gamma)) / (1 + snr),
@@ -508,6 +561,8 @@ def weighted_loss(
 
 def _answering(x: Tensor, t: Tensor) -> Tensor:
     """Stands for a network: its answer depends on the picture and on the time."""
+    if t.ndim != 1:
+        raise ValueError(f"the network takes times (B,), one a picture, and got the shape {tuple(t.shape)}")
     return 0.7 * x + 0.3 * torch.sin(0.01 * t.float()).view(-1, *[1] * (x.ndim - 1))
 
 
@@ -548,6 +603,7 @@ def _losses(
     each: Callable[[Tensor], Tensor] = lambda error: error.square().flatten(1).mean(1),
     total: Callable[[Tensor, Tensor], Tensor] = lambda w, error: (w * error).mean(),
     answered: Callable[[Tensor], Tensor] = lambda y: y,
+    told: Callable[[Tensor], Tensor] = lambda t: t,
 ) -> Callable[..., Tensor]:
     """The loss in plain steps, with a place for each slip."""
 
@@ -564,7 +620,7 @@ def _losses(
         a, s = _wide(alpha, x0), _wide(sigma, x0)
         kinds = {"x0": x0, "epsilon": noise, "v": a * noise - s * x0}
         y = kinds[target] if wanted is None else wanted(kinds, target)
-        error = each(answered(network(seen(x0, noise, a, s), t)) - y)
+        error = each(answered(network(seen(x0, noise, a, s), told(t))) - y)
         return total(factor(target, weight, alpha, sigma), error)
 
     return answer
@@ -657,6 +713,30 @@ WEIGHTED = Exercise(
             "The number is right, but you detached the answer, so no gradient gets back to the network.",
             about="gradient",
         ),
+        Misconception(
+            "ratio-turned-round",
+            _losses(factor=lambda target, weight, a, s: weight_for(target, weight(s**2 / a**2), a, s)),
+            "You gave σ²/α² to the weight. The SNR is signal over noise: α²/σ².",
+            about="swap",
+        ),
+        Misconception(
+            "v-target-turned",
+            _losses(wanted=lambda kinds, target: -kinds[target] if target == "v" else kinds[target]),
+            "For v you compared with −v. Your v_target gives it: α·ε − σ·x₀.",
+            about="sign",
+        ),
+        Misconception(
+            "times-scaled",
+            _losses(told=lambda t: t / 1000),
+            "You divided the times by 1000. The network is told t as it is.",
+            about="input",
+        ),
+        Misconception(
+            "root-of-the-error",
+            _losses(each=lambda error: error.square().flatten(1).mean(1).sqrt()),
+            "You took the root of the squared error. The weight is on the squared error: leave the root out.",
+            about="root",
+        ),
     ],
     alternatives=[
         _losses(),
@@ -744,6 +824,10 @@ def _race(kind: str) -> Make:
             plain, higher = _falling_curve(g, n + 1, 2, 5), _falling_curve(g, n, 6, 9)
             place = several(g, 1, 1, n - 1)[0] if kind == "just at a mark" else 0
             weighted = [*higher[:place], plain[-1], *higher[place:]]
+        elif kind == "and plain was better before":
+            steps = [first, 2 * first, 4 * first, 8 * first]
+            plain = [*_falling_curve(g, 2, 5, 9), number(g, 1, 1.4), number(g, 3, 3.5)]
+            weighted = [number(g, 6, 8), number(g, 4, 5), number(g, 2, 2.6), number(g, 1.5, 1.9)]
         elif kind == "and leaves again":
             steps = [first * 2**k for k in range(5)]
             plain = [*_falling_curve(g, 4, 6, 9), number(g, 3, 3.5)]
@@ -793,6 +877,7 @@ SPEED_UP = Exercise(
         Case("reached at the first mark already", _race("at the first mark")),
         Case("never reached", _race("never")),
         Case("reached, left, and reached again", _race("and leaves again")),
+        Case("reached, though plain was better before", _race("and plain was better before")),
         Case("just reached at a mark", _race("just at a mark")),
         Case("as good at the first mark, worse afterwards", _race("then worse")),
     ],
@@ -846,6 +931,41 @@ SPEED_UP = Exercise(
             _read(never=None),
             "Where the goal is never reached you returned 1, which says: just as fast. Return 0 there.",
             about="boundary",
+        ),
+        Misconception(
+            "straight-in-both",
+            _read(between=lambda a, b, share: a + share * (b - a), height=lambda y: y),
+            "You interpolated distances and steps themselves. Take the logarithms of both, and go back with "
+            "exp at the end.",
+            about="formula",
+        ),
+        Misconception(
+            "curves-swapped",
+            lambda steps, plain, weighted: speed_up(steps, weighted, plain),
+            "The curves have changed places. The goal is the last distance of plain, and weighted is the "
+            "one that gets there.",
+            about="swap",
+        ),
+        Misconception(
+            "place-itself",
+            _read(ratio=lambda end, at: at),
+            "You returned the steps at which the goal is reached. Asked is how many times sooner: the last "
+            "number of steps over these.",
+            about="missing",
+        ),
+        Misconception(
+            "share-turned-round",
+            _read(between=lambda a, b, share: math.exp(math.log(b) - share * (math.log(b) - math.log(a)))),
+            "You went from the later mark back. The share of the way is measured from the earlier mark, "
+            "where the distance is still large.",
+            about="swap",
+        ),
+        Misconception(
+            "smallest-as-goal",
+            _read(goal=lambda plain, weighted: min(plain)),
+            "You took the smallest distance of plain for the goal. The goal is its last one, even if plain "
+            "was better before.",
+            about="index",
         ),
     ],
     alternatives=[_by_slope, _by_tensors],
