@@ -1,15 +1,17 @@
 """Every kind of model and sampler of the course, measured by every metric (lesson 20).
 
 The models of digits, all on MNIST, with n pictures each, all classes in turn, for each of two seeds: the
-bundled U-Net with its samplers, steps and guidance, guided by a classifier, its students, real pictures of the
-training split, and cheats made of training pictures (`metric_damages`). Their rows hold every figure of
-`evaluate` with one standard error over the draw of the samples; the share of pictures that are nearer to one of
-10,000 training pictures than to one of the 10,000 test pictures; and the margin of the first pictures: by how
-much the classifier's logit of the wanted class is above the best of the others. A simulated voter chooses by it.
+bundled U-Net with its samplers, steps and guidance, guided by a classifier, its students, real pictures of
+the training split, and cheats made of training pictures (`metric_damages`). Their rows hold every figure of
+`evaluate` with one standard error over the draw of the samples; the share of pictures that are nearer to one
+of 10,000 training pictures than to one of the 10,000 test pictures; and the margin of the first pictures: by
+how much the classifier's logit of the wanted class is above the best of the others. A simulated voter
+chooses by it.
 
-The text models draw a fifth as many scenes, after the captions of the test split. Their rows hold the captions
-met with their 95 % interval (Wilson), the CLIP score by `scenes-clip`, and the distances, precision and recall
-of this model's picture features from rendered scenes. All rows together take about half an hour on a core.
+The text models draw a fifth as many scenes, after the captions of the test split. Their rows hold the
+captions met with their 95 % interval (Wilson), the CLIP score by `scenes-clip`, and the distances, precision
+and recall of the features of this model from those of rendered scenes. The calls are those of the U-Net
+alone. All rows together take about 40 minutes on a core.
 """
 
 from typing import Any, NamedTuple
@@ -130,7 +132,7 @@ def measure(shared: Shared, row: Row, options: Row) -> Row:
 
 
 def drawn_digits(shared: Shared, row: Row, n: int, options: Row) -> tuple[Tensor, Tensor, float]:
-    """Pictures (N, C, H, W) in [−1, 1], the labels that were asked for, and network calls for each picture."""
+    """Pictures (N, C, H, W) in [−1, 1], the labels asked for, and the calls for each picture."""
     name, seed = row["model"], row["seed"]
     if name in ("real", "copies", "one a class", "means"):
         damage = "none" if name == "real" else name

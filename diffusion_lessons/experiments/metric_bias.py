@@ -64,7 +64,7 @@ class Pools:
 
 
 def measure(pools: Pools, row: Row, options: Row, draws: int = DRAWS) -> Row:
-    """Mean and standard deviation over the draws of both distances, and of the Fréchet distance at infinity."""
+    """Mean and standard deviation over the draws of both distances, and of what is left at infinity."""
     features, n = pools[row["pool"]], row["n"]
     generator = torch.Generator().manual_seed(options["seed"])
     found: dict[str, list[float]] = {"frechet": [], "kernel": [], "at_infinity": []}

@@ -1,8 +1,8 @@
 """What each metric says of real digits that were damaged in a known way, and of cheats (lesson 20).
 
-The damaged pictures come from a third part of MNIST's training split; a second part plays the training set of
-a model, a third one what was held out, and all are measured against the test split. A row is one damage at one
-strength for one draw of n pictures:
+The pictures come from three parts of MNIST's training split: one is damaged, one plays the training set of a
+model, one what was held out. All are measured against the test split. A row is one damage at one strength for
+one draw of n pictures:
 
 - "none"; "blur" (a Gaussian, its σ in pixels); "noise" (its standard deviation, of a range from −1 to 1);
   "shifted" (pixels to the right); "jpeg" (saved with that quality); "halved" (half the side and back, with

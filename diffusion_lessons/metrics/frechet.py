@@ -97,9 +97,9 @@ def frechet_at_infinity(
     """What the distance of features (N, D) to `reference` would be with infinitely many samples.
 
     The distance of n samples is about d∞ + c/n: it is measured for evenly spaced n from N/4 (or D + 2) to N,
-    each of other samples drawn without replacement, and the intercept of a line over 1/n is d∞ (Chong and
-    Forsyth 2020, section 3). It may lie below 0. Without a generator the draws are always the same. Fewer than
-    two sizes and too few samples for two of them are a ValueError.
+    each of samples drawn anew without replacement, and the intercept of a line over 1/n is d∞ (Chong and
+    Forsyth 2020, section 3). It may lie below 0. Without a generator the draws are always the same. Fewer
+    than two sizes and too few samples for two of them are a ValueError.
     """
     features = rows(features)
     n, dim = features.shape

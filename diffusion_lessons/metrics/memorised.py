@@ -1,13 +1,12 @@
 """Whether made pictures are copies: are they nearer to the training pictures than to others of the kind?
 
-The metrics that compare sets of features cannot tell: a generator that gives back its training pictures is at
-the floor of all of them (Meehan et al. 2020, section 3, on why samples have to be compared with what was held
-out).
+Metrics that compare sets of features cannot tell: a generator that gives back its training pictures is at the
+floor of all of them. So samples are compared with what was held out, too (as Meehan et al. 2020 do, by a test
+of distances).
 """
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from diffusion_lessons.metrics.intervals import wilson_interval
@@ -25,11 +24,11 @@ class Nearer(NamedTuple):
 
 
 def nearer_to_training(made: Tensor, training: Tensor, held_out: Tensor) -> Nearer:
-    """The share of made samples (M, D) whose nearest training sample (N, D) is nearer than the nearest held out.
+    """The share of made samples (M, D) that have a training sample (N, D) nearer than any held out.
 
-    Rows are pixels or features. Both sets have to be as large, or the larger one would be nearer by its number
-    alone: anything else, shapes that don't fit, NaN and infinity are a ValueError. Equal distances count as
-    not nearer.
+    Rows are pixels or features. Both sets have to be as large, or the larger one would be nearer by its
+    number alone: anything else, shapes that don't fit, NaN and infinity are a ValueError. Equal distances
+    count as not nearer.
     """
     if len(training) != len(held_out):
         raise ValueError(
