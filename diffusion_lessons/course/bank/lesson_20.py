@@ -187,7 +187,266 @@ FRECHET = Exercise(
 )
 
 
-# 20.2 The kernel distance ----------------------------------------------------------------------------
+# 20.2 A leaderboard that cheats (debug) --------------------------------------------------------------
+
+_FRECHET = frechet_distance  # as the misconceptions of 20.2 call it
+
+
+def fair_distances(features: dict[str, Tensor], reference: Tensor) -> dict[str, float]:
+    """Every set by as many samples as the smallest has."""
+    n = min(len(each) for each in features.values())
+    return {name: frechet_distance(each[:n], reference) for name, each in features.items()}
+
+
+def _compared(
+    number_of: Callable[[dict[str, Tensor], Tensor], int],
+    cut: Callable[[Tensor, int], Tensor] = lambda x, n: x[:n],
+    real: Callable[[Tensor, int], Tensor] = lambda reference, n: reference,
+    end: Callable[[float, int], float] = lambda d, n: d,
+) -> Callable[..., Any]:
+    """The table in plain steps, with a place for each slip."""
+
+    def answer(features: dict[str, Tensor], reference: Tensor) -> dict[str, float]:
+        n, table = number_of(features, reference), {}
+        for name, each in features.items():
+            some = cut(each, n)
+            table[name] = end(_FRECHET(some, real(reference, n)), len(some))
+        return table
+
+    return answer
+
+
+def _smallest(features: dict[str, Tensor], reference: Tensor) -> int:
+    return min(map(len, features.values()))
+
+
+def _largest(features: dict[str, Tensor], reference: Tensor) -> int:
+    return max(map(len, features.values()))
+
+
+def _compared_in_order(features: dict[str, Tensor], reference: Tensor) -> dict[str, float]:
+    sizes = sorted(each.shape[0] for each in features.values())
+    rows = torch.arange(sizes[0])
+    return {name: frechet_distance(features[name][rows], reference) for name in features}
+
+
+def _repeated(x: Tensor, n: int) -> Tensor:
+    return x[torch.arange(n) % len(x)]
+
+
+def _models(*sizes: int, dim: int = 4, real: int = 80) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        names = ("teacher", "student", "gan", "flow")
+        features = {name: _features(g, n, dim) for name, n in zip(names, sizes, strict=False)}
+        return {"features": features, "reference": _features(g, real, dim)}
+
+    return make
+
+
+FAIR = Exercise(
+    id="20.2",
+    name="fair_distances",
+    title="A leaderboard that is not fair",
+    kind="debug",
+    difficulty=2,
+    minutes=8,
+    reference=fair_distances,
+    planted="all-that-there-are",
+    builds_on=[FRECHET],
+    cases=[
+        Case("three models, the second with the fewest", _models(40, 12, 30)),
+        Case("two models, the last with the fewest", _models(50, 9)),
+        Case("four models, the first with the fewest", _models(15, 40, 25, 60, dim=3)),
+        Case("a reference smaller than the sets", _models(40, 30, real=14)),
+    ],
+    misconceptions=[
+        Misconception(
+            "all-that-there-are",
+            _compared(_largest),
+            "Each model is measured by all samples that there are of it. The bias is about c/n: who has more samples, "
+            "wins. Take as many of each.",
+            about="missing",
+        ),
+        Misconception(
+            "filled-up-by-repeating",
+            _compared(_largest, cut=_repeated),
+            "You repeated rows until all sets were as large. A sample that comes twice says nothing new, and the bias "
+            "stays that of the small set. Cut the large ones.",
+            about="reading",
+        ),
+        Misconception(
+            "number-of-the-first",
+            _compared(lambda features, reference: len(next(iter(features.values())))),
+            "You took the number of the first model. Another one may have fewer: it is the smallest of all that counts.",
+            about="reading",
+        ),
+        Misconception(
+            "the-last-rows",
+            _compared(_smallest, cut=lambda x, n: x[-n:]),
+            "The number is right, but these are the last rows of each set. The first ones are asked for, so that all "
+            "get the same table.",
+            about="index",
+        ),
+        Misconception(
+            "reference-cut-too",
+            _compared(_smallest, real=lambda reference, n: reference[:n]),
+            "You cut the reference, too. It is the same for all models: a smaller one only makes the bias larger.",
+            about="extra",
+        ),
+        Misconception(
+            "as-many-as-the-reference",
+            _compared(lambda features, reference: len(reference)),
+            "You cut at the number of real samples. A model with fewer still has more bias than the others: cut all at "
+            "the smallest set.",
+            about="input",
+        ),
+        Misconception(
+            "multiplied-by-n",
+            _compared(_largest, end=lambda d, n: d * n),
+            "You multiplied by n. That would be right for a distance that is all bias; a true distance does not fall "
+            "with n. Take as many samples of each.",
+            about="formula",
+        ),
+        Misconception(
+            "one-short",
+            _compared(_smallest, cut=lambda x, n: x[: n - 1]),
+            "You left out one row more: x[:n] has n rows already.",
+            about="count",
+        ),
+    ],
+    alternatives=[_compared(_smallest), _compared_in_order],
+    hints=(
+        "The code compares sets of different sizes. What did you measure about two real sets of 100?",
+        "n = the smallest number of samples; each model by its first n.",
+        "`n = min(len(each) for each in features.values())`, and `[:n]` at the right place.",
+    ),
+)
+
+
+# 20.3 Infinitely many samples ------------------------------------------------------------------------
+
+
+def at_infinity(sizes: Sequence[int], distances: Sequence[float]) -> float:
+    """Chong and Forsyth 2020, section 3: the intercept over 1/n."""
+    n, d = (torch.tensor(each, dtype=torch.float64) for each in (sizes, distances))
+    return float(torch.linalg.lstsq(torch.stack([torch.ones_like(n), 1 / n], 1), d[:, None]).solution[0])
+
+
+def _line(
+    over: Callable[[Tensor], Tensor] = lambda n: 1 / n,
+    read: Callable[[Tensor, Tensor], Tensor] = lambda intercept, slope: intercept,
+) -> Callable[..., Any]:
+    """The line by its sums, with a place for each slip."""
+
+    def answer(sizes: Sequence[int], distances: Sequence[float]) -> float:
+        n, d = (torch.tensor(each, dtype=torch.float64) for each in (sizes, distances))
+        x = over(n)
+        slope = ((x - x.mean()) * (d - d.mean())).sum() / ((x - x.mean()) ** 2).sum()
+        return float(read(d.mean() - slope * x.mean(), slope))
+
+    return answer
+
+
+def _line_by_numpy(sizes: Sequence[int], distances: Sequence[float]) -> float:
+    import numpy as np
+
+    return np.polyfit(1 / np.array(sizes, dtype=float), np.array(distances), 1)[1]
+
+
+def _slope_through_zero(sizes: Sequence[int], distances: Sequence[float]) -> float:
+    return sum(d / n for n, d in zip(sizes, distances, strict=True)) / sum(1 / n**2 for n in sizes)
+
+
+def _two_ends(sizes: Sequence[int], distances: Sequence[float]) -> float:
+    (n, d), *_, (m, e) = sorted(zip(sizes, distances, strict=True))
+    return (m * e - n * d) / (m - n)
+
+
+def _measured_distances(sizes: Sequence[int], mixed: bool = False) -> Make:
+    def make(g: torch.Generator) -> dict[str, Any]:
+        limit, slope = number(g, 0.1, 2.0), number(g, 40, 90)
+        order = torch.randperm(len(sizes), generator=g).tolist() if mixed else range(len(sizes))
+        n = [sizes[i] + whole(g, 0, 9) for i in order]
+        return {"sizes": n, "distances": [limit + slope / each * number(g, 0.9, 1.1) for each in n]}
+
+    return make
+
+
+LIMIT = Exercise(
+    id="20.3",
+    name="at_infinity",
+    title="Infinitely many samples",
+    kind="implement",
+    difficulty=1,
+    minutes=8,
+    reference=at_infinity,
+    cases=[
+        Case("six sizes, each twice the one before", _measured_distances([100, 200, 400, 800, 1600, 3200])),
+        Case("four sizes, evenly spaced", _measured_distances([500, 1000, 1500, 2000])),
+        Case("sizes in no order", _measured_distances([300, 450, 600, 900, 1200], mixed=True)),
+    ],
+    misconceptions=[
+        Misconception(
+            "over-n",
+            _line(over=lambda n: n),
+            "Your line goes over n, and its value at n = 0 is no limit of anything. The bias is c/n: a line over 1/n, "
+            "whose value at 1/n = 0 is that of infinitely many samples.",
+            about="input",
+        ),
+        Misconception(
+            "over-the-root-of-n",
+            _line(over=lambda n: n**-0.5),
+            "Your line goes over 1/√n. That is how the scatter falls; the bias falls as 1/n.",
+            about="root",
+        ),
+        Misconception(
+            "slope-for-intercept",
+            _line(read=lambda intercept, slope: slope),
+            "You returned the slope: the c of the bias c/n. The distance that is left at 1/n = 0 is asked for.",
+            about="swap",
+        ),
+        Misconception(
+            "through-zero",
+            _slope_through_zero,
+            "You fitted c/n alone, as if nothing were left at infinity, and returned c. The line has an intercept: it is "
+            "what is asked for.",
+            about="missing",
+        ),
+        Misconception(
+            "largest-n",
+            lambda sizes, distances: distances[max(range(len(sizes)), key=lambda i: sizes[i])],
+            "You returned the distance at the largest n. It still has a bias of c/n.",
+            about="reading",
+        ),
+        Misconception(
+            "mean-of-all",
+            lambda sizes, distances: sum(distances) / len(distances),
+            "You averaged distances of different n. Each has another bias: fit a line over 1/n.",
+            about="mean",
+        ),
+        Misconception(
+            "two-ends-alone",
+            _two_ends,
+            "You drew a line through two of the points. Each one scatters: let all of them decide (least squares).",
+            about="missing",
+        ),
+        Misconception(
+            "intercept-plus-slope",
+            _line(read=lambda intercept, slope: intercept + slope),
+            "You added the slope: that is the line at 1/n = 1, one sample. Infinitely many are 1/n = 0.",
+            about="extra",
+        ),
+    ],
+    alternatives=[_line(), _line_by_numpy],
+    hints=(
+        "Plot the distance over 1/n, and the points lie on a line. Where on this axis are infinitely many samples?",
+        "d(n) ≈ d∞ + c·(1/n): least squares for d∞ and c.",
+        "`np.polyfit(x, y, 1)` gives slope and intercept; or `torch.linalg.lstsq` with a column of ones.",
+    ),
+)
+
+
+# 20.4 The kernel distance ----------------------------------------------------------------------------
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
@@ -232,7 +491,7 @@ def _discrepancy_by_loops(a: Tensor, b: Tensor) -> Tensor:
 
 
 KERNEL = Exercise(
-    id="20.2",
+    id="20.4",
     name="kernel_distance",
     title="A distance without bias",
     kind="implement",
@@ -332,265 +591,6 @@ KERNEL = Exercise(
         "difference of the two? And what does a sample say that is compared with itself?",
         "mean of k(aᵢ, aⱼ), i ≠ j, + mean of k(bᵢ, bⱼ), i ≠ j, − 2 · mean of k(aᵢ, bⱼ); k(x, y) = (xᵀy/D + 1)³.",
         "`k = (a @ a.T / a.shape[1] + 1) ** 3`, and `k.sum() - k.diagonal().sum()` over n·(n − 1).",
-    ),
-)
-
-
-# 20.3 A leaderboard that cheats (debug) --------------------------------------------------------------
-
-_FRECHET = frechet_distance  # as the misconceptions of 20.3 call it
-
-
-def fair_distances(features: dict[str, Tensor], reference: Tensor) -> dict[str, float]:
-    """Every set by as many samples as the smallest has."""
-    n = min(len(each) for each in features.values())
-    return {name: frechet_distance(each[:n], reference) for name, each in features.items()}
-
-
-def _compared(
-    number_of: Callable[[dict[str, Tensor], Tensor], int],
-    cut: Callable[[Tensor, int], Tensor] = lambda x, n: x[:n],
-    real: Callable[[Tensor, int], Tensor] = lambda reference, n: reference,
-    end: Callable[[float, int], float] = lambda d, n: d,
-) -> Callable[..., Any]:
-    """The table in plain steps, with a place for each slip."""
-
-    def answer(features: dict[str, Tensor], reference: Tensor) -> dict[str, float]:
-        n, table = number_of(features, reference), {}
-        for name, each in features.items():
-            some = cut(each, n)
-            table[name] = end(_FRECHET(some, real(reference, n)), len(some))
-        return table
-
-    return answer
-
-
-def _smallest(features: dict[str, Tensor], reference: Tensor) -> int:
-    return min(map(len, features.values()))
-
-
-def _largest(features: dict[str, Tensor], reference: Tensor) -> int:
-    return max(map(len, features.values()))
-
-
-def _compared_in_order(features: dict[str, Tensor], reference: Tensor) -> dict[str, float]:
-    sizes = sorted(each.shape[0] for each in features.values())
-    rows = torch.arange(sizes[0])
-    return {name: frechet_distance(features[name][rows], reference) for name in features}
-
-
-def _repeated(x: Tensor, n: int) -> Tensor:
-    return x[torch.arange(n) % len(x)]
-
-
-def _models(*sizes: int, dim: int = 4, real: int = 80) -> Make:
-    def make(g: torch.Generator) -> dict[str, Any]:
-        names = ("teacher", "student", "gan", "flow")
-        features = {name: _features(g, n, dim) for name, n in zip(names, sizes, strict=False)}
-        return {"features": features, "reference": _features(g, real, dim)}
-
-    return make
-
-
-FAIR = Exercise(
-    id="20.3",
-    name="fair_distances",
-    title="A leaderboard that is not fair",
-    kind="debug",
-    difficulty=2,
-    minutes=8,
-    reference=fair_distances,
-    planted="all-that-there-are",
-    builds_on=[FRECHET],
-    cases=[
-        Case("three models, the second with the fewest", _models(40, 12, 30)),
-        Case("two models, the last with the fewest", _models(50, 9)),
-        Case("four models, the first with the fewest", _models(15, 40, 25, 60, dim=3)),
-        Case("a reference smaller than the sets", _models(40, 30, real=14)),
-    ],
-    misconceptions=[
-        Misconception(
-            "all-that-there-are",
-            _compared(_largest),
-            "Each model is measured by all samples that there are of it. The bias is about c/n: who has more samples, "
-            "wins. Take as many of each.",
-            about="missing",
-        ),
-        Misconception(
-            "filled-up-by-repeating",
-            _compared(_largest, cut=_repeated),
-            "You repeated rows until all sets were as large. A sample that comes twice says nothing new, and the bias "
-            "stays that of the small set. Cut the large ones.",
-            about="reading",
-        ),
-        Misconception(
-            "number-of-the-first",
-            _compared(lambda features, reference: len(next(iter(features.values())))),
-            "You took the number of the first model. Another one may have fewer: it is the smallest of all that counts.",
-            about="reading",
-        ),
-        Misconception(
-            "the-last-rows",
-            _compared(_smallest, cut=lambda x, n: x[-n:]),
-            "The number is right, but these are the last rows of each set. The first ones are asked for, so that all "
-            "get the same table.",
-            about="index",
-        ),
-        Misconception(
-            "reference-cut-too",
-            _compared(_smallest, real=lambda reference, n: reference[:n]),
-            "You cut the reference, too. It is the same for all models: a smaller one only makes the bias larger.",
-            about="extra",
-        ),
-        Misconception(
-            "as-many-as-the-reference",
-            _compared(lambda features, reference: len(reference)),
-            "You cut at the number of real samples. A model with fewer still has more bias than the others: cut all at "
-            "the smallest set.",
-            about="input",
-        ),
-        Misconception(
-            "multiplied-by-n",
-            _compared(_largest, end=lambda d, n: d * n),
-            "You multiplied by n. That would be right for a distance that is all bias; a true distance does not fall "
-            "with n. Take as many samples of each.",
-            about="formula",
-        ),
-        Misconception(
-            "one-short",
-            _compared(_smallest, cut=lambda x, n: x[: n - 1]),
-            "You left out one row more: x[:n] has n rows already.",
-            about="count",
-        ),
-    ],
-    alternatives=[_compared(_smallest), _compared_in_order],
-    hints=(
-        "The code compares sets of different sizes. What did you measure about two real sets of 100?",
-        "n = the smallest number of samples; each model by its first n.",
-        "`n = min(len(each) for each in features.values())`, and `[:n]` at the right place.",
-    ),
-)
-
-
-# 20.4 Infinitely many samples ------------------------------------------------------------------------
-
-
-def at_infinity(sizes: Sequence[int], distances: Sequence[float]) -> float:
-    """Chong and Forsyth 2020, section 3: the intercept over 1/n."""
-    n, d = (torch.tensor(each, dtype=torch.float64) for each in (sizes, distances))
-    return float(torch.linalg.lstsq(torch.stack([torch.ones_like(n), 1 / n], 1), d[:, None]).solution[0])
-
-
-def _line(
-    over: Callable[[Tensor], Tensor] = lambda n: 1 / n,
-    read: Callable[[Tensor, Tensor], Tensor] = lambda intercept, slope: intercept,
-) -> Callable[..., Any]:
-    """The line by its sums, with a place for each slip."""
-
-    def answer(sizes: Sequence[int], distances: Sequence[float]) -> float:
-        n, d = (torch.tensor(each, dtype=torch.float64) for each in (sizes, distances))
-        x = over(n)
-        slope = ((x - x.mean()) * (d - d.mean())).sum() / ((x - x.mean()) ** 2).sum()
-        return float(read(d.mean() - slope * x.mean(), slope))
-
-    return answer
-
-
-def _line_by_numpy(sizes: Sequence[int], distances: Sequence[float]) -> float:
-    import numpy as np
-
-    return np.polyfit(1 / np.array(sizes, dtype=float), np.array(distances), 1)[1]
-
-
-def _slope_through_zero(sizes: Sequence[int], distances: Sequence[float]) -> float:
-    return sum(d / n for n, d in zip(sizes, distances, strict=True)) / sum(1 / n**2 for n in sizes)
-
-
-def _two_ends(sizes: Sequence[int], distances: Sequence[float]) -> float:
-    (n, d), *_, (m, e) = sorted(zip(sizes, distances, strict=True))
-    return (m * e - n * d) / (m - n)
-
-
-def _measured_distances(sizes: Sequence[int], mixed: bool = False) -> Make:
-    def make(g: torch.Generator) -> dict[str, Any]:
-        limit, slope = number(g, 0.1, 2.0), number(g, 40, 90)
-        order = torch.randperm(len(sizes), generator=g).tolist() if mixed else range(len(sizes))
-        n = [sizes[i] + whole(g, 0, 9) for i in order]
-        return {"sizes": n, "distances": [limit + slope / each * number(g, 0.9, 1.1) for each in n]}
-
-    return make
-
-
-LIMIT = Exercise(
-    id="20.4",
-    name="at_infinity",
-    title="Infinitely many samples",
-    kind="implement",
-    difficulty=1,
-    minutes=8,
-    reference=at_infinity,
-    cases=[
-        Case("six sizes, each twice the one before", _measured_distances([100, 200, 400, 800, 1600, 3200])),
-        Case("four sizes, evenly spaced", _measured_distances([500, 1000, 1500, 2000])),
-        Case("sizes in no order", _measured_distances([300, 450, 600, 900, 1200], mixed=True)),
-    ],
-    misconceptions=[
-        Misconception(
-            "over-n",
-            _line(over=lambda n: n),
-            "Your line goes over n, and its value at n = 0 is no limit of anything. The bias is c/n: a line over 1/n, "
-            "whose value at 1/n = 0 is that of infinitely many samples.",
-            about="input",
-        ),
-        Misconception(
-            "over-the-root-of-n",
-            _line(over=lambda n: n**-0.5),
-            "Your line goes over 1/√n. That is how the scatter falls; the bias falls as 1/n.",
-            about="root",
-        ),
-        Misconception(
-            "slope-for-intercept",
-            _line(read=lambda intercept, slope: slope),
-            "You returned the slope: the c of the bias c/n. The distance that is left at 1/n = 0 is asked for.",
-            about="swap",
-        ),
-        Misconception(
-            "through-zero",
-            _slope_through_zero,
-            "You fitted c/n alone, as if nothing were left at infinity, and returned c. The line has an intercept: it is "
-            "what is asked for.",
-            about="missing",
-        ),
-        Misconception(
-            "largest-n",
-            lambda sizes, distances: distances[max(range(len(sizes)), key=lambda i: sizes[i])],
-            "You returned the distance at the largest n. It still has a bias of c/n.",
-            about="reading",
-        ),
-        Misconception(
-            "mean-of-all",
-            lambda sizes, distances: sum(distances) / len(distances),
-            "You averaged distances of different n. Each has another bias: fit a line over 1/n.",
-            about="mean",
-        ),
-        Misconception(
-            "two-ends-alone",
-            _two_ends,
-            "You drew a line through two of the points. Each one scatters: let all of them decide (least squares).",
-            about="missing",
-        ),
-        Misconception(
-            "intercept-plus-slope",
-            _line(read=lambda intercept, slope: intercept + slope),
-            "You added the slope: that is the line at 1/n = 1, one sample. Infinitely many are 1/n = 0.",
-            about="extra",
-        ),
-    ],
-    alternatives=[_line(), _line_by_numpy],
-    hints=(
-        "Plot the distance over 1/n, and the points lie on a line. Where on this axis are infinitely many samples?",
-        "d(n) ≈ d∞ + c·(1/n): least squares for d∞ and c.",
-        "`np.polyfit(x, y, 1)` gives slope and intercept; or `torch.linalg.lstsq` with a column of ones.",
     ),
 )
 
@@ -987,4 +987,4 @@ PREFERENCE = Exercise(
     ),
 )
 
-EXERCISES = [FRECHET, KERNEL, FAIR, LIMIT, SHARES, PREFERENCE]
+EXERCISES = [FRECHET, FAIR, LIMIT, KERNEL, SHARES, PREFERENCE]
