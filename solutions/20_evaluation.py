@@ -602,8 +602,8 @@ figure(fig, alt="ALT-RANKS")
 # %% [markdown]
 # ### Text: does it show what was asked for?
 #
-# For captions there is one more question. **CLIP score** asks two towers that were trained on pictures with captions ({{lesson
-# 16}}): $2.5 \cdot \max(\cos(\text{picture}, \text{caption}), 0)$. Scenes have an oracle, too: a reader that sees what is drawn. First, the
+# For captions there is one more question. **CLIP score** asks two towers that were trained on pictures with captions ({{lesson 16}}):
+# $2.5 \cdot \max(\cos(\text{picture}, \text{caption}), 0)$. Scenes have an oracle, too: a reader that sees what is drawn. First, the
 # score itself, on real scenes.
 
 # %%

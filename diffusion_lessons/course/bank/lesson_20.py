@@ -24,6 +24,16 @@ def _two_sets(n: int, m: int, dim: int) -> Make:
     return lambda g: {"a": _features(g, n, dim), "b": _features(g, m, dim)}
 
 
+def _twice(n: int, dim: int) -> Make:
+    """One set, in two orders."""
+
+    def make(g: torch.Generator) -> dict[str, Any]:
+        a = _features(g, n, dim)
+        return {"a": a, "b": a[torch.randperm(n, generator=g)]}
+
+    return make
+
+
 # 20.1 The Fréchet distance ---------------------------------------------------------------------------
 
 
@@ -121,8 +131,8 @@ FRECHET = Exercise(
         Misconception(
             "root-of-the-trace",
             _distance(overlap=lambda one, other: (one @ other).trace().sqrt()),
-            "You took the root of the trace. The root comes first, of the matrix: the sum of the roots of its "
-            "eigenvalues.",
+            "You took the root of the trace. The root comes first, of the matrix: the sum of the roots of "
+            "its eigenvalues.",
             about="order",
         ),
         Misconception(
@@ -159,8 +169,8 @@ FRECHET = Exercise(
         Misconception(
             "not-centred",
             _distance(spread=lambda x: x.T @ x / len(x)),
-            "You averaged products of features without taking off their mean. A covariance is of what is left "
-            "when the mean is gone.",
+            "You averaged products of features without taking off their mean. A covariance is of what is "
+            "left when the mean is gone.",
             about="missing",
         ),
         Misconception(
@@ -181,8 +191,8 @@ FRECHET = Exercise(
         "Each set becomes a Gaussian: a mean and a covariance. The distance has a part for the means and one "
         "for the spreads; both are 0 for equal Gaussians.",
         "|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2·Σᵢ √λᵢ, where λ are the eigenvalues of Σ₁Σ₂.",
-        "`torch.cov(x.T)` wants features in rows. `torch.linalg.eigvals(m)` is complex in type: take `.real`, and "
-        "clamp at 0, for rounding.",
+        "`torch.cov(x.T)` wants features in rows. `torch.linalg.eigvals(m)` is complex in type: take "
+        "`.real`, and clamp at 0, for rounding.",
     ),
 )
 
@@ -263,48 +273,50 @@ FAIR = Exercise(
         Misconception(
             "all-that-there-are",
             _compared(_largest),
-            "Each model is measured by all samples that there are of it. The bias is about c/n: who has more samples, "
-            "wins. Take as many of each.",
+            "Each model is measured by all samples that there are of it. The bias is about c/n: who has "
+            "more samples, wins. Take as many of each.",
             about="missing",
         ),
         Misconception(
             "filled-up-by-repeating",
             _compared(_largest, cut=_repeated),
-            "You repeated rows until all sets were as large. A sample that comes twice says nothing new, and the bias "
-            "stays that of the small set. Cut the large ones.",
+            "You repeated rows until all sets were as large. A sample that comes twice says nothing new, "
+            "and the bias stays that of the small set. Cut the large ones.",
             about="reading",
         ),
         Misconception(
             "number-of-the-first",
             _compared(lambda features, reference: len(next(iter(features.values())))),
-            "You took the number of the first model. Another one may have fewer: it is the smallest of all that counts.",
+            "You took the number of the first model. Another one may have fewer: it is the smallest of all "
+            "that counts.",
             about="reading",
         ),
         Misconception(
             "the-last-rows",
             _compared(_smallest, cut=lambda x, n: x[-n:]),
-            "The number is right, but these are the last rows of each set. The first ones are asked for, so that all "
-            "get the same table.",
+            "The number is right, but these are the last rows of each set. The first ones are asked for, "
+            "so that all get the same table.",
             about="index",
         ),
         Misconception(
             "reference-cut-too",
             _compared(_smallest, real=lambda reference, n: reference[:n]),
-            "You cut the reference, too. It is the same for all models: a smaller one only makes the bias larger.",
+            "You cut the reference, too. It is the same for all models: a smaller one only makes the bias "
+            "larger.",
             about="extra",
         ),
         Misconception(
             "as-many-as-the-reference",
             _compared(lambda features, reference: len(reference)),
-            "You cut at the number of real samples. A model with fewer still has more bias than the others: cut all at "
-            "the smallest set.",
+            "You cut at the number of real samples. A model with fewer still has more bias than the "
+            "others: cut all at the smallest set.",
             about="input",
         ),
         Misconception(
             "multiplied-by-n",
             _compared(_largest, end=lambda d, n: d * n),
-            "You multiplied by n. That would be right for a distance that is all bias; a true distance does not fall "
-            "with n. Take as many samples of each.",
+            "You multiplied by n. That would be right for a distance that is all bias; a true distance "
+            "does not fall with n. Take as many samples of each.",
             about="formula",
         ),
         Misconception(
@@ -389,8 +401,8 @@ LIMIT = Exercise(
         Misconception(
             "over-n",
             _line(over=lambda n: n),
-            "Your line goes over n, and its value at n = 0 is no limit of anything. The bias is c/n: a line over 1/n, "
-            "whose value at 1/n = 0 is that of infinitely many samples.",
+            "Your line goes over n, and its value at n = 0 is no limit of anything. The bias is c/n: a "
+            "line over 1/n, whose value at 1/n = 0 is that of infinitely many samples.",
             about="input",
         ),
         Misconception(
@@ -402,14 +414,15 @@ LIMIT = Exercise(
         Misconception(
             "slope-for-intercept",
             _line(read=lambda intercept, slope: slope),
-            "You returned the slope: the c of the bias c/n. The distance that is left at 1/n = 0 is asked for.",
+            "You returned the slope: the c of the bias c/n. The distance that is left at 1/n = 0 is asked "
+            "for.",
             about="swap",
         ),
         Misconception(
             "through-zero",
             _slope_through_zero,
-            "You fitted c/n alone, as if nothing were left at infinity, and returned c. The line has an intercept: it is "
-            "what is asked for.",
+            "You fitted c/n alone, as if nothing were left at infinity, and returned c. The line has an "
+            "intercept: it is what is asked for.",
             about="missing",
         ),
         Misconception(
@@ -427,7 +440,8 @@ LIMIT = Exercise(
         Misconception(
             "two-ends-alone",
             _two_ends,
-            "You drew a line through two of the points. Each one scatters: let all of them decide (least squares).",
+            "You drew a line through two of the points. Each one scatters: let all of them decide (least "
+            "squares).",
             about="missing",
         ),
         Misconception(
@@ -439,7 +453,8 @@ LIMIT = Exercise(
     ],
     alternatives=[_line(), _line_by_numpy],
     hints=(
-        "Plot the distance over 1/n, and the points lie on a line. Where on this axis are infinitely many samples?",
+        "Plot the distance over 1/n, and the points lie on a line. Where on this axis are infinitely many "
+        "samples?",
         "d(n) ≈ d∞ + c·(1/n): least squares for d∞ and c.",
         "`np.polyfit(x, y, 1)` gives slope and intercept; or `torch.linalg.lstsq` with a column of ones.",
     ),
@@ -502,17 +517,14 @@ KERNEL = Exercise(
         Case("two sets of four features", _two_sets(12, 12, 4)),
         Case("sets of two sizes", _two_sets(10, 25, 6)),
         Case("three samples against five", _two_sets(3, 5, 3)),
-        Case(
-            "the same Gaussian twice",
-            lambda g: {"a": normal(g, 8, 5).double(), "b": normal(g, 9, 5).double()},
-        ),
+        Case("the same samples twice", _twice(9, 5)),
     ],
     misconceptions=[
         Misconception(
             "diagonal-kept",
             _discrepancy(within=lambda k: k.mean()),
-            "You paired each sample with itself. k(x, x) is always large, so the distance comes out too large, the "
-            "more the fewer samples: average over i ≠ j.",
+            "You paired each sample with itself. k(x, x) is always large, so the distance comes out too "
+            "large, the more the fewer samples: average over i ≠ j.",
             about="extra",
         ),
         Misconception(
@@ -530,8 +542,8 @@ KERNEL = Exercise(
         Misconception(
             "between-once",
             _discrepancy(weight=1),
-            "You took off the mean over pairs of a and b once. It is taken off twice: as often as the two others "
-            "are added.",
+            "You took off the mean over pairs of a and b once. It is taken off twice: as often as the two "
+            "others are added.",
             about="factor",
         ),
         Misconception(
@@ -543,8 +555,8 @@ KERNEL = Exercise(
         Misconception(
             "between-off-the-diagonal",
             _discrepancy(between=lambda k: (k.sum() - k.diagonal().sum()) / (k.numel() - min(k.shape))),
-            "You left out aᵢ with bᵢ, too. The two are different samples, and every pair of a and b counts: only "
-            "within one set is a sample its own partner.",
+            "You left out aᵢ with bᵢ, too. The two are different samples, and every pair of a and b "
+            "counts: only within one set is a sample its own partner.",
             about="extra",
         ),
         Misconception(
@@ -568,28 +580,31 @@ KERNEL = Exercise(
         Misconception(
             "root-at-the-end",
             _discrepancy(end=lambda d: d.clamp(min=0).sqrt()),
-            "You took a root. KID is the squared discrepancy: an estimate below 0 is honest, and means about 0.",
+            "You took a root. KID is the squared discrepancy: an estimate below 0 is honest, and means "
+            "about 0.",
             about="root",
         ),
         Misconception(
             "cut-at-zero",
             _discrepancy(end=lambda d: d.abs()),
-            "You made a negative estimate positive. An unbiased estimate of about 0 lies below it half of the time: "
-            "leave it.",
+            "You made a negative estimate positive. An unbiased estimate of about 0 lies below it half of "
+            "the time: leave it.",
             about="sign",
         ),
         Misconception(
             "distance-of-means",
             lambda a, b: float((a.mean(0) - b.mean(0)).square().sum()),
-            "That is the distance of the means. The kernel compares all pairs of samples, so that spreads count, too.",
+            "That is the distance of the means. The kernel compares all pairs of samples, so that spreads "
+            "count, too.",
             about="formula",
         ),
     ],
     alternatives=[_discrepancy(), _discrepancy_by_loops],
     hints=(
-        "Two sets of one distribution: a sample of a is as near to others of a as to samples of b. What is the "
-        "difference of the two? And what does a sample say that is compared with itself?",
-        "mean of k(aᵢ, aⱼ), i ≠ j, + mean of k(bᵢ, bⱼ), i ≠ j, − 2 · mean of k(aᵢ, bⱼ); k(x, y) = (xᵀy/D + 1)³.",
+        "Two sets of one distribution: a sample of a is as near to others of a as to samples of b. What is "
+        "the difference of the two? And what does a sample say that is compared with itself?",
+        "mean of k(aᵢ, aⱼ), i ≠ j, + mean of k(bᵢ, bⱼ), i ≠ j, − 2 · mean of k(aᵢ, bⱼ); k(x, y) = (xᵀy/D + "
+        "1)³.",
         "`k = (a @ a.T / a.shape[1] + 1) ** 3`, and `k.sum() - k.diagonal().sum()` over n·(n − 1).",
     ),
 )
@@ -691,42 +706,43 @@ SHARES = Exercise(
         Misconception(
             "swapped",
             _shares(end=lambda precision, recall: (recall, precision)),
-            "The two have changed places. Precision: the share of *made* samples among the real ones. Recall: the share "
-            "of *real* samples among the made ones.",
+            "The two have changed places. Precision: the share of *made* samples among the real ones. "
+            "Recall: the share of *real* samples among the made ones.",
             about="swap",
         ),
         Misconception(
             "precision-twice",
             _shares(end=lambda precision, recall: (precision, precision)),
-            "Your recall is the precision again. For recall, the made samples have balls, and the real ones are counted.",
+            "Your recall is the precision again. For recall, the made samples have balls, and the real "
+            "ones are counted.",
             about="input",
         ),
         Misconception(
             "itself-counted",
             _shares(reach=lambda x, k: torch.cdist(x, x).kthvalue(k, dim=1).values),
-            "Your balls are one neighbour too small: the nearest of all is the sample itself, at distance 0. It does "
-            "not count.",
+            "Your balls are one neighbour too small: the nearest of all is the sample itself, at distance "
+            "0. It does not count.",
             about="count",
         ),
         Misconception(
             "one-neighbour-more",
             _shares(reach=lambda x, k: torch.cdist(x, x).sort(1).values[:, k + 1]),
-            "Your balls are one neighbour too large. Sorted, place 0 is the sample itself and place k its k-th "
-            "neighbour.",
+            "Your balls are one neighbour too large. Sorted, place 0 is the sample itself and place k its "
+            "k-th neighbour.",
             about="count",
         ),
         Misconception(
             "one-radius-for-all",
             _shares(reach=lambda x, k: _reach(x, k).mean().expand(len(x))),
-            "All of your balls have the same radius. Each reaches to the k-th neighbour of its own centre: narrow "
-            "where samples are dense.",
+            "All of your balls have the same radius. Each reaches to the k-th neighbour of its own centre: "
+            "narrow where samples are dense.",
             about="mean",
         ),
         Misconception(
             "nearest-ball-alone",
             _shares(inside=_nearest_ball),
-            "You asked the ball of the nearest centre alone. Another, farther centre may have a larger one: a point "
-            "counts if it lies in *any* ball.",
+            "You asked the ball of the nearest centre alone. Another, farther centre may have a larger "
+            "one: a point counts if it lies in *any* ball.",
             about="reading",
         ),
         Misconception(
@@ -738,7 +754,8 @@ SHARES = Exercise(
         Misconception(
             "mean-over-pairs",
             _shares(inside=lambda points, centres, radii: (torch.cdist(points, centres) <= radii).double()),
-            "You averaged over pairs of point and ball. A point counts once if it lies in any ball, however many.",
+            "You averaged over pairs of point and ball. A point counts once if it lies in any ball, "
+            "however many.",
             about="mean",
         ),
         Misconception(
@@ -750,8 +767,8 @@ SHARES = Exercise(
         Misconception(
             "balls-of-the-points",
             _own_reach,
-            "You gave balls to the points that you counted. The balls are those of the other set: for precision the "
-            "real samples have them.",
+            "You gave balls to the points that you counted. The balls are those of the other set: for "
+            "precision the real samples have them.",
             about="swap",
         ),
         Misconception(
@@ -765,10 +782,11 @@ SHARES = Exercise(
     ],
     alternatives=[_shares(), _shares_by_sorting],
     hints=(
-        "Put a ball around each sample of one set, so wide that it just holds its k nearest neighbours. The union of "
-        "the balls is where this set lives. How many of the other set live there?",
+        "Put a ball around each sample of one set, so wide that it just holds its k nearest neighbours. "
+        "The union of the balls is where this set lives. How many of the other set live there?",
         "r(c) = distance of c to its k-th neighbour in its own set; x is inside if |x − c| ≤ r(c) for any c.",
-        "`torch.cdist(c, c).kthvalue(k + 1, dim=1).values`: the first is c itself. Then `.any(1)`, once each way.",
+        "`torch.cdist(c, c).kthvalue(k + 1, dim=1).values`: the first is c itself. Then `.any(1)`, once "
+        "each way.",
     ),
 )
 
@@ -777,7 +795,7 @@ SHARES = Exercise(
 
 
 def bradley_terry(wins: Tensor) -> tuple[Tensor, Tensor]:
-    """Strengths (K,) of mean 0 and their covariance (K, K), from wins[i, j]: how often i was chosen over j."""
+    """Strengths (K,) of mean 0, their covariance (K, K); wins[i, j] counts where i was chosen over j."""
     k = len(wins)
     names = [f"{i:03}" for i in range(k)]
     votes = [
@@ -844,8 +862,7 @@ def _by_counting(wins: Tensor) -> tuple[Tensor, Tensor]:
 def _log_odds_of_wins(wins: Tensor) -> tuple[Tensor, Tensor]:
     w = wins.double()
     share = (w.sum(1) / (w + w.T).sum(1)).logit()
-    theta, covariance = _newton()(wins)
-    return share - share.mean(), covariance
+    return share - share.mean(), _newton()(wins)[1]
 
 
 def _one_count(wins: Tensor) -> tuple[Tensor, Tensor]:
@@ -889,8 +906,8 @@ PREFERENCE = Exercise(
         Misconception(
             "wins-turned-round",
             _newton(given=lambda wins: wins.T),
-            "You read the table the wrong way round: wins[i, j] counts where i was chosen over j, so a row holds the "
-            "wins of i.",
+            "You read the table the wrong way round: wins[i, j] counts where i was chosen over j, so a row "
+            "holds the wins of i.",
             about="swap",
         ),
         Misconception(
@@ -914,7 +931,8 @@ PREFERENCE = Exercise(
         Misconception(
             "elo-scale",
             _newton(scale=lambda theta: theta * 400 / 2.302585092994046),
-            "These are points on Elo's scale, 400/ln 10 to a unit. The strengths are asked for on the scale of log odds.",
+            "These are points on Elo's scale, 400/ln 10 to a unit. The strengths are asked for on the "
+            "scale of log odds.",
             about="factor",
         ),
         Misconception(
@@ -926,14 +944,15 @@ PREFERENCE = Exercise(
         Misconception(
             "log-odds-of-wins",
             _log_odds_of_wins,
-            "You took the log odds of each model's share of wins. That is right against an opponent of strength 0 "
-            "alone: whoever met strong ones comes out too low. Fit all strengths together.",
+            "You took the log odds of each model's share of wins. That is right against an opponent of "
+            "strength 0 alone: whoever met strong ones comes out too low. Fit all strengths together.",
             about="formula",
         ),
         Misconception(
             "one-newton-step",
             _newton(steps=1),
-            "You stopped after one step. Go on until the slope is 0: each model then wins as often as the strengths say.",
+            "You stopped after one step. Go on until the slope is 0: each model then wins as often as the "
+            "strengths say.",
             about="count",
         ),
         Misconception(
@@ -945,21 +964,22 @@ PREFERENCE = Exercise(
         Misconception(
             "information-for-covariance",
             _newton(spread=lambda information: information),
-            "The strengths are right. But you returned the information: the covariance is its inverse (the pseudo-inverse, "
-            "for the mean is not determined).",
+            "The strengths are right. But you returned the information: the covariance is its inverse (the "
+            "pseudo-inverse, for the mean is not determined).",
             about="root",
         ),
         Misconception(
             "each-for-itself",
             _newton(spread=lambda information: torch.diag(1 / information.diagonal())),
-            "The strengths are right. But you inverted the diagonal alone: errors of models that met go together.",
+            "The strengths are right. But you inverted the diagonal alone: errors of models that met go "
+            "together.",
             about="missing",
         ),
         Misconception(
             "votes-not-weighted",
             _newton(information=lambda games, chance: torch.diag(games.sum(1)) - games),
-            "The strengths are right. But a vote's information is p·(1 − p), not 1: a vote whose end is certain tells "
-            "nothing.",
+            "The strengths are right. But a vote's information is p·(1 − p), not 1: a vote whose end is "
+            "certain tells nothing.",
             about="missing",
         ),
         Misconception(
@@ -971,19 +991,19 @@ PREFERENCE = Exercise(
         Misconception(
             "errors-for-covariance",
             _newton(spread=lambda information: torch.linalg.pinv(information).diagonal().clamp(min=0).sqrt()),
-            "The strengths are right. But you returned their standard errors: all of the covariance (K, K) is asked for, "
-            "because the error of a difference needs it.",
+            "The strengths are right. But you returned their standard errors: all of the covariance (K, K) "
+            "is asked for, because the error of a difference needs it.",
             about="shape",
         ),
     ],
     alternatives=[_newton(), _by_counting],
     hints=(
-        "At the likeliest strengths each model has won just as often as they say it should. Begin with zeros and "
-        "move the strengths until that holds.",
+        "At the likeliest strengths each model has won just as often as they say it should. Begin with "
+        "zeros and move the strengths until that holds.",
         "p = sigmoid(θᵢ − θⱼ); slope gᵢ = Σⱼ (winsᵢⱼ − gamesᵢⱼ·pᵢⱼ); information = diag(Σⱼ wᵢⱼ) − w with "
         "w = games·p·(1 − p); θ ← θ + information⁺·g.",
-        "`p = torch.sigmoid(theta[:, None] - theta[None])` in a loop of some 30 rounds, `torch.linalg.pinv`, and the "
-        "mean taken off at the end.",
+        "`p = torch.sigmoid(theta[:, None] - theta[None])` in a loop of some 30 rounds, "
+        "`torch.linalg.pinv`, and the mean taken off at the end.",
     ),
 )
 
