@@ -799,7 +799,7 @@ def bradley_terry(wins: Tensor) -> tuple[Tensor, Tensor]:
     k = len(wins)
     names = [f"{i:03}" for i in range(k)]
     votes = [
-        Vote(names[i], names[j], FIRST) for i in range(k) for j in range(k) for c in range(int(wins[i, j]))
+        Vote(names[i], names[j], FIRST) for i in range(k) for j in range(k) for _ in range(int(wins[i, j]))
     ]
     found = metrics.bradley_terry(votes)
     order = torch.tensor([found.names.index(name) for name in names])
@@ -875,7 +875,7 @@ def _tables(k: int, most: int) -> Make:
     """Votes between k things, every two met, and each won at least once against each."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
-        theta = 0.9 * normal(g, k).double()
+        theta = 1.8 * normal(g, k).double()
         wins = torch.zeros(k, k)
         for i in range(k):
             for j in range(i + 1, k):
