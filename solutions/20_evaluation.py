@@ -199,6 +199,28 @@ student = features_of(drawn)
 print(f"real against real: {frechet_distance(train, test):.2f}")
 print(f"student against real: {frechet_distance(student, test):.2f}")
 
+# %% jupyter={"source_hidden": true}
+import matplotlib.pyplot as plt
+
+means = features_of(pictures_of(SHOWN["D"]))
+centre, directions = test.mean(0), torch.linalg.eigh(torch.cov(test.T)).eigenvectors[:, -2:].flip(1)
+fig, axes = plt.subplots(1, 3, figsize=(8.6, 3.1), sharex=True, sharey=True)
+clouds = {"real": train[:900], "student, 1 step": student, "mean pictures": means}
+for axis, (name, cloud) in zip(axes, clouds.items()):
+    behind, x = ((each - centre) @ directions for each in (test[:900], cloud))
+    axis.scatter(*behind.T, s=3, color="0.75")
+    axis.scatter(*x.T, s=5 if len(x) > 10 else 60, marker="o" if len(x) > 10 else "D", color="#0072B2")
+    axis.set_title(f"{name}, distance {frechet_distance(cloud.repeat(90 if len(x) == 10 else 1, 1), test):.2f}", fontsize=10)
+figure(
+    fig,
+    alt="Three clouds of features over the grey cloud of real ones, in the two directions in which these spread most. Other real "
+    "digits and the student's cover the grey cloud with its arms. The ten mean pictures are ten points near its middle.",
+)
+
+# %% [markdown]
+# **What to notice:** these are 2 of 64 directions. The cloud has an arm for each class: it is no Gaussian, and the distance treats it as
+# one. The student's cloud looks right at a glance. Where it differs, two directions do not show.
+
 # %% [markdown] tags=["idea"]
 # ## Few samples look far
 #
@@ -229,8 +251,6 @@ for n in sizes:
 # and two students.
 
 # %% jupyter={"source_hidden": true}
-import matplotlib.pyplot as plt
-
 bias = {}
 for row in recorded("metric-bias")["rows"]:
     bias.setdefault(row["settings"]["pool"], {})[row["settings"]["n"]] = row
@@ -240,26 +260,30 @@ NAMES = {
     "1-step student": "1-step student, against 10,000",
     "4-step student": "4-step student, against 10,000",
 }
-fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.4))
-for pool, name in NAMES.items():
-    rows = [row for n, row in bias[pool].items() if n >= 200]
-    over = torch.tensor([1 / row["settings"]["n"] for row in rows])
-    for axis, metric in zip(axes, ("frechet", "kernel")):
+
+
+def over_n(axis, metric, share):
+    """Means of a metric over 1/n, a line for each pool; the bars are a share of the scatter over the draws."""
+    for pool, name in NAMES.items():
+        rows = [row for n, row in bias[pool].items() if n >= 200]
         mean, error = (torch.tensor([row[metric + end] for row in rows]) for end in ("", "_sd"))
-        axis.errorbar(over, mean, error / 20**0.5, capsize=3, label=name)
-axes[0].set(xlabel="1/n", ylabel="Fréchet distance", ylim=0, xlim=0)
-axes[1].set(xlabel="1/n", ylabel="kernel distance", ylim=(-0.02, 0.03), xlim=0)
-axes[0].legend(fontsize=8)
+        axis.errorbar([1 / row["settings"]["n"] for row in rows], mean, share * error, capsize=3, label=name)
+    axis.set(xlabel="1/n", xlim=0)
+
+
+fig, axis = plt.subplots(figsize=(7.4, 3.6))
+over_n(axis, "frechet", 20**-0.5)
+axis.set(ylabel="Fréchet distance", ylim=0)
+axis.legend(fontsize=9)
 figure(
     fig,
-    alt="Left: Fréchet distances over 1/n are nearly straight lines that rise with 1/n; two real sets rise twice as steeply as the "
-    "three others, and begin near 0; the students begin at 0.3 and 0.4. Right: kernel distances over 1/n are level: "
-    "real sets at 0, the students at 0.008 and 0.012.",
+    alt="Fréchet distances over 1/n are nearly straight lines that rise with 1/n. Two real sets rise about twice as steeply as the three "
+    "others and begin near 0. Against 10,000, real digits begin near 0, too, the students at 0.3 and 0.4.",
 )
 
 # %% [markdown] tags=["exercise-card"]
-# **What to notice:** the lines are straight over 1/n, and what they reach at 1/n = 0 differs. At n = 200 all look bad. Two
-# small sets have twice the bias of one small set against a large one.
+# **What to notice:** the lines are straight over 1/n, and what they reach at 1/n = 0 differs. (Bars: one standard error of the mean of
+# 20 draws.) At n = 200 all look bad. Two small sets have about twice the bias of one small set against a large one.
 #
 # A colleague's leaderboard finds that the student beats *real digits*. The student came with 900 samples, the real ones
 # with 300.
@@ -296,6 +320,12 @@ for name, each in sets.items():
 # yours of 5,000. If the points lie on a line over 1/n, read it off where n is infinite:
 #
 # $$d^2(n) \approx d^2_\infty + \frac{c}{n}$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $d^2(n)$ | Fréchet distance that n samples give, on average | a number |
+# | $d^2_\infty$ | what infinitely many would give | a number |
+# | $c$ | strength of the bias, of these features and this model | a number |
 #
 # {{exercise 20.3}}
 
@@ -380,10 +410,23 @@ for n in (100, 300, 900):
     print(f"{n:5} {real:10.3f} ± {s:.3f} {made:14.3f} ± {t:.3f}")
 
 # %% [markdown]
-# **What to notice:** the means do not fall with n; only the scatter does. A single figure may lie below 0. That is no bug: an
-# unbiased estimate of nearly nothing has to, half of the time. (At n = 900 the student's draws are all of its samples.)
-#
-# Unbiased is not enough. This kernel, too, compares features through a few moments.
+# A single figure may lie below 0. That is no bug: an unbiased estimate of nearly nothing has to, about half of the time. (At n = 900
+# the student's draws are all of its samples.) The recorded draws, from far more pictures:
+
+# %% jupyter={"source_hidden": true}
+fig, axis = plt.subplots(figsize=(7.4, 3.4))
+over_n(axis, "kernel", 1)
+axis.set(ylabel="kernel distance", ylim=(-0.045, 0.045))
+axis.legend(fontsize=9, loc="upper left")
+figure(
+    fig,
+    alt="Kernel distances over 1/n are about level: real digits at 0, the students at 0.008 and 0.013. The bars, one standard deviation over "
+    "the draws, grow with 1/n: at n = 200 they are 0.02 and longer, more than what parts the models.",
+)
+
+# %% [markdown]
+# **What to notice:** the means do not rise with 1/n, only the scatter does. (Bars: one standard deviation over the draws.) With 200
+# samples the scatter is larger than what parts these models. Unbiased does not mean precise.
 
 # %% [markdown] tags=["idea"]
 # ## Fidelity, diversity, and cheats
@@ -453,6 +496,31 @@ for (name, strength), said in SAID.items():
 
 # %% [markdown]
 # (± is one standard error over the draw of the 1,000 pictures. One draw; a second one, recorded beside it, says the same.)
+
+# %% jupyter={"source_hidden": true}
+fig, axis = plt.subplots(figsize=(7.4, 3.9))
+places = {}
+for (name, strength), said in SAID.items():
+    row = next(r for r in damages if r["settings"] == {"damage": name, "strength": strength, "seed": 0})
+    places.setdefault((round(row["precision"], 1), round(row["recall"], 1)), []).append((row, said))
+for near in places.values():
+    row, _ = near[0]
+    axis.plot(row["recall"], row["precision"], "o", color="#0072B2")
+    left = row["recall"] > 0.5
+    axis.annotate(
+        "\n".join(said for _, said in near), (row["recall"], row["precision"]), (-8 if left else 8, 0), fontsize=8,
+        textcoords="offset points", ha="right" if left else "left", va="center",
+    )  # fmt: skip
+axis.set(xlabel="recall", ylabel="precision", xlim=(-0.03, 1), ylim=(-0.05, 1.05))
+figure(
+    fig,
+    alt="Precision over recall. Real digits, copies, JPEG and others lie together at the upper right, "
+    "cheats with few pictures at the upper left, mean pictures and strong blur at the lower left.",
+)
+
+# %% [markdown]
+# **What to notice:** few pictures again and again are at the upper left, blurred ones at the lower left. Copies lie with the real
+# pictures. In detail:
 #
 # - **What people do not see, the distances do.** A shift by one pixel costs as much as a weak model does. So does resizing: two
 #   ways to halve a picture are 5 apart. Always resize as the real pictures were, with antialiasing, before any FID.
@@ -507,6 +575,30 @@ def bradley_terry(wins):
         theta = theta + torch.linalg.pinv(information) @ slope
     return theta - theta.mean(), torch.linalg.pinv(information)
     ### END SOLUTION
+
+
+# %%
+truth = torch.tensor([0.8, 0.3, 0.0, -1.1])  # four models; the first is chosen over the second in 62 %
+fig, axis = plt.subplots(figsize=(7.4, 3.2))
+for k, each in enumerate((10, 40, 200)):  # votes for every two
+    chance = torch.sigmoid(truth[:, None] - truth[None]).triu(1)
+    won = torch.binomial(torch.full((4, 4), float(each)).triu(1), chance, generator=generator)
+    theta, covariance = bradley_terry(won + (torch.full((4, 4), float(each)).triu(1) - won).T)
+    error = 1.96 * covariance.diagonal().sqrt()
+    axis.errorbar(torch.arange(4) + 0.15 * k, theta, error, fmt="o", capsize=3, label=f"{each} votes for every two")
+axis.plot(torch.arange(4) + 0.15, truth, "_", ms=40, color="grey", label="truth")
+axis.set(ylabel="strength", xticks=(torch.arange(4) + 0.15).tolist(), xticklabels=["A", "B", "C", "D"])
+axis.legend(fontsize=8)
+figure(
+    fig,
+    alt="Strengths of four models with 95 % intervals, from 10, 40 and 200 votes for every two. With 10 the intervals of the first three "
+    "overlap by far. With 200 they are about a quarter as long, and lie about the truth.",
+)
+
+# %% [markdown]
+# **What to notice:** how many votes it takes. Ten for every two models tell the last one from the others, and no more. Ties are
+# information as well: the package's `bradley_terry` gives them a chance of their own (Davidson 1970). Throwing them away, or counting
+# one as two games, makes intervals too narrow or too wide.
 
 
 # %% [markdown] tags=["experiment"]
@@ -592,7 +684,11 @@ for row in lines:
 axis.set(ylabel="place", xlim=(-0.2, 7.2), yticks=range(1, len(lines) + 1))
 axis.set_xticks(range(len(ranked)), list(ranked))
 axis.invert_yaxis()
-figure(fig, alt="ALT-RANKS")
+figure(
+    fig,
+    alt="Places of eight models by six metrics. The lines cross again and again: the strongest guidance is last by the distances and by "
+    "recall, and first by precision and preference; the ancestral sampler with 25 steps is first by the distances.",
+)
 
 # %% [markdown]
 # **The result**, read from the figures above:

@@ -851,7 +851,7 @@ def _by_counting(wins: Tensor) -> tuple[Tensor, Tensor]:
     w = wins.double()
     games, k = w + w.T, len(w)
     odds = torch.ones(k, dtype=torch.float64)
-    for _ in range(3000):
+    for _ in range(1000):
         odds = w.sum(1) / (games / (odds[:, None] + odds[None])).sum(1)
         odds = odds / odds.log().mean().exp()
     chance = odds[:, None] / (odds[:, None] + odds[None])
