@@ -64,7 +64,7 @@ SCENES: tuple[Row, ...] = (
     {"model": "real scenes"},
     {"model": "real scenes, captions of others"},
     *({"model": "text", "sampler": "ddim", "steps": 10, "guidance": scale} for scale in (1.0, 2.0, 8.0)),
-    *({"model": "text", "sampler": name, "steps": 10, "guidance": 2.0} for name in ("ddpm", "plms")),
+    *({"model": "text", "sampler": name, "steps": 10, "guidance": 2.0} for name in ("ddpm", "dpmpp-2m")),
     {"model": "text", "sampler": "ddim", "steps": 5, "guidance": 2.0},
 )
 METHODS = {"unet, interval": "interval", "unet, classifier": "classifier"}  # of `guidance_scales`
