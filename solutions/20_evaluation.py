@@ -629,20 +629,25 @@ def title(row):
     return " ".join([s["model"], *how, *([f"scale {s['guidance']:g}"] if "guidance" in s else [])])
 
 
-digits = [row for row in board["rows"] if "margins" in row and row["settings"]["seed"] == 0]
-votes = [
-    simulated(title(one), title(other), a, b)
-    for one, other in itertools.combinations(digits, 2)
-    for a, b in zip(one["margins"][:20], other["margins"][:20])
-]
-ratings = metrics.bradley_terry(votes)  # the package's: it knows ties, too
-print(f"{len(votes)} votes, {sum(vote.choice == 'tie' for vote in votes)} ties")
+def rated(seed):
+    """The rows of digits with this seed, each with its strength by the simulated voter."""
+    rows = [row for row in board["rows"] if "margins" in row and row["settings"]["seed"] == seed]
+    votes = [
+        simulated(title(one), title(other), a, b)
+        for one, other in itertools.combinations(rows, 2)
+        for a, b in zip(one["margins"][:20], other["margins"][:20])
+    ]
+    ratings = metrics.bradley_terry(votes)  # the package's: it knows ties, too
+    for row in rows:
+        place = ratings.names.index(title(row))
+        row["preference"] = float(ratings.strengths[place])
+        row["preference_error"] = float(ratings.covariance[place, place]) ** 0.5
+    return rows
+
+
+digits, again = rated(0), rated(1)
 
 # %% jupyter={"source_hidden": true}
-for row in digits:
-    place = ratings.names.index(title(row))
-    row["preference"] = float(ratings.strengths[place])
-    row["preference_error"] = float(ratings.covariance[place, place]) ** 0.5
 print(f"{'':34} calls Fréchet      kernel   precision recall accuracy nearer preference")
 for row in sorted(digits, key=lambda row: row["frechet"]):
     print(
@@ -658,6 +663,7 @@ print(f"recorded on {board['hardware'].get('gpu') or board['hardware']['processo
 # %%
 ranked = BETTER | {"preference": 1}
 honest = [row for row in digits if row["calls"] > 0]
+twins = {title(row): row for row in again}
 
 
 def verdict(metric, one, other):
@@ -673,6 +679,16 @@ print(" " * 11 + "".join(f"{name:>11}" for name in ranked))
 for metric in ranked:
     counts = [sum(verdict(metric, *pair) * verdict(name, *pair) < 0 for pair in pairs) for name in ranked]
     print(f"{metric:11}" + "".join(f"{count:11}" for count in counts))
+
+
+def contradict(one, other):
+    """Whether the Fréchet distance and the voter contradict each other."""
+    return verdict("frechet", one, other) * verdict("preference", one, other) < 0
+
+
+both = [pair for pair in pairs if contradict(*pair)]
+kept = sum(contradict(*(twins[title(row)] for row in pair)) for pair in both)
+print(f"Fréchet against preference: {kept} of these {len(both)} contradict each other at the other seed, too")
 
 # %% jupyter={"source_hidden": true}
 lines = [row for row in honest if row["settings"].get("sampler") != "ddim"][:8]
@@ -693,7 +709,17 @@ figure(
 # %% [markdown]
 # **The result**, read from the figures above:
 #
-# RESULT-DIGITS
+# - **The two distances agree**: no pair is contradicted. They see the same kind of thing in the same features.
+# - **Distance against preference**: 30 of 91 pairs are contradicted. Guidance of 4 is nearly the last by distance (1.96) and the first by
+#   the voter. Ancestral sampling with 25 steps is the first by distance (0.21, real digits 0.15), and in the lower half by the voter.
+# - **Precision against recall**: 61 pairs. This is the trade of lesson 10. Students have the best recall and nearly the worst precision.
+# - **The voter can be gamed.** It puts "one a class" far above real digits. It is a number, as reward models are: whoever optimises for it
+#   gets clear and boring digits. A person who sees two pictures would not notice the repetition, either.
+# - **Which would you ship?** To fill a form with clear digits: guidance of 1.5 or 2. To train another model on, where variety counts: 25
+#   ancestral steps. To draw a million in an hour: a student. For a little of all: guidance in an interval (distance 0.37, precision .84,
+#   recall .83, accuracy .989). The metric follows from the use, not the other way round.
+#
+# The intervals cover the draw of the samples. All rows are of *one training*; another training moves FID by more than other samples do.
 
 # %% [markdown]
 # ### Text: does it show what was asked for?
