@@ -46,7 +46,7 @@ LESSONS = (
     Entry("17_snr_weighting", "SNR weighting"),
     Entry("18_flow_matching", "Flow matching"),
     Entry("19_compute_and_data", "Compute and data", builds="training.speed, support.processes, onnx_files"),
-    Entry("20_evaluation", "Evaluation"),
+    Entry("20_evaluation", "Evaluation", builds="metrics"),
 )
 
 # Parts of the system that no lesson builds: data, files and pictures, the bundled models and how they
