@@ -775,8 +775,8 @@ for row in board["rows"]:
 # %% [markdown]
 # **Published.** Kirstain et al. (PickScore, 2023) find that FID and the preference of experts rank models in *opposite* orders
 # (rank correlation −0.90), and PickScore in nearly the same (0.92). Dhariwal and Nichol (2021, table 5) show the trade of guidance
-# on ImageNet-256: FID 10.94 → 4.59, precision .69 → .82, recall .63 → .52. Stein et al. (2023) blame the features: Inception's
-# rank diffusion models too low.
+# on ImageNet-256: FID 10.94 → 4.59, precision .69 → .82, recall .63 → .52. Stein et al. (2023) find that no metric in use follows people's
+# judgement, and that Inception's features rank diffusion models too low.
 
 # %% [markdown] tags=["play"]
 # ## Play: a blind vote
@@ -813,7 +813,7 @@ from diffusion_lessons.metrics.votes import load_votes
 
 seen = {name: margins(yardstick.classifier, to_float(each), more) for name, each in voted.items()}
 stand_in = [
-    simulated(pair.first, pair.second, float(seen[pair.first][pair.index]), float(seen[pair.second][pair.index]))
+    simulated(pair.first, pair.second, float(seen[pair.first][pair.place]), float(seen[pair.second][pair.place]))
     for pair in ballot.pairs
 ]
 mine = ballot.votes or stand_in  # or load_votes("one.json", "two.json")
@@ -974,6 +974,8 @@ quiz(
 # - Parmar et al. 2022, *On Aliased Resizing and Surprising Subtleties in GAN Evaluation*, arXiv 2104.11222: resizing and JPEG.
 # - Hessel et al. 2021, *CLIPScore*, arXiv 2104.08718: section 3.
 # - Kirstain et al. 2023, *Pick-a-Pic*, arXiv 2305.01569: section 5, rank correlations.
+# - Stein et al. 2023, *Exposing Flaws of Generative Model Evaluation Metrics and Their Unfair Treatment of Diffusion Models*, arXiv
+#   2306.04675.
 # - Jayasumana et al. 2024, *Rethinking FID*, arXiv 2401.09603: FID against raters, and CMMD.
 # - Bradley and Terry 1952, *Rank Analysis of Incomplete Block Designs*, Biometrika 39: section 2.
 # - Davidson 1970, *On Extending the Bradley–Terry Model to Accommodate Ties*, JASA 65: section 2.

@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 
     first: str  # on the left
     second: str  # on the right
-    index: int  # which of the pictures of both
+    place: int  # which of the pictures of both
 
 
 class Ballot:
@@ -70,9 +70,9 @@ class Ballot:
             raise ValueError(f"one text belongs to each picture: got {len(asked)} texts for {n} pictures")
         self.question, self.choices = question, ""
         self.pairs = _drawn(list(pictures), n, pairs, seed)
-        self.asked = [asked[pair.index] if asked else "" for pair in self.pairs]
+        self.asked = [asked[pair.place] if asked else "" for pair in self.pairs]
         pixels = {name: torch.from_numpy(to_pixels(each.cpu().numpy())) for name, each in pictures.items()}
-        sides = [[pixels[pair[side]][pair.index] for pair in self.pairs] for side in (0, 1)]
+        sides = [[pixels[pair[:2][side]][pair.place] for pair in self.pairs] for side in (0, 1)]
         self.left, self.right = (torch.stack(each) for each in sides)  # (P, H, W, C) bytes
         first = min(SHOWN, pairs)
         both = {name: each[:first].permute(0, 3, 1, 2).numpy() for name, each in self._named()}
@@ -135,9 +135,9 @@ def _drawn(names: list[str], n: int, count: int, seed: int) -> list[Pair]:
     indices = [torch.randperm(n, generator=generator).tolist() for _ in meetings]
     made = []
     for k in range(count):
-        two, index = meetings[k % len(meetings)], indices[k % len(meetings)][k // len(meetings)]
+        (one, other), place = meetings[k % len(meetings)], indices[k % len(meetings)][k // len(meetings)]
         turned = bool(torch.randint(2, (), generator=generator))
-        made.append(Pair(*(reversed(two) if turned else two), index))
+        made.append(Pair(other, one, place) if turned else Pair(one, other, place))
     return [made[k] for k in torch.randperm(count, generator=generator).tolist()]
 
 

@@ -29,7 +29,7 @@ def test_every_two_meet_equally_often_on_both_sides_and_never_twice_on_one_pictu
     pairs = ballot(pairs=36).pairs
     met = Counter(frozenset((pair.first, pair.second)) for pair in pairs)
     assert set(met.values()) == {12}
-    assert len({(frozenset((pair.first, pair.second)), pair.index) for pair in pairs}) == 36
+    assert len({(frozenset((pair.first, pair.second)), pair.place) for pair in pairs}) == 36
     first = Counter(pair.first < pair.second for pair in pairs)
     assert min(first.values()) > 8  # of 36: less would be one draw in a thousand
     assert pairs == ballot(pairs=36).pairs
@@ -38,9 +38,9 @@ def test_every_two_meet_equally_often_on_both_sides_and_never_twice_on_one_pictu
 
 def test_what_stands_on_a_side_is_the_picture_of_that_name() -> None:
     made, given = ballot(pairs=20), pictures()
-    for k, (first, second, index) in enumerate(made.pairs):
+    for k, (first, second, place) in enumerate(made.pairs):
         for side, name in ((made.left, first), (made.right, second)):
-            shade = float((given[name][index, 0, 0, 0] + 1) * 127.5)
+            shade = float((given[name][place, 0, 0, 0] + 1) * 127.5)
             assert int(side[k, 0, 0, 0]) == pytest.approx(shade, abs=0.51)
 
 
@@ -57,7 +57,7 @@ def test_the_page_is_blind_until_the_last_vote() -> None:
     pytest.importorskip("anywidget")
     made = ballot(pairs=6, asked=[f"a {k}" for k in range(12)])
     page, folded = made.widget().children
-    assert page.spec["asked"] == [f"a {pair.index}" for pair in made.pairs]
+    assert page.spec["asked"] == [f"a {pair.place}" for pair in made.pairs]
     assert page.picture[:4] == b"\x89PNG"
     page.choices = "LRTLL"
     assert [vote.choice for vote in made.votes] == ["first", "second", "tie", "first", "first"]
