@@ -114,7 +114,6 @@ def seen(towers: Any, images: Tensor) -> Tensor:
 
 
 def settings(options: Row) -> list[Row]:
-    first = options["seed"]
     return [{**row, "seed": options["seed"]} for row in (*DIGITS, *SCENES)]
 
 
