@@ -506,14 +506,15 @@ for (name, strength), said in SAID.items():
     row = next(r for r in damages if r["settings"] == {"damage": name, "strength": strength, "seed": 0})
     at = torch.tensor([row["recall"], row["precision"]])
     axis.plot(*at, "o", color="#0072B2")
-    near = next((words for place, words in places if (place - at).abs().max() < 0.07), None)
+    near = next((words for place, words in places if (place - at).abs().max() < 0.12), None)
     if near is None:
         places.append((at, [said]))
     else:
         near.append(said)
 for (x, y), words in places:
     how = {"ha": "right" if x > 0.5 else "left", "va": "center", "fontsize": 8, "textcoords": "offset points"}
-    axis.annotate("\n".join(words), (float(x), float(y)), (-14 if x > 0.5 else 10, 0), **how)
+    aside = 10 if x < 0.5 else -14 if len(words) == 1 else -75
+    axis.annotate("\n".join(words), (float(x), float(y)), (aside, 0), **how)
 axis.set(xlabel="recall", ylabel="precision", xlim=(-0.03, 1), ylim=(-0.05, 1.05))
 figure(
     fig,
