@@ -4,7 +4,13 @@
 """
 
 from diffusion_lessons.metrics.evaluate import evaluate
-from diffusion_lessons.metrics.frechet import Statistics, frechet_between, frechet_distance, frechet_error
+from diffusion_lessons.metrics.frechet import (
+    Statistics,
+    frechet_at_infinity,
+    frechet_between,
+    frechet_distance,
+    frechet_error,
+)
 from diffusion_lessons.metrics.intervals import (
     bootstrap_counts,
     bootstrap_error,
@@ -12,6 +18,7 @@ from diffusion_lessons.metrics.intervals import (
     wilson_interval,
 )
 from diffusion_lessons.metrics.kernel import kernel_distance, kernel_error
+from diffusion_lessons.metrics.memorised import Nearer, nearer_to_training
 from diffusion_lessons.metrics.modes import Modes, count_modes
 from diffusion_lessons.metrics.precision_recall import PrecisionRecall, precision_recall
 from diffusion_lessons.metrics.preference import Ratings, Vote, bradley_terry, first_chosen
@@ -21,6 +28,7 @@ from diffusion_lessons.metrics.yardstick import Reference, Yardstick, features_a
 
 __all__ = [
     "Modes",
+    "Nearer",
     "PrecisionRecall",
     "Ratings",
     "Reference",
@@ -34,11 +42,13 @@ __all__ = [
     "evaluate",
     "features_and_classes",
     "first_chosen",
+    "frechet_at_infinity",
     "frechet_between",
     "frechet_distance",
     "frechet_error",
     "kernel_distance",
     "kernel_error",
+    "nearer_to_training",
     "precision_recall",
     "share_error",
     "sliced_wasserstein",

@@ -91,6 +91,31 @@ def frechet_error(
     return bootstrap_error(distance, len(features), generator, strata)
 
 
+def frechet_at_infinity(
+    features: Tensor, reference: Statistics, sizes: int = 15, generator: torch.Generator | None = None
+) -> float:
+    """What the distance of features (N, D) to `reference` would be with infinitely many samples.
+
+    The distance of n samples is about d∞ + c/n: it is measured for evenly spaced n from N/4 (or D + 2) to N,
+    each of samples drawn anew without replacement, and the intercept of a line over 1/n is d∞ (Chong and
+    Forsyth 2020, section 3). It may lie below 0. Without a generator the draws are always the same. Fewer
+    than two sizes and too few samples for two of them are a ValueError.
+    """
+    features = rows(features)
+    n, dim = features.shape
+    least = max(n // 4, dim + 2)
+    if sizes < 2 or n <= least:
+        raise ValueError(
+            f"a line needs two sizes of sets from {dim + 2} samples on, got n = {n} and {sizes} sizes"
+        )
+    generator = generator or torch.Generator().manual_seed(0)
+    counts = torch.linspace(least, n, sizes, dtype=torch.float64).round()
+    drawn = (features[torch.randperm(n, generator=generator)[: int(k)]] for k in counts)
+    distances = [frechet_between(Statistics.of(some), reference) for some in drawn]
+    line = torch.stack([torch.ones_like(counts), 1 / counts], 1)  # (sizes, 2)
+    return float(torch.linalg.lstsq(line, torch.tensor(distances, dtype=torch.float64)[:, None]).solution[0])
+
+
 def _factor(covariance: Tensor) -> Tensor:
     """A matrix F with F·Fᵀ = covariance (D, D); eigenvalues below 0 can only be rounding, and count as 0."""
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)

@@ -3,7 +3,13 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from diffusion_lessons.metrics import Statistics, frechet_between, frechet_distance, frechet_error
+from diffusion_lessons.metrics import (
+    Statistics,
+    frechet_at_infinity,
+    frechet_between,
+    frechet_distance,
+    frechet_error,
+)
 
 
 def gaussian(mean: Tensor, covariance: Tensor) -> Statistics:
@@ -87,6 +93,33 @@ def test_error_is_the_spread_over_repeated_draws(generator: torch.Generator) -> 
     spread = torch.tensor([frechet_between(Statistics.of(x), reference) for x in sets]).std().item()
     assert frechet_error(sets[0], reference) == pytest.approx(spread, rel=0.3)
     assert frechet_error(sets[0], reference) == frechet_error(sets[0], reference)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_at_infinity_the_bias_is_gone(shift: float, generator: torch.Generator) -> None:
+    """Twenty sets of the same few samples: their distances lie above the truth, the intercepts about it."""
+    reference, truth = gaussian(torch.zeros(16), torch.eye(16)), 16 * shift**2
+    sets = torch.randn(20, 200, 16, dtype=torch.float64, generator=generator) + shift
+    plain = torch.tensor([frechet_between(Statistics.of(x), reference) for x in sets])
+    at_infinity = torch.tensor([frechet_at_infinity(x, reference) for x in sets])
+    error = float(at_infinity.std()) / 20**0.5
+    assert abs(float(at_infinity.mean()) - truth) < 4 * error
+    assert float(plain.mean()) - truth > 6 * abs(float(at_infinity.mean()) - truth)
+    assert frechet_at_infinity(sets[0], reference) == frechet_at_infinity(sets[0], reference)
+
+
+def test_at_infinity_the_line_is_the_least_squares_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusion_lessons.metrics import frechet
+
+    monkeypatch.setattr(frechet, "frechet_between", lambda some, reference: 3 + 40 / some.n)
+    found = frechet_at_infinity(torch.randn(400, 5), gaussian(torch.zeros(5), torch.eye(5)))
+    assert found == pytest.approx(3, abs=1e-9)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(6, 15), (7, 15), (400, 1)])
+def test_too_little_for_a_line_is_refused(n: int, sizes: int) -> None:
+    with pytest.raises(ValueError, match="two sizes of sets from 7 samples on"):
+        frechet_at_infinity(torch.randn(n, 5), gaussian(torch.zeros(5), torch.eye(5)), sizes)
 
 
 @pytest.mark.parametrize(

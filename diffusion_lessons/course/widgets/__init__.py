@@ -8,6 +8,7 @@ SHOWING = {
     **dict.fromkeys(("explore_guidance", "explore_schedules"), "explorers"),
     **dict.fromkeys(("figure", "picture"), "figures"),
     **dict.fromkeys(("from_trajectory", "scrub"), "scrubber"),
+    "blind_vote": "ballot",
     "draw_hole": "drawing",
     "live": "controls",
     "strip": "strips",

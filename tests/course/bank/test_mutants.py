@@ -93,6 +93,14 @@ EQUIVALENT = (
     ("18.4", "_chosen: t > end + 1e-09", ON_LIMIT),
     ("18.4", "_chosen_by_tries: left > 1e-09", ON_LIMIT),
     ("18.4", "_chosen_by_tries: error <= tolerance →", ON_LIMIT),
+    ("20.6", "bradley_terry: int(wins[i, j]) → _round", WHOLE),
+    ("20.6", "_newton: range(steps)", "the slope is 0 long before"),
+    ("20.6", "_by_counting: range(1000)", "the odds stand long before"),
+    ("20.6", "_information: 1 - chance →", "a chance lies between 0 and 1"),
+    ("20.6", "_by_counting: odds[:, None] / (odds[:, None] + odds[None]) → _cut", "a chance"),
+    ("20.6", "_by_counting: torch.ones(k, k, dtype=torch.float64) / k → _cut", "it is at most 1"),
+    ("20.6", "_by_counting: torch.linalg.inv(", "covariances of so many votes are below 1"),
+    ("20.6", "the result, cut", "covariances of so many votes are below 1"),
 )
 
 
