@@ -5,6 +5,7 @@ to the result file as soon as it is measured, so that a stopped run goes on wher
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ class Experiment:
     columns: str  # of the table that is printed at the end, with blanks between
     settings: Callable[[Row], list[Row]]  # options -> one dict a row; cheap ones first
     prepare: Callable[[Row], Any]  # options -> whatever all rows share (a model, reference statistics)
-    measure: Callable[[Any, Row, Row], Row]  # (what `prepare` made, settings of the row, options) -> figures
+    measure: Callable[[Any, Row, Row], Row]  # (what `prepare` made, settings of the row, options) -> figures;
+    # NaN and infinity are written as null
 
     @property
     def name(self) -> str:
@@ -84,10 +86,19 @@ def run(experiment: Experiment, file: Path, options: Row) -> Row:
         started = time.perf_counter()
         figures = experiment.measure(shared, settings, options)
         seconds = round(time.perf_counter() - started, 2)
-        result["rows"].append({"settings": settings, **figures, "seconds": seconds})
+        result["rows"].append({"settings": settings, **_plain(figures), "seconds": seconds})
         with atomic_write(file) as partial:
-            partial.write_text(json.dumps(result, indent=1) + "\n")
+            partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     return result
+
+
+def _plain(value: Any) -> Any:
+    """A figure as JSON knows it: what is no finite number becomes None, also inside lists and dicts."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _begun(experiment: Experiment, file: Path, options: Row) -> Row:

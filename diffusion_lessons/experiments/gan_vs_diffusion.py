@@ -6,7 +6,6 @@ averaged weights. On the grid denoiser and discriminator see sines of the coordi
 the coordinates alone. Seconds are of the processor, summed over threads: other programs hardly count.
 """
 
-import math
 import time
 from typing import Any, NamedTuple
 
@@ -159,8 +158,7 @@ def levels(path: NoisePath, n: int = LEVELS, power: float = 2.0) -> list[Level]:
 
 def counted(x: Tensor) -> Row:
     found = count_modes(x, GRID.means, SPREAD)
-    width = None if math.isnan(found.width) else found.width  # JSON knows no NaN
-    return {"covered": found.covered, "good": found.good, "kl": found.kl, "width": width}
+    return {"covered": found.covered, "good": found.good, "kl": found.kl, "width": found.width}
 
 
 def walked(denoiser: Denoiser, n: int, at: list[Level], device: torch.device) -> Tensor:
@@ -219,20 +217,31 @@ def digits_task(row: Row, data: Dataset, steps: int | None = None) -> HeardGan |
 def on_digits(shared: "Shared", row: Row, n: int, steps: int | None = None) -> Row:
     """Train a model on digits; distances to real ones, precision, recall, and how even the classes are."""
     if row["model"] == "real":
-        random = torch.Generator().manual_seed(row["seed"])
-        images = shared.digits.images
-        return judged(to_float(images[torch.randperm(len(images), generator=random)[:n]]), shared.yardstick)
+        return judged(real_ones(shared.digits.images, n, row["seed"]), shared.yardstick)
     learnt = learn(digits_task(row, shared.digits, steps), shared.device)
+    return pictured(learnt, shared.digits.shape, n, shared.yardstick, shared.device)
+
+
+def real_ones(images: Tensor, n: int, seed: int) -> Tensor:
+    """n of the pictures of a data set, drawn at random."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return to_float(images[order[:n]])
+
+
+def pictured(
+    learnt: Learnt, shape: tuple[int, ...], n: int, yardstick: Yardstick, device: torch.device
+) -> Row:
+    """What `judged` says of n pictures that a model draws, the seconds for 1,000, and the first of them."""
     began = time.process_time()
     if learnt.path is None:
         made = draw(learnt.network, n).cpu()
     else:
         denoiser, at = Clip(learnt.denoiser()), learnt.path.levels(SAMPLING_STEPS)
-        noise = torch.randn(n, *shared.digits.shape, generator=torch.Generator().manual_seed(0))
-        made = torch.cat([sample(denoiser, z.to(shared.device), at).cpu() for z in noise.split(BATCH)])
+        noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(0))
+        made = torch.cat([sample(denoiser, z.to(device), at).cpu() for z in noise.split(BATCH)])
     spent = time.process_time() - began
     made, seconds = made.clamp(-1, 1), round(spent * 1000 / n, 4)
-    row = {**learnt.row, **judged(made, shared.yardstick), "draw_seconds": seconds}
+    row = {**learnt.row, **judged(made, yardstick), "draw_seconds": seconds}
     return row | {"pictures": to_uint8(made[:SHOWN]).numpy().tobytes().hex()}
 
 
