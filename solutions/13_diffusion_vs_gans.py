@@ -52,7 +52,8 @@ strip(
         "B": to_float(load_dataset("digits").images[some]),
         "C": kept("digits", "diffusion"),
     },
-    alt="Three rows of twelve small handwritten digits, grey on black, all of them readable for the most part.",
+    alt="Three rows of twelve small digits, grey on black. Most can be read in each row. In row A a few have an odd stroke, in row C "
+    "a few are no digits, on a ground that is not quite black.",
     columns=12,
 )
 
@@ -166,7 +167,7 @@ fig, axis = plt.subplots(figsize=(6, 2.6))
 axis.plot(logits.detach(), gradient, marker="", label="non-saturating, −log D")
 axis.plot(logits.detach(), game, "--", marker="", label="the paper's game, log(1 − D)")
 axis.set(xlabel="logit of a made sample", ylabel="gradient")
-axis.legend()
+axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 figure(
     fig,
     alt="Two curves of gradients over the logit, from −10 to 10. The non-saturating one is −1 on the left and rises to 0 on the right. "
@@ -320,18 +321,19 @@ for axis, name, losses in zip(
     axis.plot(steps, smooth[:, 1], "--", marker="", label="generator")
     axis.axhline(1.386, color="grey", lw=0.8)
     axis.set(title=name, xlabel="step")
-axes[0].set(ylabel="loss", ylim=(0, 6))
-axes[0].legend()
+axes[0].set(ylabel="loss", ylim=(0, 2.5))
+axes[0].legend(loc="upper right", ncols=2)
 figure(
     fig,
-    alt="Losses over the steps. With R1: the discriminator's stays just below 1.39, the generator's near 0.7. Plain: the "
-    "discriminator's is lower and both move up and down without a trend.",
+    alt="Losses over the steps. With R1: after 100 steps the discriminator's stays just below 1.39, the generator's near 0.7. Plain: the "
+    "discriminator's stays near 0.9; the generator's rises to 2 and comes down to 1.4.",
 )
 
 # %% [markdown]
-# **What to notice:** no curve falls. A falling loss of one player is a rising one of the other. What can be read: near 1.386 and 0.693
-# the discriminator tells nothing. That is so at the goal, *and* if the discriminator is too weak to see a difference. A discriminator's
-# loss near 0 means that it has won, and then something is wrong.
+# **What to notice:** on the left both curves are flat from step 100 on, though the samples go on getting better: you see it in the last
+# picture of this page. On the right the generator's loss falls at the end, and its samples do not get better. What can be read: near
+# 1.386 and 0.693 the discriminator tells nothing. That is so at the goal, *and* if the discriminator is too weak to see a difference. A
+# discriminator's loss near 0 means that it has won, and then something is wrong.
 
 # %% [markdown] tags=["idea"]
 # ## Count, do not look
@@ -375,13 +377,22 @@ def modes_covered(x, centres, std):
 
 
 # %%
+from diffusion_lessons.metrics import count_modes
+
 latents = torch.randn(2000, 2, generator=generator)
 samples = {"real": ring.sample(2000, generator)[0]}
 with torch.no_grad():
     samples |= {"R1 and averaged": stable(latents), "plain": plain(latents)}
-for name, x in samples.items():
+
+
+def report(name, x):
     covered, kl = modes_covered(x, centres, SPREAD)
-    print(f"{name:16} {covered} of 8 modes, KL {kl:.3f}")
+    found = count_modes(x, centres, SPREAD)  # the package's, for what yours does not count
+    print(f"{name:16} {covered} of 8 modes, KL {kl:.3f}, good {found.good:.2f}, width {found.width:.2f}")
+
+
+for name, x in samples.items():
+    report(name, x)
 
 # %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 2.4), sharey=True)
@@ -473,8 +484,6 @@ def width_of_last_step(std, alpha, sigma):
 
 
 # %%
-from diffusion_lessons.metrics import count_modes
-
 start = torch.randn(2000, 2, generator=generator)
 for name, power in (("even times", 1.0), ("times crowded near the data", 2.0)):
     walk = levels(50, power)
@@ -485,6 +494,7 @@ for name, power in (("even times", 1.0), ("times crowded near the data", 2.0)):
         f"{name:28} the last step alone {expected:.2f}, exact denoiser {widths[0]:.2f}, learnt {widths[1]:.2f}"
     )
 samples["diffusion"] = sample(denoiser, start, levels(50, 2.0))
+report("diffusion", samples["diffusion"])
 
 # %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 4, figsize=(9, 2.5), sharex=True, sharey=True)
@@ -523,17 +533,20 @@ for (model, rate), rows in table.items():
 print("modes: each seed; the other figures are means over the seeds")
 
 # %% jupyter={"source_hidden": true}
+SHOWN = {"gan": ("v", ":"), "gan, r1 and ema": ("o", "-"), "diffusion": ("s", "--")}
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3))
-for name, marker in (("gan", "v"), ("gan, r1 and ema", "o"), ("diffusion", "s")):
+for place, (name, (marker, line)) in enumerate(SHOWN.items()):
     rates = sorted(rate for model, rate in table if model == name)
     for axis, figure_of in zip(axes, ("covered", "good"), strict=True):
         values = torch.tensor([[row[figure_of] for row in table[name, rate]] for rate in rates]).float()
-        axis.plot(rates, values.mean(1), marker=marker, label=name)
-        axis.fill_between(rates, values.min(1).values, values.max(1).values, alpha=0.2)
-        axis.set(xscale="log", xlabel="learning rate", ylim=0)
-axes[0].set(ylabel="modes covered, of 25")
-axes[1].set(ylabel="share of good samples")
-axes[0].legend()
+        middle = values.median(1).values
+        spread = torch.stack([middle - values.min(1).values, values.max(1).values - middle])
+        at = torch.tensor(rates) * 1.1 ** (place - 1)  # beside each other, so that no bar hides another
+        axis.errorbar(at, middle, spread, marker=marker, ls=line, capsize=3, label=name)
+for axis, top, said in zip(axes, (26, 1.05), ("modes covered, of 25", "share of good samples"), strict=True):
+    axis.set(xscale="log", xlabel="learning rate", ylim=(0, top), ylabel=said)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+
 figure(
     fig,
     alt="Over four learning rates, with the range of three seeds. Left: modes covered. Diffusion 25 at all, the stabilised GAN 23 at 0.003 on average and 7 to 16 elsewhere, the plain GAN hardly any. Right: the share of good samples, for diffusion from 0.83 to "
