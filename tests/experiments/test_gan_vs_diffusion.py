@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from diffusion_lessons.data import to_float
 from diffusion_lessons.experiments import find, recorded
@@ -25,6 +26,7 @@ from diffusion_lessons.experiments.gan_vs_diffusion import (
     RATES,
     SEEDS,
     SHOWN,
+    SPECTRAL,
     SPREAD,
     STABLE,
     Shared,
@@ -60,6 +62,7 @@ def test_every_model_has_every_rate_and_seed() -> None:
     for model in (GAN, STABLE, DIFFUSION):
         assert found["grid", model] == len(RATES) * len(SEEDS)
         assert found["grid", model + ALONE] == len(SEEDS)
+    assert found["grid", SPECTRAL] == len(SEEDS)
     assert all(found["digits", model] == len(SEEDS) for model in DIGITS)
     assert found["grid", "real"] == found["grid", "exact denoiser"] == found["digits", "real"] == 1
 
@@ -90,8 +93,32 @@ def test_the_plain_gan_has_neither_penalty_nor_average_and_the_other_both(shared
     assert isinstance(plain, Adversarial) and isinstance(stable, Adversarial)
     assert (plain.plan.r1, plain.plan.ema_decay) == (0, 0)
     assert stable.plan.r1 > 0 and stable.plan.ema_decay > 0.9
-    same = ("lr", "steps", "batch", "beta1", "beta2", "seed")
-    assert all(getattr(plain.plan, name) == getattr(stable.plan, name) for name in same)
+    assert _differ(plain, stable) == {"r1", "r1_every", "ema_decay", "decay", "warmup"}
+
+
+def _differ(one: Adversarial, other: Adversarial) -> set[str]:
+    return {name for name, value in one.plan.to_json().items() if value != other.plan.to_json()[name]}
+
+
+def test_the_learning_rate_decays_as_that_of_the_denoiser(shared: Shared) -> None:
+    stable, denoiser = (grid_task(row(model), shared.grid).plan for model in (STABLE, DIFFUSION))
+    assert (stable.decay, stable.warmup) == (denoiser.decay, denoiser.warmup) == ("cosine", 30)
+
+
+def test_spectral_norm_stands_in_place_of_r1(shared: Shared) -> None:
+    """No layer of the discriminator stretches any direction; the generator is as it was."""
+    stable, spectral = (grid_task(row(model), shared.grid) for model in (STABLE, SPECTRAL))
+    assert isinstance(stable, Adversarial) and isinstance(spectral, Adversarial)
+    assert _differ(stable, spectral) == {"r1"} and spectral.plan.r1 == 0
+    judge = spectral.network.discriminator
+    for _ in range(50):  # each call in training goes on with the power iteration
+        judge(torch.zeros(1, 2))
+    layers = [layer for layer in judge.modules() if isinstance(layer, nn.Linear)]
+    sizes = [float(torch.linalg.matrix_norm(layer.weight, 2)) for layer in layers]
+    assert len(layers) == 4 and sizes == pytest.approx([1.0] * 4, abs=0.02)
+    pairs = zip(stable.network.generator.parameters(), spectral.network.generator.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert on_grid(shared, row(SPECTRAL), steps=20)["discriminator_loss"] > 0
 
 
 def test_a_gan_of_a_row_is_timed_counted_and_heard(shared: Shared) -> None:
