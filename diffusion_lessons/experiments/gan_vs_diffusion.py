@@ -3,11 +3,12 @@
 Both learn a grid of 25 Gaussians, at four learning rates, and digits; the generator has about as many
 parameters as the denoiser, and the discriminator comes on top. The GAN is trained plainly, with R1 and
 averaged weights, and with spectral norm in place of R1. On the grid denoiser and discriminator see sines of
-the coordinates, and at one rate also the coordinates alone. Seconds are of the processor, summed over threads.
+the coordinates, and at one rate also the coordinates alone. Seconds are of the processor, over all threads.
 
 The GAN was tuned more than the denoiser: γ and how often, decay, batch, Adam's β, activation, size of the
-latent and sines of it, in 31 trials of one seed each. Then two of them on the seeds recorded here, of which
-the better is the main one, and the other is `DECAYED`. The denoiser had 3 trials: two rates, two widths.
+latent and sines of it, in 31 trials of one seed each. Three of them were then measured on the seeds recorded
+here: the best is `STABLE`, the others are `HALF` and `DECAYED`. The denoiser had 3 trials: two rates, two
+widths.
 """
 
 import time
