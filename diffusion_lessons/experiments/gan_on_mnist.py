@@ -39,7 +39,7 @@ from diffusion_lessons.support.seeds import layers_seeded
 from diffusion_lessons.training.adversarial import AdversarialPlan
 
 RATES = {STABLE: 2e-3, DIFFUSION: 3e-3}  # those of `gan_vs_diffusion` on digits
-STEPS = {STABLE: 4000, DIFFUSION: 2200}  # turns of a GAN, steps of a denoiser: about as many seconds
+STEPS = {STABLE: 4600, DIFFUSION: 4000}  # turns of a GAN, steps of a denoiser: about as many seconds
 GENERATOR = GeneratorConfig(32, latent_dim=128, base_channels=16, channel_mults=(1, 1, 2, 4))
 DISCRIMINATOR = DiscriminatorConfig(32, base_channels=16, channel_mults=(1, 1, 2, 4))
 DENOISER = UNetConfig(in_channels=4, out_channels=4, base_channels=16, head_dim=16)  # of patches of 2×2
