@@ -331,7 +331,7 @@ figure(
 
 # %% [markdown]
 # **What to notice:** on the left both curves are flat from step 100 on, though the samples go on getting better: you see it in the last
-# picture of this page. On the right the generator's loss falls at the end, and its samples do not get better. What can be read: near
+# picture of this page. On the right the generator's loss falls from step 400 on, and the arc of its samples stays open. What can be read: near
 # 1.386 and 0.693 the discriminator tells nothing. That is so at the goal, *and* if the discriminator is too weak to see a difference. A
 # discriminator's loss near 0 means that it has won, and then something is wrong.
 
@@ -657,8 +657,9 @@ scrub(
         "diffusion": Points(torch.stack(diffusion_seen[:shown]), 2.2, behind=behind),
     },
     [f"{i / max(1, shown - 1):.0%} of the training" for i in range(shown)],
-    alt="Three clouds of points over the training. The plain GAN's move from place to place as a whole. Those of the GAN with R1 spread "
-    "along the ring and gather in eight clouds with threads between them. Those of diffusion gather in all eight at the same time.",
+    alt="Three clouds of points over the training. The plain GAN: a spot, then an arc along the ring that stays open. The GAN with R1: a "
+    "spot, then a ring, which gathers in eight spots with thin threads between them. Diffusion: noise, then a ring, which gathers in eight "
+    "clouds at the same time.",
     title="Three clouds learn",
 )
 
