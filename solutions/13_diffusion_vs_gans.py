@@ -616,7 +616,7 @@ for data in ("grid", "digits"):
 #   at its best rate, 0.003, with every seed, and once at 0.001. At the lowest rate it has 3 to 9, at the highest 10 to 17. The plain GAN
 #   never has more than three.
 # - **Even**: where the stabilised GAN covers all 25, its KL is 0.007 to 0.009, as small as that of diffusion. So "GANs drop modes" is
-#   not the claim that holds here. *Sensitivity* is: three rates of four do not work, half the batch loses a few modes, and with the decay
+#   not the claim that holds here. *Sensitivity* is: one rate of four works with every seed, half the batch loses a few modes, and with the decay
 #   that the denoiser has, two seeds of three lose more than half. Spectral norm covers 13, 18 and 21, unevenly: its KL is 0.15 to 0.34.
 # - **Shape**: at its best rate the GAN's modes are 0.6 to 0.8 as wide as those of the data, and 0.81 to 0.90 of its samples are good. For
 #   diffusion at the same rate it is 0.87 to 0.88 and 0.93 to 0.94. The GAN hits all centres; its clouds are too tight.
