@@ -5,6 +5,7 @@ to the result file as soon as it is measured, so that a stopped run goes on wher
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ class Experiment:
     columns: str  # of the table that is printed at the end, with blanks between
     settings: Callable[[Row], list[Row]]  # options -> one dict a row; cheap ones first
     prepare: Callable[[Row], Any]  # options -> whatever all rows share (a model, reference statistics)
-    measure: Callable[[Any, Row, Row], Row]  # (what `prepare` made, settings of the row, options) -> figures
+    measure: Callable[[Any, Row, Row], Row]  # (what `prepare` made, settings of the row, options) -> figures;
+    # NaN and infinity are written as null
 
     @property
     def name(self) -> str:
@@ -69,7 +71,7 @@ def recorded(name: str) -> Row:
 
 
 def run(experiment: Experiment, file: Path, options: Row) -> Row:
-    """Measure every setting that the result file does not hold yet; gives what it holds at the end.
+    """Measure every setting that the result file does not hold yet; gives all rows in the order of settings.
 
     The file, JSON, is made, or gone on with where its options are these: model, seed, n, device. One that
     belongs to another run, or cannot be read or written, is a ValueError.
@@ -77,17 +79,32 @@ def run(experiment: Experiment, file: Path, options: Row) -> Row:
     checked_seed(options.get("seed", 0))
     writable_file(file)
     result = _begun(experiment, file, options)
-    done = [row["settings"] for row in result["rows"]]
-    missing = [settings for settings in experiment.settings(options) if settings not in done]
+    done, wanted = [row["settings"] for row in result["rows"]], experiment.settings(options)
+    missing = [settings for settings in wanted if settings not in done]
     shared = experiment.prepare(options) if missing else None
     for settings in tqdm(missing, desc=experiment.name, unit="row"):
         started = time.perf_counter()
         figures = experiment.measure(shared, settings, options)
         seconds = round(time.perf_counter() - started, 2)
-        result["rows"].append({"settings": settings, **figures, "seconds": seconds})
+        result["rows"].append({"settings": settings, **_plain(figures), "seconds": seconds})
+        result["rows"].sort(key=lambda row: _place(row["settings"], wanted))
         with atomic_write(file) as partial:
-            partial.write_text(json.dumps(result, indent=1) + "\n")
+            partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     return result
+
+
+def _place(settings: Row, wanted: list[Row]) -> int:
+    """Where settings stand in the list; those that are in it no more come last, as they were."""
+    return wanted.index(settings) if settings in wanted else len(wanted)
+
+
+def _plain(value: Any) -> Any:
+    """A figure as JSON knows it: what is no finite number becomes None, also inside lists and dicts."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _begun(experiment: Experiment, file: Path, options: Row) -> Row:

@@ -57,6 +57,18 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert run(counting(fail_at=0)[0], file, {"offset": 0}) == result  # nothing is measured again
 
 
+def test_a_figure_that_is_no_finite_number_is_written_as_null(tmp_path: Path) -> None:
+    """NaN and Infinity are no JSON: browsers and other languages refuse a file that holds them."""
+    figures = {"width": float("nan"), "all": [1.0, float("inf")], "inner": {"low": -float("inf"), "n": 3}}
+    experiment = Experiment(
+        "some.nan", "Nan.", "width", lambda o: [{"i": 0}], lambda o: None, lambda *_: figures
+    )
+    file = tmp_path / "nan.json"
+    row = run(experiment, file, {})["rows"][0]
+    assert row == {**row, "width": None, "all": [1.0, None], "inner": {"low": None, "n": 3}}
+    assert json.loads(file.read_text(), parse_constant=pytest.fail)["rows"] == [row]
+
+
 def test_a_file_of_another_run_is_not_touched(tmp_path: Path) -> None:
     file = tmp_path / "squares.json"
     run(counting()[0], file, {"offset": 0})
