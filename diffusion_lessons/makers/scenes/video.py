@@ -20,7 +20,7 @@ from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.text_to_video import TextToVideo, WrongMotions, clip_latents
 
 ROWS = 2**11  # clips to learn from
-EVALUATED = 100  # clips of each kind that it is measured on
+EVALUATED = 50  # clips of each kind that it is measured on
 PROBED = 24  # clips on which wrong motions are tried
 # Motion is a matter of neighbours: the first convolution sees them, and the text says which of them to take.
 # With one convolution that the text does not reach, the layers learnt to repeat the frame before.
@@ -58,7 +58,7 @@ def video_task(recipe: Recipe, folder: Path, n: int, device: torch.device) -> Te
 
 def motions_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
     """What n clips meet of their captions, by how their frames were drawn."""
-    measured = clips_measured(model, n, device=device, precision="float32")
+    measured = clips_measured(model, n, device=device, guidance=1.0)
     return {
         kind: {"n": n, **{what: rounded_share(each) for what, each in met.items() if each[0] == each[0]}}
         for kind, met in measured.items()
