@@ -15,7 +15,7 @@ from diffusion_lessons.networks import video
 from diffusion_lessons.networks.attention import attend
 from diffusion_lessons.paths import Level, NoisePath, add_noise
 from diffusion_lessons.samplers import sample
-from diffusion_lessons.targets import Estimate
+from diffusion_lessons.targets import Estimate, V
 from diffusion_lessons.training.recipe import PATHS
 
 Make = Callable[[torch.Generator], dict[str, Any]]
@@ -569,9 +569,10 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 
 def clip_loss(network: Network, x0: Tensor, noise: Tensor, t: Tensor, path: NoisePath) -> Tensor:
-    """The loss of `TextToVideo`, for a network that predicts ε and is told t as it is."""
-    x = add_noise(x0.flatten(0, 1), noise.flatten(0, 1), path(t.flatten())).view_as(x0)
-    error = (network(x, t) - noise).square().mean((2, 3, 4))
+    """The loss of `TextToVideo`, for a network that predicts v and is told t as it is."""
+    clean, drawn, level = x0.flatten(0, 1), noise.flatten(0, 1), path(t.flatten())
+    x = add_noise(clean, drawn, level).view_as(x0)
+    error = (network(x, t) - V.of(clean, drawn, level).view_as(x0)).square().mean((2, 3, 4))
     noisy = (t > 0).to(error)
     return (error * noisy).sum() / noisy.sum()
 
@@ -595,7 +596,7 @@ def _by_clip(error: Tensor, noisy: Tensor) -> Tensor:
 def _counted(
     told: Callable[[Tensor], Tensor] = lambda t: t,
     noised: Callable[[Tensor], Tensor] = lambda t: t,
-    aim: Callable[[Tensor, Tensor], Tensor] = lambda x0, noise: noise,
+    aim: Callable[..., Tensor] = lambda x0, noise, alpha, sigma: alpha * noise - sigma * x0,
     mean: Callable[[Tensor, Tensor], Tensor] = lambda error, noisy: (error * noisy).sum() / noisy.sum(),
     strength: Callable[[Tensor], Tensor] = lambda sigma: sigma,
 ) -> Callable[..., Tensor]:
@@ -605,7 +606,7 @@ def _counted(
         level = path(noised(t).flatten())
         alpha, sigma = (each.view(*t.shape, 1, 1, 1).to(x0) for each in (level.alpha, level.sigma))
         x = alpha * x0 + strength(sigma) * noise
-        error = (network(x, told(t)) - aim(x0, noise)).square().mean((2, 3, 4))
+        error = (network(x, told(t)) - aim(x0, noise, alpha, sigma)).square().mean((2, 3, 4))
         return mean(error, (t > 0).to(error))
 
     return answer
@@ -614,8 +615,10 @@ def _counted(
 def _of_chosen(network: Network, x0: Tensor, noise: Tensor, t: Tensor, path: NoisePath) -> Tensor:
     levels = [path(each) for each in t.flatten().tolist()]
     frames = zip(x0.flatten(0, 1), noise.flatten(0, 1), levels, strict=True)
-    x = torch.stack([float(level.alpha) * a + float(level.sigma) * e for a, e, level in frames]).view_as(x0)
-    return (network(x, t) - noise)[t > 0].square().mean()
+    pairs = [(float(level.alpha), float(level.sigma), a, e) for a, e, level in frames]
+    x = torch.stack([alpha * a + sigma * e for alpha, sigma, a, e in pairs]).view_as(x0)
+    v = torch.stack([alpha * e - sigma * a for alpha, sigma, a, e in pairs]).view_as(x0)
+    return (network(x, t) - v)[t > 0].square().mean()
 
 
 def _latest(t: Tensor) -> Tensor:
@@ -688,7 +691,7 @@ LOSS = Exercise(
         Misconception(
             "clean-frames-counted",
             _counted(mean=lambda error, noisy: error.mean()),
-            "You counted clean frames in the loss. No noise is in them, so nobody can guess it: leave them out.",
+            "You counted clean frames in the loss. No noise is in them, so nobody can guess their v: leave them out.",
             about="extra",
         ),
         Misconception(
@@ -711,10 +714,22 @@ LOSS = Exercise(
             about="swap",
         ),
         Misconception(
-            "picture-for-noise",
-            _counted(aim=lambda x0, noise: x0),
-            "You compared with x0. This network predicts the noise.",
+            "noise-for-v",
+            _counted(aim=lambda x0, noise, alpha, sigma: noise),
+            "You compared with the noise. This network predicts v = α·ε − σ·x₀.",
             about="input",
+        ),
+        Misconception(
+            "v-exchanged",
+            _counted(aim=lambda x0, noise, alpha, sigma: alpha * x0 - sigma * noise),
+            "You exchanged picture and noise in v: it is α·ε − σ·x₀.",
+            about="swap",
+        ),
+        Misconception(
+            "v-with-plus",
+            _counted(aim=lambda x0, noise, alpha, sigma: alpha * noise + sigma * x0),
+            "You added σ·x₀. In v it is subtracted: α·ε − σ·x₀.",
+            about="sign",
         ),
         Misconception(
             "variance-for-std",
@@ -733,7 +748,7 @@ LOSS = Exercise(
     hints=(
         "Look at what the network is told about a clean frame. What would you do with a frame of which somebody says that "
         "it is all noise?",
-        "x_f = α(t_f)·x₀ + σ(t_f)·ε, told t_f; the loss is the mean over frames with t_f > 0.",
+        "x_f = α(t_f)·x₀ + σ(t_f)·ε, told t_f; the loss is the mean of (output − v)² over frames with t_f > 0.",
         "`network(x, t)`: t has a time for each frame already.",
     ),
 )
