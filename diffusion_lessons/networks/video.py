@@ -50,7 +50,9 @@ class VideoUNetConfig(TextUNetConfig):
                 f"convolutions = {self.convolutions} and reach = {self.reach}"
             )
         if self.gated and self.convolutions < 2:
-            raise ValueError("the text acts between two convolutions over time: take convolutions = 2 or more")
+            raise ValueError(
+                "the text acts between two convolutions over time: take convolutions = 2 or more"
+            )
 
 
 @dataclass(frozen=True)

@@ -533,7 +533,10 @@ CONVOLVE = Exercise(
         ),
         Misconception(
             "itself-alone",
-            _convolved(pad=lambda clips: torch.cat([0 * clips[:, :2], clips], 1), taps=lambda w: w * torch.tensor([0, 0, 1.0])),
+            _convolved(
+                pad=lambda clips: torch.cat([0 * clips[:, :2], clips], 1),
+                taps=lambda w: w * torch.tensor([0, 0, 1.0]),
+            ),
             "Your frames see themselves alone: the two frames before are missing.",
             about="missing",
         ),
@@ -577,7 +580,9 @@ def clip_loss(network: Network, x0: Tensor, noise: Tensor, t: Tensor, path: Nois
     return (error * noisy).sum() / noisy.sum()
 
 
-def _with_a_network(answer: Callable[..., Any], path: str, x0: Tensor, noise: Tensor, t: Tensor, gain: Tensor) -> Any:
+def _with_a_network(
+    answer: Callable[..., Any], path: str, x0: Tensor, noise: Tensor, t: Tensor, gain: Tensor
+) -> Any:
     heard: list[dict[str, Tensor]] = []
 
     def network(x: Tensor, times: Tensor) -> Tensor:
@@ -839,7 +844,12 @@ def _filming(
 
 
 def _filmed_in_a_list(
-    denoiser: Draw, first: Tensor, frames: int, window: int, levels: list[Level], noises: Callable[[int], Tensor]
+    denoiser: Draw,
+    first: Tensor,
+    frames: int,
+    window: int,
+    levels: list[Level],
+    noises: Callable[[int], Tensor],
 ) -> Tensor:
     made = [first]
     while len(made) < frames:
@@ -852,7 +862,9 @@ def _filmed_in_a_list(
     return torch.stack(made, 1)
 
 
-def _noise_around_the_past(denoiser: Draw, first: Tensor, frames: int, window: int, levels: list[Level], noises: Any) -> Any:
+def _noise_around_the_past(
+    denoiser: Draw, first: Tensor, frames: int, window: int, levels: list[Level], noises: Any
+) -> Any:
     def noisy(x: Tensor, level: Level, before: Tensor) -> Any:
         return denoiser(x, level, add_noise(before, noises(1)[:, None].expand_as(before), level))
 
@@ -860,7 +872,12 @@ def _noise_around_the_past(denoiser: Draw, first: Tensor, frames: int, window: i
 
 
 def _past_of_guesses(
-    denoiser: Draw, first: Tensor, frames: int, window: int, levels: list[Level], noises: Callable[[int], Tensor]
+    denoiser: Draw,
+    first: Tensor,
+    frames: int,
+    window: int,
+    levels: list[Level],
+    noises: Callable[[int], Tensor],
 ) -> Tensor:
     """Frames are drawn with the noise that was predicted left in: one pair too few."""
     return _filming(pairs=lambda levels: levels[:-1])(denoiser, first, frames, window, levels, noises)
@@ -1018,7 +1035,10 @@ def _pairs(
 def _pairs_counted(frames: int, places: int, causal: bool) -> dict[str, int]:
     seen = torch.ones(frames, frames)
     over = int((seen.tril() if causal else seen).sum())
-    return {"joint": over * places**2, "factorised": sum(places * places for _ in range(frames)) + places * over}
+    return {
+        "joint": over * places**2,
+        "factorised": sum(places * places for _ in range(frames)) + places * over,
+    }
 
 
 def _clip_sizes(frames: tuple[int, int], places: tuple[int, int], causal: bool) -> Make:

@@ -57,9 +57,16 @@ def video_task(recipe: Recipe, folder: Path, n: int, device: torch.device) -> Te
 
 
 def motions_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
-    """What n clips meet of their captions, by how their frames were drawn."""
+    """What n clips meet of their captions, by how their frames were drawn: behind a first one without
+    guidance.
+    """
     measured = clips_measured(model, n, device=device, guidance=1.0)
+    behind = {"from the caption": {"guidance_behind": 1.0}, "from a first frame": {"guidance_behind": 1.0}}
     return {
-        kind: {"n": n, **{what: rounded_share(each) for what, each in met.items() if each[0] == each[0]}}
+        kind: {
+            "n": n,
+            **behind.get(kind, {}),
+            **{what: rounded_share(each) for what, each in met.items() if each[0] == each[0]},
+        }
         for kind, met in measured.items()
     }  # what no clip shows is NaN, which is no JSON
