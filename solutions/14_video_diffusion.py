@@ -8,8 +8,7 @@
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do
 #
-# - let every place of a picture look at itself in other frames (exercise 14.1)
-# - say who may look at whom when frames are drawn one after the other (exercise 14.2)
+# - let every place of a picture look at itself in other frames, and say which of them it may see (exercises 14.1 and 14.2)
 # - add layers over time that change nothing at first (exercise 14.3)
 # - give each frame a noise level of its own, and find the bug that makes a model ignore its first frame (exercise 14.4)
 # - build the loop that goes on from a first frame (exercise 14.5)
@@ -181,12 +180,33 @@ pixels[1, :, 2, 3] += 1  # one place of the second frame of the first clip
 changed = (attend_over_time(pixels, 3, *weights, all_frames) - before).abs().amax(1) > 1e-6
 print("places that changed:", [tuple(place) for place in changed.nonzero().tolist()])
 
+# %% jupyter={"source_hidden": true}
+import matplotlib.pyplot as plt
+
+fig, axes = plt.subplots(1, 2, figsize=(6.4, 2.6))
+long = torch.randn(6, 8, 2, 2, generator=generator)
+for ax, (name, mask) in zip(axes, {"all frames": torch.ones(6, 6).bool(), "no later frame": torch.ones(6, 6).tril().bool()}.items(), strict=True):
+    plain, reached = attend_over_time(long, 6, *weights, mask), []
+    for k in range(6):
+        other = long.clone()
+        other[k] += 1
+        reached.append((attend_over_time(other, 6, *weights, mask) - plain).abs().amax((1, 2, 3)) > 1e-6)
+    ax.imshow(torch.stack(reached, 1).float(), cmap="gray", vmin=0, vmax=1)
+    ax.set(title=name, xlabel="frame that is changed", ylabel="frame of the result")
+fig.tight_layout()
+figure(
+    fig,
+    alt="Two squares of six frames by six, white where a change reaches. With all frames seen all is white. With no later frame seen it "
+    "is white on the diagonal and below.",
+)
+
 # %% [markdown]
 # **What to notice:** one place was changed in one frame. The change reaches the same place (2, 3) in frames 0, 1 and 2 of
-# its clip, and nothing else: no other place, and not the second clip. This little test finds every wrong fold.
+# its clip, and nothing else: no other place, and not the second clip. This little test finds wrong folds. The figure does the same
+# for six frames, with two masks.
 
-# %% [markdown] tags=["idea"]
-# ## Causal: no frame sees a later one
+# %% [markdown]
+# ### Causal: no frame sees a later one
 #
 # If all frames are drawn together, each may look at all. If frames are drawn *one after the other*, a frame that is drawn
 # now cannot look at one that comes later. A **causal mask** makes training agree with that.
@@ -361,6 +381,28 @@ with torch.no_grad():
     wild = (lines(some, some_times) - as_pictures).abs().max()
 print("with random last weights:", "pictures are spoilt" if wild > 0.05 else "hardly a change")
 
+# %% jupyter={"source_hidden": true}
+fig, ax = plt.subplots(figsize=(6.4, 2.4))
+names, starts = ["w_q", "w_k", "w_v", "w_out"], {"last weight 0": (1.0, 0.0), "all weights 0": (0.0, 0.0), "none 0": (1.0, 1.0)}
+for k, (name, (inner, last)) in enumerate(starts.items()):
+    tried = [(size * each / 8**0.5).requires_grad_() for size, each in zip((inner, inner, inner, last), weights, strict=True)]
+    aim = torch.randn(long.shape, generator=torch.Generator().manual_seed(5))
+    (attend_over_time(long, 6, *tried, torch.ones(6, 6).tril().bool()) - aim).square().mean().backward()
+    sizes = [float(each.grad.norm()) for each in tried]
+    ax.bar(torch.arange(4) + 0.27 * (k - 1), sizes, 0.25, label=name, hatch=("", "//", "..")[k])
+ax.set(ylabel="gradient, norm")
+ax.set_xticks(range(4), names)
+ax.legend(fontsize=9)
+figure(
+    fig,
+    alt="The norm of the first gradient of four weights. With only the last weight 0, w_out has a gradient and the other three have none. With all "
+    "weights 0 no weight has one. With none 0 all have.",
+)
+
+# %% [markdown]
+# **What to notice:** with the last weight 0 the first gradient reaches that weight alone. After one step it is not 0 any more, and
+# the others learn, too. With all weights 0 no gradient comes, not in the first step and never.
+
 # %% [markdown] tags=["idea"]
 # ## A time for each frame
 #
@@ -454,6 +496,25 @@ lines.inflate()
 clip_losses = train_lines(lines, 250, 24, clean=0.35)
 print(f"loss: pictures {sum(picture_losses[-20:]) / 20:.2f}, then clips {sum(clip_losses[-20:]) / 20:.2f}")
 
+# %% jupyter={"source_hidden": true}
+from diffusion_lessons.course.widgets import plain_lines
+
+with plain_lines():
+    fig, ax = plt.subplots(figsize=(6.8, 2.6))
+    ax.plot(picture_losses, label="the picture network")
+    ax.plot(range(len(picture_losses), len(picture_losses) + len(clip_losses)), clip_losses, label="its layers over time")
+    ax.set(xlabel="training step", ylabel="loss", ylim=(0, 0.8))
+    ax.legend()
+figure(
+    fig,
+    alt="The loss over the training steps. That of the picture network falls quickly and stays level at about 0.3. With layers over time it goes on "
+    "from there and falls to less than half of that.",
+)
+
+# %% [markdown]
+# **What to notice:** the picture network comes to a level that it cannot pass: where all is noise, a frame alone says nothing about
+# the place of its bump. The layers over time begin at this level, not above it, and pass it: frames that are clean, or less noisy, tell.
+
 # %% [markdown] tags=["idea"]
 # ## Going on from what is there
 #
@@ -493,7 +554,7 @@ def film(denoiser, first, frames, window, levels, noises):
     clip = first[:, None]
     for k in range(1, frames):
         x, before = noises(k), clip[:, 1 - window :]
-        for now, next in pairwise(levels):
+        for now, next in zip(levels, levels[1:], strict=False):
             x0, eps = denoiser(x, now, before)
             x = float(next.alpha) * x0 + float(next.sigma) * eps
         clip = torch.cat([clip, x[:, None]], 1)
@@ -555,8 +616,6 @@ for name, clips in toy.items():
     print(f"{name:11} jitter {steps.diff(dim=1).square().mean().sqrt():.2f} pixels, even motion in {even:.0%} of {n}")
 
 # %% jupyter={"source_hidden": true}
-import matplotlib.pyplot as plt
-
 fig, axes = plt.subplots(1, 4, figsize=(8.6, 2.9))
 for ax, (name, clips) in zip(axes, toy.items(), strict=True):
     rows = [torch.nn.functional.pad(clip[:, 0, 0].cpu(), (0, 0, 0, 1), value=1) for clip in clips[:5]]
@@ -648,8 +707,12 @@ figure(
     "as factorised, to 512 against 16 MiB. Right, seconds a call: joint is slower from 4 frames on, fused or not, and the gap grows.",
 )
 
-# %% [markdown] tags=["experiment-text"]
-# ## Experiment: does it move as it was asked to?
+# %% [markdown]
+# **What to notice:** joint attention needs 16 times the memory of its factorised form at 16 frames when it is written out, as the
+# counts say. Fused, it needs no such tensor, but every pair is still computed, and the clock shows it.
+
+# %% [markdown]
+# ## Does it move as it was asked to?
 #
 # Back to the bundled model, `scenes-video`. Its layers over time are yours with more around them: heads, norms, an MLP, and
 # the *text*. Which way a shape moves cannot be seen in one frame. The caption has to say it, and to reach the layers over

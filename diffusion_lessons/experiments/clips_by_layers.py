@@ -1,6 +1,7 @@
 """Clips drawn by `scenes-video`, with its layers over time and without (lesson 14).
 
-n captions of the split "test" ask for a shape that moves, from a place with room for all of its way. The ways:
+n captions of the split "test" ask for a shape that moves, from a place with room for all of its way. The
+ways:
 
 - "apart": every frame is drawn by itself after the caption, without the layers over time;
 - "held": a rendered first frame is shown again and again: what a clip is worth that does not move;
@@ -10,10 +11,11 @@ n captions of the split "test" ask for a shape that moves, from a place with roo
 - "rendered": true clips, what the reader finds at best.
 
 A row holds the shares of clips that meet their caption, with 95 % intervals (Wilson), and the mean error and
-jitter, in pixels of 64, with two standard errors to each side: these are over clips that are readable. "drift"
-has, for each frame, how many clips are readable up to it, and how far their object is from where it should be,
-with one standard error. The intervals cover the clips, and no other training. Frames that go on are drawn in 8
-steps without guidance. All rows take about half an hour on one core.
+jitter, in pixels of 64, with two standard errors to each side: these are over clips that are readable.
+"drift" has, for each frame, how many clips are readable up to it, and how far their object is from where it
+should be, with one standard error. The intervals cover the clips, and no other training. Frames that go on
+are drawn in 8 steps without guidance, frames apart as the model is usually drawn. All rows take about half
+an hour on one core.
 """
 
 from dataclasses import replace

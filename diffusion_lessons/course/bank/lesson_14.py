@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lessons.course.bank import figures
 from diffusion_lessons.course.bank.inputs import data, normal, number, whole
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
 from diffusion_lessons.networks import video
@@ -177,14 +176,16 @@ ATTEND = Exercise(
         Misconception(
             "frames-and-channels-mixed",
             _attended(fold=_mixed, back=lambda y, x, frames: y.reshape(x.shape)),
-            "You reshaped (B·F, C, H, W) to (B·H·W, F, C) without moving dimensions: your tokens mix channels, "
+            "You reshaped (B·F, C, H, W) to (B·H·W, F, C) without moving dimensions: your tokens mix "
+            "channels, "
             "places and frames. Take the frames out of the batch, permute, and only then flatten.",
             about="axis",
         ),
         Misconception(
             "frames-before-batch",
             _attended(fold=_other_batch, back=_back_to_other_batch),
-            "You unfolded the batch as (F, B). Frames of one clip lie next to each other: it is (B, F). With one "
+            "You unfolded the batch as (F, B). Frames of one clip lie next to each other: it is (B, F). With "
+            "one "
             "clip both are the same, so the mistake shows from the second one on.",
             about="axis",
         ),
@@ -197,7 +198,8 @@ ATTEND = Exercise(
         Misconception(
             "over-places",
             _over_places,
-            "Your places look at each other within a frame: that is the attention of a picture network. Here each "
+            "Your places look at each other within a frame: that is the attention of a picture network. Here "
+            "each "
             "place looks at itself in the other frames.",
             about="axis",
         ),
@@ -216,7 +218,8 @@ ATTEND = Exercise(
         Misconception(
             "masked-with-zero",
             _attended(share=lambda scores, seen: (scores * seen).softmax(-1)),
-            "You set hidden scores to 0. The softmax gives them a share all the same: e⁰ is 1. Set them to −∞.",
+            "You set hidden scores to 0. The softmax gives them a share all the same: e⁰ is 1. Set them to "
+            "−∞.",
             about="formula",
         ),
         Misconception(
@@ -267,10 +270,12 @@ ATTEND = Exercise(
     ],
     alternatives=[_attended(), _attended_place_by_place],
     hints=(
-        "Attention does not know what its tokens are. For one place the tokens are its frames, so all places and all "
+        "Attention does not know what its tokens are. For one place the tokens are its frames, so all places "
+        "and all "
         "clips together are the batch.",
         "x + softmax(QKᵀ/√C)·V·w_outᵀ, on tokens (B·H·W, F, C).",
-        "`x.unflatten(0, (-1, frames))` is (B, F, C, H, W); `.permute(0, 3, 4, 1, 2).flatten(0, 2)` makes tokens. "
+        "`x.unflatten(0, (-1, frames))` is (B, F, C, H, W); `.permute(0, 3, 4, 1, 2).flatten(0, 2)` makes "
+        "tokens. "
         "At the end undo both.",
     ),
     figure=_attention_figure,
@@ -332,7 +337,8 @@ SEEN = Exercise(
         Misconception(
             "aligned-at-the-first",
             _drawn_ahead(lambda queries, keys: 0),
-            "Your first query sees the first key alone. The queries are the *last* frames: query i stands at key "
+            "Your first query sees the first key alone. The queries are the *last* frames: query i stands at "
+            "key "
             "keys − queries + i. (PyTorch's `is_causal=True` aligns at the first, too.)",
             about="index",
         ),
@@ -490,7 +496,8 @@ CONVOLVE = Exercise(
         Misconception(
             "padded-on-both-sides",
             _convolved(pad=lambda clips: F.pad(clips, (0, 0, 0, 0, 0, 0, 1, 1))),
-            "You padded one frame on each side, so every frame sees the next one. Causal: two frames of zeros before "
+            "You padded one frame on each side, so every frame sees the next one. Causal: two frames of "
+            "zeros before "
             "the first, none behind the last.",
             about="direction",
         ),
@@ -509,7 +516,8 @@ CONVOLVE = Exercise(
         Misconception(
             "kernel-reversed",
             _convolved(taps=lambda weight: weight.flip(2)),
-            "You turned the kernel round: weight[..., 2] belongs to the frame itself, weight[..., 0] to the one two "
+            "You turned the kernel round: weight[..., 2] belongs to the frame itself, weight[..., 0] to the "
+            "one two "
             "frames before.",
             about="index",
         ),
@@ -543,13 +551,15 @@ CONVOLVE = Exercise(
         Misconception(
             "clips-not-kept-apart",
             _convolved(unfold=_without_borders),
-            "You took the whole batch for one long clip: the first frames of a clip see the last ones of another.",
+            "You took the whole batch for one long clip: the first frames of a clip see the last ones of "
+            "another.",
             about="batch",
         ),
         Misconception(
             "frames-and-channels-mixed",
             _mixed_convolution,
-            "You reshaped to (B, C, F, H, W) at once. The numbers lie as (B, F, C, H, W): take the frames out first, "
+            "You reshaped to (B, C, F, H, W) at once. The numbers lie as (B, F, C, H, W): take the frames "
+            "out first, "
             "then transpose.",
             about="axis",
         ),
@@ -558,7 +568,8 @@ CONVOLVE = Exercise(
     hints=(
         "Put two frames of zeros before each clip. Then every frame has two before it.",
         "y_f = x_f + b + Σ_k W_k·x_{f−2+k}, k = 0, 1, 2; what lies before the first frame is 0.",
-        "`F.conv1d` on (B·H·W, C, F) that is padded with `F.pad(…, (2, 0))`, or `F.conv3d` on (B, C, F, H, W).",
+        "`F.conv1d` on (B·H·W, C, F) that is padded with `F.pad(…, (2, 0))`, or `F.conv3d` on (B, C, F, H, "
+        "W).",
     ),
     figure=_response_figure,
     figure_alt="Two rows of six frames in grey. Weight 0: only frame 2, which was put in, is white. Weight 0.3, 0.6, 0: "
@@ -671,7 +682,8 @@ LOSS = Exercise(
         Misconception(
             "told-the-noisy-time",
             _counted(told=_latest),
-            "Every frame is told the time of the noisiest one. A clean frame that is told so looks like noise to be "
+            "Every frame is told the time of the noisiest one. A clean frame that is told so looks like "
+            "noise to be "
             "removed, and the network learns to mistrust it. Each frame is told its own time.",
             about="level",
         ),
@@ -696,7 +708,8 @@ LOSS = Exercise(
         Misconception(
             "clean-frames-counted",
             _counted(mean=lambda error, noisy: error.mean()),
-            "You counted clean frames in the loss. No noise is in them, so nobody can guess their v: leave them out.",
+            "You counted clean frames in the loss. No noise is in them, so nobody can guess their v: leave "
+            "them out.",
             about="extra",
         ),
         Misconception(
@@ -708,7 +721,8 @@ LOSS = Exercise(
         Misconception(
             "mean-of-means",
             _counted(mean=_by_clip),
-            "You took the mean of each clip first. Then a noisy frame counts more in a clip with few of them: "
+            "You took the mean of each clip first. Then a noisy frame counts more in a clip with few of "
+            "them: "
             "take one mean over all noisy frames.",
             about="mean",
         ),
@@ -751,9 +765,11 @@ LOSS = Exercise(
     ],
     alternatives=[_counted(), _of_chosen],
     hints=(
-        "Look at what the network is told about a clean frame. What would you do with a frame of which somebody says that "
+        "Look at what the network is told about a clean frame. What would you do with a frame of which "
+        "somebody says that "
         "it is all noise?",
-        "x_f = α(t_f)·x₀ + σ(t_f)·ε, told t_f; the loss is the mean of (output − v)² over frames with t_f > 0.",
+        "x_f = α(t_f)·x₀ + σ(t_f)·ε, told t_f; the loss is the mean of (output − v)² over frames with t_f > "
+        "0.",
         "`network(x, t)`: t has a time for each frame already.",
     ),
 )
@@ -918,7 +934,8 @@ FILM = Exercise(
         Misconception(
             "window-of-the-past",
             _filming(before=lambda clip, window: clip[:, -window:]),
-            "You showed `window` frames before the new one. The new frame is one of the window: show one less.",
+            "You showed `window` frames before the new one. The new frame is one of the window: show one "
+            "less.",
             about="count",
         ),
         Misconception(
@@ -960,14 +977,16 @@ FILM = Exercise(
         Misconception(
             "noises-one-late",
             _filming(start=lambda noises, k, clip: noises(k + 1)),
-            "Your noises are one frame late. The given frame is number 0, the first that you draw is number 1: "
+            "Your noises are one frame late. The given frame is number 0, the first that you draw is number "
+            "1: "
             "noises(1).",
             about="index",
         ),
         Misconception(
             "from-the-last-frame",
             _filming(start=lambda noises, k, clip: clip[:, -1]),
-            "You began with the last frame in place of noise. At the first level x is noise; what was there is shown "
+            "You began with the last frame in place of noise. At the first level x is noise; what was there "
+            "is shown "
             "as `before`.",
             about="input",
         ),
@@ -1066,7 +1085,8 @@ COST = Exercise(
         Misconception(
             "causal-ignored",
             lambda frames, places, causal: attention_pairs(frames, places, False),
-            "Your counts are the same with and without the mask. Causal frames see themselves and earlier ones: "
+            "Your counts are the same with and without the mask. Causal frames see themselves and earlier "
+            "ones: "
             "F(F + 1)/2 pairs of frames.",
             about="missing",
         ),
@@ -1115,7 +1135,8 @@ COST = Exercise(
         Misconception(
             "places-not-squared",
             _pairs(joint=lambda f, n, over: n * over),
-            "In joint attention a place looks at *all* places of a frame, not at itself alone: N² for each pair of "
+            "In joint attention a place looks at *all* places of a frame, not at itself alone: N² for each "
+            "pair of "
             "frames.",
             about="factor",
         ),

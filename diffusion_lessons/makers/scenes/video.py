@@ -8,8 +8,8 @@ import torch
 
 from diffusion_lessons import zoo
 from diffusion_lessons.data.clips import clip_rows
-from diffusion_lessons.makers.diffusion import RUNS, trained
 from diffusion_lessons.filming import clips_measured
+from diffusion_lessons.makers.diffusion import RUNS, trained
 from diffusion_lessons.makers.scenes.shared import SIZE, rounded_share
 from diffusion_lessons.makers.scenes.text import RECIPE as TEXT
 from diffusion_lessons.makers.scenes.text import store_pipeline
