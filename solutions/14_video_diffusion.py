@@ -54,8 +54,9 @@ def coarse(x):
 
 
 def sheet(clips):
-    """Clips (4, F, C, H, W) as one, two in a row: (F, C, 2H, 2W)."""
-    rows = [torch.cat(list(row), -1) for row in coarse(clips).chunk(2)]
+    """Clips (4, F, C, H, W) as one, two in a row, with a line around each: (F, C, H', W')."""
+    framed = torch.nn.functional.pad(coarse(clips), (1, 1, 1, 1), value=0.2)
+    rows = [torch.cat(list(row), -1) for row in framed.chunk(2)]
     return torch.cat(rows, -2)
 
 
@@ -191,13 +192,13 @@ for ax, (name, mask) in zip(axes, {"all frames": torch.ones(6, 6).bool(), "no la
         other = long.clone()
         other[k] += 1
         reached.append((attend_over_time(other, 6, *weights, mask) - plain).abs().amax((1, 2, 3)) > 1e-6)
-    ax.imshow(torch.stack(reached, 1).float(), cmap="gray", vmin=0, vmax=1)
+    ax.imshow(torch.stack(reached, 1).float(), cmap="Greys", vmin=0, vmax=1.3)
+    ax.grid(False)
     ax.set(title=name, xlabel="frame that is changed", ylabel="frame of the result")
-fig.tight_layout()
 figure(
     fig,
-    alt="Two squares of six frames by six, white where a change reaches. With all frames seen all is white. With no later frame seen it "
-    "is white on the diagonal and below.",
+    alt="Two squares of six frames by six, dark where a change reaches. With all frames seen all is dark. With no later frame seen the "
+    "diagonal and what is below it are dark.",
 )
 
 # %% [markdown]
@@ -513,7 +514,7 @@ figure(
 
 # %% [markdown]
 # **What to notice:** the picture network comes to a level that it cannot pass: where all is noise, a frame alone says nothing about
-# the place of its bump. The layers over time begin at this level, not above it, and pass it: frames that are clean, or less noisy, tell.
+# the place of its bump. The layers over time begin at about this level and pass it: frames that are clean, or less noisy, tell.
 
 # %% [markdown] tags=["idea"]
 # ## Going on from what is there
@@ -630,8 +631,10 @@ figure(
 
 # %% [markdown]
 # **What to notice:** each line is a frame, and time runs down, so even motion is a slanted stripe. Apart, every line is a good
-# picture, and there is no stripe. The layers over time have learnt what no frame alone can show: that the bump goes on as it
-# began. *Together* and *one by one* are the same weights.
+# picture, and there is no stripe. One by one, most clips move evenly: the layers over time have learnt what no frame alone can
+# show.
+#
+# *Together* are the same weights, and most of those clips break. TOGETHER
 
 # %% [markdown] tags=["idea"]
 # ## What time costs
@@ -704,7 +707,7 @@ print(f"median of {last['calls']} calls on {costs['hardware'].get('gpu') or cost
 figure(
     fig,
     alt="Two figures over the number of frames, 1 to 32, both axes logarithmic. Left, the largest tensor: joint rises twice as steeply "
-    "as factorised, to 512 against 16 MiB. Right, seconds a call: joint is slower from 4 frames on, fused or not, and the gap grows.",
+    "as factorised, to 512 against 16 MiB. Right, seconds a call: joint is slower from 2 frames on, fused or not, and the gap grows.",
 )
 
 # %% [markdown]
@@ -790,7 +793,6 @@ longest = max(record["rows"], key=lambda row: row["settings"]["frames"])
 counts, off, error = torch.tensor([[each if each is not None else float("nan") for each in row] for row in longest["drift"]]).T.numpy()
 axes[1].errorbar(range(len(off)), off, 2 * error, capsize=3)
 axes[1].set(xlabel="frame", ylabel="off its place, pixels of 64", ylim=0)
-fig.tight_layout()
 figure(fig, alt="figure to be described")
 
 # %% [markdown]
@@ -800,26 +802,25 @@ figure(fig, alt="figure to be described")
 # ## Play
 #
 # Two sliders: the frame, and the time $t$ inside the drawing of that frame. The first panel is what the sampler holds,
-# decoded; the second is the guess. Go to the earliest time and move along the frames: at which $t$ does the guess know where
-# the object will be? Compare with lesson 11, where nothing was known at first.
+# decoded; the second is the guess. Go to t = 1000, where $x$ is nothing but noise, and move along the frames. From which $t$ on does
+# the guess know where the object will be? Compare with the first panels of lesson 11, where at t = 1000 nothing was known.
 
 # %% jupyter={"source_hidden": true}
 at, drawn_frames = len(walk) - 1, 5
 
 
 def decoded(latents):
-    """All guesses or samples, decoded, two clips in a row: (times·frames, C, H, W), frames fastest."""
-    each = torch.stack(latents).unflatten(0, (drawn_frames, at)).transpose(0, 1)[::2]  # (times, frames, 4, …)
+    """All guesses or samples of the first clip, decoded: (times·frames, C, H, W), frames fastest."""
+    each = torch.stack(latents)[:, 0].unflatten(0, (drawn_frames, at)).transpose(0, 1)[::2]  # (times, frames, …)
     with torch.no_grad():
-        made = model.vae.decode(each[:, :, :2].flatten(0, 2).to(device)).float().cpu()
-    return torch.cat(list(coarse(made).unflatten(0, (-1, 2)).unbind(1)), -1)
+        return coarse(model.vae.decode(each.flatten(0, 1).to(device)).float().cpu())
 
 
 scrub(
     {"x, decoded": decoded([x for x, _ in seen_on_the_way]), "the guess, decoded": decoded([x0 for _, x0 in seen_on_the_way])},
     axes={"t": [f"{float(level.t):.0f}" for level in walk[:-1:2]], "frame": range(1, drawn_frames + 1)},
-    alt="Two clips at four times and five frames. What the sampler holds is noise at t = 1000 and nearly the picture at t = 250. The guess "
-    "shows the object near its new place at all times.",
+    alt="A clip at four times and five frames. What the sampler holds is noise at t = 1000, and at t = 250 a purple circle with rags around "
+    "it. The guess shows the circle at its new place at all times, with a soft edge at t = 1000.",
     title="Inside the drawing of each frame",
 )
 

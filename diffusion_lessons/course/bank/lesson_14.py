@@ -279,7 +279,8 @@ ATTEND = Exercise(
         "At the end undo both.",
     ),
     figure=_attention_figure,
-    figure_alt="Two squares of six frames by six, white where a changed frame changes the result. All frames: white "
+    figure_alt="Two squares of six frames by six, white where a changed frame changes the result. All frames: "
+    "white "
     "everywhere. Causal: white on and below the diagonal.",
 )
 
@@ -396,7 +397,8 @@ SEEN = Exercise(
         ["6 queries, 6 keys", "2 queries, 6 keys"],
         ("frame that looks", "frame looked at"),
     ),
-    figure_alt="Left: six rows, white on and below the diagonal. Right: two rows, the first with five white squares of "
+    figure_alt="Left: six rows, white on and below the diagonal. Right: two rows, the first with five white "
+    "squares of "
     "six, the second with six.",
 )
 
@@ -572,7 +574,8 @@ CONVOLVE = Exercise(
         "W).",
     ),
     figure=_response_figure,
-    figure_alt="Two rows of six frames in grey. Weight 0: only frame 2, which was put in, is white. Weight 0.3, 0.6, 0: "
+    figure_alt="Two rows of six frames in grey. Weight 0: only frame 2, which was put in, is white. "
+    "Weight 0.3, 0.6, 0: "
     "frame 3 is grey and frame 4 is dark grey, too.",
 )
 
@@ -1034,7 +1037,7 @@ FILM = Exercise(
 
 
 def attention_pairs(frames: int, places: int, causal: bool) -> dict[str, int]:
-    """Pairs of tokens for which attention makes a score; half the frames' pairs are hidden by a causal mask."""
+    """Pairs of tokens for which attention makes a score; a causal mask hides those of later frames."""
     over_time = frames * (frames + 1) // 2 if causal else frames**2
     return {"joint": places**2 * over_time, "factorised": frames * places**2 + places * over_time}
 
