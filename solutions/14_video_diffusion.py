@@ -634,7 +634,7 @@ figure(
 # picture, and there is no stripe. One by one, most clips move evenly: the layers over time have learnt what no frame alone can
 # show.
 #
-# *Together* are the same weights, and most of those clips break. TOGETHER
+# *Together* are the same weights, and most of those clips break. PLACE
 
 # %% [markdown] tags=["idea"]
 # ## What time costs
@@ -718,8 +718,61 @@ figure(
 # ## Does it move as it was asked to?
 #
 # Back to the bundled model, `scenes-video`. Its layers over time are yours with more around them: heads, norms, an MLP, and
-# the *text*. Which way a shape moves cannot be seen in one frame. The caption has to say it, and to reach the layers over
-# time. First your own `film` on this model, from four true first frames.
+# the *text*. Which way a shape moves cannot be seen in one frame: the caption has to say it. So each layer over time hears the
+# caption. Its first convolution sees the neighbours of a place in the frames before; then the text scales and shifts each
+# channel (FiLM), and so chooses *which* neighbour is taken; a second convolution, 0 at first, puts it in.
+#
+# When does training learn the direction? The card of the model has a measure: the loss of a second frame with the *opposite*
+# caption, minus the loss with the right one.
+
+# %% jupyter={"source_hidden": true}
+from dataclasses import replace
+
+from diffusion_lessons.data.clips import STILL, draw_clips
+from diffusion_lessons.data.dataset import as_float
+
+some = draw_clips(1, torch.arange(96), "test", room=1.0)  # the clips that the card's measure is of
+some = some[(some.motion != STILL).nonzero()[:24, 0]]
+after = [replace(some, motion=torch.full_like(some.motion, k)).render(64, 2)[:, 1] for k in range(STILL + 1)]
+with torch.no_grad():
+    _, logvar = model.vae.moments(as_float(some.render(64, 2)[:, 1]).to(device))
+    ways = torch.stack([model.vae.encode(as_float(each).to(device)) for each in after])  # (5, 24, 4, 16, 16)
+    right, scale = model.vae.encode(as_float(some.render(64, 2)[:, 1]).to(device)), model.vae.config.scale
+floor = float((logvar.exp() * scale**2).mean())  # latents are drawn around their mean
+sigma2 = float(model.path(950.0).sigma) ** 2
+guesses = {"the right frame": right, "mean over directions": 0.225 * ways[:STILL].sum(0) + 0.1 * ways[STILL], "the frame before": ways[STILL]}
+for name, guess in guesses.items():
+    guesses[name] = (float((guess - right).square().mean()) + floor) / sigma2
+    print(f"t = 950, a guess that is {name}: loss {guesses[name]:.3f}")
+
+# %% jupyter={"source_hidden": true}
+log = zoo.card("scenes-video")["wrong_captions"]
+at_step = [row["step"] for row in log]
+with plain_lines():
+    fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.6))
+    for ax, ending, what in zip(axes, (", right", ""), ("loss", "loss more, told the opposite"), strict=True):
+        for time, style in ((950, "-"), (700, "--")):
+            ax.plot(at_step, [row[f"frame 2 at {time}{ending}"] for row in log], style, label=f"t = {time}")
+        ax.set(xlabel="training step", ylabel=what)
+    for (name, value), place in zip(guesses.items(), ("top", "bottom", "bottom"), strict=True):
+        axes[0].axhline(value, color="grey", lw=0.8)
+        axes[0].text(at_step[-1], value, name, ha="right", va=place, fontsize=8)
+    axes[1].legend()
+print(f"t = 950, step {at_step[0]}: loss {log[0]['frame 2 at 950, right']:.3f}, told the opposite {log[0]['frame 2 at 950']:+.4f}")
+print(f"t = 950, step {at_step[-1]}: loss {log[-1]['frame 2 at 950, right']:.3f}, told the opposite {log[-1]['frame 2 at 950']:+.4f}")
+figure(
+    fig,
+    alt="Two figures over 1200 training steps, for t = 950 and 700. Left, the loss of the second frame: at 950 it falls from 0.236, just below "
+    "the mean over directions, to 0.148, just above the right frame; at 700 it hardly falls. Right, what the opposite caption costs: nothing up to step 250, then it rises, at 950 to 0.275, at 700 to 0.047.",
+)
+
+# %% [markdown]
+# **What to notice:** at step 122 the opposite caption costs nothing, and the loss is that of the *mean* over all directions: a blur. It
+# is lower than that of repeating the frame before. Which direction it is, is learnt after that, from step 250 on, and the loss comes
+# near to that of the right frame. (It is not 0 there: a latent is a draw of lesson 11, and its noise cannot be guessed.) It shows at
+# t = 950, where the frame itself hardly tells where its object is. The loss alone would not have told you what was learnt.
+#
+# Now your own `film` on this model, from four true first frames.
 
 # %%
 told = model.network.told({name: value.to(device) for name, value in model.prompts(texts).items()})
