@@ -279,7 +279,7 @@ ATTEND = Exercise(
         "At the end undo both.",
     ),
     figure=_attention_figure,
-    figure_alt="Two squares of six frames by six, white where a changed frame changes the result. All frames: "
+    figure_alt="Two squares, six frames by six, white where a changed frame changes a result. All frames: "
     "white "
     "everywhere. Causal: white on and below the diagonal.",
 )
