@@ -846,10 +846,28 @@ longest = max(record["rows"], key=lambda row: row["settings"]["frames"])
 counts, off, error = torch.tensor([[each if each is not None else float("nan") for each in row] for row in longest["drift"]]).T.numpy()
 axes[1].errorbar(range(len(off)), off, 2 * error, capsize=3)
 axes[1].set(xlabel="frame", ylabel="off its place, pixels of 64", ylim=0)
-figure(fig, alt="figure to be described")
+figure(
+    fig,
+    alt="Left, the share of clips that move as asked, with intervals: rendered 1, held 0, together 0.91, goes on with a window of 2 0.95 and with a "
+    "window of 4 1, apart 0.19, REST. Right, how far the object is off its place over the frame: from 0.8 pixels in frame 1 to DRIFTALT.",
+)
 
 # %% [markdown]
-# **The result**: to be written.
+# **The result**, read from the figures above. One training stands behind all rows; the intervals are over clips.
+#
+# - **Apart**: 19 % end where they should, by chance: an object that lies anywhere is sometimes near the right place. Every single
+#   frame is as good as those of the picture model, and the object is the same in 97 % of the clips. Its jitter, 58 pixels of 64, tells.
+# - **Held**, a picture that stands still: no jitter, all objects kept, and nothing moves as asked. Smoothness alone proves nothing.
+# - **Goes on**, one frame at a time: all 100 clips move as asked, and the object is off by one pixel in the mean. With a window of
+#   2, where only the caption tells the way, it is off by two pixels, and 5 of 100 clips end too far off.
+# - **Together**, three frames at a time: 91 of 100, and in 4 the object is lost. As with the bumps, the same weights do worse
+#   so; the price of one at a time is more calls.
+# - **From text**, the first frame drawn, too: FROMTEXT
+# - **Drift**: LONGDRIFT
+#
+# **Published**: Ho et al. (*Video Diffusion Models*, table 4) trained on clips with 0, 4 or 8 single pictures more beside each: FVD
+# (a Fréchet distance over features of clips; smaller is better) 202, 68 and 58. When 64 frames are drawn in parts that have to fit,
+# replacing known frames, as in lesson 15, gives an FVD of 451, and a gradient that pulls them together 136.
 
 # %% [markdown] tags=["play"]
 # ## Play
