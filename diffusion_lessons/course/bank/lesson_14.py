@@ -118,23 +118,31 @@ def _over_places(
 def _attended_place_by_place(
     x: Tensor, frames: int, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_out: Tensor, seen: Tensor
 ) -> Tensor:
-    made = x.clone()
-    for first in range(0, len(x), frames):
+    made = []
+    for clip in x.split(frames):
+        result = clip.clone()
         for i in range(x.shape[2]):
             for j in range(x.shape[3]):
-                tokens = x[first : first + frames, :, i, j]
+                tokens = clip[:, :, i, j]
                 scores = (tokens @ w_q.T) @ (tokens @ w_k.T).T / x.shape[1] ** 0.5
                 scores = torch.where(seen, scores, -1e30)
-                made[first : first + frames, :, i, j] += scores.softmax(1) @ (tokens @ w_v.T) @ w_out.T
-    return made
+                result[:, :, i, j] += scores.softmax(1) @ (tokens @ w_v.T) @ w_out.T
+        made.append(result)
+    return torch.cat(made)
 
 
-def _features(batch: int, frames: int, channels: int, height: int, width: int, causal: bool) -> Make:
+def _features(
+    batch: int, lengths: tuple[int, int], channels: int | None, height: int, width: int, causal: bool
+) -> Make:
+    """Features of clips of so many frames; as many channels, where none are given."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
-        weights = {name: normal(g, channels, channels) for name in ("w_q", "w_k", "w_v", "w_out")}
+        frames = whole(g, *lengths)
+        channels_of = frames if channels is None else channels
+        weights = {name: normal(g, channels_of, channels_of) for name in ("w_q", "w_k", "w_v", "w_out")}
         seen = torch.ones(frames, frames).bool()
         return {
-            "x": normal(g, batch * frames, channels, height, width),
+            "x": normal(g, batch * frames, channels_of, height, width),
             "frames": frames,
             **weights,
             "seen": seen.tril() if causal else seen,
@@ -147,7 +155,7 @@ def _attention_figure(reference: Callable[..., Tensor]) -> Any:
     """Which frames change when one frame changes, with and without the mask."""
     frames, shown = 6, []
     for causal in (False, True):
-        given = _features(1, frames, 4, 3, 3, causal)(torch.Generator().manual_seed(0))
+        given = _features(1, (frames, frames), 4, 3, 3, causal)(torch.Generator().manual_seed(0))
         before, rows = reference(**given), []
         for k in range(frames):
             changed = given["x"].clone()
@@ -168,9 +176,9 @@ ATTEND = Exercise(
     reference=attend_over_time,
     trains=["w_q", "w_k", "w_v", "w_out"],
     cases=[
-        Case("two clips of three frames", _features(2, 3, 4, 2, 3, causal=False)),
-        Case("three clips of four frames, causal", _features(3, 4, 6, 3, 2, causal=True)),
-        Case("as many channels as frames", _features(2, 4, 4, 4, 3, causal=True)),
+        Case("two clips", _features(2, (3, 4), 5, 2, 3, causal=False)),
+        Case("three clips, causal", _features(3, (4, 5), 6, 3, 2, causal=True)),
+        Case("as many channels as frames", _features(2, (3, 5), None, 4, 3, causal=True)),
     ],
     misconceptions=[
         Misconception(
@@ -293,11 +301,9 @@ def frames_seen(queries: int, keys: int) -> Tensor:
     return video.causal_mask(keys)[-queries:]
 
 
-def _drawn_ahead(offset: Callable[[int, int], int], strict: bool = False) -> Callable[..., Tensor]:
+def _drawn_ahead(offset: Callable[[int, int], int]) -> Callable[..., Tensor]:
     def answer(queries: int, keys: int) -> Tensor:
-        at = torch.arange(queries)[:, None] + offset(queries, keys)
-        other = torch.arange(keys)
-        return at > other if strict else at >= other
+        return torch.arange(queries)[:, None] + offset(queries, keys) >= torch.arange(keys)
 
     return answer
 
@@ -345,7 +351,7 @@ SEEN = Exercise(
         ),
         Misconception(
             "not-itself",
-            _drawn_ahead(_aligned, strict=True),
+            _drawn_ahead(lambda queries, keys: keys - queries - 1),
             "Your frames do not see themselves. They may: the diagonal is True.",
             about="boundary",
         ),
@@ -460,13 +466,17 @@ def _mixed_convolution(x: Tensor, frames: int, weight: Tensor, bias: Tensor) -> 
     return x + y.reshape(x.shape)
 
 
-def _to_convolve(batch: int, frames: int, channels: int, height: int, width: int) -> Make:
+def _to_convolve(batch: int, lengths: tuple[int, int], channels: int | None, height: int, width: int) -> Make:
+    """As `_features`, for the convolution."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
+        frames = whole(g, *lengths)
+        count = frames if channels is None else channels
         return {
-            "x": normal(g, batch * frames, channels, height, width),
+            "x": normal(g, batch * frames, count, height, width),
             "frames": frames,
-            "weight": normal(g, channels, channels, 3),
-            "bias": normal(g, channels),
+            "weight": normal(g, count, count, 3),
+            "bias": normal(g, count),
         }
 
     return make
@@ -490,9 +500,9 @@ CONVOLVE = Exercise(
     reference=convolve_over_time,
     trains=["weight", "bias"],
     cases=[
-        Case("two clips of four frames", _to_convolve(2, 4, 3, 2, 3)),
-        Case("as many channels as frames", _to_convolve(3, 4, 4, 3, 2)),
-        Case("one clip of five frames", _to_convolve(1, 5, 2, 3, 3)),
+        Case("two clips", _to_convolve(2, (4, 5), 3, 2, 3)),
+        Case("as many channels as frames", _to_convolve(3, (3, 5), None, 3, 2)),
+        Case("one clip", _to_convolve(1, (5, 6), 2, 3, 3)),
     ],
     misconceptions=[
         Misconception(
@@ -657,7 +667,7 @@ def _noised_clips(path: str, batch: int, frames: int, first: bool) -> Make:
             t = t.round()
         return {
             "path": path,
-            "x0": data(g, batch, frames, 2, 4, 3),
+            "x0": 1.8 * data(g, batch, frames, 2, 4, 3),  # latents go beyond ±1
             "noise": normal(g, batch, frames, 2, 4, 3),
             "t": t,
             "gain": torch.tensor([number(g, 0.3, 0.7), number(g, 0.2, 0.5)]),
