@@ -83,8 +83,8 @@ scrub(
 #
 # - *Draw frame after frame with the same noise.* Pictures then resemble each other, but nothing moves as it was asked to,
 #   and details flicker.
-# - *Use 3-D convolutions in the place of 2-D ones*, and train from scratch. It works (Ho et al. 2022 began from 3-D
-#   U-Nets). It throws away what the picture model knows.
+# - *Train a network for clips from scratch*, with convolutions in space and time. It works (Ho et al. 2022, with single
+#   pictures as further examples). It throws away what the picture model knows.
 # - *Put layers over time between its own*, and train these alone. Pictures stay as good as they were. This is what we do.
 # - *Let every place of every frame look at every other* (Sora and other large models). It is the strongest and the most
 #   expensive: you count how expensive.
@@ -649,7 +649,7 @@ figure(
 # each place. The first part dominates: with 256 places and 8 frames, time adds 3 % to what space costs.
 #
 # Why then does anybody use joint attention? An object that moves is, in the next frame, at *another* place. Factorised
-# attention finds it in two hops, and only if space and time are combined more than once.
+# attention finds it in two hops only: first something at this place has to hear of the object, in space, and then over time.
 
 # %% [markdown]
 # $$\text{joint} = N^2 P, \qquad \text{factorised} = F N^2 + N P, \qquad P = F^2 \text{ or } \tfrac12 F (F + 1) \text{ if causal}$$
@@ -940,8 +940,8 @@ if importlib.util.find_spec("diffusers"):
 # | no permute before the reshape | frames and channels mixed; trains, badly | Open-Sora-Plan#171, OmniTokenizer |
 # | (h w b) in the place of (b h w) | right with one clip, wrong from the second on | diffusers#7268 |
 # | attention without frame positions | shuffled frames give shuffled clips: no direction of time | diffusers#4568 |
-# | the last layer over time not zero at first | the picture model is spoilt before training begins | a motion module, measured in our tests |
-# | boolean mask turned round: True means "may look" in PyTorch's fused attention | NaN in the first row, or every frame sees the future | LLMs-from-scratch#1061 |
+# | the last layer over time not zero at first | the picture model is spoilt before training begins | diffusers' `AnimateDiffTransformer3D`, as it is made |
+# | boolean mask turned round: True means "may look" in PyTorch's fused attention | NaN in the last frame; all others see the future | LLMs-from-scratch#1061 |
 # | `is_causal=True` with fewer queries than keys | new frames see the oldest alone | PyTorch: aligned at the top left |
 # | causal padding one frame short under stride 2 | frame $k$ changes outputs before $k$ | magvit2#27 |
 # | clean frames told the noisy time | the first frame is ignored | FastGen#26 |
@@ -983,8 +983,8 @@ interview_card(
         ),
         (
             "Factorised attention is cheap. What does it lose?",
-            "A place sees only itself in other frames, so a moving object is found over two layers. Large motion needs several rounds, convolutions that "
-            "reach neighbours, or joint attention in windows.",
+            "A place sees only itself in other frames, so a moving object is found through what attention in space has brought there: two hops. "
+            "Convolutions that reach neighbours help with small steps, joint attention in windows with larger ones.",
         ),
         (
             "How do you measure motion?",
