@@ -865,7 +865,8 @@ def _filming(
         for k in numbers(frames):
             x, there = start(noises, k, clip), before(clip, window)
             for now, next in pairwise(pairs(levels)):
-                x = step(*denoiser(x, now, there), now, next)
+                x0, eps = denoiser(x, now, there)
+                x = step(x0, eps, now, next)
             clip = torch.cat([clip, x[:, None]], 1)
         return kept(clip)
 
