@@ -772,7 +772,8 @@ figure(
 # **What to notice:** at step 122 the opposite caption costs nothing, and the loss is that of the *mean* over all directions: a blur. It
 # is lower than that of repeating the frame before. Which direction it is, is learnt after that, from step 250 on, and the loss comes
 # near to that of the right frame. (It is not 0 there: a latent is a draw of lesson 11, and its noise cannot be guessed.) It shows at
-# t = 950, where the frame itself hardly tells where its object is. The loss alone would not have told you what was learnt.
+# t = 950, where the frame itself hardly tells where its object is. The loss alone would not have told you what was learnt. Is it FiLM
+# that finds the direction? No: without it, with the text in attention alone, we saw 0.037 at step 293. (One run, stopped there.)
 #
 # Now your own `film` on this model, from four true first frames.
 
