@@ -24,8 +24,8 @@ EVALUATED = 50  # clips of each kind that it is measured on
 PROBED = 24  # clips on which wrong motions are tried
 # Motion is a matter of neighbours: the first convolution sees them, and the text says which of them to take.
 # The loss falls at once, for what is learnt first is the mean over all directions; which of them is learnt
-# after some 250 steps. (Not gated, where the text reaches attention alone, it began as early: "frame 2 at 950"
-# was 0.037 at step 293, one seed; that was not trained to the end.)
+# after some 250 steps. (Not gated, where the text reaches attention alone, it began as early: the measure
+# "frame 2 at 950" was 0.037 at step 293, one seed; that was not trained to the end.)
 SHAPE: dict[str, Any] = {"reach": 3, "convolutions": 2, "gated": True}
 RECIPE = replace(
     TEXT, data="clips", steps=1200, batch=8, lr=2e-3, warmup=50, ema_decay=0.99, checkpoint_every=150.0
