@@ -301,8 +301,8 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure samples: distances, precision, recall; of scenes, captions met; of clips, how they move."""
+    from diffusion_lessons import filming
     from diffusion_lessons.generate import generate, labels_for
-    from diffusion_lessons.makers import filming
     from diffusion_lessons.makers.prompting import folder_prompts, measure_scenes, words_of
     from diffusion_lessons.makers.yardsticks import yardstick_for
     from diffusion_lessons.metrics.evaluate import evaluate as measure

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from diffusion_lessons import clips as room
+from diffusion_lessons import filming
 from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint
 from diffusion_lessons.clips import film, save_clips
 from diffusion_lessons.generate import generate
-from diffusion_lessons.makers import filming
 from diffusion_lessons.training.text_to_image import parts_to_learn
 from tests.command_line import error_line, last_json, run
 from tests.tiny_checkpoint import tiny

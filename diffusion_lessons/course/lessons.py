@@ -36,11 +36,7 @@ LESSONS = (
     Entry("11_latent_diffusion", "Latent diffusion"),
     Entry("12_stable_diffusion", "The pieces of Stable Diffusion"),
     Entry("13_diffusion_vs_gans", "Diffusion against GANs"),
-    Entry(
-        "14_video_diffusion",
-        "Video diffusion",
-        builds="clips, networks.video, training.text_to_video, metrics.motion",
-    ),
+    Entry("14_video_diffusion", "Video diffusion"),
     Entry("15_inpainting", "Inpainting"),
     Entry("16_text_conditioning", "Text conditioning"),
     Entry("17_snr_weighting", "SNR weighting"),

@@ -36,7 +36,8 @@ class VideoUNetConfig(TextUNetConfig):
 
     causal: bool = True  # whether no frame sees a later one
     convolutions: int = 2  # in each block over time; 4 in the published network
-    reach: int = 1  # side of these convolutions in space; 1 is time alone, 3 sees the neighbours too
+    reach: int = 1  # side in space of the first of them; 1 is time alone, 3 sees the neighbours too
+    gated: bool = False  # whether the text scales and shifts what enters the last of them
     places: bool = True  # whether the layers over time are told which frame is which
     told: bool = True  # whether they look at the text; if not, at the frames a second time
     entry: bool = False  # whether there is a transformer over time before the first level
@@ -47,6 +48,10 @@ class VideoUNetConfig(TextUNetConfig):
             raise ValueError(
                 "a block over time has at least one convolution, of an odd side in space; got "
                 f"convolutions = {self.convolutions} and reach = {self.reach}"
+            )
+        if self.gated and self.convolutions < 2:
+            raise ValueError(
+                "the text acts between two convolutions over time: take convolutions = 2 or more"
             )
 
 
@@ -184,23 +189,30 @@ class TemporalConv(nn.Module):
     """Convolutions over time and a residual: (B·F, C, H, W) -> the same; it starts as the identity.
 
     One over SPAN frames is one over pictures with the channels of SPAN frames. A causal one sees the frames
-    before; the other sees as many to each side.
+    before; the other sees as many to each side. Gated, the text scales and shifts what enters the last one
+    (Perez et al. 2018, "FiLM"): the first collects what lies around, the text says what of it is used.
     """
 
     def __init__(self, config: VideoUNetConfig, channels: int) -> None:
         super().__init__()
         for k in range(1, config.convolutions + 1):
+            side = config.reach if k == 1 else 1
             norm = nn.GroupNorm(config.groups, channels, EPS)
-            conv = nn.Conv2d(SPAN * channels, channels, config.reach, padding=config.reach // 2)
+            conv = nn.Conv2d(SPAN * channels, channels, side, padding=side // 2)
             self.add_module(f"conv{k}", nn.ModuleList([norm, conv]))
         nn.init.zeros_(conv.weight)
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        self.gate = nn.Linear(config.context, 2 * channels) if config.gated else None
 
     def forward(self, x: Tensor, told: ToldClip) -> Tensor:
         causal, clip = told.config.causal, x.unflatten(0, (-1, told.frames))  # (B, F, C, H, W)
-        parts: Any = self.children()
-        for norm, conv in parts:
-            near = neighbours(F.silu(_normed(norm, clip, causal)), causal)
+        for k in range(1, told.config.convolutions + 1):
+            norm, conv = getattr(self, f"conv{k}")
+            h = _normed(norm, clip, causal)
+            if self.gate is not None and k == told.config.convolutions:
+                scale, shift = self.gate(told.motion.mean(1))[:, None, :, None, None].chunk(2, 2)
+                h = h * (1 + scale) + shift
+            near = neighbours(F.silu(h), causal)
             clip = conv(near.flatten(0, 1)).unflatten(0, clip.shape[:2])
         return x + clip.flatten(0, 1)
 

@@ -26,6 +26,7 @@ from diffusion_lessons.training.tasks import Denoising, Forward
 from diffusion_lessons.training.text_to_image import TIMES, latents_of
 
 WINDOW = 4  # frames that are learnt from at a time
+STEPS = 10  # in which a frame is drawn unless told otherwise: those before it leave little to decide
 FIRST_CLEAN, CLEAN = 0.8, 0.3  # shares of the first frames of a window, and of the others, that are clean
 
 
@@ -87,6 +88,7 @@ class TextToVideo(Denoising):
 
     def write(self, file: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
         shape, recipe = (self.window, *self.dataset.shape[1:]), self.plan.to_json()
+        info = {**info, "usual": {"steps": STEPS}}
         model = Checkpoint(network, self.path, self.target, (), shape, recipe, info, self.vae, self.tokenizer)
         save_checkpoint(file, model)
 

@@ -10,7 +10,7 @@ import torch
 from diffusion_lessons import zoo
 from diffusion_lessons.data.captions import WRONGS
 from diffusion_lessons.data.scenes import PAIR
-from diffusion_lessons.makers.filming import KINDS
+from diffusion_lessons.filming import KINDS
 from diffusion_lessons.makers.scenes import clip, inpaint, text, vae, video
 from diffusion_lessons.metrics.captions_met import Met
 from diffusion_lessons.training.text_to_video import WINDOW

@@ -60,7 +60,7 @@ def test_at_the_start_every_frame_is_drawn_as_the_picture_network_would(picture:
     """To the last bit: what is added is zero."""
     x, time, text = noise(2, 3, 4, 8, 8), torch.tensor([900.0, 100.0]), told(2)
     folded = x.flatten(0, 1), time.repeat_interleave(3), {"context": text["context"].repeat_interleave(3, 0)}
-    for how in ({}, {"reach": 3, "causal": False}, {"told": False, "entry": True}):
+    for how in ({}, {"reach": 3, "causal": False}, {"told": False, "entry": True}, {"gated": True}):
         video = inflate(picture, **how)
         assert torch.equal(video(x, time, text).flatten(0, 1), video(*folded))
         assert not torch.equal(shaken(picture, **how)(x, time, text).flatten(0, 1), video(*folded))
@@ -72,9 +72,10 @@ def test_a_picture_passes_through_without_the_layers_over_time(picture: Prompted
     torch.testing.assert_close(shaken(picture)(x, time, text), picture(x, time, text), rtol=0, atol=1e-13)
 
 
-def test_two_clips_are_drawn_as_each_alone(picture: Prompted) -> None:
+@pytest.mark.parametrize("gated", [False, True])
+def test_two_clips_are_drawn_as_each_alone(picture: Prompted, gated: bool) -> None:
     video, x, time, text = (
-        shaken(picture, reach=3),
+        shaken(picture, reach=3, gated=gated),
         noise(2, 3, 4, 8, 8),
         torch.tensor([900.0, 100.0]),
         told(2),
@@ -135,6 +136,20 @@ def test_attention_over_frames_so_far_is_attention_over_all_of_them(picture: Pro
     whole = video(x, times, text)
     last = video(x[:, 3:], torch.tensor([600.0]), {**text, "before": x[:, :3]})
     torch.testing.assert_close(last, whole[:, 3:], rtol=1e-10, atol=1e-12)
+
+
+def test_the_text_of_a_gated_convolution_multiplies_what_is_around() -> None:
+    """Two clips told apart by the text alone differ by what they show: no sum of the two parts does that."""
+    config = VideoUNetConfig(**vars(UNET) | {"gated": True, "reach": 3})
+    layer = with_random_weights(TemporalConv(config, 16))
+    text, x = noise(2, 6, 16, seed=6), noise(3, 16, 5, 4)
+
+    def added(x: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return layer(x, ToldClip(noise(1), noise(1), None, config, 3, text)) - x
+
+    apart = [added(each, text[:1]) - added(each, text[1:]) for each in (x, x.flip(3))]
+    assert float(apart[0].detach().abs().max()) > 1e-2
+    assert float((apart[0] - apart[1]).detach().abs().max()) > 1e-2
 
 
 def test_the_causal_mask_is_that_of_pytorch() -> None:
@@ -200,9 +215,17 @@ def test_what_does_not_fit_is_refused(picture: Prompted, change: dict, said: str
         shaken(picture).unet(**given)
 
 
-@pytest.mark.parametrize("how", [{"reach": 2}, {"convolutions": 0}, {"reach": 0}])
-def test_a_shape_that_is_none_is_refused(picture: Prompted, how: dict) -> None:
-    with pytest.raises(ValueError, match="odd side"):
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"reach": 2}, "odd side"),
+        ({"convolutions": 0}, "odd side"),
+        ({"reach": 0}, "odd side"),
+        ({"gated": True, "convolutions": 1}, "between two convolutions"),
+    ],
+)
+def test_a_shape_that_is_none_is_refused(picture: Prompted, how: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         inflate(picture, **how)
 
 

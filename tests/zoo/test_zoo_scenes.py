@@ -7,6 +7,7 @@ from diffusion_lessons import zoo
 from diffusion_lessons.data.captions import captions
 from diffusion_lessons.data.dataset import to_uint8
 from diffusion_lessons.data.scenes import draw
+from diffusion_lessons.filming import clips_measured
 from diffusion_lessons.generate import generate, walk
 from diffusion_lessons.makers.scenes.clip import retrieval
 from diffusion_lessons.makers.scenes.inpaint import holes_met
@@ -58,3 +59,13 @@ def test_holes_are_painted_as_their_caption_says() -> None:
     for what in ("number", "objects", "everything"):
         low, high = met[what][1:]
         assert low <= told[what][0] <= high
+
+
+def test_clips_move_as_their_caption_says_and_frames_apart_do_not() -> None:
+    model, told = zoo.load("scenes-video"), zoo.card("scenes-video")["metrics"]
+    assert told["from a first frame"]["motion"][1] > 0.9 and told["frames apart"]["motion"][2] < 0.5
+    how = {"device": "cpu", "guidance": 1.0, "steps": 6}
+    met = clips_measured(model, 4, ("from a first frame",), **how)["from a first frame"]
+    low, high = met["motion"][1]
+    assert low <= told["from a first frame"]["motion"][0] <= high
+    assert met["jitter"][0] < 4 < told["frames apart"]["jitter"][1]  # pixels of 64

@@ -8,8 +8,8 @@ import torch
 
 from diffusion_lessons import zoo
 from diffusion_lessons.data.clips import clip_rows
+from diffusion_lessons.filming import clips_measured
 from diffusion_lessons.makers.diffusion import RUNS, trained
-from diffusion_lessons.makers.filming import clips_measured
 from diffusion_lessons.makers.scenes.shared import SIZE, rounded_share
 from diffusion_lessons.makers.scenes.text import RECIPE as TEXT
 from diffusion_lessons.makers.scenes.text import store_pipeline
@@ -20,12 +20,16 @@ from diffusion_lessons.training.recipe import Recipe
 from diffusion_lessons.training.text_to_video import TextToVideo, WrongMotions, clip_latents
 
 ROWS = 2**11  # clips to learn from
-EVALUATED = 100  # clips of each kind that it is measured on
+EVALUATED = 50  # clips of each kind that it is measured on
 PROBED = 24  # clips on which wrong motions are tried
-# Motion is a matter of neighbours: a convolution that sees its own place alone, frame after frame, leaves it
-# to the frozen layers to move a shape.
-SHAPE: dict[str, Any] = {"reach": 3, "convolutions": 1}
-RECIPE = replace(TEXT, data="clips", steps=1500, batch=8, lr=2e-3, warmup=50, ema_decay=0.995)
+# Motion is a matter of neighbours: the first convolution sees them, and the text says which of them to take.
+# The loss falls at once, for what is learnt first is the mean over all directions; which of them is learnt
+# after some 250 steps. (Not gated, where the text reaches attention alone, it began as early: the measure
+# "frame 2 at 950" was 0.037 at step 293, one seed; that was not trained to the end.)
+SHAPE: dict[str, Any] = {"reach": 3, "convolutions": 2, "gated": True}
+RECIPE = replace(
+    TEXT, data="clips", steps=1200, batch=8, lr=2e-3, warmup=50, ema_decay=0.99, checkpoint_every=150.0
+)
 
 
 def build_video(
@@ -55,9 +59,16 @@ def video_task(recipe: Recipe, folder: Path, n: int, device: torch.device) -> Te
 
 
 def motions_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
-    """What n clips meet of their captions, by how their frames were drawn."""
-    measured = clips_measured(model, n, device=device, precision="float32")
+    """What n clips meet of their captions, by how their frames were drawn: behind a first one without
+    guidance.
+    """
+    measured = clips_measured(model, n, device=device, guidance=1.0)
+    behind = {"from the caption": {"guidance_behind": 1.0}, "from a first frame": {"guidance_behind": 1.0}}
     return {
-        kind: {"n": n, **{what: rounded_share(each) for what, each in met.items() if each[0] == each[0]}}
+        kind: {
+            "n": n,
+            **behind.get(kind, {}),
+            **{what: rounded_share(each) for what, each in met.items() if each[0] == each[0]},
+        }
         for kind, met in measured.items()
     }  # what no clip shows is NaN, which is no JSON

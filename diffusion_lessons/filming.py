@@ -34,7 +34,8 @@ def clips_measured(
 
     The clips are drawn from captions alone, or go on from a rendered first frame. Beside them stand what
     needs no layers over time: frames drawn apart after one caption, and a first frame that is held.
-    "rendered" is what the reader finds in true clips.
+    "rendered" is what the reader finds in true clips. A guidance is that of frames which go on: those that
+    are drawn from the caption alone have the model's own.
     """
     if n < 2:
         raise ValueError(f"n = {n} is too few: clips move as asked or not, take 2 or more")
@@ -53,12 +54,13 @@ def clips_of(kind: str, model: Checkpoint, n: int, frames: int = FRAMES, **how: 
         return true
     if kind == "one frame held":
         return true[:, :1].expand_as(true)
-    if kind == "from a first frame":
-        return film(model, model.prompts(texts), frames, first=true[:, 0], **how)
-    if kind == "from the caption":
-        return film(model, model.prompts(texts), frames, **how)
-    every = model.prompts([text for text in texts for _ in range(frames)])
-    return film(model, every, 1, **how).unflatten(0, (n, frames))[:, :, 0]
+    alone = {name: value for name, value in how.items() if name not in ("guidance", "together")}
+    if kind == "frames apart":
+        every = model.prompts([text for text in texts for _ in range(frames)])
+        return film(model, every, 1, **alone).unflatten(0, (n, frames))[:, :, 0]
+    told = model.prompts(texts)
+    first = film(model, told, 1, **alone) if kind == "from the caption" else true
+    return film(model, told, frames, first=first[:, 0], **how)
 
 
 def plainly(measured: dict[str, Met], n: int) -> dict[str, Any]:
