@@ -2,11 +2,8 @@
 
 import re
 import shutil
-import threading
 from collections.abc import Iterator
-from functools import partial
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,7 +13,7 @@ import pytest
 from diffusion_lessons.course.lessons import LESSONS
 from diffusion_lessons.course.site import build, vendor
 from diffusion_lessons.course.site.reading import studies
-from tests.browser.browser_harness import pixels, screenshot, serious
+from tests.browser.browser_harness import pixels, screenshot, serious, served
 
 pytestmark = pytest.mark.slow
 
@@ -51,14 +48,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     """The site on a server of this machine."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
+    with served(site) as at:
+        yield at
 
 
 @pytest.fixture

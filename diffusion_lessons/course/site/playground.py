@@ -29,7 +29,7 @@ PARTS = {name: (MAIN,) for name in (TEACHER, *STUDENTS)} | {
 }
 EXAMPLES = (
     "a small red circle left of a large blue square",
-    "two small yellow stars and a large green triangle",
+    "two small yellow crosses and a large green triangle",
     "a huge purple dot below a tiny cyan box",
 )
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 25, 50)
