@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.course.site.vendor import npm_package
 from diffusion_lessons.course.widgets.panels import png, to_pixels
-from diffusion_lessons.data.captions import captions
+from diffusion_lessons.data.captioned import hole_of
+from diffusion_lessons.data.captions import plain, wishes
 from diffusion_lessons.data.scenes import PAIR, draw
 from diffusion_lessons.onnx_files.parts import MAIN
 from diffusion_lessons.onnx_files.writing import write_onnx
@@ -34,6 +36,7 @@ EXAMPLES = (
 )
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 25, 50)
 SCENES, SCENE_SEED = 6, 3  # pictures to paint holes in
+MARGIN = 5  # pixels of the first hole, beyond the object that it hides
 WIDGETS = Path("diffusion_lessons") / "course" / "widgets"
 DRAWING = ("drawing.js", "drawing.css")  # the canvas of the lessons
 
@@ -104,11 +107,25 @@ def settings(model: Checkpoint) -> dict[str, Any]:
     }
 
 
-def scenes() -> list[dict[str, str]]:
-    """Pictures of two objects to paint holes in, PNG in base64, with their captions."""
+def scenes() -> list[dict[str, Any]]:
+    """Pictures of two objects, PNG in base64, with their captions; a hole about the second object, (left, top,
+    right, bottom) in pixels; and a caption with the second object of the next picture in its place."""
     index = torch.arange(SCENES)
     drawn = draw(SCENE_SEED, index, "test", PAIR)
-    pictures = zip(
-        captions(drawn, SCENE_SEED, index, unsized=0.0), to_pixels(drawn.render().numpy()), strict=True
-    )
-    return [{"caption": said, "png": base64.b64encode(png(pixels)).decode()} for said, pixels in pictures]
+    pictures, boxes, asked = to_pixels(drawn.render().numpy()), drawn.masks()[:, 1], wishes(drawn)
+    others = [each.objects[1] for each in asked[1:] + asked[:1]]
+    return [
+        {
+            "caption": plain(wish),
+            "wish": plain(replace(wish, objects=(wish.objects[0], other))),
+            "png": base64.b64encode(png(pixels)).decode(),
+            "hole": _corners(hole_of(box, MARGIN)),
+        }
+        for wish, other, pixels, box in zip(asked, others, pictures, boxes, strict=True)
+    ]
+
+
+def _corners(hole: torch.Tensor) -> list[int]:
+    seen = hole.nonzero()
+    (top, left), (bottom, right) = seen.amin(0).tolist(), (seen.amax(0) + 1).tolist()
+    return [left, top, right, bottom]

@@ -3,7 +3,6 @@ import drawing from "./drawing.js";
 import { stage } from "./stage.mjs";
 
 const BRUSH = 16; // pixels, at first
-const BOX = { left: 0.05, top: 0.05, right: 0.5, bottom: 0.95 }; // of the hole to begin with, in shares
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 
@@ -21,13 +20,11 @@ async function pixels(png) {
     return { values, width, height };
 }
 
-function half(width, height) {
-    const within = (value, low, high, length) => value >= low * length && value < high * length;
-    return Array.from({ length: width * height }, (_, i) => {
-        const inside =
-            within(i % width, BOX.left, BOX.right, width) && within(Math.floor(i / width), BOX.top, BOX.bottom, height);
-        return Number(inside);
-    }).join("");
+// A mask as the widget writes it, 0 and 1 row by row: a box (left, top, right, bottom).
+function boxed(width, height, [left, top, right, bottom]) {
+    const inside = (x, y) => x >= left && x < right && y >= top && y < bottom;
+    const cells = Array.from({ length: width * height }, (_, i) => inside(i % width, Math.floor(i / width)));
+    return cells.map(Number).join("");
 }
 
 export async function hole({ panel, described, ...page }) {
@@ -37,13 +34,13 @@ export async function hole({ panel, described, ...page }) {
     let store; // what the widget reads and writes, as its kernel would
 
     async function take(number) {
-        const { caption, png } = described.scenes[number];
+        const { caption, wish, png, hole } = described.scenes[number];
         const bytes = bytesOf(png);
         picture = await pixels(bytes);
         const { width, height } = picture;
         const title = `A picture of ${caption}`;
-        store = { spec: { title, width, height, brush: BRUSH }, picture: bytes, asked: 0, mask: half(width, height) };
-        part("prompt").value = caption;
+        store = { spec: { title, width, height, brush: BRUSH }, picture: bytes, asked: 0, mask: boxed(width, height, hole) };
+        part("prompt").value = wish;
         part("canvas").replaceChildren();
         const set = (name, value) => Object.assign(store, { [name]: value });
         drawing.render({ model: { get: (name) => store[name], set, save_changes: draw }, el: part("canvas") });

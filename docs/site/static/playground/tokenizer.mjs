@@ -1,6 +1,6 @@
 // The package's byte-pair tokenizer, from its own description {merges, context, pad}: a text to token ids.
 const [BEGIN, END, WORD_END] = ["<|startoftext|>", "<|endoftext|>", "</w>"];
-const WORD = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/gu;
+const WORD = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/giu;
 
 // A letter that can be seen for each byte, in the order of the published vocabulary.
 function letters() {
