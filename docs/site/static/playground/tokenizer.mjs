@@ -1,6 +1,7 @@
 // The package's byte-pair tokenizer, from its own description {merges, context, pad}: a text to token ids.
 const [BEGIN, END, WORD_END] = ["<|startoftext|>", "<|endoftext|>", "</w>"];
-const WORD = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/giu;
+// U+0345, which is no letter but has one for its capital, is skipped as the package skips it.
+const WORD = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}\u0345]+/gu;
 
 // A letter that can be seen for each byte, in the order of the published vocabulary.
 function letters() {
