@@ -170,8 +170,21 @@ def test_captions_are_the_tokens_that_the_package_makes_of_them(address: str, pa
     index = torch.arange(90)
     texts = captions(draw(0, index), 0, index, "free") + captions(draw(1, index), 1, index, "plain")
     texts += ["", " ", "A RED\tCircle\n", "don't, won't; I'LL", "1234 ½ Ⅻ", "ein großer Kreis über dem Café"]
-    texts += ["e\u0301 = é", "красный круг", "红色的圆", "🔴🟦 👩‍👩‍👧", "İstanbul ΟΔΟΣ ΐ", "<|endoftext|> in the middle"]
-    texts += ["a" * 100, "a circle " * 20, "…—“quoted”", "\u00a0\u2003\u3000between\u0085spaces", "tail\u00ad\u200b\ufeff"]
+    texts += [
+        "e\u0301 = é",
+        "красный круг",
+        "红色的圆",
+        "🔴🟦 👩‍👩‍👧",
+        "İstanbul ΟΔΟΣ ΐ",
+        "<|endoftext|> in the middle",
+    ]
+    texts += [
+        "a" * 100,
+        "a circle " * 20,
+        "…—“quoted”",
+        "\u00a0\u2003\u3000between\u0085spaces",
+        "tail\u00ad\u200b\ufeff",
+    ]
     texts += ["_under_score_ x+y=z !!??", "a\u0301\u0345b", "ſtreet ﬁre ǅ"]
     described = tokenizer.to_json()
     page.goto(address)
@@ -224,7 +237,9 @@ def test_a_digit_is_drawn_scrubbed_and_drawn_by_the_students(address: str, page:
     assert len({seen(each).tobytes() for each in panel.locator("canvas[data-model]").all()}) == 3
     panel.locator("[data-do=guidance]").fill("8")
     panel.locator("[data-do=steps]").fill("11")  # the newest wish counts: 50 steps
-    page.wait_for_function("document.querySelector('#digits [data-do=where]').innerText.startsWith('step 50 of 50')")
+    page.wait_for_function(
+        "document.querySelector('#digits [data-do=where]').innerText.startsWith('step 50 of 50')"
+    )
     assert (seen(canvas) != last).any()
     before = seen(canvas)
     drawn = int(panel.get_attribute("data-drawn"))
@@ -306,6 +321,8 @@ def test_a_model_that_is_missing_is_said(address: str, browser: Any) -> None:
     try:
         page.goto(address)
         page.locator("#tab-caption").click()
-        page.locator("[role=status]", has_text="scenes-text/text.onnx is missing (404)").wait_for(timeout=60_000)
+        page.locator("[role=status]", has_text="scenes-text/text.onnx is missing (404)").wait_for(
+            timeout=60_000
+        )
     finally:
         page.close()

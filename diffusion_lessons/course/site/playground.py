@@ -25,7 +25,10 @@ WASM = "ort-wasm-simd-threaded.wasm"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", WASM)
 TEACHER = "mnist-unet"
 STUDENTS = ("mnist-unet-1-step", "mnist-unet-2-steps", "mnist-unet-4-steps")
-PROMPTED = {"scenes-text": ("text", "decoder"), "scenes-inpaint": ("text", "encoder", "decoder")}  # more parts
+PROMPTED = {
+    "scenes-text": ("text", "decoder"),
+    "scenes-inpaint": ("text", "encoder", "decoder"),
+}  # more parts
 PARTS = {name: (MAIN,) for name in (TEACHER, *STUDENTS)} | {
     name: (MAIN, *more) for name, more in PROMPTED.items()
 }
