@@ -28,6 +28,13 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 5
 CAPTION = "a small red circle left of a large blue square"
+ODD = [  # 20 texts
+    "", " ", "A RED\tCircle\n", "don't, won't; I'LL", "1234 ½ Ⅻ", "ein großer Kreis über dem Café",
+    "e\u0301 = é", "красный круг", "红色的圆", "🔴🟦 👩\u200d👩\u200d👧", "İstanbul ΟΔΟΣ ΐ",
+    "<|endoftext|> in the middle", "a" * 100, "a circle " * 20, "…—“quoted”",
+    "\u00a0\u2003\u3000between\u0085spaces", "tail\u00ad\u200b\ufeff", "_under_score_ x+y=z !!??",
+    "a\u0301\u0345b", "ſtreet ﬁre ǅ",
+]  # fmt: skip
 ASK = """async (wish) => {
     const worker = new Worker("_static/playground/worker.mjs", { type: "module" });
     const points = [];
@@ -122,10 +129,11 @@ def test_the_page_walks_as_the_package_does(
     model = zoo.load(name)
     noise = noises(model)
     prompted = model.tokenizer is not None
+    condition = model.prompts([CAPTION]) if prompted else torch.tensor([7])
+    of_steps = (lambda number: noise[number + 1]) if sampler == "ddpm" else None
     points = walk(
-        model, model.prompts([CAPTION]) if prompted else torch.tensor([7]), noise[0], sampler, STEPS, guidance,
-        precision="float32", generator=(lambda number: noise[number + 1]) if sampler == "ddpm" else None,
-    )  # fmt: skip
+        model, condition, noise[0], sampler, STEPS, guidance, precision="float32", generator=of_steps
+    )
     page.goto(address)
     told = {"prompt": CAPTION} if prompted else {"label": 7}
     drawn = page.evaluate(ASK, wish(name, sampler, guidance, noise, **told))
@@ -169,23 +177,7 @@ def test_captions_are_the_tokens_that_the_package_makes_of_them(address: str, pa
     assert tokenizer is not None
     index = torch.arange(90)
     texts = captions(draw(0, index), 0, index, "free") + captions(draw(1, index), 1, index, "plain")
-    texts += ["", " ", "A RED\tCircle\n", "don't, won't; I'LL", "1234 ½ Ⅻ", "ein großer Kreis über dem Café"]
-    texts += [
-        "e\u0301 = é",
-        "красный круг",
-        "红色的圆",
-        "🔴🟦 👩‍👩‍👧",
-        "İstanbul ΟΔΟΣ ΐ",
-        "<|endoftext|> in the middle",
-    ]
-    texts += [
-        "a" * 100,
-        "a circle " * 20,
-        "…—“quoted”",
-        "\u00a0\u2003\u3000between\u0085spaces",
-        "tail\u00ad\u200b\ufeff",
-    ]
-    texts += ["_under_score_ x+y=z !!??", "a\u0301\u0345b", "ſtreet ﬁre ǅ"]
+    texts += ODD
     described = tokenizer.to_json()
     page.goto(address)
     theirs = page.evaluate(

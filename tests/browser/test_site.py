@@ -29,8 +29,9 @@ LIGHT = [
     "lessons/02_forward_process",
 ]
 LIGHT += ["playground", "api/samplers", "guides/authoring", "search", "cheatsheet-print"]
-SETTLED = """
-    [...document.querySelectorAll("main pre")].every((e) => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)
+WIDE = "main pre, main .pst-scrollable-table-container"
+SETTLED = f"""
+    [...document.querySelectorAll("{WIDE}")].every((e) => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)
 """  # the theme lets wide code be scrolled by keyboard a third of a second after the last change of the page
 TABS = ("digits", "caption", "hole")
 DARK = ["index", "interview", "quiz", "lessons/16_text_conditioning", "guides/instructors"]

@@ -1,4 +1,4 @@
-"""The playground: models of the shelf as ONNX files, and what its page must know to walk down their levels."""
+"""The playground: models of the shelf as ONNX files, and what its page must know to sample from them."""
 
 import base64
 import json
@@ -25,12 +25,9 @@ WASM = "ort-wasm-simd-threaded.wasm"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", WASM)
 TEACHER = "mnist-unet"
 STUDENTS = ("mnist-unet-1-step", "mnist-unet-2-steps", "mnist-unet-4-steps")
-PROMPTED = {
-    "scenes-text": ("text", "decoder"),
-    "scenes-inpaint": ("text", "encoder", "decoder"),
-}  # more parts
 PARTS = {name: (MAIN,) for name in (TEACHER, *STUDENTS)} | {
-    name: (MAIN, *more) for name, more in PROMPTED.items()
+    "scenes-text": (MAIN, "text", "decoder"),
+    "scenes-inpaint": (MAIN, "text", "encoder", "decoder"),
 }
 EXAMPLES = (
     "a small red circle left of a large blue square",
@@ -86,7 +83,7 @@ def exported(name: str, model: Checkpoint, kept: Path) -> dict[str, Path]:
 
 
 def settings(model: Checkpoint) -> dict[str, Any]:
-    """What the page must know of a model: its shape, what it is told, and the levels of its numbers of steps."""
+    """What the page must know of a model: its shape, what it is told, the levels of each number of steps."""
     usual = model.sampling
     counts = (usual["steps"],) if "sampling" in model.info else STEPS
 
@@ -111,8 +108,11 @@ def settings(model: Checkpoint) -> dict[str, Any]:
 
 
 def scenes() -> list[dict[str, Any]]:
-    """Pictures of two objects, PNG in base64, with their captions; a hole about the second object, (left, top,
-    right, bottom) in pixels; and a caption with the second object of the next picture in its place."""
+    """Pictures of two objects, PNG in base64, with their captions, and with holes to begin with.
+
+    A hole, (left, top, right, bottom) in pixels, is about the second object; the "wish" is a caption with the
+    second object of the next picture in its place.
+    """
     index = torch.arange(SCENES)
     drawn = draw(SCENE_SEED, index, "test", PAIR)
     pictures, boxes, asked = to_pixels(drawn.render().numpy()), drawn.masks()[:, 1], wishes(drawn)
