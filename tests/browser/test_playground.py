@@ -183,14 +183,15 @@ def test_captions_are_the_tokens_that_the_package_makes_of_them(address: str, pa
     theirs = page.evaluate(
         """async ([described, texts]) => {
             const { tokenizer } = await import("/_static/playground/tokenizer.mjs");
-            return texts.map(tokenizer(described));
+            return texts.map((text) => tokenizer(described)(text));
         }""",
         [described, texts],
     )
     with pytest.warns(UserWarning, match="were cut"):
         ours = tokenizer(texts)["tokens"].tolist()
     assert len(texts) == 200
-    assert [text for text, a, b in zip(texts, ours, theirs, strict=True) if a != b] == []
+    assert [text for text, a, b in zip(texts, ours, theirs, strict=True) if a != b["ids"]] == []
+    assert [b["cut"] for b in theirs] == [len(tokenizer.encode(text)) > tokenizer.context for text in texts]
 
 
 # The page ------------------------------------------------------------------------------------------
@@ -249,6 +250,10 @@ def test_a_caption_that_is_typed_is_drawn(address: str, page: Any) -> None:
     waited(page, "caption", 2)
     picture = torch.from_numpy(seen(panel.locator("canvas[data-do=picture]")).copy()).permute(2, 0, 1)
     assert captions_met(picture[None], [said])["everything"][0] == 1
+    panel.get_by_label("Caption", exact=True).fill("a red circle " * 12)
+    panel.get_by_role("button", name="Draw").click()
+    waited(page, "caption", 3)
+    assert "longer than 24 tokens" in page.locator("[role=status]").inner_text()
     screenshot(page, "playground_caption")
 
 

@@ -3,15 +3,18 @@ import * as ort from "./ort.wasm.min.mjs";
 import { tokenizer } from "./tokenizer.mjs";
 
 const here = (name) => new URL(name, import.meta.url).href;
-const sessions = new Map();
-let described; // models.json
-let runtime;
+const kept = new Map();
 ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
 ort.env.wasm.wasmPaths = here("./");
 
-export function description() {
-    described ??= fetch(here("models.json")).then((answer) => answer.json());
-    return described;
+// What is made once, by its name; what failed is tried again the next time.
+function once(name, make) {
+    if (!kept.has(name)) {
+        const made = make();
+        made.catch(() => kept.delete(name));
+        kept.set(name, made);
+    }
+    return kept.get(name);
 }
 
 async function fetched(name, tell) {
@@ -27,29 +30,20 @@ async function fetched(name, tell) {
     return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
-async function started(tell) {
-    runtime ??= fetched("ort-wasm-simd-threaded.wasm", tell);
-    ort.env.wasm.wasmBinary = (await runtime).buffer;
-}
-
-async function session(name, part, tell) {
-    const file = `${name}/${part}.onnx`;
-    if (!sessions.has(file)) {
-        const made = fetched(file, tell).then((graph) =>
-            ort.InferenceSession.create(graph, { executionProviders: ["wasm"] }),
-        );
-        made.catch(() => sessions.delete(file)); // it may be there the next time
-        sessions.set(file, made);
-    }
-    return sessions.get(file);
+async function session(file, tell) {
+    return ort.InferenceSession.create(await fetched(file, tell), { executionProviders: ["wasm"] });
 }
 
 // A model whose parts are sessions; tell(bytes) is called as they come.
 export async function opened(name, tell) {
-    await started(tell);
-    const model = (await description()).models[name];
+    const described = await once("models", () => fetch(here("models.json")).then((answer) => answer.json()));
+    ort.env.wasm.wasmBinary = (await once("runtime", () => fetched("ort-wasm-simd-threaded.wasm", tell))).buffer;
+    const model = described.models[name];
     const parts = {};
-    for (const part of Object.keys(model.files)) parts[part] = await session(name, part, tell);
+    for (const part of Object.keys(model.files)) {
+        const file = `${name}/${part}.onnx`;
+        parts[part] = await once(file, () => session(file, tell));
+    }
     return { ...model, parts, encode: model.tokenizer && tokenizer(model.tokenizer) };
 }
 
@@ -89,7 +83,7 @@ export function runner(model) {
 // What a wish says and what "nothing" is, as conditions.
 export async function conditions(model, wish) {
     if (!model.encode) return [wish.label, model.none].map((label) => ({ label: whole([label], []) }));
-    const tokens = [wish.prompt, ""].map(model.encode);
+    const tokens = [wish.prompt, ""].map((text) => model.encode(text).ids);
     const { context } = await said(model.parts.text, { tokens: tokens.map((ids) => whole(ids, [ids.length])) });
     const size = context.data.length / 2;
     const known = wish.mask && { known: await knownOf(model, wish) };

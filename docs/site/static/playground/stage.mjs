@@ -29,7 +29,8 @@ export function stage({ panel, model, settings, described, say, ask, own, more =
         }
         if (answer.model !== model) return answer.done || shown(answer);
         if (!answer.done) return walk.add(answer);
-        say(`Drawn in ${Math.round(answer.ms)} ms, in this page.`);
+        const cut = answer.cut ? ` The caption is longer than ${settings.tokenizer.context} tokens: its end was cut.` : "";
+        say(`Drawn in ${Math.round(answer.ms)} ms, in this page.${cut}`);
         panel.dataset.drawn = drawn += 1;
     }
 

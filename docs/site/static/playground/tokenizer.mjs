@@ -23,14 +23,14 @@ function joined(parts, first, second) {
     return out;
 }
 
-// A function from a text to `context` ids; a longer text is cut, and its END kept.
+// A function from a text to `context` ids; a longer text is `cut`, and its END kept.
 export function tokenizer({ merges, context, pad, vocabulary }) {
     const letterOf = letters();
     const pairs = merges.map((line) => line.split(" "));
     const rank = new Map(merges.map((line, i) => [line, i]));
     const spelt = [...letterOf.values()];
-    const all = [...spelt, ...spelt.map((letter) => letter + WORD_END), ...pairs.map((pair) => pair.join("")), BEGIN, END];
-    const ids = new Map(vocabulary ? Object.entries(vocabulary) : all.map((token, i) => [token, i]));
+    const tokens = [...spelt, ...spelt.map((letter) => letter + WORD_END), ...pairs.map((pair) => pair.join("")), BEGIN, END];
+    const ids = new Map(vocabulary ? Object.entries(vocabulary) : tokens.map((token, i) => [token, i]));
 
     function partsOf(word) {
         if (word === BEGIN || word === END) return [word];
@@ -46,8 +46,9 @@ export function tokenizer({ merges, context, pad, vocabulary }) {
 
     return (text) => {
         const words = text.normalize("NFC").toLowerCase().match(WORD) ?? [];
-        const said = [BEGIN, ...words.flatMap(partsOf)].slice(0, context - 1);
+        const all = [BEGIN, ...words.flatMap(partsOf)];
+        const said = all.slice(0, context - 1);
         const filled = [...said, END, ...Array(context - said.length - 1).fill(pad)];
-        return filled.map((token) => ids.get(token));
+        return { ids: filled.map((token) => ids.get(token)), cut: all.length > said.length };
     };
 }

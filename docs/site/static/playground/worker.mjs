@@ -34,7 +34,7 @@ async function drawn(id, wish) {
         if (newest !== id) return;
         say({ t: level.t, x, x0, eps, picture });
     }
-    say({ done: true, ms: performance.now() - start });
+    say({ done: true, ms: performance.now() - start, cut: model.encode?.(wish.prompt).cut });
 }
 
 self.onmessage = ({ data: { id, wishes } }) => {
