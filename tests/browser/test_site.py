@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from diffusion_lessons.course.lessons import LESSONS
-from diffusion_lessons.course.site import build, vendor
+from diffusion_lessons.course.site import build, playground, vendor
 from diffusion_lessons.course.site.reading import studies
 from tests.browser.browser_harness import pixels, screenshot, serious, served
 
@@ -42,11 +42,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site; where npm cannot fetch what it needs from the network, these tests are skipped."""
     pytest.importorskip("myst_nb", reason="the site's tests need Sphinx: pip install -e '.[site]'")
     try:
-        vendor.npm_package(vendor.KATEX, ROOT / "out" / "npm")
+        for package in (vendor.KATEX, playground.RUNTIME):
+            vendor.npm_package(package, ROOT / "out" / "npm")
     except ValueError as error:
         pytest.skip(str(error))
     out = tmp_path_factory.mktemp("built") / "site"
-    build.build(ROOT, out)
+    assert build.build(ROOT, out) == []
     return out
 
 
