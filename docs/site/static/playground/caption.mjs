@@ -5,7 +5,7 @@ export function caption({ panel, described, ...page }) {
     const { model } = panel.dataset;
     const input = panel.querySelector("[data-do=prompt]");
     const own = () => ({ prompt: input.value });
-    const draw = stage({ panel, model, settings: described.models[model], described, own, ...page });
+    const draw = stage({ panel, model, settings: described.models[model], own, ...page });
     panel.querySelector("form").onsubmit = (event) => {
         event.preventDefault();
         draw();

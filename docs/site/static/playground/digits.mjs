@@ -17,7 +17,7 @@ export function digits({ panel, described, ...page }) {
         paint(canvas, answer.picture, described.models[answer.model].shape);
         canvas.dataset.at = answer.t;
     };
-    const draw = stage({ panel, model, settings: described.models[model], described, own, more, shown, ...page });
+    const draw = stage({ panel, model, settings: described.models[model], own, more, shown, ...page });
     part("label").oninput = draw;
     part("students").oninput = () => {
         part("beside").hidden = !part("students").checked;

@@ -51,7 +51,7 @@ export async function hole({ panel, described, ...page }) {
         picture: picture.values,
         mask: Uint8Array.from(store.mask, Number),
     });
-    const fill = stage({ panel, model, settings: described.models[model], described, own, ...page });
+    const fill = stage({ panel, model, settings: described.models[model], own, ...page });
     const draw = () => (store.mask.includes("1") ? fill() : page.say("The hole is empty: paint on the picture first."));
     panel.querySelector("form").onsubmit = (event) => {
         event.preventDefault();

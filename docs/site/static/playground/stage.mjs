@@ -4,12 +4,13 @@ import { frames } from "./frames.mjs";
 const AT_LEAST = 2; // seconds between two words on how much was loaded: a screen reader says each of them
 
 // ask is the client's; `own` gives what the tab's own controls add to a wish, `more` further wishes (or none).
-export function stage({ panel, model, settings, described, say, ask, own, more = () => [], shown = () => {} }) {
+export function stage({ panel, model, settings, say, ask, own, more = () => [], shown = () => {} }) {
     const part = (name) => panel.querySelector(`[data-do=${name}]`);
     const counts = Object.keys(settings.levels).map(Number);
     const walk = frames(panel, settings.shape);
     let seed = 1;
     let drawn = 0;
+    let result = "";
     let last = 0; // when a word on loading was said
 
     function common() {
@@ -27,11 +28,14 @@ export function stage({ panel, model, settings, described, say, ask, own, more =
             last = performance.now();
             return say(`Loading the model: ${answer.loading}.`);
         }
-        if (answer.model !== model) return answer.done || shown(answer);
-        if (!answer.done) return walk.add(answer);
-        const cut = answer.cut ? ` The caption is longer than ${settings.tokenizer.context} tokens: its end was cut.` : "";
-        say(`Drawn in ${Math.round(answer.ms)} ms, in this page.${cut}`);
-        panel.dataset.drawn = drawn += 1;
+        const mine = answer.model === model;
+        if (!answer.done) return mine ? walk.add(answer) : shown(answer);
+        if (mine) {
+            result = `Drawn in ${Math.round(answer.ms)} ms, in this page.`;
+            if (answer.cut) result += ` The caption is longer than ${settings.tokenizer.context} tokens: its end was cut.`;
+            panel.dataset.drawn = drawn += 1;
+        }
+        say(result);
     }
 
     function draw() {
