@@ -59,7 +59,7 @@ html_theme_options = {
     "navbar_persistent": ["search-button"],
     "search_bar_text": "Search the site",
     "logo": {"text": "Diffusion lessons"},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "navigation_with_keys": False,
     "show_prev_next": True,
     "show_toc_level": 1,
@@ -69,7 +69,9 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {page: [] for page in ("index", "interview", "quiz", "cheatsheet", "flashcards")}
+html_sidebars = {
+    page: [] for page in ("index", "interview", "quiz", "cheatsheet", "flashcards", "playground")
+}
 
 
 def _inline(self, node: nodes.math) -> None:

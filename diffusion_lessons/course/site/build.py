@@ -19,14 +19,15 @@ from typing import Any
 
 from diffusion_lessons.course.lessons import site_address
 from diffusion_lessons.course.site.pages import read_all, write_pages, write_printed, write_sources
+from diffusion_lessons.course.site.playground import write_playground
 from diffusion_lessons.course.site.vendor import copy_katex
 
 OURS = {"index.html", "index.md", "_static"}  # what a folder of ours holds, even one that was left half made
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def build(root: Path, out: Path) -> None:
-    """Make the site of a repository; ValueError with all that is wrong."""
+def build(root: Path, out: Path) -> list[str]:
+    """Make the site of a repository and say what is left out; ValueError with all that is wrong."""
     sources = out.with_name(f"{out.name}-source")
     for old in (sources, out):
         _remove(old)
@@ -35,9 +36,20 @@ def build(root: Path, out: Path) -> None:
     copy_katex(root / "out" / "npm", sources / "_static")
     write_printed(pages, sources)
     pdf = print_pdf(sources / "cheatsheet-print.html", sources / "extra" / "cheatsheet.pdf")
-    write_pages(pages, sources, pdf=pdf)
+    play, lacking = _playground(root, sources / "_static" / "playground")
+    write_pages(pages, sources, pdf=pdf, play=play)
     shutil.copy(root / "docs" / "site" / "conf.py", sources)
     _sphinx(root, sources, out)
+    return lacking
+
+
+def _playground(root: Path, folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The playground's files; where they cannot be had, none, and why."""
+    try:
+        return write_playground(root, folder), []
+    except ValueError as error:
+        shutil.rmtree(folder)
+        return None, [f"the playground is left out: {error}"]
 
 
 def _remove(folder: Path) -> None:
@@ -104,10 +116,12 @@ def main() -> int:
     args = parser.parse_args()
     start = time.monotonic()
     try:
-        build(args.root, args.out)
+        lacking = build(args.root, args.out)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    for each in lacking:
+        print(each)
     files = [file for file in args.out.rglob("*") if file.is_file()]
     pages = [file.stat().st_size for file in files if file.suffix == ".html"]
     total = sum(file.stat().st_size for file in files)

@@ -87,12 +87,16 @@ def write_printed(pages: Pages, folder: Path) -> None:
     (folder / "cheatsheet-print.html").write_text(made, encoding="utf-8")
 
 
-def write_pages(pages: Pages, folder: Path, *, pdf: bool) -> None:
-    """The pages that stand in templates; `pdf`: the cheat sheet is there as a PDF, too."""
+def write_pages(pages: Pages, folder: Path, *, pdf: bool, play: dict[str, Any] | None = None) -> None:
+    """The pages that stand in templates; `pdf`: the cheat sheet is there as a PDF, too.
+
+    `play` is what `write_playground` tells; without it there is no playground.
+    """
     environment, known = _environment(pages), _known(pages)
     places = {"lessons": "lessons/index.md", "guides": "guides/index.md"}
-    for name in ("index", "interview", "quiz", "cheatsheet", "flashcards", "lessons", "guides"):
-        made = environment.get_template(f"{name}.md.jinja").render(**known, pdf=pdf)
+    names = ["index", "interview", "quiz", "cheatsheet", "flashcards", "lessons", "guides"]
+    for name in [*names, *(["playground"] if play else [])]:
+        made = environment.get_template(f"{name}.md.jinja").render(**known, pdf=pdf, play=play)
         (folder / places.get(name, f"{name}.md")).write_text(made, encoding="utf-8")
 
 

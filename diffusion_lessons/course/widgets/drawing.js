@@ -85,18 +85,21 @@ function mount(root, model, bitmap) {
     said.textContent = `Hole: ${share}. Brush at column ${Math.round(brush.x)}, row ${Math.round(brush.y)}.`;
     draw();
   };
-  const paint = (from, value) => {
-    mask.line(from, brush, size(), value);
+  const changed = () => {
+    model.set("mask", mask.text()); // sent when a filling is asked for
     tell();
   };
+  const paint = (from, value) => {
+    mask.line(from, brush, size(), value);
+    changed();
+  };
   const ask = () => {
-    model.set("mask", mask.text());
     model.set("asked", model.get("asked") + 1);
     model.save_changes();
   };
   const empty = () => {
     mask.clear();
-    tell();
+    changed();
   };
   parts.fill.addEventListener("click", ask);
   parts.clear.addEventListener("click", empty);
