@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffusion_lessons.networks.clip import TextConfig, TextTransformer
@@ -122,6 +122,17 @@ def parameters(config: TextUNetConfig) -> int:
 def kept(config: TextUNetConfig, pixels: int) -> tuple[int, int]:
     """Numbers that one picture leaves for the way back: with fused attention, and with maps written out."""
     network, call = _call(config, pixels)
+    positions = {(pixels // 8) ** 2 // 4**level for level in range(len(config.widths))}
+    return kept_by(network, call, positions, {*positions, TOKENS})
+
+
+def kept_by(
+    network: nn.Module, call: Callable[[], Tensor], queries: set[int], keys: set[int]
+) -> tuple[int, int]:
+    """Numbers that a call of a network leaves for the way back: without attention's maps, and with them.
+
+    A map is a tensor of `queries` × `keys` positions; weights are there anyway and do not count.
+    """
     weights = {p.untyped_storage()._cdata for p in network.parameters()}
     saved: dict[int, Tensor] = {}
 
@@ -132,10 +143,7 @@ def kept(config: TextUNetConfig, pixels: int) -> tuple[int, int]:
     with sdpa_kernel(SDPBackend.MATH), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = call()
     held = [tensor for place, tensor in saved.items() if place not in weights]
-    positions = {(pixels // 8) ** 2 // 4**level for level in range(len(config.widths))}
-    maps = [
-        t for t in held if t.ndim > 2 and t.shape[-2] in positions and t.shape[-1] in {*positions, TOKENS}
-    ]
+    maps = [t for t in held if t.ndim > 2 and t.shape[-2] in queries and t.shape[-1] in keys]
     every, of_maps = (
         sum(t.untyped_storage().nbytes() // t.element_size() for t in ts) for ts in (held, maps)
     )
