@@ -69,9 +69,7 @@ def attention_flops(tokens: int, head_dim: int, heads: int = 1) -> int:
     return 4 * heads * tokens**2 * head_dim
 
 
-def attention_bytes(
-    tokens: int, head_dim: int, heads: int = 1, size: int = 4, written: bool = True
-) -> int:
+def attention_bytes(tokens: int, head_dim: int, heads: int = 1, size: int = 4, written: bool = True) -> int:
     """Bytes of memory that attention reads and writes, of one picture; a number takes `size` bytes.
 
     Fused it reads Q, K and V once and writes the output: 4·N·d numbers a head, which is what is left where a

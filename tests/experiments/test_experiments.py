@@ -85,9 +85,7 @@ def test_unknown_and_unrecorded_experiments_are_said(monkeypatch: pytest.MonkeyP
         recorded("steps-by-eta")
 
 
-def test_a_result_on_a_gpu_stands_beside_the_other(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_result_on_a_gpu_stands_beside_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(experiments, "RECORDED", tmp_path)
     for end in ("", ".some-gpu", ".other-gpu"):
         (tmp_path / f"steps-by-eta{end}.json").write_text(json.dumps({"of": end}))

@@ -9,6 +9,7 @@ SHOWING = {
     **dict.fromkeys(("figure", "picture"), "figures"),
     **dict.fromkeys(("from_trajectory", "scrub"), "scrubber"),
     "draw_hole": "drawing",
+    "explore_costs": "calculator",
     "live": "controls",
     "strip": "strips",
 }  # name -> the module that has it

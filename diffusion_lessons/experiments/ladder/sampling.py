@@ -122,7 +122,10 @@ class Drawing:
                 write_onnx(model, Path(folder) / "model.onnx")
                 self.network = open_onnx(Path(folder) / "model.onnx", way.provider).network.to(device)
                 self.network(self.noise, torch.ones(way.batch, device=device), self.labels)
-                facts = {"setup_seconds": round(clock.now() - begun, 2), "provider": PROVIDERS[way.provider][0]}
+                facts = {
+                    "setup_seconds": round(clock.now() - begun, 2),
+                    "provider": PROVIDERS[way.provider][0],
+                }
             else:
                 layout = torch.channels_last if way.channels_last else torch.contiguous_format
                 network = deepcopy(model.network).to(device=device, memory_format=layout).eval()
@@ -131,7 +134,9 @@ class Drawing:
                     network = self.mode.compiled(network)
                 self.network = network
             denoiser = NetworkDenoiser(self.mode.cast(self.network), model.path, model.target)  # type: ignore[arg-type]
-            guided = denoiser if way.guidance == 1 else ClassifierFreeGuidance(denoiser, way.guidance, self.null())
+            guided = (
+                denoiser if way.guidance == 1 else ClassifierFreeGuidance(denoiser, way.guidance, self.null())
+            )
             self.denoiser, self.levels = Clip(guided), model.path.levels(way.steps)
             if way.compile:
                 first, _, later = (clock.seconds(self) for _ in range(3))

@@ -25,7 +25,11 @@ def measure(bench: Bench, row: Row) -> Row:
     assert isinstance(patched, Patched) and isinstance(patched.network, UNet)
     costs = unet_costs(patched.network.config, *(side // patched.patch for side in model.shape[1:]))
     x = torch.randn(batch, *model.shape, generator=torch.Generator().manual_seed(bench.seed)).to(bench.device)
-    given = x, torch.full((batch,), 500.0, device=bench.device), torch.zeros(batch, dtype=torch.int64, device=bench.device)
+    given = (
+        x,
+        torch.full((batch,), 500.0, device=bench.device),
+        torch.zeros(batch, dtype=torch.int64, device=bench.device),
+    )
     with Watch(patched.network, bench) as watch:
         with watch.keeping():
             kept = patched(*given)
