@@ -1,4 +1,4 @@
-"""What experiments time and weigh by: windows in turn, the largest tensor, and the most bytes that live at once."""
+"""What experiments time and weigh by: windows in turn, the largest tensor, and the most bytes at once."""
 
 import os
 import time

@@ -1,9 +1,11 @@
 """What a model of pictures would cost, before anything is trained: FLOPs, memory, seconds and money.
 
-FLOPs and kept numbers are counted on a network of the real size without numbers in it. The rest is four formulas:
-FLOPs of a picture = evaluations × FLOPs of one (+ the decoder's), of a training = pictures × those forwards and
-backwards; memory = bytes of a parameter × parameters + bytes × kept numbers × batch; seconds = FLOPs/(peak × share);
-money = hours × price. The share of the peak that is reached, and the price, are for the reader to set.
+FLOPs and kept numbers are counted on a network of the real size without numbers in it. The rest is formulas:
+
+- a picture: evaluations × FLOPs of one, and the decoder's; a training: pictures × forward and backward pass;
+- memory: bytes of a parameter × parameters, and in training bytes × kept numbers × batch;
+- seconds: FLOPs/(peak × share), with the peak of NVIDIA's data sheets (`training_cost.PEAK`) or any other;
+- money: hours × price. The share that is reached and the price are for the reader to set.
 """
 
 from collections.abc import Callable

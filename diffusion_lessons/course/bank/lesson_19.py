@@ -1,4 +1,4 @@
-"""Lesson 19, compute and data: FLOPs, memory traffic, attention in blocks, accumulation, profiles, Amdahl's law."""
+"""Lesson 19, compute and data: FLOPs, traffic, attention in blocks, accumulation, profiles, Amdahl's law."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -113,33 +113,36 @@ FLOPS = Exercise(
         Misconception(
             "multiply-adds",
             lambda layers, height, width: [each // 2 for each in count_flops(layers, height, width)],
-            "You counted a multiplication with its addition as one. Here each of the two counts: twice as many.",
+            "You counted a multiplication with its addition as one. Here each of the two counts: twice as "
+            "many.",
             about="factor",
         ),
         Misconception(
             "input-grid",
             _flops(conv=lambda places, before, i, o, k: 2 * before * i * o * k * k),
-            "You counted a convolution at each place of its input. It is computed at the places of its output, "
-            "fewer where the stride is 2.",
+            "You counted a convolution at each place of its input. It is computed at the places of its "
+            "output, fewer where the stride is 2.",
             about="input",
         ),
         Misconception(
             "grid-kept",
             _flops(strided=lambda side, stride: side),
-            "Your grid stays as large as at the start. After a stride of 2 every layer works on half the height "
-            "and width.",
+            "Your grid stays as large as at the start. After a stride of 2 every layer works on half the "
+            "height and width.",
             about="missing",
         ),
         Misconception(
             "grid-rounded-down",
             _flops(strided=lambda side, stride: max(1, side // stride)),
-            "You rounded the grid down. A padded convolution of stride 2 makes 7 of 13: its side is rounded up.",
+            "You rounded the grid down. A padded convolution of stride 2 makes 7 of 13: its side is "
+            "rounded up.",
             about="rounding",
         ),
         Misconception(
             "kernel-side",
             _flops(conv=lambda places, before, i, o, k: 2 * places * i * o * k),
-            "You multiplied by the side of the kernel. A kernel of side k has k² weights for each pair of channels.",
+            "You multiplied by the side of the kernel. A kernel of side k has k² weights for each pair of "
+            "channels.",
             about="root",
         ),
         Misconception(
@@ -151,8 +154,8 @@ FLOPS = Exercise(
         Misconception(
             "scores-alone",
             _flops(attend=lambda n, c, h: 8 * n * c * c + 2 * n * n * c),
-            "Attention has two products of N² · channels: the scores, and the maps times the values. You counted "
-            "one of them.",
+            "Attention has two products of N² · channels: the scores, and the maps times the values. You "
+            "counted one of them.",
             about="missing",
         ),
         Misconception(
@@ -164,7 +167,8 @@ FLOPS = Exercise(
         Misconception(
             "no-projections",
             _flops(attend=lambda n, c, h: 4 * n * n * c),
-            "You left out attention's projections: queries, keys, values and the output, each channels × channels.",
+            "You left out attention's projections: queries, keys, values and the output, each channels × "
+            "channels.",
             about="missing",
         ),
         Misconception(
@@ -176,8 +180,8 @@ FLOPS = Exercise(
         Misconception(
             "heads-on-top",
             _flops(attend=lambda n, c, h: 8 * n * c * c + 4 * n * n * c * h),
-            "You multiplied by the heads. They share the channels out among themselves: together they cost what "
-            "one head of full width costs.",
+            "You multiplied by the heads. They share the channels out among themselves: together they cost "
+            "what one head of full width costs.",
             about="extra",
         ),
         Misconception(
@@ -204,8 +208,8 @@ FLOPS = Exercise(
         "A layer is a product of matrices. How many numbers come out of it, and how many products are summed "
         "for each of them?",
         "Convolution: 2 · H'W' · in · out · k². Attention of N tokens: 2 · N · C · 4C + 2 · 2 · N² · C.",
-        "A loop `for kind, *sizes in layers:` with a branch for each kind; the convolution changes `height` and "
-        "`width`: `(height + stride - 1) // stride`.",
+        "A loop `for kind, *sizes in layers:` with a branch for each kind; the convolution changes "
+        "`height` and `width`: `(height + stride - 1) // stride`.",
     ),
 )
 
@@ -281,15 +285,15 @@ TRAFFIC = Exercise(
         Misconception(
             "scores-once",
             _traffic(scores=lambda n, d: n * n),
-            "You counted the N² scores once. They are written, read and written by the scaling, read and written "
-            "by the softmax, and read by the last product: six times.",
+            "You counted the N² scores once. They are written, read and written by the scaling, read and "
+            "written by the softmax, and read by the last product: six times.",
             about="count",
         ),
         Misconception(
             "scaling-forgotten",
             _traffic(scores=lambda n, d: 4 * n * n),
-            "Four times N² is what products and softmax move. The division by √d is an operation of its own: it "
-            "reads the scores and writes them once more.",
+            "Four times N² is what products and softmax move. The division by √d is an operation of its "
+            "own: it reads the scores and writes them once more.",
             about="missing",
         ),
         Misconception(
@@ -307,7 +311,8 @@ TRAFFIC = Exercise(
         Misconception(
             "scores-as-wide-as-a-head",
             _traffic(scores=lambda n, d: 6 * n * n * d),
-            "You multiplied the scores by the width of a head. A score is one number: the width was summed over.",
+            "You multiplied the scores by the width of a head. A score is one number: the width was summed "
+            "over.",
             about="extra",
         ),
         Misconception(
@@ -325,7 +330,8 @@ TRAFFIC = Exercise(
         Misconception(
             "one-head",
             _traffic(of_heads=lambda heads: 1),
-            "You counted the bytes of one head. All heads have queries, keys, values and scores of their own.",
+            "You counted the bytes of one head. All heads have queries, keys, values and scores of their "
+            "own.",
             about="missing",
         ),
         Misconception(
@@ -343,8 +349,8 @@ TRAFFIC = Exercise(
         Misconception(
             "one-product",
             _traffic(flops=lambda n, d: 2 * n * n * d),
-            "The bytes are right. But there are two products of 2 · N² · d FLOPs: the scores, and the maps times "
-            "the values.",
+            "The bytes are right. But there are two products of 2 · N² · d FLOPs: the scores, and the maps "
+            "times the values.",
             about="missing",
         ),
         Misconception(
@@ -363,7 +369,8 @@ TRAFFIC = Exercise(
     ],
     alternatives=[_traffic(), _traffic_by_operations],
     hints=(
-        "Follow one number of the scores: which operation writes it, which ones read it, and which write it anew?",
+        "Follow one number of the scores: which operation writes it, which ones read it, and which write "
+        "it anew?",
         "Fused: 4·N·d numbers a head. Written out: 6·N² more. FLOPs: 4·N²·d a head.",
         "`numbers = heads * (4 * tokens * head_dim + ...)`, then bytes, then a quotient.",
     ),
@@ -475,21 +482,22 @@ BLOCKS = Exercise(
         Misconception(
             "whole-map",
             lambda query, key, value, block: attention(query, key, value),
-            "The output is right. But on the way you made a tensor with all scores: look at `block` keys at a time.",
+            "The output is right. But on the way you made a tensor with all scores: look at `block` keys "
+            "at a time.",
             about="reading",
         ),
         Misconception(
             "softmax-in-each-block",
             _blocks(normed=True, kept=lambda most, higher: (1.0, 1.0), end=lambda mixed, total, n: mixed / n),
-            "You took a softmax of each block and averaged. A block with high scores weighs more: sum exponentials, "
-            "and divide once, at the end.",
+            "You took a softmax of each block and averaged. A block with high scores weighs more: sum "
+            "exponentials, and divide once, at the end.",
             about="mean",
         ),
         Misconception(
             "nothing-rescaled",
             _blocks(kept=lambda most, higher: (1.0, 1.0)),
-            "When a block has a higher score than all before, what was summed so far belongs to another maximum: "
-            "multiply it by exp(old − new).",
+            "When a block has a higher score than all before, what was summed so far belongs to another "
+            "maximum: multiply it by exp(old − new).",
             about="missing",
         ),
         Misconception(
@@ -511,8 +519,8 @@ BLOCKS = Exercise(
             _blocks(
                 shift=lambda most, scores: scores.amax(-1, keepdim=True), kept=lambda most, higher: (1.0, 1.0)
             ),
-            "You subtract each block's own maximum, so the sums of the blocks are on different scales. Keep one "
-            "running maximum, and rescale when it rises.",
+            "You subtract each block's own maximum, so the sums of the blocks are on different scales. "
+            "Keep one running maximum, and rescale when it rises.",
             about="formula",
         ),
         Misconception(
@@ -555,9 +563,10 @@ BLOCKS = Exercise(
     ],
     alternatives=[_blocks(), _blocks_by_logs],
     hints=(
-        "A softmax needs the largest score and the sum of all exponentials. Both can be kept up to date from block "
-        "to block, and so can the sum of the weighted values.",
-        "m' = max(m, block's largest); ℓ' = e^(m − m')·ℓ + Σ e^(s − m'); o' = e^(m − m')·o + e^(s − m')·V; at the end o/ℓ.",
+        "A softmax needs the largest score and the sum of all exponentials. Both can be kept up to date "
+        "from block to block, and so can the sum of the weighted values.",
+        "m' = max(m, block's largest); ℓ' = e^(m − m')·ℓ + Σ e^(s − m'); o' = e^(m − m')·o + e^(s − m')·V; "
+        "at the end o/ℓ.",
         "Three tensors before the loop, `for start in range(0, key.shape[-2], block):`, four updates in it.",
     ),
 )
@@ -656,15 +665,15 @@ ACCUMULATED = Exercise(
         Misconception(
             "not-divided",
             _summed(weight=lambda rows, batch, size: 1.0),
-            "The gradients of the parts are added, and each is a mean already: the sum of four means is four times "
-            "the mean. Weigh each by its share of the rows.",
+            "The gradients of the parts are added, and each is a mean already: the sum of four means is "
+            "four times the mean. Weigh each by its share of the rows.",
             about="mean",
         ),
         Misconception(
             "every-part-alike",
             _summed(weight=lambda rows, batch, size: 1 / -(-batch // size)),
-            "You divided by the number of parts. Where the last part is smaller its rows count for more than the "
-            "others: weigh each part by its rows.",
+            "You divided by the number of parts. Where the last part is smaller its rows count for more "
+            "than the others: weigh each part by its rows.",
             about="mean",
         ),
         Misconception(
@@ -688,8 +697,8 @@ ACCUMULATED = Exercise(
         Misconception(
             "divided-by-the-batch",
             _summed(weight=lambda rows, batch, size: 1 / batch),
-            "You divided by the rows of the batch. The gradient of a part is a mean over its rows already: multiply "
-            "by these first.",
+            "You divided by the rows of the batch. The gradient of a part is a mean over its rows already: "
+            "multiply by these first.",
             about="factor",
         ),
         Misconception(
@@ -707,13 +716,15 @@ ACCUMULATED = Exercise(
         Misconception(
             "clipped-twice",
             _summed(each=_clipped),
-            "You clipped each part, and their mean once more. Parts come in at full length: clip at the end alone.",
+            "You clipped each part, and their mean once more. Parts come in at full length: clip at the "
+            "end alone.",
             about="extra",
         ),
         Misconception(
             "not-clipped",
             _summed(end=lambda total, most: total),
-            "The mean is right where it is short. Where its norm is above `most`, it has to be shortened to that.",
+            "The mean is right where it is short. Where its norm is above `most`, it has to be shortened "
+            "to that.",
             about="missing",
         ),
         Misconception(
@@ -748,7 +759,7 @@ ACCUMULATED = Exercise(
 
 
 def own_seconds(events: Sequence[tuple[str, float, float]]) -> dict[str, float]:
-    """Seconds of each name without what it calls, over all its calls, from (name, begin, end) of one thread."""
+    """Seconds of each name without what it calls, over all its calls, of (name, begin, end) of a thread."""
     found: dict[str, float] = {}
     open_calls: list[tuple[str, float]] = []
     for name, begin, end in sorted(events, key=lambda event: (event[1], -event[2])):
@@ -843,15 +854,15 @@ PROFILE = Exercise(
         Misconception(
             "children-counted-too",
             _profile(of=lambda whole, children, all_: whole),
-            "Your times include what is called inside: the step alone then takes all the time there is. Subtract "
-            "what lies directly inside an event.",
+            "Your times include what is called inside: the step alone then takes all the time there is. "
+            "Subtract what lies directly inside an event.",
             about="missing",
         ),
         Misconception(
             "all-below-subtracted",
             _profile(of=lambda whole, children, all_: whole - sum(all_)),
-            "You subtracted everything inside, the children of children, too. Their time is part of the children's "
-            "already.",
+            "You subtracted everything inside, the children of children, too. Their time is part of the "
+            "children's already.",
             about="extra",
         ),
         Misconception(
@@ -869,7 +880,8 @@ PROFILE = Exercise(
         Misconception(
             "last-call-alone",
             _profile(joined=lambda calls: calls[-1]),
-            "A name may be called several times: your later calls took the place of the earlier. Add them up.",
+            "A name may be called several times: your later calls took the place of the earlier. Add them "
+            "up.",
             about="missing",
         ),
         Misconception(
@@ -887,17 +899,18 @@ PROFILE = Exercise(
         Misconception(
             "children-alone",
             _profile(of=lambda whole, children, all_: sum(children)),
-            "Your numbers are what is called inside. Own time is the rest: the event's seconds without these.",
+            "Your numbers are what is called inside. Own time is the rest: the event's seconds without "
+            "these.",
             about="swap",
         ),
     ],
     alternatives=[_profile(), _own_by_points],
     hints=(
-        "An event that lies inside another was called by it. The time of the outer one without the inner ones is "
-        "its own.",
+        "An event that lies inside another was called by it. The time of the outer one without the inner "
+        "ones is its own.",
         "own = (end − begin) − Σ over the events directly inside; summed over all events of a name.",
-        "Sorted by begin, a list of the calls that are still open: the last one whose end is not yet reached is "
-        "the caller.",
+        "Sorted by begin, a list of the calls that are still open: the last one whose end is not yet "
+        "reached is the caller.",
     ),
 )
 
@@ -906,7 +919,7 @@ PROFILE = Exercise(
 
 
 def faster_together(shares: Sequence[float], factors: Sequence[float]) -> float:
-    """Amdahl 1967: the whole's speed-up where parts with these shares of the time get so many times faster."""
+    """Amdahl 1967: the speed-up of the whole where parts with these shares of its time get faster."""
     rest = 1 - sum(shares)
     return 1 / (rest + sum(share / factor for share, factor in zip(shares, factors, strict=True)))
 
@@ -967,13 +980,15 @@ TOGETHER = Exercise(
             lambda shares, factors: (
                 1 - sum(shares) + sum(s * f for s, f in zip(shares, factors, strict=True))
             ),
-            "You averaged the factors by their shares. Times add up, not speeds: divide each share by its factor.",
+            "You averaged the factors by their shares. Times add up, not speeds: divide each share by its "
+            "factor.",
             about="mean",
         ),
         Misconception(
             "rest-forgotten",
             lambda shares, factors: 1 / sum(s / f for s, f in zip(shares, factors, strict=True)),
-            "You forgot what gets no faster: 1 minus all shares stays as it is, and in the end is most of the time.",
+            "You forgot what gets no faster: 1 minus all shares stays as it is, and in the end is most of "
+            "the time.",
             about="missing",
         ),
         Misconception(
@@ -1005,8 +1020,8 @@ TOGETHER = Exercise(
                 if len(shares) > 1
                 else shares[0] * factors[0]
             ),
-            "You multiplied the speed-ups of single parts. The second part's share is of the old time, not of what "
-            "the first has left: add up the times.",
+            "You multiplied the speed-ups of single parts. The second part's share is of the old time, not "
+            "of what the first has left: add up the times.",
             about="formula",
         ),
     ],

@@ -19,8 +19,8 @@ PREFIXES = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6
 def explore_costs(peaks: Mapping[str, float] = PEAK, pixels: Sequence[int] = PIXELS) -> Live:
     """Choose, or type, and read what a picture and a training cost by `metrics.planning`.
 
-    The share of the peak that is reached, the pictures that are learnt from and the price of an hour are boxes
-    to type in: none of the three is claimed. Numbers that make no sense are said in the page.
+    The share of the peak that is reached, the pictures that are learnt from and the price of an hour are
+    boxes to type in: none of the three is claimed. Numbers that make no sense are said in the page.
 
     Args:
         peaks: FLOPs a second that a GPU has at best, by its name; one GPU does all the work.

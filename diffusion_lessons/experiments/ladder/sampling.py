@@ -1,4 +1,4 @@
-"""Drawing pictures, one rung at a time: the same network run in other ways, and others that are asked less often."""
+"""Drawing pictures, one rung at a time: the network run in other ways, and models that are asked less often."""
 
 import tempfile
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def settings(cuda: bool) -> list[Row]:
 
 
 def measure(bench: Bench, row: Row) -> Row:
-    """A way against its base; evaluations, bytes at the peak, and how far its pictures are from the base's."""
+    """A way against its base; evaluations, bytes at the peak, and how far its pictures are from those."""
     way, base = ways(bench.cuda)[row["rung"]]
     found: Row = {"way": asdict(way), "evaluations": way.evaluations, "base_evaluations": base.evaluations}
     with ExitStack() as stack, torch.no_grad():
@@ -110,7 +110,7 @@ class Drawing:
 
     @contextmanager
     def ready(self) -> Iterator[Row]:
-        """Make the network: with compilation or export, how many seconds the first call took beyond a later one."""
+        """Make the network: compilation and export say what the first call took beyond a later one."""
         way, device, clock = self.way, self.bench.device, self.bench.clock
         model = zoo.load(way.student) if way.student else self.bench.model
         with ExitStack() as stack:

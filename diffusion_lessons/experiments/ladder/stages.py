@@ -19,7 +19,7 @@ def settings(cuda: bool) -> list[Row]:
 
 
 def measure(bench: Bench, row: Row) -> Row:
-    """Of each stage: parameters, FLOPs and kept bytes of a picture, and seconds of a picture on the way there."""
+    """Of each stage: parameters, FLOPs and kept bytes of a picture, and its seconds on the way there."""
     model, batch = bench.model, row["batch"]
     patched = model.network.to(bench.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     assert isinstance(patched, Patched) and isinstance(patched.network, UNet)

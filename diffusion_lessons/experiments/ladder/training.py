@@ -1,4 +1,4 @@
-"""A step of training, one rung at a time: what it takes, what it holds, and whether its gradient is the same."""
+"""A step of training, one rung at a time: what it takes, what it holds, and whether its gradient is right."""
 
 import os
 import tempfile
@@ -72,7 +72,7 @@ def settings(cuda: bool) -> list[Row]:
 
 
 def measure(bench: Bench, row: Row) -> Row:
-    """A way against its base; the bytes at the peak, the FLOPs, and how far its gradient is from the base's."""
+    """A way against its base; the bytes at the peak, the FLOPs, and how far apart the gradients are."""
     way, base = ways(bench.cuda)[row["rung"]]
     with ExitStack() as stack:
         plain, step = (Step(bench, each) for each in (base, way))
