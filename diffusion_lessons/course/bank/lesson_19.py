@@ -714,13 +714,6 @@ ACCUMULATED = Exercise(
             about="order",
         ),
         Misconception(
-            "clipped-twice",
-            _summed(each=_clipped),
-            "You clipped each part, and their mean once more. Parts come in at full length: clip at the "
-            "end alone.",
-            about="extra",
-        ),
-        Misconception(
             "not-clipped",
             _summed(end=lambda total, most: total),
             "The mean is right where it is short. Where its norm is above `most`, it has to be shortened "

@@ -1,4 +1,4 @@
-"""Drawing pictures, one rung at a time: the network run in other ways, and models that are asked less often."""
+"""Drawing pictures, one rung at a time: the network run in other ways, and models asked less often."""
 
 import tempfile
 from collections.abc import Iterator
