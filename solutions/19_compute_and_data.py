@@ -514,7 +514,7 @@ print(f"the U-Net of MNIST learns from {needed:.0f} a second on one thread (reco
 # %% [markdown] tags=["experiment"]
 # ## The ladder
 #
-# **Recorded**, by `diffusion-lessons experiment speed-ladder` (about half an hour on one thread): each rung against plain
+# **Recorded**, by `diffusion-lessons experiment speed-ladder` (about a quarter of an hour on one thread): each rung against plain
 # PyTorch in float32, in windows that take turns. A bar holds the median of the windows' ratios; the line is the middle half
 # of seven windows. So the uncertainty is that of the clock, on this one machine, with one draw of the pictures: what is
 # timed does not depend on the draw. Above, you have measured some of the rungs yourself.

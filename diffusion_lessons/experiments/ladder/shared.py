@@ -9,7 +9,7 @@ from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.experiments.clock import Clock, Work, quartiles
 
 Row = dict[str, Any]
-WINDOWS, SECONDS = 7, 1.0  # at most, and of each
+WINDOWS, SECONDS = 7, 0.4  # at most, and of each
 
 
 @dataclass(frozen=True)
