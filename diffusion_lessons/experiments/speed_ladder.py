@@ -1,15 +1,15 @@
 """What makes training and sampling faster: each rung alone and together, against plain PyTorch (lesson 19).
 
 The network is that of the bundled MNIST model: small. Each rung and the way it is held against run in turn,
-in windows of about half a second, so that a machine that slows down does so for both; rows hold the quartiles of
-the windows. **On a CPU seconds are CPU time of one thread**: the machine may be shared with others, though
+in windows of about half a second, so that a machine that slows down does so for both; rows hold the quartiles
+of the windows. **On a CPU seconds are CPU time of one thread**: the machine may be shared with others, though
 not without an effect (caches and clock rate are shared, too). On a GPU they are those of the clock,
 synchronised, and the same command makes a record of its own. Compilation and export say what their set-up
 takes. `n` is of no use here but that fewer than seven windows are measured where it is smaller.
 
 The last rows, one process against two, are timed by the clock on the wall: they end the run with an error
-where the machine is busy, and the same command goes on there later. All others take about a quarter of an hour, those that compile the
-longest, so they come last.
+where the machine is busy, and the same command goes on there later. All others take about a quarter of an
+hour, those that compile the longest, so they come last.
 """
 
 import torch

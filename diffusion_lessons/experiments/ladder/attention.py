@@ -24,7 +24,7 @@ def settings(cuda: bool) -> list[Row]:
 
 
 def measure(bench: Bench, row: Row) -> Row:
-    """FLOPs and bytes by formula, the largest tensor by measure, and seconds, with the way back or without."""
+    """FLOPs and bytes by formula, the largest tensor, and seconds, with and without the way back."""
     n, dtype = row["tokens"], DTYPES[row["dtype"]]
     drawn = torch.Generator().manual_seed(bench.seed)
     given = [torch.randn(1, HEADS, n, WIDTH, generator=drawn).to(bench.device, dtype) for _ in range(3)]
