@@ -171,7 +171,7 @@ def test_several_processes_are_not_timed_on_a_busy_machine(
     rows = [{"part": "machine"}, {"part": "processes", "processes": 2, "threads": 1}]
     monkeypatch.setattr(machine, "measure", lambda bench, row: {"faster": 1.0})
     experiment = replace(speed_ladder.EXPERIMENT, settings=lambda o: rows, prepare=lambda o: bench())
-    with pytest.raises(ValueError, match="80% of this machine is busy.*the rows before are kept"):
+    with pytest.raises(ValueError, match=r"80% of this machine is busy.*the rows before are kept"):
         experiments.run(experiment, tmp_path / "r.json", {"seed": 0})
     assert len(json.loads((tmp_path / "r.json").read_text())["rows"]) == 1
 

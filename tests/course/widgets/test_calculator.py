@@ -27,9 +27,7 @@ def test_the_first_table_stands_in_pages_without_a_kernel(shown: Any) -> None:
 
 def test_controls_change_the_table(shown: Any) -> None:
     pytest.importorskip("ipywidgets")
-    side, space, width, steps, guidance, gpu, share, pictures, price, status, failure, view = (
-        shown.widget().children
-    )
+    _, _, width, _, _, gpu, share, pictures, price, status, failure, view = shown.widget().children
     width.value = "64"
     before = view.value
     gpu.value = "fast"
