@@ -3,7 +3,7 @@
 # question: What does a diffusion model cost to train and to run, and what makes it cheaper?
 # difficulty: 3
 # prerequisites: 06, 07, 11
-# builds: training.speed, support.processes, onnx_files, networks.recomputed, metrics.planning
+# builds: training.speed, support.processes, onnx_files, networks.recomputed, metrics.planning, metrics.training_cost
 
 # %% [markdown] tags=["objectives"]
 # ## What you will be able to do
@@ -387,12 +387,27 @@ def accumulated(gradient_of, x, y, size, most):
 from dataclasses import replace
 
 small = replace(bench, windows=budget.samples(3, at_least=1))
-for name in ("as it is", "checkpointed", "4 micro-batches of 8"):
-    row = training.measure(small, {"rung": name})
+steps = {name: training.measure(small, {"rung": name}) for name in ("as it is", "checkpointed", "4 micro-batches of 8")}
+for name, row in steps.items():
     low, faster, high = row["faster"]
     print(f"{name:21} {row['peak_bytes'] / 2**20:5.1f} MiB at the peak,", end=" ")
     print(f"gradient {row['gradient_apart']:.0e} away, {1 / faster:.2f} times the time ({1 / high:.2f} to {1 / low:.2f})")
 print("one step, batch of 32; the peak is of tensors that the step makes; time: median and middle half of", small.windows)
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 2, figsize=(8.4, 2.3), sharey=True)
+peaks = [row["peak_bytes"] / 2**20 for row in steps.values()]
+times = [1 / row["faster"][1] for row in steps.values()]
+for ax, values, title, hatch in ((axes[0], peaks, "MiB at the peak", ""), (axes[1], times, "times the time", "///")):
+    ax.barh(range(3), values, hatch=hatch, edgecolor="white")
+    ax.set(xlabel=title, yticks=range(3), yticklabels=list(steps))
+    ax.invert_yaxis()
+figure(
+    fig,
+    alt="Two bar charts of one training step. Left, memory at the peak: about 44 MiB as it is, less than half of it when "
+    "checkpointed, and about a quarter in four micro-batches. Right, time: checkpointed takes about a third more, "
+    "micro-batches a little more than as it is.",
+)
 
 # %% [markdown]
 # **What to notice:** §MEMORY
@@ -451,8 +466,12 @@ spans = [(each.name, each.time_range.start, each.time_range.end) for each in tra
 spans = sorted(spans, key=lambda span: (span[1], -span[2]))
 own = own_seconds([(name, begin / 1e6, end / 1e6) for name, begin, end in spans])
 whole = sum(own.values())
-for name, seconds in sorted(own.items(), key=lambda item: -item[1])[:8]:
-    print(f"{seconds / whole:6.1%}  {name.removeprefix('aten::')}")
+most = sorted(own.items(), key=lambda item: -item[1])[:9]
+fig, ax = plt.subplots(figsize=(8.4, 3.0))
+ax.barh([name.removeprefix("aten::") for name, _ in most], [100 * seconds / whole for _, seconds in most])
+ax.set_xlabel("own time, percent of the step")
+ax.invert_yaxis()
+figure(fig, alt="Own time of the nine slowest operations of a training step. §ALTPROFILE")
 
 # %% [markdown] tags=["exercise-card"]
 # {{exercise 19.6}}
@@ -493,23 +512,52 @@ print(f"and the gradient is {row['gradient_apart']:.1%} away from float32's, in 
 # ## Data, and more machines
 #
 # A step can begin when its pictures are there. So the **data path** must give more pictures a second than the network
-# learns from. Decoding a JPEG is arithmetic, too, and no GPU does it by itself. When a training is fast enough, the data
-# path becomes the slow part: then decode ahead in other processes, or keep what you need decoded, encoded as latents, or in
-# memory.
+# learns from. Decoding a JPEG is arithmetic, and mostly the CPU's. Once a training is fast enough, the data path is the
+# slow part. Then decode ahead in other processes, or keep the pictures decoded, as latents, or in memory.
 #
-# **Several processes** each take a part of the batch and average their gradients before each step. With $P$ of them a step
-# takes at best $1/P$ of the time, plus the averaging. Each must draw its *own* noise and times: with the same ones on all,
-# the training is that of a smaller batch. This is a real bug, and the loss curve does not show it.
+# **Several processes** each take a part of the batch and average their gradients before each step. Each must draw its
+# *own* noise and times. With the same ones on all, the training is that of a smaller batch: a real bug, which the loss
+# curve does not show.
 #
 # **Weights that do not fit** on one GPU are shared out: each process keeps a part, and a block is gathered while it runs
 # (FSDP). `accelerate launch` starts both kinds; the training loop is the same.
 
+# %% [markdown]
+# $$\text{seconds of a step} \;\ge\; \max\!\left(\frac{B}{r},\ \frac{B\,c}{P} + a(P)\right)$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $B$ | pictures of a batch, over all processes | number |
+# | $r$ | pictures a second that the data path gives, if it works ahead; else the two terms add up | number |
+# | $c$ | seconds of computing for a picture | number |
+# | $P, a(P)$ | processes, and the seconds in which they average their gradients | numbers |
+
 # %%
-for source in ("bytes in memory", "JPEG in shards", "drawn when asked for"):
-    low, rate, high = data.measure(small, {"source": source})["pictures_a_second"]
+read = {source: data.measure(small, {"source": source})["pictures_a_second"] for source in data.SOURCES}
+for source, (low, rate, high) in read.items():
     print(f"{source:21} {rate:8.0f} pictures a second ({low:.0f} to {high:.0f}), 64×64 pixels in colour")
-needed = 1 / rung("training", "the three together")["seconds_a_picture"][1]
-print(f"the U-Net of MNIST learns from {needed:.0f} a second on one thread (recorded), an H100 from thousands")
+learnt = {name: 1 / rung("training", name)["seconds_a_picture"][1] for name in ("as it is", "the three together")}
+
+# %% jupyter={"source_hidden": true}
+bars = {**{source: rate for source, (_, rate, _) in read.items()},
+        **{f"U-Net learns, {name}": rate for name, rate in learnt.items()}}  # fmt: skip
+fig, ax = plt.subplots(figsize=(8.4, 2.8))
+drawn_bars = ax.barh(list(bars), list(bars.values()))
+for bar in list(drawn_bars)[len(read) :]:
+    bar.set(color="#D55E00", hatch="///")
+ax.set(xscale="log", xlabel="pictures a second, one thread")
+ax.invert_yaxis()
+figure(
+    fig,
+    alt="Pictures a second on a logarithmic axis. Bytes in memory: tens of thousands. Drawn when asked for, PNG and JPEG in "
+    "shards: thousands each. The U-Net of MNIST, which sees a quarter of the pixels and one channel, learns from hundreds.",
+)
+
+# %% [markdown]
+# **What to notice:** on one thread the network is the slow part, and any data path is fast enough. A GPU turns this
+# round: a U-Net that learns from ten thousand pictures a second would wait for three threads that decode JPEGs of this
+# size, and for many more with photographs of 512 pixels. And reading JPEGs costs more than reading PNGs *here*, because
+# scenes of flat colours are easy for PNG; with photographs it is the other way round. Measure your own.
 
 # %% [markdown] tags=["experiment"]
 # ## The ladder

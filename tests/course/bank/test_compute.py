@@ -1,4 +1,4 @@
-"""References of lesson 19 that no function of the system is: held against PyTorch, or against a small example."""
+"""References of lesson 19 that are no functions of the system: held against PyTorch or a small example."""
 
 import pytest
 import torch
