@@ -579,7 +579,7 @@ def accumulated(
     gradient_of: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, size: int, most: float
 ) -> Tensor:
     """The clipped gradient of the mean loss of a batch, from micro-batches of at most `size` rows."""
-    total = torch.zeros(())
+    total = x.new_zeros(())
     for rows, wanted in zip(x.split(size), y.split(size), strict=True):
         total = total + gradient_of(rows, wanted) * (len(rows) / len(x))
     return total * min(1.0, most / float(total.norm()))
@@ -608,7 +608,7 @@ def _summed(
     """The sum in plain steps, with a place for each slip."""
 
     def answer(gradient_of: Callable[..., Tensor], x: Tensor, y: Tensor, size: int, most: float) -> Tensor:
-        total = torch.zeros(x.shape[1])
+        total = x.new_zeros(x.shape[1])
         for start in starts(len(x), size):
             rows = x[start : start + size]
             mine = each(gradient_of(rows, y[start : start + size]), most)
