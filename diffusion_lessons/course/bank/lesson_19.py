@@ -80,7 +80,7 @@ def _counted_on_meta(layers: Sequence[Layer], height: int, width: int) -> list[i
     return counts
 
 
-def _network(sides: tuple[int, int], strides: Sequence[int], heads: int, last: bool = True) -> Make:
+def _network(strides: Sequence[int], heads: int, odd: int = 0, last: bool = True) -> Make:
     """Some convolutions, attention on the last grid, and a linear layer for the vector of times."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
@@ -90,7 +90,8 @@ def _network(sides: tuple[int, int], strides: Sequence[int], heads: int, last: b
             layers.append(("conv", i, o, 2 * whole(g, 1, 2) + 1, stride))
         if last:
             layers.append(("attention", widths[-1], heads))
-        return {"layers": layers, "height": sides[0], "width": sides[1]}
+        height, width = 2 * whole(g, 4, 6) + odd, 2 * whole(g, 7, 9) + odd
+        return {"layers": layers, "height": height, "width": width}
 
     return make
 
@@ -104,10 +105,10 @@ FLOPS = Exercise(
     minutes=12,
     reference=count_flops,
     cases=[
-        Case("two convolutions and attention", _network((12, 10), (1, 2), 2)),
-        Case("sides that cannot be halved", _network((13, 7), (2, 1, 2), 3)),
-        Case("strides of three", _network((20, 17), (3, 1), 4)),
-        Case("convolutions alone", _network((9, 16), (1, 1, 2), 2, last=False)),
+        Case("two convolutions and attention", _network((1, 2), 2)),
+        Case("sides that cannot be halved", _network((2, 1, 2), 3, odd=1)),
+        Case("strides of three", _network((3, 1), 4)),
+        Case("convolutions alone", _network((1, 1, 2), 2, last=False)),
     ],
     misconceptions=[
         Misconception(
@@ -451,12 +452,16 @@ def _blocks_by_logs(query: Tensor, key: Tensor, value: Tensor, block: int) -> Te
     return output
 
 
-def _tokens(queries: int, keys: int, block: int, width: int, large: float = 1.5) -> Make:
+def _tokens(queries: int, width: int, large: float = 1.5, rest: bool = True) -> Make:
+    """Seven whole blocks of keys, and a shorter one where there is a rest."""
+
     def make(g: torch.Generator) -> dict[str, Any]:
+        block = whole(g, 5, 9)
+        keys = 7 * block + (whole(g, 1, block - 1) if rest else 0)
         return {
-            "query": large * normal(g, 2, 2, queries, width),
-            "key": large * normal(g, 2, 2, keys, width),
-            "value": normal(g, 2, 2, keys, width),
+            "query": large * normal(g, 2, 3, queries, width),
+            "key": large * normal(g, 2, 3, keys, width),
+            "value": normal(g, 2, 3, keys, width),
             "block": block,
         }
 
@@ -473,10 +478,10 @@ BLOCKS = Exercise(
     reference=attention_in_blocks,
     call=_in_blocks,
     cases=[
-        Case("64 tokens, 8 keys at a time", _tokens(64, 64, 8, 5)),
-        Case("a last block that is shorter", _tokens(40, 59, 8, 4)),
-        Case("scores far apart", _tokens(48, 60, 6, 6, large=4.0)),
-        Case("fewer queries than keys", _tokens(33, 96, 10, 5)),
+        Case("seven whole blocks", _tokens(44, 5, rest=False)),
+        Case("a last block that is shorter", _tokens(40, 4)),
+        Case("scores far apart", _tokens(48, 6, large=4.0)),
+        Case("fewer queries than keys", _tokens(21, 5)),
     ],
     misconceptions=[
         Misconception(
@@ -630,10 +635,12 @@ def _summed_by_rows(
     return total if norm <= most else total / norm * most
 
 
-def _rows(batch: int, size: int, clipped: bool) -> Make:
+def _rows(parts: int, clipped: bool, rest: bool = True) -> Make:
     """Rows with a slope of their own in each part, and a largest norm above or below what comes out."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
+        size = whole(g, 3, 5)
+        batch = parts * size + (whole(g, 1, size - 1) if rest else 0)
         return {
             "weights": normal(g, 3),
             "x": normal(g, batch, 3) * torch.linspace(0.5, 2, batch)[:, None],
@@ -656,10 +663,10 @@ ACCUMULATED = Exercise(
     call=_learning,
     planted="not-divided",
     cases=[
-        Case("four parts of three rows", _rows(12, 3, False)),
-        Case("a last part that is smaller", _rows(14, 4, False)),
-        Case("a gradient that has to be clipped", _rows(13, 4, True)),
-        Case("one part that holds all", _rows(5, 8, False)),
+        Case("four parts of as many rows", _rows(4, False, rest=False)),
+        Case("a last part that is smaller", _rows(3, False)),
+        Case("a gradient that has to be clipped", _rows(3, True)),
+        Case("one part that holds all", _rows(0, False)),
     ],
     misconceptions=[
         Misconception(
