@@ -36,9 +36,10 @@ keep_freed_memory()  # as the command line does: else large tensors wait for the
 record = recorded("speed-ladder")  # made by: diffusion-lessons experiment speed-ladder
 
 
-def rung(part, name, rows=record["rows"]):
+def rung(part, name):
     """A row of the record: what one rung was measured to be."""
-    return next(row for row in rows if row["settings"].get("rung") == name and row["settings"]["part"] == part)
+    rows = [row for row in record["rows"] if row["settings"]["part"] == part]
+    return next(row for row in rows if row["settings"].get("rung") == name)
 
 
 # %% jupyter={"source_hidden": true}

@@ -36,7 +36,8 @@ def test_flops_are_those_of_the_counter() -> None:
 @pytest.mark.parametrize("block", [1, 7, 64, 100])
 def test_attention_in_blocks_is_attention(block: int) -> None:
     q, k, v = (3 * torch.randn(2, 3, n, 16, generator=DRAWN) for n in (40, 64, 64))
-    torch.testing.assert_close(attention_in_blocks(q, k, v, block), scaled_dot_product_attention(q, k, v))
+    true = scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(attention_in_blocks(q, k, v, block), true, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("most", [0.3, 1e9])
