@@ -808,8 +808,11 @@ def _own_by_points(events: Sequence[tuple[str, float, float]]) -> dict[str, floa
     return found
 
 
-def _trace(steps: int, deep: bool) -> Make:
-    """A step that calls forward and backward, these layers, and some of these one operation more."""
+def _trace(steps: int, deep: bool, tight: bool = False) -> Make:
+    """A step that calls forward and backward, these layers, and some of these one operation more.
+
+    A tight one has no time between layers, nor after the last.
+    """
 
     def make(g: torch.Generator) -> dict[str, Any]:
         events, now = [], number(g, 0.0, 5.0)
@@ -824,13 +827,14 @@ def _trace(steps: int, deep: bool) -> Make:
             lasting(0.1, 0.3)
             for half, layers in (("forward", ("conv", "norm", "conv")), ("backward", ("conv", "norm"))):
                 begin = lasting(0.05, 0.2)
+                lasting(0.05, 0.2)
                 for layer in layers:
-                    inner = lasting(0.05, 0.2)
+                    inner = now if tight else lasting(0.05, 0.2)
                     if deep and layer == "conv":
                         first = lasting(0.2, 0.5)
                         events.append(("copy", first, lasting(0.3, 0.9)))
                     events.append((layer, inner, lasting(0.5, 2.0)))
-                events.append((half, begin, lasting(0.1, 0.3)))
+                events.append((half, begin, now if tight else lasting(0.1, 0.3)))
             events.append(("step", step, lasting(0.1, 0.5)))
         return {"events": sorted(events, key=lambda event: (event[1], -event[2]))}
 
@@ -848,6 +852,7 @@ PROFILE = Exercise(
     cases=[
         Case("a step with two layers below it", _trace(1, False)),
         Case("operations inside layers inside a step", _trace(1, True)),
+        Case("layers without a pause between them", _trace(2, True, tight=True)),
         Case("three steps", _trace(3, True)),
     ],
     misconceptions=[

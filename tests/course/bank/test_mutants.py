@@ -93,6 +93,8 @@ EQUIVALENT = (
     ("18.4", "_chosen: t > end + 1e-09", ON_LIMIT),
     ("18.4", "_chosen_by_tries: left > 1e-09", ON_LIMIT),
     ("18.4", "_chosen_by_tries: error <= tolerance →", ON_LIMIT),
+    ("19.1", "count_flops: channels // heads", WHOLE),
+    ("19.5", "_profile: b[1] <= a[1] → b[1] <", "no two events begin at the same time"),
 )
 
 
