@@ -385,7 +385,8 @@ def attention_in_blocks(query: Tensor, key: Tensor, value: Tensor, block: int) -
     """Attention over `block` keys at a time (Dao et al. 2022, algorithm 1, without its blocks of queries)."""
     query = query / query.shape[-1] ** 0.5
     most = torch.full_like(query[..., :1], -torch.inf)  # largest score so far
-    total, mixed = torch.zeros_like(most), torch.zeros_like(query[..., :1] * value[..., :1, :])
+    total: Any = 0.0
+    mixed: Any = 0.0
     for keys, values in zip(key.split(block, -2), value.split(block, -2), strict=True):
         scores = query @ keys.transpose(-2, -1)
         higher = torch.maximum(most, scores.amax(-1, keepdim=True))
@@ -418,9 +419,9 @@ def _blocks(
     """The blocks in plain steps, with a place for each slip."""
 
     def answer(query: Tensor, key: Tensor, value: Tensor, block: int) -> Tensor:
-        shape = query.shape[:-1]
-        most = query.new_full((*shape, 1), -1e30)
-        total, mixed = query.new_zeros(*shape, 1), query.new_zeros(*shape, value.shape[-1])
+        most = torch.full_like(query[..., :1], -1e30)
+        total: Any = 0.0
+        mixed: Any = 0.0
         starts = pieces(key.shape[-2], block)
         for start in starts:
             scores = scale(query.shape[-1]) * query @ key[..., start : start + block, :].transpose(-2, -1)
@@ -452,12 +453,12 @@ def _blocks_by_logs(query: Tensor, key: Tensor, value: Tensor, block: int) -> Te
     return output
 
 
-def _tokens(queries: int, width: int, large: float = 1.5, rest: bool = True) -> Make:
-    """Seven whole blocks of keys, and a shorter one where there is a rest."""
+def _tokens(queries: int, width: int, large: float = 1.5, rest: int | None = None) -> Make:
+    """Seven whole blocks of keys, and a shorter one: of `rest` keys, or of some."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
         block = whole(g, 5, 9)
-        keys = 7 * block + (whole(g, 1, block - 1) if rest else 0)
+        keys = 7 * block + (whole(g, 1, block - 1) if rest is None else rest)
         return {
             "query": large * normal(g, 2, 3, queries, width),
             "key": large * normal(g, 2, 3, keys, width),
@@ -478,8 +479,9 @@ BLOCKS = Exercise(
     reference=attention_in_blocks,
     call=_in_blocks,
     cases=[
-        Case("seven whole blocks", _tokens(44, 5, rest=False)),
+        Case("seven whole blocks", _tokens(44, 5, rest=0)),
         Case("a last block that is shorter", _tokens(40, 4)),
+        Case("a last block of one key", _tokens(37, 4, rest=1)),
         Case("scores far apart", _tokens(48, 6, large=4.0)),
         Case("fewer queries than keys", _tokens(21, 5)),
     ],

@@ -94,6 +94,7 @@ EQUIVALENT = (
     ("18.4", "_chosen_by_tries: left > 1e-09", ON_LIMIT),
     ("18.4", "_chosen_by_tries: error <= tolerance →", ON_LIMIT),
     ("19.1", "count_flops: channels // heads", WHOLE),
+    ("19.3", "_blocks_by_logs: range(0, key.shape[-2], block) → range(0, key.shape[-2] + 1", "no key in it"),
     ("19.5", "_profile: b[1] <= a[1] → b[1] <", "no two events begin at the same time"),
 )
 
