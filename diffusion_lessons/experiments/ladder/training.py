@@ -82,7 +82,7 @@ def measure(bench: Bench, row: Row) -> Row:
         except Exception as error:  # no compiler, an operation that is not there
             return {**found, "missing": (str(error).strip().splitlines() or [type(error).__name__])[0][:200]}
         stack.enter_context(plain.ready())
-        if way.batch == base.batch and way.width is None:  # a fresh network ends in zeros: no gradient behind it
+        if way.batch == base.batch and way.width is None:  # a fresh network ends in zeros
             found |= difference(step.gradient(), plain.gradient())
         if not way.compile:
             found["peak_bytes"] = peak_bytes(step, bench.device)
