@@ -598,12 +598,12 @@ figure(
 # ## The ladder
 #
 # **Recorded**, by `diffusion-lessons experiment speed-ladder` (about a quarter of an hour on one thread): each rung against plain
-# PyTorch in float32, in windows that take turns. A bar holds the median of the windows' ratios; the line is the middle half
-# of seven windows. So the uncertainty is that of the clock, on this one machine, with one draw of the pictures: what is
+# PyTorch in float32, in windows that take turns. A bar holds the median of the windows' ratios; the line is the interval
+# that holds the middle half of seven windows. So the uncertainty is that of the clock, on this one machine, with one draw of the pictures: what is
 # timed does not depend on the draw. Above, you have measured some of the rungs yourself.
 
 # %% jupyter={"source_hidden": true}
-CPU = f"{record['hardware']['processor']}, one thread, torch {record['versions']['torch']}"
+made_on = f"{record['hardware']['processor']}, one thread, torch {record['versions']['torch']}"
 BARS = {
     "training": ["channels-last", "fused AdamW", "bf16", "compiled", "batch of 8", "batch of 128", "checkpointed",
                  "4 micro-batches of 8", "channels-last and fused AdamW", "the three together",
@@ -639,7 +639,7 @@ for part in BARS:
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     figure(fig, alt=f"§ALT{part}")
-print(CPU)
+print(made_on)
 
 # %% jupyter={"source_hidden": true}
 for gpu in recorded_on("speed-ladder"):
