@@ -577,7 +577,7 @@ learnt = {name: row["faster"][1] / row["base_seconds_a_picture"][1] for name, ro
 bars = {**{source: rate for source, (_, rate, _) in read.items()},
         **{f"U-Net learns, {name}": rate for name, rate in learnt.items()}}  # fmt: skip
 fig, ax = plt.subplots(figsize=(8.4, 2.8))
-drawn_bars = ax.barh(list(bars), list(bars.values()))
+drawn_bars = ax.barh(list(bars), list(bars.values()), color="#0072B2")
 for bar in list(drawn_bars)[len(read) :]:
     bar.set(color="#D55E00", hatch="///")
 ax.set(xscale="log", xlabel="pictures a second, one thread")
@@ -615,6 +615,16 @@ BARS = {
 }  # fmt: skip
 
 
+ALTS = {
+    "training": "Bars on a logarithmic axis, as it is 1. channels-last 1.05, fused AdamW 1.04, bf16 1.12, batch of 128 1.20, "
+    "channels-last with fused AdamW 1.08; below 1: batch of 8 0.63, checkpointed 0.77, four micro-batches 0.71, and the "
+    "three together 0.97.",
+    "sampling": "Bars on a logarithmic axis, as it is 1. channels-last 1.02, bf16 1.21, batch of 1 0.29, batch of 64 1.30; "
+    "ONNX Runtime 2.2, 1.45 and 1.17 for 1, 16 and 64 pictures; guidance 0.57; DPM-Solver++ with 8 steps 3.1; students of "
+    "4 steps 6.3 and of 1 step 24.9; ONNX Runtime with the student of 4 steps 9.2.",
+}
+
+
 def ladder(part, rows, ax):
     """A bar for each rung; one that could not be measured has none."""
     for place, name in enumerate(reversed(BARS[part])):
@@ -635,10 +645,11 @@ for part in BARS:
     ladder(part, record["rows"], ax)
     low, high = ax.get_xlim()
     ax.set_xlim(low / 1.1, high * 1.5)
-    ticks = [tick for tick in (0.25, 0.5, 0.8, 1, 1.25, 2, 4, 8, 16, 32) if low / 1.1 <= tick <= high * 1.5]
+    spread = (0.25, 0.5, 1, 2, 4, 8, 16, 32) if part == "sampling" else (0.6, 0.8, 1, 1.25)
+    ticks = [tick for tick in spread if low / 1.1 <= tick <= high * 1.5]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    figure(fig, alt=f"§ALT{part}")
+    figure(fig, alt=ALTS[part])
 print(made_on)
 
 # %% jupyter={"source_hidden": true}
@@ -730,7 +741,14 @@ for side, latents, steps in ((64, False, 25), (256, False, 25), (256, True, 25),
     print(f"training {lasting(costs.training_seconds)}, {costs.training_money:,.0f}, {scaled(costs.training_bytes)}B")
 
 # %% [markdown]
-# §CALC
+# **What to notice:** going from pixels to latents divides the training by 52, the memory by 12 and the picture by 41: the
+# decoder, once a picture, is 0.6 of the 3 TFLOP. It is also why 4 steps in place of 25 gain a factor of 3 and not of 6: it
+# is done once all the same. Training does not care how many steps you draw with. And a hundred times smaller a price for
+# the same model is a matter of one decision that was made before the first step (lesson 11).
+#
+# The count leaves out the text encoder, the encoding of the training pictures, failed runs and everything that is no
+# product. Where the same count was held against published runs, it held: MosaicML's Stable Diffusion 2 used 24 to 28 % of
+# the peak of 8 A100s by this count.
 
 # %% [markdown] tags=["agreement"]
 # ## Agreement

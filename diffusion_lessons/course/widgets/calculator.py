@@ -78,7 +78,11 @@ def told(costs: Costs, parameters: int, what: str) -> tuple[str, str]:
         ("FLOPs", scaled(costs.picture_flops), scaled(costs.training_flops)),
         ("memory, at least", f"{scaled(costs.drawing_bytes)}B", f"{scaled(costs.training_bytes)}B"),
         ("time on one", lasting(costs.picture_seconds), lasting(costs.training_seconds)),
-        ("money, at your price", f"{costs.picture_money:,.2g}", f"{costs.training_money:,.3g}"),
+        (
+            "money, at your price",
+            f"{1000 * costs.picture_money:,.2g} a thousand",
+            f"{costs.training_money:,.3g}",
+        ),
     )
     title = f"{what}: {scaled(parameters)} parameters"
     text = "; ".join(f"{name}: a picture {one}, the training {all_}" for name, one, all_ in rows)
