@@ -743,8 +743,8 @@ for side, latents, steps in ((64, False, 25), (256, False, 25), (256, True, 25),
 # %% [markdown]
 # **What to notice:** going from pixels to latents divides the training by 52, the memory by 12 and the picture by 41: the
 # decoder, once a picture, is 0.6 of the 3 TFLOP. It is also why 4 steps in place of 25 gain a factor of 3 and not of 6: it
-# is done once all the same. Training does not care how many steps you draw with. And a hundred times smaller a price for
-# the same model is a matter of one decision that was made before the first step (lesson 11).
+# is done once all the same. Training does not care how many steps you draw with. The largest factor of all is a decision
+# that is made before the first step: what to diffuse in (lesson 11).
 #
 # The count leaves out the text encoder, the encoding of the training pictures, failed runs and everything that is no
 # product. Where the same count was held against published runs, it held: MosaicML's Stable Diffusion 2 used 24 to 28 % of
