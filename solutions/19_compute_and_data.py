@@ -639,7 +639,7 @@ def ladder(part, rows, ax):
     ax.axvline(1, color="black", lw=1)
     ax.set(xscale="log", title=f"{part}: times as many pictures a second")
 
-
+# %% jupyter={"source_hidden": true}
 for part in BARS:
     fig, ax = plt.subplots(figsize=(8.4, 4.0))
     ladder(part, record["rows"], ax)
