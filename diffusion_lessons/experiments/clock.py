@@ -3,7 +3,7 @@
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Clock:
             work()
         return (self.now() - begun) / calls
 
-    def in_turns(self, works: dict[str, Work], windows: int, seconds: float) -> dict[str, list[float]]:
+    def in_turns(self, works: Mapping[str, Work], windows: int, seconds: float) -> dict[str, list[float]]:
         """Seconds of a call, window by window; all works in turn, each second time in the opposite order.
 
         A window lasts about so many seconds, at least a call; two calls that warm up are not counted. So a

@@ -61,7 +61,12 @@ def test_prepare_opens_the_model_and_takes_at_most_seven_windows() -> None:
 
 def test_a_row_is_measured_with_one_thread_and_puts_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     before, seen = torch.get_num_threads(), []
-    monkeypatch.setattr(machine, "measure", lambda bench, row: seen.append(torch.get_num_threads()) or {})
+
+    def measured(*_: object) -> dict[str, Any]:
+        seen.append(torch.get_num_threads())
+        return {}
+
+    monkeypatch.setattr(machine, "measure", measured)
     torch.set_num_threads(2)
     try:
         speed_ladder.measure(bench(), {"part": "machine"}, {})
@@ -168,7 +173,7 @@ def test_several_processes_are_not_timed_on_a_busy_machine(
     monkeypatch.setattr("psutil.cpu_percent", lambda interval: 80.0)
     monkeypatch.setattr(processes, "cores", lambda: 2)
     assert [row["processes"] for row in processes.settings(cuda=False)] == [1, 1, 2]
-    rows = [{"part": "machine"}, {"part": "processes", "processes": 2, "threads": 1}]
+    rows: list[dict[str, Any]] = [{"part": "machine"}, {"part": "processes", "processes": 2, "threads": 1}]
     monkeypatch.setattr(machine, "measure", lambda bench, row: {"faster": 1.0})
     experiment = replace(speed_ladder.EXPERIMENT, settings=lambda o: rows, prepare=lambda o: bench())
     with pytest.raises(ValueError, match=r"80% of this machine is busy.*the rows before are kept"):

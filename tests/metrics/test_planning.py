@@ -1,5 +1,7 @@
 """The calculator's formulas, against networks with numbers in them and against the page on scale."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.networks.counting import attention_bytes, attention_flops, unet_costs
 
 SMALL = counts(64, True, 32)  # latents of 8×8
-EASY = dict(steps=10, guidance=1.0, pictures=1e6, batch=4, peak=1e12, share=0.5, price=3.0)
+EASY: dict[str, Any] = dict(steps=10, guidance=1.0, pictures=1e6, batch=4, peak=1e12, share=0.5, price=3.0)
 
 
 def test_counts_are_those_of_the_network() -> None:
@@ -82,7 +84,7 @@ def test_the_bytes_of_attention_are_what_its_operations_read_and_write() -> None
 
     from diffusion_lessons.networks.attention import attention
 
-    moved = []
+    moved: list[int] = []
 
     class Traffic(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]

@@ -1,6 +1,7 @@
 """Attention over the number of tokens, written out and fused: what is computed, moved and kept."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,16 +35,17 @@ def measure(bench: Bench, row: Row) -> Row:
     def trained(look: Callable[..., Tensor]) -> object:
         return torch.autograd.grad(look(*learnt).sum(), learnt)
 
-    works, answers = {}, {}
+    works: dict[str, Callable[[], object]] = {}
+    answers: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, look in LOOKS.items():
             with Largest() as largest:
                 answers[name] = look(*given)
             moved = attention_bytes(n, WIDTH, HEADS, given[0].element_size(), written=name == "written")
             found |= {f"{name}_largest_bytes": largest.bytes, f"{name}_bytes_moved": moved}
-            works[name] = lambda look=look: look(*given)
+            works[name] = partial(look, *given)
         found["apart"] = float(f"{float((answers['written'] - answers['fused']).abs().max()):.2g}")
         taken = bench.clock.in_turns(works, bench.windows, bench.seconds / 2)
-    back = {f"{name}_trained": lambda look=look: trained(look) for name, look in LOOKS.items()}
+    back = {f"{name}_trained": partial(trained, look) for name, look in LOOKS.items()}
     taken |= bench.clock.in_turns(back, bench.windows, bench.seconds / 2)
     return found | {f"{name}_seconds": quartiles(each) for name, each in taken.items()}

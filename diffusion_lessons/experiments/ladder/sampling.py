@@ -128,7 +128,7 @@ class Drawing:
                 }
             else:
                 layout = torch.channels_last if way.channels_last else torch.contiguous_format
-                network = deepcopy(model.network).to(device=device, memory_format=layout).eval()
+                network = deepcopy(model.network).to(device=device, memory_format=layout).eval()  # type: ignore[call-overload]
                 if way.compile:
                     stack.enter_context(compiling())
                     network = self.mode.compiled(network)

@@ -1,5 +1,7 @@
 """References of lesson 19 that are no functions of the system: held against PyTorch or a small example."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -20,9 +22,14 @@ DRAWN = torch.Generator().manual_seed(0)
 
 
 def test_flops_are_those_of_the_counter() -> None:
-    layers = [("conv", 3, 8, 5, 2), ("conv", 8, 24, 3, 3), ("conv", 24, 24, 3, 1), ("attention", 24, 3)]
+    layers: list[tuple[Any, ...]] = [
+        ("conv", 3, 8, 5, 2),
+        ("conv", 8, 24, 3, 3),
+        ("conv", 24, 24, 3, 1),
+        ("attention", 24, 3),
+    ]
     with torch.device("meta"):
-        real: list[nn.Module] = [nn.Conv2d(i, o, k, s, k // 2) for _, i, o, k, s in layers[:3]]  # type: ignore[misc]
+        real: list[nn.Module] = [nn.Conv2d(i, o, k, s, k // 2) for _, i, o, k, s in layers[:3]]
         x = torch.empty(1, 3, 31, 22)
         real.append(SelfAttention(24, head_dim=8))
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
