@@ -670,11 +670,11 @@ if not two:
     print("two processes: not in this record; on an idle machine the same command adds them")
 
 # %%
-setup = rung("training", "compiled")
-step = 32 * setup["base_seconds_a_picture"][1]
-print(f"compiled, training: {setup['setup_seconds']:.0f} s to set up, then {setup['faster'][1]:.2f} times as fast:", end=" ")
-print(f"it pays after {setup['pays_after_steps']} steps" if setup["pays_after_steps"] else "it never pays")
-print(f"(a minute of plain steps is {60 / step:.0f} of them)")
+for row in record["rows"]:
+    if row["settings"].get("rung") == "compiled" and "faster" in row:
+        setup, factor = row["setup_seconds"], row["faster"][1]
+        pays = f"pays after {setup / (1 - 1 / factor):.0f} s of plain work" if factor > 1 else "never pays"
+        print(f"compiled, {row['settings']['part']}: {setup:.0f} s to set up, then {factor:.2f} times as fast: {pays}")
 for width in (24, 48, 96, 192):
     low, middle, high = rung("training", f"bf16 at width {width}")["faster"]
     print(f"bf16 at width {width:3}, batch of 8: {middle:.2f} times as fast ({low:.2f} to {high:.2f})")
