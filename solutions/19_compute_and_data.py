@@ -741,7 +741,7 @@ for side, latents, steps in ((64, False, 25), (256, False, 25), (256, True, 25),
     print(f"training {lasting(costs.training_seconds)}, {costs.training_money:,.0f}, {scaled(costs.training_bytes)}B")
 
 # %% [markdown]
-# **What to notice:** going from pixels to latents divides the training by 52, the memory by 12 and the picture by 41: the
+# **What to notice:** going from pixels to latents divides the training by 52, the memory by 11 and the picture by 41: the
 # decoder, once a picture, is 0.6 of the 3 TFLOP. It is also why 4 steps in place of 25 gain a factor of 3 and not of 6: it
 # is done once all the same. Training does not care how many steps you draw with. The largest factor of all is a decision
 # that is made before the first step: what to diffuse in (lesson 11).

@@ -77,12 +77,12 @@ def counts(pixels: int, latents: bool, width: int) -> Counts:
     config = UNetConfig(channels, channels, width, MULTS, BLOCKS, attends, HEAD)
     with torch.device("meta"):
         network, x, time = UNet(config), torch.empty(1, channels, side, side), torch.empty(1)
-    flops, learning, kept = _counted(network, lambda: network(x, time), {each**2 for each in sides})
+    flops, learning, kept = _counted(network, lambda: network(x, time))
     parameters = sum(p.numel() for p in network.parameters())
     return Counts(parameters, flops, learning, kept, *(_decoder(pixels) if latents else ()))
 
 
-def _counted(network: nn.Module, call: Callable[[], Tensor], positions: set[int]) -> tuple[int, int, int]:
+def _counted(network: nn.Module, call: Callable[[], Tensor]) -> tuple[int, int, int]:
     """FLOPs of an evaluation, of forward and backward pass, and the numbers kept between the two."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -93,7 +93,7 @@ def _counted(network: nn.Module, call: Callable[[], Tensor], positions: set[int]
         return answers[0]
 
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        kept, _ = kept_by(network, kept_call, positions, positions)
+        kept, _ = kept_by(network, kept_call)
         forward = counter.get_total_flops()
         answers.pop().sum().backward()
     return int(forward), int(counter.get_total_flops()), kept
