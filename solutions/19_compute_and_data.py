@@ -705,8 +705,8 @@ for name, dtype in (("as it is", "float32"), ("the three together", "bf16")):
 # times as fast. So it pays after 9,000 steps, 19 minutes of plain work, and in a minute it never does. For sampling it takes
 # 50 s and gives 1.28: it pays after 4 minutes. Both give the same numbers as before (1e-6 and 3e-7
 # apart). **And then look at the fastest bar of training**, all three and compiled: 1.32. In that mode 116 tensors of the
-# gradient are *zero*, without a word. A loss curve would hardly show it. So the training loop of this course holds every
-# mode against eager float32, tensor by tensor, before it trusts it, and refuses this one.
+# gradient are *zero*, without a word. A loss curve need not show it. So the training loop of this course holds every
+# mode against eager float32, tensor by tensor, before it trusts it, and refuses such a mode.
 #
 # *bf16 and the width:* 0.87, 1.08, 1.42 and 1.66 times as fast at widths 24, 48, 96 and 192 (channels-last, batch of 8).
 # So what a small network says about bf16 says nothing about a large one.
