@@ -41,7 +41,7 @@ LESSONS = (
     Entry("16_text_conditioning", "Text conditioning"),
     Entry("17_snr_weighting", "SNR weighting"),
     Entry("18_flow_matching", "Flow matching"),
-    Entry("19_compute_and_data", "Compute and data", builds="training.speed, support.processes, onnx_files"),
+    Entry("19_compute_and_data", "Compute and data"),
     Entry("20_evaluation", "Evaluation", builds="metrics"),
 )
 

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 FOLDER = Path(__file__).parent
 RECORDED = FOLDER / "results"
-SHARED = {"__init__", "pictures"}  # files here that are no experiments
+SHARED = {"__init__", "clock", "pictures"}  # files here that are no experiments
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,25 @@ def find(name: str) -> Experiment:
     return import_module(f"{__name__}.{name.replace('-', '_')}").EXPERIMENT
 
 
-def recorded(name: str) -> Row:
+def recorded(name: str, gpu: str | None = None) -> Row:
     """The recorded result of an experiment: its options, hardware, versions, and rows.
 
+    NAME.json is what lessons tell of; NAME.GPU.json is the same command on a GPU, which `recorded_on` lists.
     Where none is bundled, the ValueError names the command that makes one.
     """
     find(name)
-    file = RECORDED / f"{name}.json"
+    file = RECORDED / (f"{name}.json" if gpu is None else f"{name}.{gpu}.json")
     if not file.exists():
-        raise ValueError(f"no recorded result of {name!r}: make one with diffusion-lessons experiment {name}")
+        on, where = ("", "") if gpu is None else (f" on {gpu!r}", " --device cuda")
+        command = f"diffusion-lessons experiment {name}{where}"
+        raise ValueError(f"no recorded result of {name!r}{on}: make one with {command}")
     return json.loads(file.read_text())
+
+
+def recorded_on(name: str) -> list[str]:
+    """The GPUs that an experiment has a result of, beside its own, as file names have them."""
+    find(name)
+    return sorted(file.name.removeprefix(f"{name}.")[:-5] for file in RECORDED.glob(f"{name}.*.json"))
 
 
 def run(experiment: Experiment, file: Path, options: Row) -> Row:

@@ -12,14 +12,13 @@ take about a minute.
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.experiments.clock import Largest, quartiles
 from diffusion_lessons.networks.attention import attention
 from diffusion_lessons.support.machine import choose_device
 
@@ -44,18 +43,6 @@ def looked(way: str, clip: Tensor, look: Attention) -> Tensor:
     space = clip.transpose(1, 2)  # (F, heads, places, width)
     time = look(space, space, space).permute(2, 1, 0, 3)  # (places, heads, F, width)
     return look(time, time, time).permute(2, 0, 1, 3)
-
-
-class Largest(TorchDispatchMode):
-    """The bytes of the largest tensor that any operation makes while this lasts."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        if isinstance(made, Tensor):
-            self.bytes = max(self.bytes, made.numel() * made.element_size())
-        return made
 
 
 def settings(options: Row) -> list[Row]:
@@ -93,10 +80,7 @@ def seconds_of(call: Callable[[], Tensor], calls: int, device: torch.device) -> 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - begun)
-    quartiles = torch.tensor(taken[1:], dtype=torch.float64).quantile(
-        torch.tensor([0.25, 0.5, 0.75]).double()
-    )
-    return [round(each, 6) for each in quartiles.tolist()]
+    return quartiles(taken[1:])
 
 
 COLUMNS = "frames way scores largest_bytes written fused"

@@ -7,10 +7,12 @@ the meta device: shapes without numbers, so a laptop counts in half a minute wha
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_lessons.networks.clip import TextConfig, TextTransformer
 from diffusion_lessons.networks.unet_text import TextUNet, TextUNetConfig
@@ -121,26 +123,53 @@ def parameters(config: TextUNetConfig) -> int:
 @cache
 def kept(config: TextUNetConfig, pixels: int) -> tuple[int, int]:
     """Numbers that one picture leaves for the way back: with fused attention, and with maps written out."""
-    network, call = _call(config, pixels)
-    weights = {p.untyped_storage()._cdata for p in network.parameters()}
+    return kept_by(*_call(config, pixels))
+
+
+def kept_by(network: nn.Module, call: Callable[[], Tensor]) -> tuple[int, int]:
+    """Numbers that a call of a network leaves for the way back: without attention's maps, and with them.
+
+    Weights are there anyway and do not count.
+    """
+    weights = {_place(p) for p in network.parameters()}
     saved: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage()._cdata] = tensor
+        saved[_place(tensor)] = tensor
         return tensor
 
-    with sdpa_kernel(SDPBackend.MATH), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        _Maps() as maps,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         output = call()
-    held = [tensor for place, tensor in saved.items() if place not in weights]
-    positions = {(pixels // 8) ** 2 // 4**level for level in range(len(config.widths))}
-    maps = [
-        t for t in held if t.ndim > 2 and t.shape[-2] in positions and t.shape[-1] in {*positions, TOKENS}
-    ]
+    held = {place: t for place, t in saved.items() if place not in weights}
+    written = {place: t for place, t in held.items() if place in maps.places}
     every, of_maps = (
-        sum(t.untyped_storage().nbytes() // t.element_size() for t in ts) for ts in (held, maps)
+        sum(t.untyped_storage().nbytes() // t.element_size() for t in each.values())
+        for each in (held, written)
     )
     del output
     return every - of_maps, every
+
+
+class _Maps(TorchDispatchMode):
+    """Where the results of all softmaxes lie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if "softmax" in str(function):
+            self.places.add(_place(made))
+        return made
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def tables() -> list[str]:

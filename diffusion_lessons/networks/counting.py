@@ -43,13 +43,13 @@ def unet_costs(config: UNetConfig, height: int, width: int) -> dict[str, Cost]:
         network(x, time)
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     costs: dict[str, Cost] = {}
-    for stage, name in _stages(network):
+    for stage, name in stages(network):
         parameters = sum(p.numel() for p in network.get_submodule(name).parameters())
         costs[stage] = costs.get(stage, Cost()) + Cost(parameters, flops.get(f"UNet.{name}", 0))
     return costs
 
 
-def _stages(network: UNet) -> Iterator[tuple[str, str]]:
+def stages(network: UNet) -> Iterator[tuple[str, str]]:
     """The stage and the name of each layer, in the order in which a picture passes them."""
     level = 0
     for name, layer in network.named_children():
@@ -59,6 +59,25 @@ def _stages(network: UNet) -> Iterator[tuple[str, str]]:
         for i, part in enumerate(layer):
             yield f"{name} {level}", f"{name}.{i}"
             level += isinstance(part, Downsample) - isinstance(part, Upsample)
+
+
+def attention_flops(tokens: int, head_dim: int, heads: int = 1) -> int:
+    """FLOPs of attention of so many tokens to each other, of one picture: QKᵀ, and the maps times V.
+
+    Written out or fused, these are the same two products: 4·N²·d for each head.
+    """
+    return 4 * heads * tokens**2 * head_dim
+
+
+def attention_bytes(tokens: int, head_dim: int, heads: int = 1, size: int = 4, written: bool = True) -> int:
+    """Bytes of memory that attention reads and writes, of one picture; a number takes `size` bytes.
+
+    Fused it reads Q, K and V once and writes the output: 4·N·d numbers a head, which is what is left where a
+    block of keys fits on the chip (a lower bound: Dao et al. 2022, theorem 2, counts the rereading of K and
+    V). As `attention.attention` writes it out, the N×N scores are written, read and written by the scaling,
+    read and written by the softmax, and read once more: 6·N² on top.
+    """
+    return size * heads * (4 * tokens * head_dim + (6 * tokens**2 if written else 0))
 
 
 def receptive_field(layers: Iterable[tuple[int, int]]) -> int:

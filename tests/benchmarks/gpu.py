@@ -21,7 +21,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BENCHES = ("training", "sampling", "prompting", "onnx", "real-size", "memory", "quality")
-EXPERIMENTS = ("text-conditioning",)  # that take hours on a CPU
+EXPERIMENTS = (
+    "speed-ladder",
+    "text-conditioning",
+)  # whose figures on a GPU are others, or take hours without
 RECIPES = ("scenes-text", "scenes-inpaint", "scenes-clip", "mnist-unet")
 LAST_WORDS = 20.0  # seconds that a part has to save what it made
 SHORTEST = 3.0  # seconds under which no part is begun

@@ -9,13 +9,13 @@ from diffusion_lessons.experiments.attention_over_frames import (
     FRAMES,
     HEADS,
     WAYS,
-    Largest,
     looked,
     measure,
     prepare,
     scores,
     settings,
 )
+from diffusion_lessons.experiments.clock import Largest
 from diffusion_lessons.networks.attention import attention
 
 CLIP = torch.randn(4, 9, 2, 8, generator=torch.Generator().manual_seed(0))

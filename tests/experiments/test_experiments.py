@@ -97,8 +97,21 @@ def test_unknown_and_unrecorded_experiments_are_said(monkeypatch: pytest.MonkeyP
         recorded("steps-by-eta")
 
 
+def test_a_result_on_a_gpu_stands_beside_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(experiments, "RECORDED", tmp_path)
+    for end in ("", ".some-gpu", ".other-gpu"):
+        (tmp_path / f"steps-by-eta{end}.json").write_text(json.dumps({"of": end}))
+    (tmp_path / "steps-by-sampler.some-gpu.json").write_text("{}")
+    assert experiments.recorded_on("steps-by-eta") == ["other-gpu", "some-gpu"]
+    assert recorded("steps-by-eta") == {"of": ""}
+    assert recorded("steps-by-eta", "some-gpu") == {"of": ".some-gpu"}
+    with pytest.raises(ValueError, match=r"on 'no-gpu': make one with .* steps-by-eta --device cuda"):
+        recorded("steps-by-eta", "no-gpu")
+
+
 def test_every_file_with_an_experiment_is_found_by_its_name() -> None:
-    assert experiments.names() == sorted(file.stem for file in experiments.RECORDED.glob("*.json"))
+    files = experiments.RECORDED.glob("*.json")
+    assert experiments.names() == sorted({file.name.partition(".")[0] for file in files})
     assert "unet-ablation" in experiments.names()
     for name in experiments.names():
         assert find(name).name == recorded(name)["experiment"] == name

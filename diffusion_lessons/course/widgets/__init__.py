@@ -10,6 +10,7 @@ SHOWING = {
     **dict.fromkeys(("from_trajectory", "scrub"), "scrubber"),
     "blind_vote": "ballot",
     "draw_hole": "drawing",
+    "explore_costs": "calculator",
     "live": "controls",
     "strip": "strips",
 }  # name -> the module that has it

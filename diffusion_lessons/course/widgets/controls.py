@@ -16,12 +16,12 @@ from numbers import Real
 from typing import Any
 
 from diffusion_lessons.course.widgets.figures import Picture, picture
-from diffusion_lessons.course.widgets.page import error_box, markup
+from diffusion_lessons.course.widgets.page import Card, error_box, markup
 from diffusion_lessons.course.widgets.scrubber import Scrubber
 from diffusion_lessons.support.errors import unknown
 
-Result = Picture | Scrubber
-MAX_SETTINGS = 200
+Result = Picture | Scrubber | Card
+MAX_SETTINGS = 2000
 SLOW = 1.0  # seconds: an answer may take no longer
 PATIENCE = 60.0  # seconds that computing all settings in advance may take
 
@@ -30,7 +30,7 @@ class Live:
     """Draw again for each setting of some controls, in the kernel.
 
     Args:
-        draw: called with one value for each control; returns a matplotlib Figure, a Picture or a
+        draw: called with one value for each control; returns a matplotlib Figure, a Picture, a Card or a
             Scrubber (which keeps its frame from one setting to the next).
         alt: what a Figure shows, a text or a function of the same values; the setting is added.
         start: values shown first; else the first of each control.
@@ -86,14 +86,14 @@ class Live:
         return self.seen[key]
 
     def _finished(self, drawn: Any, values: Mapping[str, Any]) -> Result:
-        if isinstance(drawn, (Picture, Scrubber)):
+        if isinstance(drawn, (Picture, Scrubber, Card)):
             return drawn
         if hasattr(drawn, "savefig"):
             alt = self.alt(**values) if callable(self.alt) else self.alt
             setting = ", ".join(f"{name} {_label(value)}" for name, value in values.items())
             return picture(drawn, f"{alt or ''} Setting: {setting}." if alt else "")
         kind = type(drawn).__name__
-        raise ValueError(f"the function must return a Figure, Picture or Scrubber, got {kind}")
+        raise ValueError(f"the function must return a Figure, Picture, Card or Scrubber, got {kind}")
 
     def _repr_html_(self) -> str:
         """The first result, for pages without a kernel."""
@@ -135,7 +135,7 @@ class Live:
                 status.value = _status(f"ready ({time.perf_counter() - before:.2f} s)")
             except Exception as error:  # whatever the drawing raises belongs in the page
                 failure.value = error_box(error, "This setting")
-                status.value = _status("the picture below is that of the setting before")
+                status.value = _status("what stands below is that of the setting before")
 
         for control in controls.values():
             control.observe(answer, names="value")

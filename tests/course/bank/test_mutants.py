@@ -104,6 +104,9 @@ EQUIVALENT = (
     ("20.6", "_by_counting: torch.ones(k, k, dtype=torch.float64) / k → _cut", "it is at most 1"),
     ("20.6", "_by_counting: torch.linalg.inv(", "covariances of so many votes are below 1"),
     ("20.6", "the result, cut", "covariances of so many votes are below 1"),
+    ("19.1", "count_flops: channels // heads", WHOLE),
+    ("19.3", "_blocks_by_logs: range(0, key.shape[-2], block) → range(0, key.shape[-2] + 1", "no key in it"),
+    ("19.5", "_profile: b[1] <= a[1] → b[1] <", "no two events begin at the same time"),
 )
 
 

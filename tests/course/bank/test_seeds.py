@@ -23,7 +23,12 @@ NOTHING_TO_DRAW = {  # one right answer, whatever is drawn
     ("06.1", "no layer at all: the pixel itself"),
     ("17.6", "never reached"),  # 0
 }
-FIXED = {"06.3": {"groups"}, "09.4": {"y"}, "14.6": {"causal"}}  # they stand in the names of the cases
+FIXED = {  # they stand in the names of the cases
+    "06.3": {"groups"},
+    "09.4": {"y"},
+    "14.6": {"causal"},
+    "19.2": {"written"},
+}
 
 
 @cache

@@ -329,12 +329,12 @@ def test_live_without_ipywidgets_is_its_first_picture(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: live(Draw()), "2 to 200 settings together, got 1"),
-        (lambda: live(Draw(), power=list(range(21)), shape=list("abcdefghij")), "got 210"),
+        (lambda: live(Draw()), "2 to 2000 settings together, got 1"),
+        (lambda: live(Draw(), power=list(range(201)), shape=list("abcdefghij")), "got 2010"),
         (lambda: live(Draw(), power=[1, 1], shape=["a"]), "told apart"),
         (lambda: live(Draw(), start={"pover": 1}, power=[1, 2], shape=["a"]), "did you mean 'power'"),
         (lambda: live(Draw(), start={"power": 7}, power=[1, 2], shape=["a"]), "unknown value of power 7"),
-        (lambda: live(lambda power: 7, power=[1, 2]), "a Figure, Picture or Scrubber, got int"),
+        (lambda: live(lambda power: 7, power=[1, 2]), "a Figure, Picture, Card or Scrubber, got int"),
         (lambda: live(lambda power: plt.figure(), power=[1, 2]), "a picture needs alt text"),
     ],
 )

@@ -1,0 +1,67 @@
+"""One process and two, by the clock on the wall: on a machine that has nothing else to do."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import torch
+
+from diffusion_lessons.experiments.ladder.shared import Bench, Row
+from diffusion_lessons.support.machine import cores
+
+IDLE = 25.0  # percent of the machine that others may use
+STEPS, BATCH = 300, 64
+DATA = "digits"
+WORKERS = ((1, 1), (1, 2), (2, 1))  # processes, and threads of each
+
+
+def settings(cuda: bool) -> list[Row]:
+    most = torch.cuda.device_count() if cuda else cores()
+    fit = [(n, threads) for n, threads in WORKERS if n <= most and (not cuda or threads == 1)]
+    return [{"part": "processes", "processes": n, "threads": threads} for n, threads in fit if most > 1]
+
+
+def measure(bench: Bench, row: Row) -> Row:
+    """Pictures a second of a training that others do not slow down.
+
+    On a busy machine it is a ValueError: what is measured so far is kept, and the same command goes on.
+    """
+    if (busy := psutil.cpu_percent(interval=2)) > IDLE:
+        raise ValueError(
+            f"{busy:.0f}% of this machine is busy, and the last rows time several processes by the clock on "
+            "the wall: run the same command again when nothing else runs; the rows before are kept"
+        )
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
+        command += ["--num_processes", str(row["processes"]), "--main_process_port", str(_free_port())]
+        command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+        command += ["--multi_gpu"] if row["processes"] > 1 else []
+        command += ["-m", "diffusion_lessons", "train", DATA, "--steps", str(STEPS), "--batch", str(BATCH)]
+        command += [
+            "--out",
+            folder,
+            "--device",
+            bench.device.type,
+            "--compile",
+            "off",
+            "--precision",
+            "float32",
+        ]
+        environment = os.environ | {"OMP_NUM_THREADS": str(row["threads"])}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"training in {row['processes']} processes failed: {done.stderr.strip()[-300:]}")
+        metrics = json.loads((Path(folder) / "metrics.json").read_text())
+    return {"pictures_a_second": metrics["images_per_second"], "steps": STEPS, "batch": BATCH}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
