@@ -13,7 +13,6 @@ class Entry:
 
     stem: str  # the file name without its ending
     title: str
-    builds: str = ""  # what a lesson that is not written yet will build; once it is, its header says so
 
     @property
     def number(self) -> str:
@@ -42,7 +41,7 @@ LESSONS = (
     Entry("17_snr_weighting", "SNR weighting"),
     Entry("18_flow_matching", "Flow matching"),
     Entry("19_compute_and_data", "Compute and data"),
-    Entry("20_evaluation", "Evaluation", builds="metrics"),
+    Entry("20_evaluation", "Evaluation"),
 )
 
 # Parts of the system that no lesson builds: data, files and pictures, the bundled models and how they

@@ -12,7 +12,7 @@ from diffusion_lessons.course.authoring import execute, render
 from diffusion_lessons.course.authoring.notebook import code_digest, read_notebook, write
 from diffusion_lessons.course.authoring.render import Context
 from diffusion_lessons.course.authoring.source import Lesson, header_in, text_in
-from diffusion_lessons.course.lessons import LESSONS, UNBUILT, repository_address
+from diffusion_lessons.course.lessons import UNBUILT, repository_address
 
 
 def sources(root: Path, numbers: list[str] | None = None) -> list[Path]:
@@ -38,11 +38,10 @@ def bank_of(number: str) -> Mapping[str, Any]:
 def built(root: Path) -> dict[str, str]:
     """Public names and modules of the system -> the lesson that builds them, "00" where none has to.
 
-    A lesson says it in its header (`builds: Level, paths`); for those to come `course/lessons.py` does.
-    Two that say that they build the same are a ValueError.
+    A lesson says it in its header (`builds: Level, paths`). Two that say that they build the same are a
+    ValueError.
     """
-    says = {entry.number: entry.builds for entry in LESSONS}
-    says |= {file.stem[:2]: header_in(text_in(file)).get("builds", "") for file in sources(root)}
+    says = {file.stem[:2]: header_in(text_in(file)).get("builds", "") for file in sources(root)}
     found: dict[str, str] = {}
     for number, names in (says | {"00": UNBUILT}).items():
         for name in re.findall(r"[\w.]+", names):

@@ -438,17 +438,10 @@ def test_the_headers_name_the_lessons_of_the_syllabus(says):
 
 def test_nobody_builds_the_same_twice(tmp_path):
     repository(tmp_path, "# %% [markdown]\n# builds: metrics\n", "18_flow_matching")
+    assert built(tmp_path)["metrics"] == "18"
+    repository(tmp_path, "# %% [markdown]\n# builds: losses, metrics\n", "20_evaluation")
     with pytest.raises(ValueError, match="lessons 18 and 20 both say that they build metrics"):
         built(tmp_path)
-
-
-def test_a_header_takes_over_from_the_plan(tmp_path):
-    before = built(tmp_path)
-    assert before["metrics"] == "20"
-    repository(
-        tmp_path, "# %% [markdown]\n# title: b\n# builds: metrics, losses.snr\n\n# %%\n", "20_evaluation"
-    )
-    assert built(tmp_path) == {**before, "losses.snr": "20"}
 
 
 def test_the_line_of_a_header_is_for_the_build_alone(tmp_path):
