@@ -323,6 +323,20 @@ R1 = Exercise(
             about="mean",
         ),
         Misconception(
+            "over-the-channels",
+            _slope(size=lambda slope: slope.square().sum(1)),
+            "You summed over one dimension of the slope, the channels of a picture. The squared length of a "
+            "sample's slope is the sum over all its numbers.",
+            about="axis",
+        ),
+        Misconception(
+            "slope-of-the-mean",
+            _slope(of=torch.mean),
+            "You took the slope of the mean of the logits: the slope of each sample comes out divided by the "
+            "size of the batch. Take that of their sum.",
+            about="mean",
+        ),
+        Misconception(
             "length-not-squared",
             _slope(size=_norm),
             "You took the length of the slope. Its square is asked for.",
@@ -648,6 +662,8 @@ def _counted(answer: Callable[..., Any], x: Tensor, centres: Tensor, std: float)
         return None
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise ValueError(f"a count and a KL are asked for; you returned one {type(found).__name__}")
+    if not float(found[0]).is_integer():
+        raise ValueError(f"modes covered are a count, a whole number; you returned {float(found[0]):.3g}")
     return {"modes covered": int(found[0]), "KL": torch.as_tensor(found[1], dtype=torch.float32)}
 
 
@@ -655,6 +671,8 @@ def _modes(
     reach: float = 3.0,
     due: Callable[[int, int], float] = lambda n, k: 0.2 * n / k,
     chosen: Callable[[Tensor], Tensor] = torch.ones_like,
+    of_good: bool = False,
+    beyond: bool = False,
     kl: Callable[[Tensor, int], Tensor] = lambda p, k: torch.special.xlogy(p, p * k).sum(),
     good_counts: bool = True,
 ) -> Callable[..., tuple[int, float]]:
@@ -667,7 +685,9 @@ def _modes(
         hits = torch.bincount(nearest[good] if good_counts else nearest, minlength=k)
         counted = nearest[chosen(good).bool()]
         shares = torch.bincount(counted, minlength=k) / max(len(counted), 1)
-        return int((hits >= due(n, k)).sum()), float(kl(shares, k))
+        asked = due(int(good.sum()) if of_good else n, k)
+        covered = hits > asked if beyond else hits >= asked
+        return int(covered.sum()), float(kl(shares, k))
 
     return answer
 
@@ -718,6 +738,24 @@ def _places(k: int, n: int, blur: int) -> Make:
     return make
 
 
+def _at_the_borders(g: torch.Generator) -> dict[str, Any]:
+    """400 samples for 8 modes, due 50 each: two have just a fifth of it, two a little less, one has none.
+
+    A sixth mode has most of its good samples between two and three deviations off, a seventh has samples
+    within three on each axis and yet farther off; the last has the rest.
+    """
+    centres = 2 * torch.cartesian_prod(torch.arange(4.0), torch.arange(2.0)) - 3
+    std = number(g, 0.05, 0.09)
+    hits, off = torch.tensor([10, 10, 0, 8, 8, 6, 4, 214]), torch.tensor([15, 15, 0, 30, 30, 20, 30, 0])
+    near = normal(g, int(hits.sum()), 2).clamp(-1, 1)  # in deviations
+    mode = torch.arange(8).repeat_interleave(off)
+    way, share = F.normalize(normal(g, len(mode), 2), dim=1), torch.rand(len(mode), 1, generator=g)
+    away = torch.where(mode[:, None] == 5, 2.3 + 0.5 * share, 4 + 3 * share) * way
+    away = torch.where(mode[:, None] == 6, (2.6 + 0.3 * share) * way.sign(), away)
+    places = torch.cat([torch.arange(8).repeat_interleave(hits), mode])
+    return {"x": centres[places] + std * torch.cat([near, away]), "centres": centres, "std": std}
+
+
 MODES = Exercise(
     id="13.4",
     name="modes_covered",
@@ -731,7 +769,7 @@ MODES = Exercise(
     cases=[
         Case("9 modes, one with a single hit", _places(9, 450, 60)),
         Case("16 modes, a quarter of the samples far from all", _places(16, 640, 200)),
-        Case("25 modes", _places(25, 1000, 100)),
+        Case("8 modes, two with a fifth of their due, one without a sample", _at_the_borders),
     ],
     misconceptions=[
         Misconception(
@@ -754,6 +792,19 @@ MODES = Exercise(
             about="factor",
         ),
         Misconception(
+            "a-fifth-of-the-good",
+            _modes(of_good=True),
+            "You took a mode's due from the good samples alone. A model with few good ones would be asked for "
+            "less: N counts all samples.",
+            about="input",
+        ),
+        Misconception(
+            "more-than-a-fifth",
+            _modes(beyond=True),
+            "You ask for more than a fifth of a mode's due. A fifth is enough: 0.2·N/K or more.",
+            about="boundary",
+        ),
+        Misconception(
             "within-one-deviation",
             _modes(reach=1.0, due=lambda n, k: 0.6 * n / k),
             "You count samples within one deviation, and ask for 60 %. A sample is good within three, and a "
@@ -766,6 +817,13 @@ MODES = Exercise(
             "You took the KL of even shares from the found ones. It is infinite as soon as one mode is lost. "
             "The found shares come first: Σ p·log(p·K).",
             about="swap",
+        ),
+        Misconception(
+            "zero-times-minus-infinity",
+            _modes(kl=lambda p, k: (p * (p * k).log()).sum()),
+            "A mode without a sample has p = 0, and 0·ln 0 is NaN on a computer. Its part of the sum is 0: "
+            "torch.special.xlogy gives that.",
+            about="formula",
         ),
         Misconception(
             "kl-of-good-ones-alone",
