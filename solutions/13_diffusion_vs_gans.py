@@ -116,9 +116,9 @@ predict(
 # The discriminator learns as any classifier: real samples have the label 1, made ones the label 0. The generator wants its own samples
 # called real. It gets its gradient *through* the discriminator, which tells it in which direction a sample would look more real.
 #
-# In the game of the paper the generator minimises $\log(1 - D)$. At the start the discriminator tells its samples from real ones with ease, and
-# there this loss is flat. So everybody uses $-\log D$, the **non-saturating** loss. It has the same fixed point, and its gradient is largest where it is
-# needed most.
+# In the game of the paper the generator minimises $\log(1 - D)$. At the start the discriminator tells its samples from real ones with
+# ease, and there this loss is flat. So everybody uses $-\log D$, the **non-saturating** loss. It has the same fixed point, and its
+# gradient is largest where it is needed most.
 
 # %% [markdown]
 # $$L_D = -\,\mathbb E \log \sigma(\ell^{\text{real}}) - \mathbb E \log (1 - \sigma(\ell^{\text{made}})), \qquad
@@ -330,10 +330,10 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** on the left both curves are flat from step 100 on, though the samples go on getting better: you see it in the last
-# picture of this page. On the right the generator's loss falls from step 400 on, and the arc of its samples stays open. What can be read: near
-# 1.386 and 0.693 the discriminator tells nothing. That is so at the goal, *and* if the discriminator is too weak to see a difference. A
-# discriminator's loss near 0 means that it has won, and then something is wrong.
+# **What to notice:** on the left both curves are flat from step 100 on, though the samples go on getting better: you see it in the
+# last picture of this page. On the right the generator's loss falls from step 400 on, and the arc of its samples stays open. What can
+# be read: near 1.386 and 0.693 the discriminator tells nothing. That is so at the goal, *and* if the discriminator is too weak to see
+# a difference. A discriminator's loss near 0 means that it has won, and then something is wrong.
 
 # %% [markdown] tags=["idea"]
 # ## Count, do not look
@@ -411,15 +411,15 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** the dashed line is the fifth from which on a mode counts. The GAN with R1 and averaged weights covers all eight, and as evenly as real
-# samples do. Bars tell no more than that. The *width* does: its modes are less than half as wide as those of the data. It hits the
-# centres, and does not draw the clouds.
+# **What to notice:** the dashed line is the fifth from which on a mode counts. The GAN with R1 and averaged weights covers all eight,
+# and as evenly as real samples do. Bars tell no more than that. The *width* does: its modes are less than half as wide as those of
+# the data. It hits the centres, and does not draw the clouds.
 
 # %% [markdown] tags=["idea"]
 # ## Diffusion, on the same points
 #
-# Nothing here is new: the same network, told a time; $v$ as target ({{built-in 17}}); a plain squared error; DDIM with 50 steps (lesson 8).
-# There is no second player. The loss is a regression, and each step of training is an ordinary one.
+# Nothing here is new: the same network, told a time; $v$ as target ({{built-in 17}}); a plain squared error; DDIM with 50 steps
+# (lesson 8). There is no second player. The loss is a regression, and each step of training is an ordinary one.
 #
 # One thing is worth a look: small modes. The last step of a sampler goes from a level $(\alpha, \sigma)$ to $t = 0$, where it returns
 # the guess $\hat x_0$. A guess is a *mean* over what is possible. Means vary less than what they are means of.
@@ -510,12 +510,14 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** with 50 even steps the modes come out a fifth too narrow, *although the denoiser is exact*. It is the last step, and
-# your formula gives 0.77 for that step alone, close to the 0.80 of the whole walk. The learnt denoiser is not exact, and its modes are less
-# narrow, 0.89. More steps near the data mend it for both. If you compare models, first ask whether you compare samplers.
+# **What to notice:** with 50 even steps the modes come out a fifth too narrow, *although the denoiser is exact*. It is the last step,
+# and your formula gives 0.77 for that step alone, close to the 0.80 of the whole walk. The learnt denoiser is not exact, and its
+# modes are less narrow, 0.89. More steps near the data mend it for both. If you compare models, first ask whether you compare
+# samplers.
 #
 # And look at the last panel. After about as many seconds, with one seed of each, diffusion has nearly the right width, 0.96, and more
-# strays between the clouds: fewer of its samples are good than of the GAN's. Which model is better here depends on the figure that you ask for. So we report several.
+# strays between the clouds: fewer of its samples are good than of the GAN's. Which model is better here depends on the figure that
+# you ask for. So we report several.
 
 # %% [markdown] tags=["experiment"]
 # ## Experiment: 25 modes, four learning rates, three seeds
@@ -619,8 +621,9 @@ for data in ("grid", "digits"):
 #   at its best rate, 0.003, with every seed, and once at 0.001. At the lowest rate it has 3 to 9, at the highest 10 to 17. The plain GAN
 #   never has more than three with this input.
 # - **Even**: where the stabilised GAN covers all 25, its KL is 0.007 to 0.009, as small as that of diffusion. So "GANs drop modes" is
-#   not the claim that holds here. *Sensitivity* is: one rate of four works with every seed. At that rate half the batch loses 0, 1 and 4 modes; half the batch with
-#   the decay that the denoiser has loses more than half of them in two seeds of three. Spectral norm covers 13, 18 and 21, unevenly: its KL is 0.15 to 0.34.
+#   not the claim that holds here. *Sensitivity* is: one rate of four works with every seed. At that rate half the batch loses 0, 1
+#   and 4 modes; half the batch with the decay that the denoiser has loses more than half of them in two seeds of three. Spectral norm
+#   covers 13, 18 and 21, unevenly: its KL is 0.15 to 0.34.
 # - **Shape**: at its best rate the GAN's modes are 0.6 to 0.8 as wide as those of the data, and 0.81 to 0.90 of its samples are good. For
 #   diffusion at the same rate it is 0.87 to 0.88 and 0.93 to 0.94. The GAN hits all centres; its clouds are too tight.
 #   That comparison hangs on the sampler: with 50 *even* times the width of diffusion at this rate is only 0.51 to 0.53, that of the exact
@@ -633,10 +636,12 @@ for data in ("grid", "digits"):
 #   discriminator only. For the plain GAN "good" is the wrong measure: a generator that hits one mode exactly has 1.00. Its
 #   two runs with more than one mode have losses of 0.29 and 0.35, the ten others 0.17 to 0.18 (in the record). The loss of diffusion
 #   orders its runs less well, and differs between its worst and its best run by 2 %.
-# - **Digits**, at equal training time, in each of three seeds: the GAN has the smaller Fréchet distance, the higher precision and the more
-#   even classes, diffusion the higher recall. After this minute the GAN is the better one by distance. Each was measured at one learning rate.
-# - **Speed**: the GAN draws 1,000 points about 80 times as fast as 50 steps of diffusion, and 1,000 digits about 46 times as fast as 25
-#   steps: one evaluation of a denoiser costs more, too. These are the shortest times; for digits the seeds by themselves give 20, 38 and 46.
+# - **Digits**, at equal training time, in each of three seeds: the GAN has the smaller Fréchet distance, the higher precision and the
+#   more even classes, diffusion the higher recall. After this minute the GAN is the better one by distance. Each was measured at one
+#   learning rate.
+# - **Speed**: the GAN draws 1,000 points about 80 times as fast as 50 steps of diffusion, and 1,000 digits about 46 times as fast as
+#   25 steps: one evaluation of a denoiser costs more, too. These are the shortest times; for digits the seeds by themselves give 20,
+#   38 and 46.
 #
 # What stands against this table: its best GAN was chosen among three on these same seeds, which flatters the GAN, and it had more
 # trials. Rows were measured on a shared machine at different loads: equal trainings of diffusion took from 14 to 21 s, and the

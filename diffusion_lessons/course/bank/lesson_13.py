@@ -669,10 +669,8 @@ def _counted(answer: Callable[..., Any], x: Tensor, centres: Tensor, std: float)
 
 def _modes(
     reach: float = 3.0,
-    due: Callable[[int, int], float] = lambda n, k: 0.2 * n / k,
+    covers: Callable[[Tensor, int, int], Tensor] = lambda hits, n, k: hits >= 0.2 * n / k,
     chosen: Callable[[Tensor], Tensor] = torch.ones_like,
-    of_good: bool = False,
-    beyond: bool = False,
     kl: Callable[[Tensor, int], Tensor] = lambda p, k: torch.special.xlogy(p, p * k).sum(),
     good_counts: bool = True,
 ) -> Callable[..., tuple[int, float]]:
@@ -685,9 +683,7 @@ def _modes(
         hits = torch.bincount(nearest[good] if good_counts else nearest, minlength=k)
         counted = nearest[chosen(good).bool()]
         shares = torch.bincount(counted, minlength=k) / max(len(counted), 1)
-        asked = due(int(good.sum()) if of_good else n, k)
-        covered = hits > asked if beyond else hits >= asked
-        return int(covered.sum()), float(kl(shares, k))
+        return int(covers(hits, n, k).sum()), float(kl(shares, k))
 
     return answer
 
@@ -774,7 +770,7 @@ MODES = Exercise(
     misconceptions=[
         Misconception(
             "one-hit-is-enough",
-            _modes(due=lambda n, k: 1),
+            _modes(covers=lambda hits, n, k: hits >= 1),
             "You count a mode from its first good sample on. A blur that hits each mode once would cover "
             "all. Ask for a fifth of its due: 0.2·N/K.",
             about="boundary",
@@ -787,26 +783,26 @@ MODES = Exercise(
         ),
         Misconception(
             "a-fifth-of-all",
-            _modes(due=lambda n, k: 0.2 * n),
+            _modes(covers=lambda hits, n, k: hits >= 0.2 * n),
             "You ask each mode for a fifth of all samples. Its due is N/K, and a fifth of that is enough.",
             about="factor",
         ),
         Misconception(
             "a-fifth-of-the-good",
-            _modes(of_good=True),
+            _modes(covers=lambda hits, n, k: hits >= 0.2 * hits.sum() / k),
             "You took a mode's due from the good samples alone. A model with few good ones would be asked for "
             "less: N counts all samples.",
             about="input",
         ),
         Misconception(
             "more-than-a-fifth",
-            _modes(beyond=True),
+            _modes(covers=lambda hits, n, k: hits > 0.2 * n / k),
             "You ask for more than a fifth of a mode's due. A fifth is enough: 0.2·N/K or more.",
             about="boundary",
         ),
         Misconception(
             "within-one-deviation",
-            _modes(reach=1.0, due=lambda n, k: 0.6 * n / k),
+            _modes(reach=1.0, covers=lambda hits, n, k: hits >= 0.6 * n / k),
             "You count samples within one deviation, and ask for 60 %. A sample is good within three, and a "
             "mode needs a fifth of its due.",
             about="formula",

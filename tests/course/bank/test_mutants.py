@@ -61,7 +61,7 @@ EQUIVALENT = (
     ("12.2", "guided_batch: len(x) // len(context)", WHOLE),
     ("12.2", "the result, cut", RANGE),
     ("13.4", "_modes: distance <= reach * std → distance <", ON_LIMIT),
-    ("13.4", "_modes: int(covered.sum())", WHOLE),
+    ("13.4", "_modes: int(covers(hits, n, k).sum())", WHOLE),
     ("13.4", "_modes_by_a_loop: int((mine <= 3 * std).sum()) → _round", WHOLE),
     ("13.4", "_modes_by_a_loop: mine <= 3 * std → mine <", ON_LIMIT),
     ("13.4", "_modes_by_a_loop: x[:, None] - centres[None] → _cut", "samples lie within 1 of their mode"),
