@@ -790,8 +790,8 @@ MODES = Exercise(
         Misconception(
             "a-fifth-of-the-good",
             _modes(covers=lambda hits, n, k: hits >= 0.2 * hits.sum() / k),
-            "You took a mode's due from the good samples alone. A model with few good ones would be asked for "
-            "less: N counts all samples.",
+            "You took a mode's due from the good samples alone. A model with few good ones would be asked "
+            "for less: N counts all samples.",
             about="input",
         ),
         Misconception(
