@@ -85,8 +85,8 @@ strip(
 from diffusion_lessons.course import Choice, Question, interview_card, predict, quiz
 
 predict(
-    "25 small clouds of points on a grid. A GAN and a diffusion model of equal size learn them, at four learning rates that lie a "
-    "factor of 33 apart. Which of them covers all 25?",
+    "25 small clouds of points on a grid. A GAN and a diffusion model of equal size learn them, at four learning rates from "
+    "0.0003 to 0.01. Which of them covers all 25?",
     [
         Choice("diffusion always, a GAN never", False, "A GAN can: you see it below."),
         Choice(
@@ -720,8 +720,8 @@ print(f"modes against ours:     {abs(covered - found.covered)} and {abs(kl - fou
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How do diffusion models compare with GANs?",
-    "*Training*: a GAN is a game. Neither loss says how good it is, and it needs a stabiliser (R1, averaged weights) and the right "
-    "learning rate. A diffusion model is a regression with one loss: here it covered all modes at four rates of four.\n\n*Coverage*: a well-tuned GAN can "
+    "*Training*: a GAN is a game. No loss compares two models, and it needs a stabiliser (R1, averaged weights) and the right "
+    "learning rate. A diffusion model is a regression with one loss: here, told sines of its input, it covered all modes at four rates of four.\n\n*Coverage*: a well-tuned GAN can "
     "cover all modes of small data, as evenly as diffusion; an untuned one drops some or most of them. On ImageNet GANs have the "
     "higher precision and the lower recall.\n\n*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes "
     "most of that gap, and often uses a discriminator again.",
@@ -795,7 +795,7 @@ quiz(
 # %% jupyter={"source_hidden": true}
 quiz(
     Question(
-        "A diffusion model draws modes half as wide as the data. What do you try first?",
+        "With even time steps a diffusion model draws modes half as wide as the data. What do you try first?",
         [
             Choice("a larger network", False, "An exact denoiser does the same with these steps."),
             Choice("more steps near t = 0", True, "The last guess is a mean, and means vary too little."),
