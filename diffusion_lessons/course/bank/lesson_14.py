@@ -226,7 +226,7 @@ ATTEND = Exercise(
         Misconception(
             "always-causal",
             _attended(share=lambda scores, seen: _softmaxed(scores, torch.ones_like(seen).tril())),
-            "You hid later frames always. Which frames may be seen is what `seen` says, here and there all.",
+            "You hid later frames in every case. `seen` says which frames may be seen: at times it is all.",
             about="input",
         ),
         Misconception(
