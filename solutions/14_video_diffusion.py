@@ -70,7 +70,7 @@ scrub(
 
 # %% [markdown]
 # Every single frame on the right is right: the colour and the shape are those of the caption. What is missing is that one
-# frame *knows* of another. All that you see on the left was learnt by new layers. The picture network inside is that of
+# frame *knows* of another. The motion on the left was learnt by new layers. The picture network inside is that of
 # lesson 16 ({{built-in 16}}), and not one of its weights was changed.
 
 # %% [markdown] tags=["guess"]
@@ -81,13 +81,14 @@ scrub(
 #
 # <details><summary>What can be said</summary>
 #
-# - *Draw frame after frame with the same noise.* Pictures then resemble each other, but nothing moves as it was asked to,
-#   and details flicker.
-# - *Train a network for clips from scratch*, with convolutions in space and time. It works (Ho et al. 2022, with single
+# - *Draw frame after frame with the same noise.* With one caption all frames are then the same picture. With noises that
+#   differ a little they resemble each other, but nothing moves as it was asked to.
+# - *Train a network for clips from scratch.* It works (Ho et al. 2022: convolutions in space, attention over time, single
 #   pictures as further examples). It throws away what the picture model knows.
-# - *Put layers over time between its own*, and train these alone. Pictures stay as good as they were. This is what we do.
-# - *Let every place of every frame look at every other* (Sora and other large models). It is the strongest and the most
-#   expensive: you count how expensive.
+# - *Put layers over time between its own*, and train these alone. Single pictures, which do without these layers, stay as
+#   good as they were. This is what we do.
+# - *Let every place of every frame look at every other* (CogVideoX and other large models). It asks least of the layers and
+#   costs most: you count how much.
 # - *Start from the frame before*: encode it, noise it a little, denoise it. Cheap, and the object stays where it is.
 #
 # </details>
@@ -258,13 +259,14 @@ print("largest difference between the two:          ", "large" if (mine - theirs
 # %% [markdown] tags=["idea"]
 # ## Inflate: add layers that do nothing yet
 #
-# Attention has no sense of order, and cannot move anything: a place looks at *itself*. A convolution over time has both.
-# It mixes a frame with the two before it, each with a weight of its own. **Inflating** a picture network means: behind each
+# Attention by itself has no sense of order: it must be told which frame is which. A convolution over time has one. It mixes
+# a frame with the two before it, each with a weight of its own. (In both a place looks at *itself* in other frames; the
+# layers in space have to bring there what moves.) **Inflating** a picture network means: behind each
 # of its blocks put a convolution over time, behind each of its transformers an attention over time.
 #
 # Each new layer ends in weights that are **0**. So $x + 0$ comes out, and the inflated network draws every frame exactly
-# as the picture network did. Training then changes the new weights alone, and pictures are as good as before at every
-# moment of it.
+# as the picture network did. Training then changes the new weights alone: without the new layers the network draws pictures
+# as well as before, at every moment of it.
 #
 # Zeros at the end are enough. If *all* weights were 0, no gradient would flow: the last weight gets its gradient from what
 # comes before it, and that must not be 0, too.
@@ -401,7 +403,8 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** with the last weight 0 the first gradient reaches that weight alone. After one step it is not 0 any more, and
+# **What to notice:** the change of the inflated network is rounding (we add `told`, and take it away again). With the last weight 0
+# the first gradient reaches that weight alone. After one step it is not 0 any more, and
 # the others learn, too. With all weights 0 no gradient comes, not in the first step and never.
 
 # %% [markdown] tags=["idea"]
@@ -513,15 +516,17 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** the picture network comes to a level that it cannot pass: where all is noise, a frame alone says nothing about
-# the place of its bump. The layers over time begin at about this level and pass it: frames that are clean, or less noisy, tell.
+# **What to notice:** the picture network comes down to 0.27. Training for longer could not bring it below 0.22, the loss of the best
+# guess from one frame (the mean over all places of the bump, weighted by how well each explains the frame; 6,000 draws, ± 0.006):
+# where all is noise, a frame alone says nothing about the place of its bump. The layers over time begin at 0.27 and pass both, to
+# 0.12: frames that are clean, or less noisy, tell.
 
 # %% [markdown] tags=["idea"]
 # ## Going on from what is there
 #
-# The trained network draws in three ways, and nothing but the times that it is told tells them apart. **Apart**: no layers
-# over time. **Together**: all frames from noise at once, at equal times. **One by one**: each frame from noise, behind the
-# frames that are there, which are clean and have the time 0.
+# The trained network draws in three ways. **Apart**: its layers over time are left out. **Together**: all frames from noise
+# at once, at equal times. **One by one**: each frame from noise, behind the frames that are there, which are clean and have
+# the time 0. The last two differ in nothing but the times that the network is told.
 #
 # One by one can go on for as long as you like, in a **window**: the network sees the last $w - 1$ frames and the new one, as
 # many as it was trained with. What lies further back is forgotten. And each frame is built on frames that the network drew
@@ -532,7 +537,7 @@ figure(
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $x^{(f)}$ | frame $f$; frame 0 is given | (B, C, H, W) |
+# | $x^{(f)}$ | frame $f$; frame 0 is given, and there is none before it | (B, C, H, W) |
 # | $\varepsilon_f$ | the noise that frame $f$ begins with | (B, C, H, W) |
 # | $w$ | the window, 2 or more | number |
 
@@ -625,18 +630,18 @@ for ax, (name, clips) in zip(axes, toy.items(), strict=True):
 axes[0].set_ylabel("five clips of six frames, time down")
 figure(
     fig,
-    alt="Four panels, each with five clips of six lines. True clips, together and one by one: a bright bump that moves in a slanted "
-    "line to the left or to the right. Apart: bumps that lie anywhere from line to line.",
+    alt="Four panels, each with five clips of six lines. True clips and one by one: a bright bump that moves in a slanted line, in these "
+    "five to the right. Apart: bumps that lie anywhere from line to line. Together: pieces of slanted lines, some faint, that break off.",
 )
 
 # %% [markdown]
 # **What to notice:** each line is a frame, and time runs down, so even motion is a slanted stripe. Apart, every line is a good
 # picture, and there is no stripe. One by one, most clips move evenly: the layers over time have learnt what no frame alone can
-# show.
+# show. (This way gets a true first frame, and asks the network five times as often; the other two get noise alone.)
 #
 # *Together* are the same weights, and most of those clips break. Is the training to blame, or the mask? We trained another network
-# for this alone, with equal times and attention that sees all frames: 14 % moved evenly (n = 64). Six unknown frames at once are a
-# harder task than one behind known ones, and both networks are small.
+# for this alone, with equal times and attention that sees all frames: 14 % moved evenly (n = 64, one training), against 12 % here.
+# So neither seems to be to blame. Six unknown frames at once are a harder task than one behind known ones.
 
 # %% [markdown] tags=["idea"]
 # ## What time costs
@@ -713,8 +718,8 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** joint attention needs 16 times the memory of its factorised form at 16 frames when it is written out, as the
-# counts say. Fused, it needs no such tensor, but every pair is still computed, and the clock shows it.
+# **What to notice:** written out, the largest tensor of joint attention is 16 times that of its factorised form at 16 frames: all pairs
+# against those of the part in space. Fused, it needs no such tensor, but every pair is still computed, and the clock shows it.
 
 # %% [markdown]
 # ## Does it move as it was asked to?
@@ -771,7 +776,7 @@ figure(
 # %% [markdown]
 # **What to notice:** at step 122 the opposite caption costs nothing, and the loss is that of the *mean* over all directions: a blur. It
 # is lower than that of repeating the frame before. Which direction it is, is learnt after that, from step 250 on, and the loss comes
-# near to that of the right frame. (It is not 0 there: a latent is a draw of lesson 11, and its noise cannot be guessed.) It shows at
+# near to that of the right frame. (That is not 0: a latent is drawn around its mean, as in lesson 11, and this noise cannot be guessed.) It shows at
 # t = 950, where the frame itself hardly tells where its object is. The loss alone would not have told you what was learnt. Is it FiLM
 # that finds the direction? No: without it, with the text in attention alone, we saw 0.037 at step 293. (One run, stopped there.)
 #
@@ -858,16 +863,20 @@ figure(
 # %% [markdown]
 # **The result**, read from the figures above. One training stands behind all rows; the intervals are over clips.
 #
-# - **Apart**: 19 % end where they should, by chance: an object that lies anywhere is sometimes near the right place. Every single
-#   frame is as good as those of the picture model, and the object is the same in 97 % of the clips. Its jitter, 58 pixels of 64, tells.
+# - **Apart**: 19 % end where they should, by chance: an object that lies anywhere is sometimes near the right place. The frames are
+#   those of the picture model (10 steps, guidance 2; frames that go on: 8 steps without guidance), and the object is the same in 97 % of the
+#   clips. Its jitter, 58 pixels where a picture has 64, tells.
 # - **Held**, a picture that stands still: no jitter, all objects kept, and nothing moves as asked. Smoothness alone proves nothing.
 # - **Goes on**, one frame at a time: all 100 clips move as asked, and the object is off by one pixel in the mean. With a window of
 #   2, where only the caption tells the way, it is off by two pixels, and 5 of 100 clips end too far off.
-# - **Together**, three frames at a time: 91 of 100, and in 4 the object is lost. As with the bumps, the same weights do worse
-#   so; the price of one at a time is more calls.
+# - **Together**, three frames at a time behind one: 91 of 100, and in 4 the object is lost. That is less than one at a time behind
+#   three (100). One at a time behind one, too, is the window of 2: 95 of 100, and the intervals overlap. So the frames that are
+#   seen may count for more here than how many are drawn at once. Together takes 24 calls of the network, one at a time 56.
 # - **Drift**: over 16 frames the error grows from 0.8 pixels to 1.6 in frame 9. Then come the losses: 3 of 100 objects cannot be
 #   read up to frame 9, 13 up to frame 11, 16 at the end. That is where objects come to the edge, at which they should stop: 45 in
-#   frame 8, 98 by frame 11. In training 15 % of the clips showed this. (Later errors are small because what is left stands still.)
+#   frame 8, 98 by frame 11. In training 15 % of the clips showed this. The later errors are those of clips that can still be read,
+#   and there most objects stand still: they are no sign that the drift ends. "Ends where it should" is also looser here, a quarter
+#   of 60 pixels and not of 28: all 84 clips that can be read pass.
 # - **From text**, the first frame drawn, too: 92 of 100 move as asked, and in 6 the object is lost. The edge is a likely reason here as
 #   well: a drawn object begins anywhere.
 #

@@ -224,6 +224,12 @@ ATTEND = Exercise(
             about="missing",
         ),
         Misconception(
+            "always-causal",
+            _attended(share=lambda scores, seen: _softmaxed(scores, torch.ones_like(seen).tril())),
+            "You hid later frames in every case. `seen` says which frames may be seen: at times it is all.",
+            about="input",
+        ),
+        Misconception(
             "masked-with-zero",
             _attended(share=lambda scores, seen: (scores * seen).softmax(-1)),
             "You set hidden scores to 0. The softmax gives them a share all the same: e⁰ is 1. Set them to "
@@ -391,6 +397,15 @@ SEEN = Exercise(
             "Your mask has a row for each key. It has a row for each query: (queries, keys).",
             about="shape",
         ),
+        Misconception(
+            "mask-to-add",
+            lambda queries, keys: torch.zeros(queries, keys).masked_fill(
+                ~frames_seen(queries, keys), -torch.inf
+            ),
+            "You gave a mask to be added to scores, with 0 and −∞. Asked for is True and False: whether a "
+            "query may look at a key.",
+            about="reading",
+        ),
     ],
     alternatives=[_drawn_ahead(_aligned), _seen_in_loops],
     hints=(
@@ -543,6 +558,13 @@ CONVOLVE = Exercise(
             "no-residual",
             _convolved(added=lambda x, y: y),
             "You lost x. With weight 0 the layer must change nothing: x + the convolution.",
+            about="missing",
+        ),
+        Misconception(
+            "nothing-added",
+            lambda x, frames, weight, bias: x.clone(),
+            "You gave x back as it was. Only a weight of 0 makes the layer change nothing: take the weight "
+            "and the bias that come in, which are not 0 here.",
             about="missing",
         ),
         Misconception(
@@ -746,9 +768,22 @@ LOSS = Exercise(
             about="swap",
         ),
         Misconception(
+            "first-frame-left-out",
+            _counted(mean=lambda error, noisy: error[:, 1:].mean()),
+            "You left out the first frame of each clip. Left out are the clean ones: any frame may have the "
+            "time 0, and the first one may have another.",
+            about="index",
+        ),
+        Misconception(
             "noise-for-v",
             _counted(aim=lambda x0, noise, alpha, sigma: noise),
             "You compared with the noise. This network predicts v = α·ε − σ·x₀.",
+            about="input",
+        ),
+        Misconception(
+            "picture-for-v",
+            _counted(aim=lambda x0, noise, alpha, sigma: x0),
+            "You compared with the clean clip. This network predicts v = α·ε − σ·x₀.",
             about="input",
         ),
         Misconception(
@@ -833,7 +868,7 @@ def _filmed(
         mean = (weights[-number:].to(x).view(-1, 1, 1, 1) * before).sum(1) if number else 0 * x
         alpha, sigma = level.like(x)
         x0 = mean + alpha * spread**2 / (alpha**2 * spread**2 + sigma**2) * (x - alpha * mean)
-        return x0, (x - alpha * x0) / sigma
+        return x0, (x - alpha * x0) / sigma.where(sigma > 0, 1)  # finite where no noise is left
 
     made = answer(denoiser, first, frames, window, levels, lambda k: noise[k - 1])
     return None if made is None else {"clip": made, "shown": torch.tensor(shown)}
@@ -911,6 +946,39 @@ def _past_of_guesses(
 ) -> Tensor:
     """Frames are drawn with the noise that was predicted left in: one pair too few."""
     return _filming(pairs=lambda levels: levels[:-1])(denoiser, first, frames, window, levels, noises)
+
+
+def _start_noise_kept(
+    denoiser: Draw,
+    first: Tensor,
+    frames: int,
+    window: int,
+    levels: list[Level],
+    noises: Callable[[int], Tensor],
+) -> Tensor:
+    begun: list[Tensor] = []
+
+    def start(noises: Callable[[int], Tensor], k: int, clip: Tensor) -> Tensor:
+        begun.append(noises(k))
+        return begun[-1]
+
+    filming = _filming(start=start, step=lambda x0, eps, now, next: _ddim(x0, begun[-1], now, next))
+    return filming(denoiser, first, frames, window, levels, noises)
+
+
+def _filled_with_the_first(
+    denoiser: Draw,
+    first: Tensor,
+    frames: int,
+    window: int,
+    levels: list[Level],
+    noises: Callable[[int], Tensor],
+) -> Tensor:
+    def before(clip: Tensor, window: int) -> Tensor:
+        missing = max(0, window - 1 - clip.shape[1])
+        return torch.cat([clip[:, :1].expand(-1, missing, -1, -1, -1), clip], 1)[:, 1 - window :]
+
+    return _filming(before=before)(denoiser, first, frames, window, levels, noises)
 
 
 def _to_go_on(path: str, batch: int, frames: tuple[int, int], window: tuple[int, int], *shape: int) -> Make:
@@ -997,6 +1065,26 @@ FILM = Exercise(
             about="index",
         ),
         Misconception(
+            "noises-one-early",
+            _filming(start=lambda noises, k, clip: noises(k - 1)),
+            "Your noises are one frame early. Frame k begins with noises(k), and the first that you draw is "
+            "number 1; the given frame needs no noise.",
+            about="index",
+        ),
+        Misconception(
+            "noise-of-the-start-kept",
+            _start_noise_kept,
+            "You put the noise that the frame began with into every step. A step takes the noise that the "
+            "denoiser predicts there.",
+            about="input",
+        ),
+        Misconception(
+            "filled-with-the-first",
+            _filled_with_the_first,
+            "You filled the window up with copies of the first frame. Show as many frames as there are.",
+            about="extra",
+        ),
+        Misconception(
             "from-the-last-frame",
             _filming(start=lambda noises, k, clip: clip[:, -1]),
             "You began with the last frame in place of noise. At the first level x is noise; what was there "
@@ -1007,7 +1095,8 @@ FILM = Exercise(
         Misconception(
             "level-not-changed",
             _filming(step=lambda x0, eps, now, next: float(now.alpha) * x0 + float(now.sigma) * eps),
-            "You put the guess together at the level where you are. The step goes to the next level.",
+            "Your frames are still the noise that they began with: the level at which you ask is the one at "
+            "which you put the guess together. Ask at the level where you are; the step goes to the next.",
             about="level",
         ),
         Misconception(
@@ -1063,6 +1152,10 @@ def _pairs(
         return {"joint": joint(frames, places, over), "factorised": factorised(frames, places, over)}
 
     return answer
+
+
+def _triangle(count: int) -> int:
+    return count * (count + 1) // 2
 
 
 def _pairs_counted(frames: int, places: int, causal: bool) -> dict[str, int]:
@@ -1145,6 +1238,22 @@ COST = Exercise(
             _pairs(joint=lambda f, n, over: f * n),
             "You counted tokens. Each of the F·N tokens looks at many: count pairs.",
             about="reading",
+        ),
+        Misconception(
+            "triangle-of-tokens",
+            lambda frames, places, causal: {
+                **attention_pairs(frames, places, causal),
+                "joint": _triangle(frames * places) if causal else (frames * places) ** 2,
+            },
+            "You hid later *tokens*. Causal is meant of frames: inside a frame all places see all.",
+            about="reading",
+        ),
+        Misconception(
+            "itself-counted-once",
+            _pairs(factorised=lambda f, n, over: f * n * n + n * over - f * n),
+            "You counted a place with itself once. Attention in space and attention over time are two "
+            "layers, and it is in both.",
+            about="count",
         ),
         Misconception(
             "places-not-squared",

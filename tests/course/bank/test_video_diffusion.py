@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffusion_lessons.course.bank.lesson_14 import attention_pairs, clip_loss, film, frames_seen
+from diffusion_lessons.course.bank.lesson_14 import FILM, attention_pairs, clip_loss, film, frames_seen
+from diffusion_lessons.course.exercises.check import check
 from diffusion_lessons.experiments.attention_over_frames import WAYS, scores
 from diffusion_lessons.targets import V
 from diffusion_lessons.training.recipe import PATHS
@@ -48,3 +49,22 @@ def test_a_clip_goes_on_from_what_it_was_given() -> None:
 
     clip = film(repeats, first, 5, 3, levels, lambda k: torch.randn(first.shape))
     torch.testing.assert_close(clip, first[:, None].expand_as(clip), rtol=0, atol=1e-5)
+
+
+def test_asking_a_level_too_early_is_told_so_and_is_no_nan() -> None:
+    """The last level has no noise: there is none to be guessed, and nothing is divided by it."""
+
+    def answer(denoiser: Any, first: Any, frames: int, window: int, levels: Any, noises: Any) -> Any:
+        shifted = [*levels[1:], levels[-1]]
+        clip = first[:, None]
+        for k in range(1, frames):
+            x = noises(k)
+            for level in shifted[:-1]:
+                x0, eps = denoiser(x, level, clip[:, 1 - window :])
+                x = float(level.alpha) * x0 + float(level.sigma) * eps
+            clip = torch.cat([clip, x[:, None]], 1)
+        return clip
+
+    verdict = check(FILM, answer)
+    assert verdict.misconception == "level-not-changed"
+    assert "NaN" not in verdict.message + (verdict.first or "")
