@@ -618,8 +618,9 @@ def steps_of(clips):
 
 for name, clips in toy.items():
     steps = steps_of(clips)
-    even = (steps.diff(dim=1).abs() < 1).all(1).double().mean()
-    print(f"{name:11} jitter {steps.diff(dim=1).square().mean().sqrt():.2f} pixels, even motion in {even:.0%} of {n}")
+    even, right = (each.double().mean() for each in ((steps.diff(dim=1).abs() < 1).all(1), steps.mean(1) > 0))
+    print(f"{name:11} jitter {steps.diff(dim=1).square().mean().sqrt():.2f} pixels, ", end="")
+    print(f"even motion in {even:.0%} of {n}, {right:.0%} go to the right")
 
 # %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 4, figsize=(8.6, 2.9))
