@@ -557,9 +557,9 @@ print(f"and the gradient is {row['gradient_apart']:.1%} away from float32's, in 
 # learns from. Decoding a JPEG is arithmetic, and mostly the CPU's. Once a training is fast enough, the data path is the
 # slow part. Then decode ahead in other processes, or keep the pictures decoded, as latents, or in memory.
 #
-# **Several processes** each take a part of the batch and average their gradients before each step. Each must draw its
-# *own* noise and times. With the same ones on all, their errors no longer average out, and the training is nearly as
-# noisy as with a smaller batch: a real bug, which the loss curve does not show.
+# **Several processes** each take a part of the batch and average their gradients. Each must draw its *own* noise and
+# times. With the same ones on all, errors no longer average out, as with a smaller batch: a real bug, which the loss
+# curve does not show.
 #
 # **Weights that do not fit** on one GPU are shared out: each process keeps a part, and a block is gathered while it runs
 # (FSDP). `accelerate launch` starts both kinds; the training loop is the same.
