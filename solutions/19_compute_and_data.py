@@ -214,7 +214,7 @@ ax.set_xlabel("share of the whole, percent")
 ax.legend(fontsize=10)
 figure(
     fig,
-    alt="Shares of each stage of the U-Net in FLOPs, time, kept bytes and parameters. The coarse stages middle and up 2 have nearly half of the parameters and 15 percent of the FLOPs; up 1 has more FLOPs than any other stage; up 0 takes more time and keeps more bytes than any other.",
+    alt="Shares of each stage of the U-Net in FLOPs, time, kept bytes and parameters. The coarse stages middle and up 2 have most of the parameters and little else; up 1 has most of the FLOPs; up 0 has most of the time and most of the kept bytes.",
 )
 
 # %% [markdown]
@@ -336,9 +336,8 @@ left.legend(fontsize=9)
 figure(
     fig,
     alt="Milliseconds and largest tensor of attention over 64 to 2048 tokens, both axes logarithmic. Left: three lines "
-    "that rise, from 256 tokens on, about with the square of the tokens; the fused one is the lowest, the blocks are no "
-    "faster than the one written out. Right: the largest tensor of the one written out rises with the square, to 32 MiB; "
-    "that of the fused one, and from 256 tokens on that of the blocks, in proportion to the tokens.",
+    "that rise with the square of the tokens, the fused one lowest at the end. Right: the largest tensor of the one written "
+    "out rises with the square, to 32 MiB; that of the blocks and of the fused one in proportion to the tokens.",
 )
 
 # %% [markdown]
@@ -432,8 +431,8 @@ axes[0].invert_yaxis()  # the other shares it
 figure(
     fig,
     alt="Two bar charts of one training step. Left, memory at the peak: about 44 MiB as it is, less than half of it when "
-    "checkpointed, and less than a third in four micro-batches. Right, time: checkpointed and in "
-    "micro-batches a step takes a quarter to two fifths more.",
+    "checkpointed, and less than a third in four micro-batches. Right, time: checkpointed takes about a third more, "
+    "micro-batches a little more than that.",
 )
 
 # %% [markdown]
@@ -505,8 +504,8 @@ fig, ax = plt.subplots(figsize=(8.4, 3.0))
 ax.barh([name.removeprefix("aten::") for name, _ in most], [100 * seconds / whole for _, seconds in most], color="#0072B2")
 ax.set_xlabel("own time, percent of the step")
 ax.invert_yaxis()
-figure(fig, alt="Own time of the nine slowest operations of a training step. convolution_backward takes about half of the step and mkldnn_convolution about a quarter; the optimizer, "
-    "copies, silu, norms and small products take a few percent each at most.")
+figure(fig, alt="Own time of the nine slowest operations of a training step. convolution_backward takes about half of the step and mkldnn_convolution about a quarter; mul, silu, the "
+    "optimizer, sums and norms take a few percent each.")
 
 # %% [markdown] tags=["exercise-card"]
 # {{exercise 19.6}}
