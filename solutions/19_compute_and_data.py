@@ -20,7 +20,7 @@
 # ## See it first
 #
 # Six digits, drawn four times from the same noise. The seconds beside each row are **recorded**: CPU time of one picture
-# on one thread. Which rows would you sell, and which row cost least?
+# on one thread. Which row would you put into a product, and what would it cost?
 
 # %%
 import torch
@@ -63,8 +63,8 @@ strip(
 
 # %% [markdown]
 # The last row costs a twenty-fifth of the first, because its network is asked once and not 25 times. The second row asks as
-# often as the first, in fewer bits, and saves a fifth. This lesson is about both kinds of saving: **less work**, and the
-# same work **in less time**. It is the second kind that fills this lesson; lesson 7 built the first.
+# often as the first, in fewer bits, and saves a sixth of the time. This lesson is about both kinds of saving: **less
+# work**, and the same work **in less time**. It is the second kind that fills this lesson; lesson 7 built the first.
 
 # %% [markdown] tags=["guess"]
 # ## Guess
@@ -107,14 +107,16 @@ predict(
 # ## Count before you run
 #
 # A network is a list of matrix products, and nearly all its arithmetic is in them. A product of $(n, k)$ and $(k, m)$
-# takes $2nkm$ **FLOPs** (floating-point operations: a multiplication and an addition for each triple). A convolution is
-# such a product at each place of its output. In attention every token meets every token, twice.
+# takes $2nkm$ **FLOPs** (floating-point operations): each of the $nm$ results takes $k$ multiplications and $k$
+# additions. A convolution is such a product at each place of its output. In attention every token meets every token,
+# twice.
 #
 # Norms, activations and sums are left out. They hardly count, but they do take time: keep that in mind.
 #
 # The way back has two products for each one on the way there: one for the gradient of the weights, one for the gradient
-# of the input. So a step of training costs three evaluations. Memory moves, too: weights, gradients, two moments and an
-# average are 20 bytes a parameter. And whatever the way back needs is **kept** until then.
+# of the input. So a step of training costs three evaluations. Memory counts, too: in float32, weights, gradients,
+# Adam's two moments and averaged weights are 20 bytes a parameter. And whatever the way back needs is **kept** until
+# then.
 
 # %% [markdown]
 # $$\text{convolution: } 2\,H'W'\,C_{in}C_{out}\,k^2 \qquad
@@ -159,7 +161,7 @@ def count_flops(layers, height, width):
 
 
 # %% [markdown]
-# Now the machine. A large matrix product shows the best rate that it has; our network reaches a share of it.
+# Now the machine. A large matrix product comes near the best rate that it has; our network reaches a share of it.
 
 # %%
 from diffusion_lessons.experiments.clock import Clock, quartiles
@@ -219,7 +221,8 @@ figure(
 # **What to notice:** parameters, FLOPs and memory are at different places. The coarse levels ("middle", "up 2") hold nearly
 # half of the parameters and do 15 % of the arithmetic. The finest level on the way up keeps 40 % of the bytes. "up 1"
 # has more FLOPs than "up 0", and takes *less* time (recorded: 37 % of the FLOPs and 26 % of the time, against 28 % and
-# 33 %): norms and activations work on every place of the fine grid, and count no FLOPs.
+# 33 %). Two causes are likely, and not told apart here: norms and activations work on every place of the fine grid, and
+# count no FLOPs; and the products of "up 0" have fewer channels, and small products reach a lower rate.
 
 # %% [markdown] tags=["idea"]
 # ## A FLOP is not a second
@@ -234,7 +237,7 @@ figure(
 # and keeps for each token a running maximum and a running sum. The scores never reach memory.
 
 # %% [markdown]
-# $$\text{written out: } 4Nd + 6N^2 \text{ numbers} \qquad \text{fused: } 4Nd \qquad
+# $$\text{for each head, written out: } 4Nd + 6N^2 \text{ numbers} \qquad \text{fused: } 4Nd \qquad
 # \text{both: } 4N^2 d \text{ FLOPs}$$
 #
 # $$m' = \max\!\big(m, \max_j s_j\big),\qquad \ell' = e^{m-m'}\ell + \sum_j e^{s_j-m'},\qquad
@@ -243,8 +246,8 @@ figure(
 # | symbol | meaning | shape |
 # |---|---|---|
 # | $N, d$ | tokens, and the width of a head | numbers |
-# | $s_j, v_j$ | score of a key of the block, and its value | number, (d,) |
-# | $m, \ell, o$ | of a token: largest score so far, sum of exponentials, weighted values | number, number, (d,) |
+# | $s_j, v_j$ | score of a key of the block, divided by $\sqrt d$, and its value | number, (d,) |
+# | $m, \ell, o$ | of a token: largest score so far, sum of exponentials, weighted values; at first $-\infty$, 0 and 0 | number, number, (d,) |
 
 # %% [markdown] tags=["exercise-card"]
 # {{exercise 19.2}}
@@ -338,17 +341,20 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** all three compute the same, and with the square of the tokens. But the largest tensor of the blocks
-# grows with the tokens alone. *Yours* is Python over the same operations: it saves memory, and no traffic within a block.
-# That takes one operation that does it all.
+# **What to notice:** all three compute the same, and the FLOPs of all grow with the square of the tokens. But the
+# largest tensor of the blocks grows with the tokens alone. *Yours* is Python over the same operations: it saves memory,
+# and no time. The scores of a block are still written and read again by each operation. To spare that takes one
+# operation that does it all.
 #
-# Do the formulas predict the seconds? **Recorded**, 4,096 tokens, two heads of 32: 4.3 GFLOP, at 85 a second 50 ms. Written
-# out it moves 810 MB, at 17.5 GB a second 46 ms more: 96 in all, by the clock 113 ms. Fused it moves 4 MB: 51 ms, by the
-# clock 63. So the traffic explains most of the gain, a factor of 1.8; with the way back 1.3.
+# Do the formulas predict the seconds? **Recorded**, 4,096 tokens, two heads of 32: 4.3 GFLOP, at 85 a second 51 ms. Written
+# out it moves 810 MB, at 17.5 GB a second 46 ms more: 97 in all, by the clock 113 ms. Fused it moves 4 MB: 51 ms, by
+# the clock 63. Both take longer than predicted: exponentials, for one, are not in the count. But the *difference* is
+# predicted well: 46 ms, by the clock 50. So the traffic explains most of the gain, a factor of 1.8. With the way back
+# the factor is 1.3.
 #
 # Why is the gain larger on a GPU? Our thread does 5 FLOPs while a byte arrives. An H100 does 295 (989 TFLOP and 3.35 TB
-# a second, by its data sheet), and attention written out in bf16 asks for $d/3$ FLOPs a byte, about 20. So it waits for
-# memory nearly all of the time.
+# a second, by its data sheet), and attention written out in bf16 asks for $d/3$ FLOPs a byte, about 20 with heads of
+# 64. So it waits for memory nearly all of the time.
 
 # %% [markdown] tags=["idea"]
 # ## Memory: what is kept, and two ways to keep less
@@ -359,8 +365,9 @@ figure(
 # **Checkpointing** keeps only what goes *into* a block, and computes the block again on the way back. It costs one more
 # way there: four evaluations in place of three.
 #
-# **Accumulation** cuts the batch into micro-batches, one after the other, and adds their gradients. The weights move once,
-# as if the whole batch had been there. Only one micro-batch is kept at a time. The price: small calls use a machine worse.
+# **Accumulation** cuts the batch into micro-batches, one after the other, and adds their gradients. The weights are
+# updated once, as if the whole batch had been there. Only one micro-batch is kept at a time. The price: small calls use
+# a machine worse.
 #
 # The gradient of a batch is the *mean* over its rows. Gradients of parts are means, too, so they have to be weighed.
 
@@ -430,9 +437,9 @@ figure(
 
 # %% [markdown]
 # **What to notice:** both leave the gradient as it is, up to rounding. Checkpointing halves the peak and takes 1.3 times
-# the time, as four evaluations against three should. Four micro-batches keep less than a third, and take 1.4 times the
-# time: four small calls cost more than a large one (lesson 7). The three are a trade of time for memory. Whoever has the
-# memory should use it.
+# the time, as four evaluations against three should. Four micro-batches keep less than a third, and take 1.3 to 1.4
+# times the time (recorded 1.40): four small calls cost more than a large one (lesson 7). Both trade time for memory.
+# Whoever has the memory should use it.
 
 # %% [markdown] tags=["idea"]
 # ## Where the time goes
@@ -533,11 +540,11 @@ print("by the clock {1:.2f} times ({0:.2f} to {2:.2f})".format(*row["faster"]))
 print(f"and the gradient is {row['gradient_apart']:.1%} away from float32's, in length")
 
 # %% [markdown]
-# **What to notice:** three quarters of a step are convolutions, two thirds of that their way back. So bf16 should help a
-# lot, and Amdahl's law promises far more than the clock gives. One of its two inputs is wrong: our products are *not*
-# large. **Recorded**: a product of 1,024×1,024 matrices is 2.4 times as fast in bf16 (201 against 85 GFLOP a second), one
-# of 64×64 takes 2.4 times as *long* (29 against 69). The U-Net has 24 to 48 channels. And each change of precision is an
-# operation more.
+# **What to notice:** about three quarters of a step are convolutions, two thirds of that their way back. So bf16 should
+# help a lot, and Amdahl's law promises far more than the clock gives. At least one of its inputs is wrong. The first
+# suspect: our products are *not* large. **Recorded**: a product of 1,024×1,024 matrices is 2.4 times as fast in bf16
+# (201 against 85 GFLOP a second), one of 64×64 takes 2.4 times as *long* (29 against 69). The U-Net has 24 to 48
+# channels. The second: not all else stays, as each change of precision is an operation more.
 #
 # A prediction that fails is worth as much as one that holds: it says where to look. Does the gain grow with the width? The
 # ladder below has the answer.
@@ -549,8 +556,8 @@ print(f"and the gradient is {row['gradient_apart']:.1%} away from float32's, in 
 # learns from. Decoding a JPEG is arithmetic, and mostly the CPU's. Once a training is fast enough, the data path is the
 # slow part. Then decode ahead in other processes, or keep the pictures decoded, as latents, or in memory.
 #
-# **Several processes** each take a part of the batch and average their gradients before each step. Each must draw its
-# *own* noise and times. With the same ones on all, the training is that of a smaller batch: a real bug, which the loss
+# **Several processes** each take a part of the batch and average their gradients. Each must draw its *own* noise and
+# times. With the same ones on all, errors no longer average out, as with a smaller batch: a real bug, which the loss
 # curve does not show.
 #
 # **Weights that do not fit** on one GPU are shared out: each process keeps a part, and a block is gathered while it runs
@@ -589,18 +596,22 @@ figure(
 )
 
 # %% [markdown]
-# **What to notice:** on one thread the network is the slow part, and any data path is fast enough. A GPU turns this
-# round. To feed a U-Net that learns from ten thousand pictures a second, four such threads would have to decode JPEGs of
-# this small size (recorded: 3,100 a second each), and many more for photographs of 512 pixels. (These pictures have flat colours. Other pictures, other
-# figures: measure your own.) Latents that were encoded once are read like bytes in memory.
+# **What to notice:** on one thread the network is the slow part, and any data path is fast enough, although its
+# pictures have 12 times as many numbers as the network's (64×64 in colour, against 32×32 in grey). A GPU turns this
+# round. To feed a U-Net that learns from ten thousand pictures a second, four such threads would have to decode JPEGs
+# of this small size (recorded: 3,100 a second each), and many more for photographs of 512 pixels. Such rates depend on
+# the machine and the day: when this notebook was executed, a thread decoded 1,800 JPEGs a second, and six would be
+# needed. (These pictures have flat colours. Other pictures, other figures: measure your own.) Latents that were encoded
+# once are read like bytes in memory.
 
 # %% [markdown] tags=["experiment"]
 # ## The ladder
 #
-# **Recorded**, by `diffusion-lessons experiment speed-ladder` (about a quarter of an hour on one thread): each rung against plain
-# PyTorch in float32, in windows that take turns. A bar holds the median of the windows' ratios; the line is the interval
-# that holds the middle half of seven windows. So the uncertainty is that of the clock, on this one machine, with one draw of the pictures: what is
-# timed does not depend on the draw. Above, you have measured some of the rungs yourself.
+# **Recorded**, by `diffusion-lessons experiment speed-ladder` (about three quarters of an hour on one thread): each
+# rung against plain PyTorch in float32, in windows that take turns. A bar holds the median of the windows' ratios; the
+# line is the interval that holds the middle half of seven windows. So the uncertainty is that of the clock, on this one
+# machine, with one draw of the pictures: what is timed does not depend on the draw. Above, you have measured some of
+# the rungs yourself.
 
 # %% jupyter={"source_hidden": true}
 made_on = f"{record['hardware']['processor']}, one thread, torch {record['versions']['torch']}"
@@ -687,32 +698,36 @@ for name, dtype in (("as it is", "float32"), ("the three together", "bf16")):
 
 # %% [markdown]
 # **The result.** *How fine is the scale?* The plain way, held against itself, gave 1.01 in training and 1.05 in sampling.
-# So a bar below 1.05 says nothing: channels-last and the fused optimizer do little or nothing here.
+# So in sampling a bar between 0.95 and 1.05 says nothing; in training the scale is finer. Channels-last and the fused
+# optimizer do little or nothing here.
 #
-# *Training:* no rung alone does much. bf16 gives 1.12, a batch of 128 gives 1.20 (and changes what is learnt). Checkpointing
-# and micro-batches *cost* a quarter, and buy memory. **Together they
-# are worse than alone**: channels-last and the fused optimizer give 1.08, as 1.05 × 1.04 promises; with bf16 on top the
-# three give 0.97, where 1.22 was promised. Some operation is slow in bf16 *and* channels-last on this machine. A ladder
-# that measures each rung alone would never show it. (Profile it: you have the tools.)
+# *Training:* no rung alone does much. bf16 gives 1.12, a batch of 128 gives 1.20 (and changes what is learnt).
+# Checkpointing and micro-batches *cost* 23 % and 29 % of the pictures a second, and buy memory. **Together they are
+# worse than alone**: channels-last and the fused optimizer give 1.08, as 1.05 × 1.04 promises; with bf16 on top the
+# three give 0.97, where 1.22 was promised. So bf16 and channels-last do not go together in this small network on this
+# machine; which operation is slow was not measured. A ladder that measures each rung alone would never show it.
+# (Profile it: you have the tools.)
 #
 # *Sampling:* asking less often wins by far, and as the count says: 4, 2 and 1 evaluations in place of 25 should give 6.25,
 # 12.5 and 25, and give 6.3, 13.2 and 24.9. What it costs in quality stands in lesson 7. A better solver gives 3.1 without
 # any training. ONNX Runtime, against PyTorch at the same batch, gives 2.2 for one picture at a
 # time, 1.45 for 16 and 1.17 for 64, to the same pictures (2e-7
-# apart): it saves what a call costs, whatever is in it. And the last bar is a product, 6.3 × 1.45 = 9.1, measured 9.2:
-# one factor acts on how often, the other on how long.
+# apart): the gain is largest where calls are small. But it is more than a fixed cost for each call: it saves 3 ms of a
+# call with one picture, 8 with 16 and 12 with 64. And the last bar is a product, 6.3 × 1.45 = 9.1, measured 9.2: one
+# factor acts on how often, the other on how long.
 #
-# *compile:* **the set-up decides.** For training it takes 104 s of CPU time, with nothing kept from before, and makes a step 1.10
-# times as fast. So it pays after 9,000 steps, 19 minutes of plain work, and in a minute it never does. For sampling it takes
-# 50 s and gives 1.28: it pays after 4 minutes. Both give the same numbers as before (1e-6 and 3e-7
-# apart). **And then look at the fastest bar of training**, all three and compiled: 1.32. In that mode 116 tensors of the
-# gradient are *zero*, without a word. A loss curve need not show it. So the training loop of this course holds every
-# mode against eager float32, tensor by tensor, before it trusts it, and refuses such a mode.
+# *compile:* **the set-up decides.** For training it takes 104 s of CPU time, with nothing kept from before, and makes a
+# step 1.10 times as fast. So it pays after 9,000 steps, 19 minutes of plain work, and in a minute it never does. For
+# sampling it takes 50 s and gives 1.28: it pays after 4 minutes. Both give the same numbers as before (1e-6 and 3e-7
+# apart). **And then look at the fastest bar of training**, all three and compiled: 1.32. In that mode 116 of the 163
+# tensors of the gradient are *zero*, without a word. A loss curve need not show it. So the training loop of this course
+# holds every mode against eager float32, tensor by tensor, before it trusts it, and refuses such a mode.
 #
-# *bf16 and the width:* 0.87, 1.08, 1.42 and 1.66 times as fast at widths 24, 48, 96 and 192 (channels-last, batch of 8).
-# So what a small network says about bf16 says nothing about a large one.
+# *bf16 and the width:* 0.87, 1.08, 1.42 and 1.66 times as fast at widths 24, 48, 96 and 192 (batch of 8, both sides
+# channels-last). So what a small network says about bf16 says nothing about a large one.
 #
-# *Share of the machine:* a plain step reaches about half of the rate of a large product, and a quarter of that in bf16.
+# *Share of the machine:* a plain step reaches 55 % of the rate of a large float32 product. The three together, in bf16,
+# reach 23 % of the rate of a large bf16 product: about as many FLOPs a second, on a scale that is twice as long.
 
 # %% [markdown]
 # **Published**, on other machines and networks, so not to be compared with the bars:
@@ -724,7 +739,7 @@ for name, dtype in (("as it is", "float32"), ("the three together", "bf16")):
 # | FlashAttention | 15 % end to end on BERT-large; 3 times on GPT-2 at 1,024 tokens | Dao et al. 2022 |
 # | training Stable Diffusion 1 | 150,000 A100-hours, about $600,000 | its model card; its makers |
 # | training Stable Diffusion 2 | 79,000 A100-hours; later 7.45 days on 128 A100s, under $50,000 | MosaicML |
-# | distillation | lesson 7: evaluations 1000 → 4, at a price in quality | |
+# | progressive distillation, CIFAR-10 (lesson 7) | FID 3.00 in 4 evaluations, 9.12 in 1 | Salimans and Ho 2022 |
 #
 # {{lesson 07}} builds the students. A factor says little without what it is held against: "over compiled fp16" is a strong
 # baseline, "over eager float32" a weak one. The costs are what their makers told, and cannot be checked from outside.
@@ -753,14 +768,17 @@ for side, latents, steps in ((64, False, 25), (256, False, 25), (256, True, 25),
     print(f"training {lasting(costs.training_seconds)}, {costs.training_money:,.0f}, {scaled(costs.training_bytes)}B")
 
 # %% [markdown]
-# **What to notice:** going from pixels to latents divides the training by 52, the memory by 11 and the picture by 41: the
-# decoder, once a picture, is 0.6 of the 3 TFLOP. It is also why 4 steps in place of 25 gain a factor of 3 and not of 6: it
-# is done once all the same. Training does not care how many steps you draw with. The largest factor of all is a decision
-# that is made before the first step: what to diffuse in (lesson 11).
+# **What to notice:** going from pixels to latents divides the FLOPs of the training by 52, its memory by 11 and the
+# FLOPs of a picture by 41, at the same width; whether the pictures are as good is not part of the count. The picture
+# gains less than the training, because the decoder, once a picture, takes 0.6 of the 3 TFLOP. The decoder is also why 4
+# steps in place of 25 gain a factor of 3 and not of 6. Training does not care how many steps you draw with. The largest
+# factor of all is a decision that is made before the first step: what to diffuse in (lesson 11).
 #
 # The count leaves out the text encoder, the encoding of the training pictures, failed runs and everything that is no
-# product. Where the same count was held against published runs, it held: MosaicML's Stable Diffusion 2 used 24 to 28 % of
-# the peak of 8 A100s by this count.
+# product. Held against published runs, the same way of counting gives a plausible share for one, and not for another.
+# MosaicML's Stable Diffusion 2 used 24 to 28 % of the peak of 8 A100s by this count. The hours on Stable Diffusion 1's
+# model card are about seven times what the count gives at 28 %: either its program used a few percent of the peak, or
+# the hours hold more than the steps on the card.
 
 # %% [markdown] tags=["agreement"]
 # ## Agreement
@@ -795,14 +813,14 @@ print("own seconds against the profiler's, below 1 % of the step:", bool(apart <
 # | the GPU is not waited for | a product takes 0.03 ms in place of 1.36, however large it is | mlx-benchmark#21 |
 # | the first call is timed | everything looks slow, `compile` most of all | |
 # | fused attention counts as 0 FLOPs | the counter does not know the operation: count with the written-out one | PyTorch's counter |
-# | accumulated gradients are not divided | only works at a smaller learning rate; Adam hides it, clipping halves it | nanoGPT#206, axolotl#1100 |
+# | accumulated gradients are not divided | only works at a smaller learning rate; Adam hides it, clipping hides a part | nanoGPT#206, axolotl#1100 |
 # | clipped before the scale is taken off (fp16) | every step is clipped, or none | Pytorch-UNet#468 |
 # | checkpointing with other random numbers on the way back | dropout differs: loss 2.49 for 2.19 | OLMo-core#828 |
 # | the same noise on all processes | loss looks right, the model learns as from a smaller batch | lingbot-vla#41 |
 # | the same random numbers in each worker or epoch | augmentation repeats | pytorch#5059 |
 # | exported with a fixed batch | wrong, or an error, at any other: try three sizes | pytorch#149065, and our own U-Net |
 # | fp16 engine never compared with float32 | black or NaN pictures | TensorRT#2902 |
-# | a compiled mode that loses gradients | zero gradients for 136 of 167 tensors, without a word: hold it against eager float32 | our own training |
+# | a compiled mode that loses gradients | zero gradients for 116 of 163 tensors, without a word: hold it against eager float32 | our own training |
 
 # %% [markdown] tags=["interview"]
 # ## Interview card

@@ -469,6 +469,18 @@ def _tokens(queries: int, width: int, large: float = 1.5, rest: int | None = Non
     return make
 
 
+def _rising(g: torch.Generator) -> dict[str, Any]:
+    """Scores that rise by far from the first key to the last, and for some queries are all far below 0.
+
+    All are multiples of 1/128, so that no order of sums rounds them.
+    """
+    inputs = _tokens(42, 4)(g)
+    query, key = inputs["query"], inputs["key"]
+    query[..., 0], key[..., 0] = 6.0, torch.linspace(-30, 30, key.shape[-2])
+    query[..., 1], key[..., 1] = torch.linspace(-120, 120, query.shape[-2]), 4.0
+    return {**inputs, "query": (8 * query).round() / 8, "key": (8 * key).round() / 8}
+
+
 BLOCKS = Exercise(
     id="19.3",
     name="attention_in_blocks",
@@ -484,6 +496,7 @@ BLOCKS = Exercise(
         Case("a last block of one key", _tokens(37, 4, rest=1)),
         Case("scores far apart", _tokens(48, 6, large=4.0)),
         Case("fewer queries than keys", _tokens(21, 5)),
+        Case("scores that rise by hundreds, from query to query and key to key", _rising),
     ],
     misconceptions=[
         Misconception(
@@ -529,6 +542,31 @@ BLOCKS = Exercise(
             "You subtract each block's own maximum, so the sums of the blocks are on different scales. "
             "Keep one running maximum, and rescale when it rises.",
             about="formula",
+        ),
+        Misconception(
+            "maximum-of-the-first-block",
+            _blocks(
+                shift=lambda most, scores: torch.where(most > -1e29, most, scores.amax(-1, keepdim=True))
+            ),
+            "You keep the largest score of the first block. A later block may have one that is higher by "
+            "hundreds, and its exponential is infinite: let the maximum rise.",
+            about="boundary",
+        ),
+        Misconception(
+            "maximum-of-all-queries",
+            _blocks(shift=lambda most, scores: torch.maximum(most, scores.max())),
+            "You subtract one maximum for all queries. Where a query's scores are far below it, all its "
+            "exponentials are 0: each query has a maximum of its own.",
+            about="formula",
+        ),
+        Misconception(
+            "maximum-from-zero",
+            _blocks(
+                shift=lambda most, scores: torch.maximum(most, scores.amax(-1, keepdim=True)).clamp(min=0)
+            ),
+            "Your maximum starts at 0. Where all scores of a query are far below 0, its exponentials are "
+            "all 0: start at −∞.",
+            about="boundary",
         ),
         Misconception(
             "last-block-dropped",

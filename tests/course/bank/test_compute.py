@@ -4,18 +4,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import mse_loss, scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_lessons.course.bank.lesson_19 import (
+    BLOCKS,
     accumulated,
     attention_in_blocks,
     count_flops,
     faster_together,
     own_seconds,
 )
+from diffusion_lessons.course.exercises.check import check
 from diffusion_lessons.networks.attention import SelfAttention
 
 DRAWN = torch.Generator().manual_seed(0)
@@ -45,6 +47,45 @@ def test_attention_in_blocks_is_attention(block: int) -> None:
     q, k, v = (3 * torch.randn(2, 3, n, 16, generator=DRAWN) for n in (40, 64, 64))
     true = scaled_dot_product_attention(q, k, v)
     torch.testing.assert_close(attention_in_blocks(q, k, v, block), true, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("alternative", [-1, *range(len(BLOCKS.alternatives))])
+def test_every_right_way_to_take_blocks_passes_with_other_draws(alternative: int, seed: int) -> None:
+    answer = BLOCKS.reference if alternative < 0 else BLOCKS.alternatives[alternative]
+    assert check(BLOCKS, answer, seed=seed).passed
+
+
+def _with_the_first_maximum(query: Tensor, key: Tensor, value: Tensor, block: int) -> Tensor:
+    most: Any = None
+    total: Any = 0.0
+    mixed: Any = 0.0
+    for keys, values in zip(key.split(block, -2), value.split(block, -2), strict=True):
+        scores = query @ keys.mT / query.shape[-1] ** 0.5
+        most = scores.amax(-1, keepdim=True) if most is None else most
+        weights = torch.exp(scores - most)
+        total, mixed = total + weights.sum(-1, keepdim=True), mixed + weights @ values
+    return mixed / total
+
+
+def _with_one_maximum(query: Tensor, key: Tensor, value: Tensor, block: int) -> Tensor:
+    most: Any = torch.tensor(-torch.inf)
+    total: Any = 0.0
+    mixed: Any = 0.0
+    for keys, values in zip(key.split(block, -2), value.split(block, -2), strict=True):
+        scores = query @ keys.mT / query.shape[-1] ** 0.5
+        higher = torch.maximum(most, scores.max())
+        weights, kept, most = torch.exp(scores - higher), torch.exp(most - higher), higher
+        total, mixed = kept * total + weights.sum(-1, keepdim=True), kept * mixed + weights @ values
+    return mixed / total
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [(_with_the_first_maximum, "maximum-of-the-first-block"), (_with_one_maximum, "maximum-of-all-queries")],
+)
+def test_a_maximum_that_does_not_follow_the_scores_is_named(answer: Any, name: str) -> None:
+    assert check(BLOCKS, answer).misconception == name
 
 
 @pytest.mark.parametrize("most", [0.3, 1e9])
