@@ -214,7 +214,7 @@ ax.set_xlabel("share of the whole, percent")
 ax.legend(fontsize=10)
 figure(
     fig,
-    alt="Shares of each stage of the U-Net in FLOPs, time, kept bytes and parameters. The coarse stages middle and up 2 have most of the parameters and little else; up 1 has most of the FLOPs; up 0 has most of the time and most of the kept bytes.",
+    alt="Shares of each stage of the U-Net in FLOPs, time, kept bytes and parameters. The coarse stages middle and up 2 have nearly half of the parameters and 15 percent of the FLOPs; up 1 has more FLOPs than any other stage; up 0 takes more time and keeps more bytes than any other.",
 )
 
 # %% [markdown]
@@ -336,8 +336,9 @@ left.legend(fontsize=9)
 figure(
     fig,
     alt="Milliseconds and largest tensor of attention over 64 to 2048 tokens, both axes logarithmic. Left: three lines "
-    "that rise with the square of the tokens, the fused one lowest at the end. Right: the largest tensor of the one written "
-    "out rises with the square, to 32 MiB; that of the blocks and of the fused one in proportion to the tokens.",
+    "that rise, from 256 tokens on, about with the square of the tokens; the fused one is the lowest, the blocks are no "
+    "faster than the one written out. Right: the largest tensor of the one written out rises with the square, to 32 MiB; "
+    "that of the fused one, and from 256 tokens on that of the blocks, in proportion to the tokens.",
 )
 
 # %% [markdown]
@@ -431,8 +432,8 @@ axes[0].invert_yaxis()  # the other shares it
 figure(
     fig,
     alt="Two bar charts of one training step. Left, memory at the peak: about 44 MiB as it is, less than half of it when "
-    "checkpointed, and less than a third in four micro-batches. Right, time: checkpointed takes about a third more, "
-    "micro-batches a little more than that.",
+    "checkpointed, and less than a third in four micro-batches. Right, time: checkpointed and in "
+    "micro-batches a step takes a quarter to two fifths more.",
 )
 
 # %% [markdown]
@@ -504,8 +505,8 @@ fig, ax = plt.subplots(figsize=(8.4, 3.0))
 ax.barh([name.removeprefix("aten::") for name, _ in most], [100 * seconds / whole for _, seconds in most], color="#0072B2")
 ax.set_xlabel("own time, percent of the step")
 ax.invert_yaxis()
-figure(fig, alt="Own time of the nine slowest operations of a training step. convolution_backward takes about half of the step and mkldnn_convolution about a quarter; mul, silu, the "
-    "optimizer, sums and norms take a few percent each.")
+figure(fig, alt="Own time of the nine slowest operations of a training step. convolution_backward takes about half of the step and mkldnn_convolution about a quarter; the optimizer, "
+    "copies, silu, norms and small products take a few percent each at most.")
 
 # %% [markdown] tags=["exercise-card"]
 # {{exercise 19.6}}
@@ -586,7 +587,7 @@ bars = {**{source: rate for source, (_, rate, _) in read.items()},
 fig, ax = plt.subplots(figsize=(8.4, 2.8))
 drawn_bars = ax.barh(list(bars), list(bars.values()), color="#0072B2")
 for bar in list(drawn_bars)[len(read) :]:
-    bar.set(color="#D55E00", hatch="///")
+    bar.set(color="#D55E00", hatch="///", edgecolor="white")
 ax.set(xscale="log", xlabel="pictures a second, one thread")
 ax.invert_yaxis()
 figure(
