@@ -247,7 +247,8 @@ for n in sizes:
     print(f"{n:5} {found.mean():9.2f} ± {found.std():.2f} {n * found.mean():16.0f}")
 
 # %% [markdown]
-# (± is the standard deviation over the draws; draws of 1,600 out of 2,000 share most digits, so that it is too small there.) The truth is about 0, and n · distance hardly changes: nearly all that was
+# (± is the standard deviation over the draws; draws of 1,600 out of 2,000 share most digits, so that it is too small there.) The truth is
+# about 0, and n · distance hardly changes: nearly all that was
 # measured is bias. The recorded experiment (`diffusion-lessons experiment metric-bias`) has 20 draws from 60,000 digits,
 # and two students.
 
@@ -285,7 +286,8 @@ figure(
 
 # %% [markdown] tags=["exercise-card"]
 # **What to notice:** the lines are straight over 1/n, and what they reach at 1/n = 0 differs. (Bars: one standard error of the mean of
-# 20 draws.) At n = 200 all look bad. Two small sets have about twice the bias of one small set against a large one (the test split has 10,000).
+# 20 draws.) At n = 200 all look bad. Two small sets have about twice the bias of one small set against a large one (the test split has
+# 10,000).
 #
 # A colleague's leaderboard finds that the student beats *real digits*. The student came with 900 samples, the real ones
 # with 300.
@@ -319,9 +321,9 @@ for name, each in sets.items():
 
 # %% [markdown] tags=["exercise-card"]
 # With 300 of each the student is *still* ahead, and that is no merit: its labels go round the classes, 30 of each, the
-# real digits come as they are. The number of each class scatters, too, and counts as distance. In 12 draws, 300 real digits are 0.86 ± 0.29
-# from the test digits at random, and 0.41 ± 0.02 with 30 of each class. Equal n *and* equal classes make a comparison fair; from here
-# on the recorded draws of real digits have equal classes where models have.
+# real digits come as they are. The number of each class scatters, too, and counts as distance. In 12 draws from the kept training digits,
+# 300 are 0.86 ± 0.29 from the test digits at random, and 0.41 ± 0.02 with 30 of each class. Equal n *and* equal classes make a comparison
+# fair. (The recorded draws over n take every set at random, the tables below every set with equal classes.)
 # 
 # But the *value* still has a bias, and a paper with 50,000 samples cannot be compared with
 # yours of 5,000. If the points lie on a line over 1/n, read it off where n is infinite:
@@ -364,7 +366,8 @@ for pool in ("real, reference", "1-step student", "4-step student"):
 # %% [markdown]
 # The last lines are what one team finds that has only these samples: it measures parts of them and draws the line. The
 # bias of the model's samples is gone; that of the 10,000 in the reference stays, about 0.02, the same for all. The price is scatter: at 400
-# samples 1.2 to 1.9 times that of the plain distance. An extrapolation is no substitute for samples. (Draws of 3,200 out of 6,400 share many pictures: their scatter is shown too small.)
+# samples 1.2 to 1.9 times that of the plain distance. An extrapolation is no substitute for samples. (Draws of 3,200 out of 6,400 share
+# many pictures: their scatter is shown too small.)
 
 # %% [markdown] tags=["idea"]
 # ## A distance without bias
@@ -418,8 +421,10 @@ for n in (100, 300, 900):
 
 # %% [markdown]
 # A single figure may lie below 0. That is no bug: an unbiased estimate of nearly nothing has to (for two sets of 200 real digits it did in
-# 59 % of 300 draws). At n = 900 the student's draws are all of its samples. Their classes are *equally* frequent, which independent draws would
-# not be: two samples are of one class too rarely, and the estimate comes out too low. For 1,000 real digits: 0.002 ± 0.005 at random, −0.007
+# 59 % of 300 draws). At n = 900 the student's draws are all of its samples. Their classes are *equally* frequent, which independent draws
+# would
+# not be: two samples are of one class too rarely, and the estimate comes out too low. For 1,000 real digits: 0.002 ± 0.005 at random,
+# −0.007
 # with equal classes. The recorded draws, at random and from far more pictures:
 
 # %% jupyter={"source_hidden": true}
@@ -475,8 +480,10 @@ def precision_recall(real, made, k):
 
 # %% [markdown]
 # Real digits, damaged in ways that we know (`diffusion-lessons experiment metric-damages`). Each row has 1,000 pictures; the last
-# four are cheats that learnt nothing. All classes come equally often, so real digits have a kernel distance of −0.007. "Nearer" is the share of
-# pictures that are nearer, in pixels, to one of 10,000 training pictures than to one of 10,000 others: about half, for who did not copy. The
+# four are cheats that learnt nothing. All classes come equally often, so real digits have a kernel distance of −0.007. "Nearer" is the
+# share of
+# pictures that are nearer, in pixels, to one of 10,000 training pictures than to one of 10,000 others: about half, for who did not copy.
+# The
 # cheats copy from these 10,000; who copies other pictures is not caught.
 
 # %% jupyter={"source_hidden": true}
@@ -535,13 +542,16 @@ figure(
 # **What to notice:** few pictures again and again are at the upper left, blurred ones at the lower left. Copies lie with the real
 # pictures. In detail:
 #
-# - **What people hardly see, the distances do.** A shift by one pixel (0.74) costs more than the student's errors (0.49). Resizing costs most:
+# - **What people hardly see, the distances do.** A shift by one pixel (0.74) costs more than the student's errors (0.49). Resizing costs
+#   most:
 #   two ways to halve a picture are 5 apart, and here the one *with* antialiasing is farther away, near strong blur. FID does not
 #   say which filter is better: resize made and real pictures in the same way (with antialiasing, by convention) before any FID.
 # - **Copies are perfect** by all five metrics. Two hundred pictures that are repeated have the Fréchet distance of the student,
-#   and a *smaller* kernel distance. Only recall is 0, and even that by a technicality: with 5 of each, the third neighbour is a duplicate, and each ball has
+#   and a *smaller* kernel distance. Only recall is 0, and even that by a technicality: with 5 of each, the third neighbour is a
+#   duplicate, and each ball has
 #   radius 0. The share "nearer" is 1.00 for all three cheats that copy. It does not catch mean pictures (0.50): they copy none.
-# - **Precision and accuracy are blind to variety**: one picture a class has a precision of 0.80 and 100 % accuracy, mean pictures have 100 %
+# - **Precision and accuracy are blind to variety**: one picture a class has a precision of 0.80 and 100 % accuracy, mean pictures have
+#   100 %
 #   accuracy. Precision does not move without nines, and recall little (0.90 to 0.83). The distances see that at once.
 # - **Labels** are seen by accuracy alone.
 
@@ -721,14 +731,19 @@ figure(
 # **The result**, read from the figures above:
 #
 # - **The two distances agree**: no pair is contradicted. They see the same kind of thing in the same features.
-# - **Distance against preference**: 27 of 91 pairs are contradicted. Guidance of 4 is the last but one by distance (1.96) and the first by the voter. (The last, classifier guidance, has one scale, 4, that
-#   nobody tuned: it stands for a scale and not for a method.) Ancestral sampling with 25 steps is the first by distance (0.21, real digits 0.15), and in the middle by the voter.
-# - **Precision against recall**: 61 pairs. In 39 of them guidance differs: the trade of lesson 10. In the 22 others samplers, steps or
-#   students differ. Students have the best recall and low precision.
-# - **The voter can be gamed.** It puts "one a class" far above real digits, and guidance of 2 and 4 as well. (Ten pictures get all 170 votes of "one a class":
-#   they are not independent, and its ± is too short.) It is a number, as reward models are: whoever optimises for it gets clear and boring digits. A person who sees two pictures would not notice the repetition, either.
+# - **Distance against preference**: 27 of 91 pairs are contradicted. Guidance of 4 is the last but one by distance (1.96) and the first
+#   by the voter. (The last, classifier guidance, has one scale, 4, that
+#   nobody tuned: it stands for a scale and not for a method.) Ancestral sampling with 25 steps is the first by distance (0.21, real
+#   digits 0.15), and in the middle by the voter.
+# - **Precision against recall**: 61 pairs. In 22 of them neither model is guided: samplers, steps or students differ. In the 39 others
+#   guidance plays a part: the trade of lesson 10. Students have the best recall and low precision.
+# - **The voter can be gamed.** It puts "one a class" far above real digits, and guidance of 2 and 4 as well. (Ten pictures get all 170
+#   votes of "one a class":
+#   they are not independent, and its ± is too short.) It is a number, as reward models are: whoever optimises for it gets clear and
+#   boring digits. A person who sees two pictures would not notice the repetition, either.
 # - **Which would you ship?** To fill a form with clear digits: guidance of 1.5 or 2. To train another model on, where variety counts: 25
-#   ancestral steps. Where speed counts most: a student, with 1 call in place of 10 to 25. For a little of all: guidance in an interval (distance 0.37, precision .84,
+#   ancestral steps. Where speed counts most: a student, with 1 call in place of 10 to 25. For a little of all: guidance in an interval
+#   (distance 0.37, precision .84,
 #   recall .83, accuracy .989). The metric follows from the use, not the other way round.
 #
 # The errors cover the draw of the samples: one seed, one training of each. Another training moves FID by more than other samples do. With
@@ -768,16 +783,22 @@ for row in board["rows"]:
 # %% [markdown]
 # - **Distances do not read.** Real scenes with captions of others have the same distance, precision and recall. Captions met fall to 0,
 #   the CLIP score to 0.33.
-# - **The CLIP score follows the oracle** where differences are large: with a guidance of 8 and 10 steps a quarter of the captions is missed,
-#   and the score is the lowest of all models. Ancestral samples miss 1.0 % ± 0.7 % and have the score of real scenes: at n = 200 neither figure tells them from real ones.
-# - **The distance hardly sees that quarter**: 0.032 ± 0.007 against 0.023 ± 0.006 is no difference at n = 200. A scene with a wrong colour is a good scene of another caption.
+# - **The CLIP score follows the oracle** where differences are large: with a guidance of 8 and 10 steps a quarter of the captions is
+#   missed,
+#   and the score is the lowest of all models. Ancestral samples miss 1.0 % ± 0.7 % and have the score of real scenes: at n = 200 neither
+#   figure tells them from real ones.
+# - **The distance hardly sees that quarter**: 0.032 ± 0.007 against 0.023 ± 0.006 is no difference at n = 200. A scene with a wrong
+#   colour is a good scene of another caption.
 #
-# A warning: these towers and this reader know nothing but scenes. On photographs there is no oracle, and CLIP scores miss who is left of whom.
+# A warning: these towers and this reader know nothing but scenes. On photographs there is no oracle, and CLIP scores miss who is left of
+# whom.
 
 # %% [markdown]
 # **Published.** Kirstain et al. (PickScore, 2023) find that FID and the preference of experts rank models in *opposite* orders
 # (rank correlation −0.90), and PickScore in nearly the same (0.92). Dhariwal and Nichol (2021, table 5) show the trade of guidance
-# on ImageNet-256: FID 10.94 → 4.59, precision .69 → .82, recall .63 → .52. There guidance *lowers* FID; on our digits it raises the distance. Stein et al. (2023) find that no metric in use follows people's judgement closely, and that Inception's features rank diffusion models too low.
+# on ImageNet-256: FID 10.94 → 4.59, precision .69 → .82, recall .63 → .52. There guidance *lowers* FID; on our digits it raises the
+# distance. Stein et al. (2023) find that no metric in use follows people's judgement closely, and that Inception's features rank
+# diffusion models too low.
 
 # %% [markdown] tags=["play"]
 # ## Play: a blind vote
@@ -832,7 +853,8 @@ except ValueError as error:  # one of them never lost
 # %% [markdown]
 # **What to notice:** how wide the last interval is (8 to 97 %): with eight votes, most of them ties, it says nothing. Do not trust the
 # narrow ones of the simulated voter either: all decided votes, 6 and 5, went one way, and the interval assumes that the likelihood is a
-# parabola. Counted plainly, 6 of 6 leave 61 to 100 % (Wilson). To tell 55 % from 50 % takes about 400 decided votes (and 800, to succeed in four of five tries). If the left picture wins far more than half, you vote for a side and not for a picture.
+# parabola. Counted plainly, 6 of 6 leave 61 to 100 % (Wilson). To tell 55 % from 50 % takes about 400 decided votes (and 800, to succeed
+# in four of five tries). If the left picture wins far more than half, you vote for a side and not for a picture.
 
 # %% [markdown] tags=["agreement"]
 # ## Agreement

@@ -46,7 +46,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 def _real_number(answer: Callable[..., Any], a: Tensor, b: Tensor) -> Any:
     given = answer(a, b)
     if isinstance(given, complex) or (isinstance(given, Tensor) and given.is_complex()):
-        raise ValueError("a real number is asked for; you returned a complex one: take .real of the roots")
+        raise ValueError("the distance is real; yours is of a complex type: take .real of the roots")
     return given
 
 
@@ -796,8 +796,8 @@ SHARES = Exercise(
         Misconception(
             "coverage-for-recall",
             _coverage,
-            "Your precision is right. For recall you took the balls of the real samples again: that is called "
-            "coverage. For recall the made samples have the balls.",
+            "Your precision is right. For recall you took the balls of the real samples again: that is "
+            "called coverage. For recall the made samples have the balls.",
             about="swap",
         ),
         Misconception(
@@ -1005,15 +1005,15 @@ PREFERENCE = Exercise(
         Misconception(
             "first-held",
             _newton(spread=_first_held),
-            "The strengths are right. But this covariance holds the first strength at 0, without an error. Here "
-            "the mean is held at 0: take the pseudo-inverse of all of the information.",
+            "The strengths are right. But this covariance holds the first strength at 0, without an error. "
+            "Here the mean is held at 0: take the pseudo-inverse of all of the information.",
             about="formula",
         ),
         Misconception(
             "ones-not-taken-off",
             _newton(spread=lambda information: torch.linalg.inv(information + 1)),
-            "The strengths are right. But you inverted I + 1, and what the ones add is still in your covariance: "
-            "its rows do not sum to 0. The pseudo-inverse of I needs no ones.",
+            "The strengths are right. But you inverted I + 1, and what the ones add is still in your "
+            "covariance: its rows do not sum to 0. The pseudo-inverse of I needs no ones.",
             about="extra",
         ),
         Misconception(
