@@ -36,7 +36,7 @@ def _shares_in_an_array(real: Tensor, made: Tensor, k: int) -> Any:
     [("20.5", _shares_in_a_tensor), ("20.5", _shares_in_an_array), ("20.6", _plain_strengths)],
 )
 def test_a_right_answer_in_another_form_passes(id: str, answer: Callable[..., Any]) -> None:
-    verdict = check(bank.exercise(id), answer)
+    verdict = check(bank.get(id), answer)
     assert verdict.passed, verdict.message
 
 
@@ -44,7 +44,7 @@ def test_a_complex_distance_is_refused() -> None:
     def answer(a: Tensor, b: Tensor) -> Tensor:
         return torch.tensor(complex(frechet_distance(a, b)))
 
-    verdict = check(bank.exercise("20.1"), answer)
+    verdict = check(bank.get("20.1"), answer)
     assert not verdict.passed and ".real" in verdict.message
 
 
@@ -52,4 +52,4 @@ def test_three_shares_are_refused() -> None:
     def answer(real: Tensor, made: Tensor, k: int) -> Tensor:
         return torch.tensor([*precision_recall(real, made, k), 0.0])
 
-    assert not check(bank.exercise("20.5"), answer).passed
+    assert not check(bank.get("20.5"), answer).passed
