@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,13 @@ def _twice(n: int, dim: int) -> Make:
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Heusel et al. 2017, eq. 6."""
     return metrics.frechet_distance(a, b)
+
+
+def _real_number(answer: Callable[..., Any], a: Tensor, b: Tensor) -> Any:
+    given = answer(a, b)
+    if isinstance(given, complex) or (isinstance(given, Tensor) and given.is_complex()):
+        raise ValueError("the distance is real; yours is of a complex type: take .real of the roots")
+    return given
 
 
 def _overlap(one: Tensor, other: Tensor) -> Tensor:
@@ -86,6 +94,7 @@ FRECHET = Exercise(
     difficulty=2,
     minutes=12,
     reference=frechet_distance,
+    call=_real_number,
     cases=[
         Case("two sets of four features", _two_sets(60, 60, 4)),
         Case("sets of two sizes", _two_sets(40, 90, 5)),
@@ -360,8 +369,6 @@ def _line(
 
 
 def _line_by_numpy(sizes: Sequence[int], distances: Sequence[float]) -> float:
-    import numpy as np
-
     return np.polyfit(1 / np.array(sizes, dtype=float), np.array(distances), 1)[1]
 
 
@@ -566,6 +573,12 @@ KERNEL = Exercise(
             about="missing",
         ),
         Misconception(
+            "divided-by-the-samples",
+            _discrepancy(kernel=lambda a, b: (a @ b.T / len(a) + 1) ** 3),
+            "Your kernel is divided by the number of samples. D is the number of features, `x.shape[1]`.",
+            about="input",
+        ),
+        Misconception(
             "without-the-one",
             _discrepancy(kernel=lambda a, b: (a @ b.T / a.shape[1]) ** 3),
             "The 1 is missing in your kernel: (aᵀb/D + 1)³. Without it, it sees third moments alone.",
@@ -587,8 +600,8 @@ KERNEL = Exercise(
         Misconception(
             "cut-at-zero",
             _discrepancy(end=lambda d: d.abs()),
-            "You made a negative estimate positive. An unbiased estimate of about 0 lies below it half of "
-            "the time: leave it.",
+            "You made a negative estimate positive. An unbiased estimate of about 0 often lies below it: "
+            "leave it.",
             about="sign",
         ),
         Misconception(
@@ -623,6 +636,8 @@ def _two_shares(answer: Callable[..., Any], real: Tensor, made: Tensor, k: int) 
     given = answer(real, made, k)
     if given is None:
         return None
+    if isinstance(given, Tensor | np.ndarray) and given.shape == (2,):
+        given = given.tolist()
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise ValueError(
             f"two numbers are asked for, (precision, recall); you returned one {type(given).__name__}"
@@ -675,6 +690,13 @@ def _own_reach(real: Tensor, made: Tensor, k: int) -> tuple[Tensor, Tensor]:
         for x, y in ((made, real), (real, made))
     ]
     return reaches[0], reaches[1]
+
+
+def _coverage(real: Tensor, made: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Balls of the real samples both times; Naeem et al. 2020 call the second share coverage."""
+    radii = _reach(real, k)
+    covered = (torch.cdist(real, made) <= radii[:, None]).any(1)
+    return _inside(made, real, radii).double().mean(), covered.double().mean()
 
 
 def _clouds(n: int, m: int, dim: int, k: int, narrow: float = 0.5, grid: bool = False) -> Make:
@@ -769,6 +791,13 @@ SHARES = Exercise(
             _own_reach,
             "You gave balls to the points that you counted. The balls are those of the other set: for "
             "precision the real samples have them.",
+            about="swap",
+        ),
+        Misconception(
+            "coverage-for-recall",
+            _coverage,
+            "Your precision is right. For recall you took the balls of the real samples again: that is "
+            "called coverage. For recall the made samples have the balls.",
             about="swap",
         ),
         Misconception(
@@ -871,12 +900,17 @@ def _one_count(wins: Tensor) -> tuple[Tensor, Tensor]:
     return odds.log() - odds.log().mean(), _newton()(wins)[1]
 
 
+def _first_held(information: Tensor) -> Tensor:
+    """The covariance where the first strength is 0 and has no error."""
+    return torch.nn.functional.pad(torch.linalg.inv(information[1:, 1:]), (1, 0, 1, 0))
+
+
 def _tables(k: int, most: int) -> Make:
     """Votes between k things, every two met, and each won at least once against each."""
 
     def make(g: torch.Generator) -> dict[str, Any]:
         theta = 1.8 * normal(g, k).double()
-        wins = torch.zeros(k, k)
+        wins = torch.zeros(k, k, dtype=torch.float64)
         for i in range(k):
             for j in range(i + 1, k):
                 games, chance = whole(g, 6, most), float(torch.sigmoid(theta[i] - theta[j]))
@@ -967,6 +1001,20 @@ PREFERENCE = Exercise(
             "The strengths are right. But you returned the information: the covariance is its inverse (the "
             "pseudo-inverse, for the mean is not determined).",
             about="root",
+        ),
+        Misconception(
+            "first-held",
+            _newton(spread=_first_held),
+            "The strengths are right. But this covariance holds the first strength at 0, without an error. "
+            "Here the mean is held at 0: take the pseudo-inverse of all of the information.",
+            about="formula",
+        ),
+        Misconception(
+            "ones-not-taken-off",
+            _newton(spread=lambda information: torch.linalg.inv(information + 1)),
+            "The strengths are right. But you inverted I + 1, and what the ones add is still in your "
+            "covariance: its rows do not sum to 0. The pseudo-inverse of I needs no ones.",
+            about="extra",
         ),
         Misconception(
             "each-for-itself",
