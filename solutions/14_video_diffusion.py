@@ -260,13 +260,12 @@ print("largest difference between the two:          ", "large" if (mine - theirs
 # ## Inflate: add layers that do nothing yet
 #
 # Attention by itself has no sense of order: it must be told which frame is which. A convolution over time has one. It mixes
-# a frame with the two before it, each with a weight of its own. (In both a place looks at *itself* in other frames; the
-# layers in space have to bring there what moves.) **Inflating** a picture network means: behind each
-# of its blocks put a convolution over time, behind each of its transformers an attention over time.
+# a frame with the two before it, each with a weight of its own. (In both a place looks at *itself* in other frames; layers
+# in space bring there what moves.) **Inflating** a picture network means: behind each of its blocks put a convolution over
+# time, behind each of its transformers an attention over time.
 #
 # Each new layer ends in weights that are **0**. So $x + 0$ comes out, and the inflated network draws every frame exactly
-# as the picture network did. Training then changes the new weights alone: without the new layers the network draws pictures
-# as well as before, at every moment of it.
+# as the picture network did. Training changes the new weights alone: without the new layers it draws pictures as before.
 #
 # Zeros at the end are enough. If *all* weights were 0, no gradient would flow: the last weight gets its gradient from what
 # comes before it, and that must not be 0, too.

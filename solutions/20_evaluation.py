@@ -908,7 +908,7 @@ if importlib.util.find_spec("choix"):
 interview_card(
     "How do you evaluate a generative model of pictures?",
     "By several metrics, for none sees all. *FID* compares Gaussians of features: sensitive, one number, but biased by about c/n, "
-    "bound to its features, and blind to copies. *KID* has no such bias. *Precision and recall* tell bad pictures from missing ones. "
+    "bound to its features, and blind to copies. *KID* of independent draws has no such bias. *Precision and recall* tell bad pictures from missing ones. "
     "For text, *CLIP score* or an oracle asks whether the picture shows what was asked for.\n\nIn the end *people* choose between "
     "pairs, blind, sides at random, ties allowed; Bradley–Terry turns votes into strengths with intervals. Always: the same n, features, "
     "reference and resizing, real pictures as a floor, an uncertainty that says what it covers, and a check for copies.",
@@ -920,7 +920,7 @@ interview_card(
         ),
         (
             "FID went down, and people like the pictures less. How can that be?",
-            "FID rewards variety like that of the data, people see single pictures. Less guidance lowers FID and gives more odd pictures. "
+            "FID rewards variety like that of the data, people see single pictures. Here less guidance lowered the distance and gave more odd pictures. "
             "Or the features do not see what people see.",
         ),
         (
@@ -952,7 +952,7 @@ quiz(
     Question(
         "Model A: FID 5.2 with 5,000 samples. Model B: FID 4.9 with 50,000. Same features, same reference. What follows?",
         [
-            Choice("B is better", False, "B has a tenth of the bias. A may be the better one."),
+            Choice("B is better", False, "B has the smaller bias. A may be the better one."),
             Choice("A is better: it had fewer samples", False, "It has a larger bias; how much larger is not known here."),
             Choice("nothing, before both have the same n", True, "Or before both are extrapolated to infinity, with their scatter."),
         ],
