@@ -260,8 +260,8 @@ print("largest difference between the two:          ", "large" if (mine - theirs
 # ## Inflate: add layers that do nothing yet
 #
 # Attention by itself has no sense of order: it must be told which frame is which. A convolution over time has one. It mixes
-# a frame with the two before it, each with a weight of its own. (In both a place looks at *itself* in other frames; layers
-# in space bring there what moves.) **Inflating** a picture network means: behind each of its blocks put a convolution over
+# a frame with the two before it, each with its own weight. (In both a place looks at *itself* in other frames.)
+# **Inflating** a picture network: behind each of its blocks put a convolution over
 # time, behind each of its transformers an attention over time.
 #
 # Each new layer ends in weights that are **0**. So $x + 0$ comes out, and the inflated network draws every frame exactly
