@@ -262,7 +262,7 @@ print("largest difference between the two:          ", "large" if (mine - theirs
 # Attention by itself has no sense of order: it must be told which frame is which. A convolution over time has one. It mixes
 # a frame with the two before it, each with its own weight. (In both a place looks at *itself* in other frames.)
 # **Inflating** a picture network: behind each of its blocks put a convolution over
-# time, behind each of its transformers an attention over time.
+# time, behind each transformer an attention over time.
 #
 # Each new layer ends in weights that are **0**. So $x + 0$ comes out, and the inflated network draws every frame exactly
 # as the picture network did. Training changes the new weights alone: without the new layers it draws pictures as before.
