@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffusion_lessons.checkpoint import Checkpoint, described
 from diffusion_lessons.data.tokenizer import Tokenizer
 from diffusion_lessons.guidance import NetworkClassifier
-from diffusion_lessons.networks import Classifier, Prompted, Vae, describe
+from diffusion_lessons.networks import Classifier, Prompted, Vae, Video, describe
 from diffusion_lessons.networks.clip import TextConfig, TwoTowers
 from diffusion_lessons.paths import DiscreteVP, NoisePath
 
@@ -43,9 +43,14 @@ class Part:
 def parts_of(model: Any) -> tuple[dict[str, Any], list[Part]]:
     """The description of a model, ready for JSON, and its parts; the first is the one that describes it.
 
-    A model is whatever `zoo.load` gives; another, or a network of one's own, is a ValueError.
+    A model is whatever `zoo.load` gives; one of clips, another, or a network of one's own, is a ValueError.
     """
     if isinstance(model, Checkpoint):
+        if isinstance(model.network, Video):
+            raise ValueError(
+                "a model of clips cannot be written as ONNX: the frames that it is shown grow in number while it "
+                "draws, and a graph has one number of them; sample it as it is, or export scenes-text"
+            )
         parts = _prompted(model) if isinstance(model.network, Prompted) else [_told_labels(model)]
         null = "label" in parts[0].inputs and {"null_label": _null_label(model.network)}
         vae = [] if model.vae is None else _autoencoder(model.vae, _size(model))

@@ -64,7 +64,13 @@ def test_the_shelf_has_no_other_kind() -> None:
     def kinds(names: list[str]) -> set[str]:
         return {type(part.network).__name__ for name in names for part in parts_of(zoo.load(name))[1]}
 
-    assert kinds(zoo.names()) == kinds(SHELF)
+    assert kinds([name for name in zoo.names() if name != "scenes-video"]) == kinds(SHELF)
+
+
+def test_a_model_of_clips_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a model of clips cannot be written as ONNX"):
+        write_onnx(zoo.load("scenes-video"), tmp_path / "clips.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_transformer_behind_patches_on_a_straight_path(tmp_path: Path) -> None:

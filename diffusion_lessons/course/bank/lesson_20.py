@@ -864,7 +864,7 @@ def _newton(
     def answer(wins: Tensor) -> tuple[Tensor, Tensor]:
         wins = given(wins.double())
         games = wins + wins.T
-        theta = torch.zeros(len(wins), dtype=torch.float64)
+        theta = torch.zeros(len(wins), dtype=wins.dtype, device=wins.device)
         for _ in range(steps):
             chance = torch.sigmoid(theta[:, None] - theta[None])
             slope = wins.sum(1) - (games * chance).sum(1)
@@ -879,12 +879,12 @@ def _by_counting(wins: Tensor) -> tuple[Tensor, Tensor]:
     """Zermelo's steps (1929): strengths as odds, until they stand."""
     w = wins.double()
     games, k = w + w.T, len(w)
-    odds = torch.ones(k, dtype=torch.float64)
+    odds = torch.ones(k, dtype=w.dtype, device=w.device)
     for _ in range(1000):
         odds = w.sum(1) / (games / (odds[:, None] + odds[None])).sum(1)
         odds = odds / odds.log().mean().exp()
     chance = odds[:, None] / (odds[:, None] + odds[None])
-    ones = torch.ones(k, k, dtype=torch.float64) / k
+    ones = torch.ones(k, k, dtype=w.dtype, device=w.device) / k
     return odds.log(), torch.linalg.inv(_information(games, chance) + ones) - ones
 
 

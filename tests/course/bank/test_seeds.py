@@ -28,6 +28,7 @@ FIXED = {  # they stand in the names of the cases
     "09.4": {"y"},
     "14.6": {"causal"},
     "19.2": {"written"},
+    "20.5": {"k"},
 }
 
 
