@@ -590,7 +590,7 @@ def bradley_terry(wins):
     ### BEGIN SOLUTION
     wins = wins.double()
     games = wins + wins.T
-    theta = torch.zeros(len(wins), dtype=torch.float64)
+    theta = torch.zeros_like(wins[0])
     for _ in range(30):
         chance = torch.sigmoid(theta[:, None] - theta[None])  # (K, K)
         slope = wins.sum(1) - (games * chance).sum(1)

@@ -48,8 +48,8 @@ def parts_of(model: Any) -> tuple[dict[str, Any], list[Part]]:
     if isinstance(model, Checkpoint):
         if isinstance(model.network, Video):
             raise ValueError(
-                "a model of clips cannot be written as ONNX: the frames that it is shown grow in number while it "
-                "draws, and a graph has one number of them; sample it as it is, or export scenes-text"
+                "a model of clips cannot be written as ONNX: it is shown more frames the further it draws, and "
+                "a graph has one number of them; sample it as it is, or export a model of pictures"
             )
         parts = _prompted(model) if isinstance(model.network, Prompted) else [_told_labels(model)]
         null = "label" in parts[0].inputs and {"null_label": _null_label(model.network)}

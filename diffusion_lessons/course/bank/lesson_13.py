@@ -735,14 +735,16 @@ def _places(k: int, n: int, blur: int) -> Make:
 
 
 def _at_the_borders(g: torch.Generator) -> dict[str, Any]:
-    """400 samples for 8 modes, due 50 each: two have just a fifth of it, two a little less, one has none.
+    """400 samples for 8 modes, due 50 each: two have just a fifth of it, four less, one has none.
 
     A sixth mode has most of its good samples between two and three deviations off, a seventh has samples
     within three on each axis and yet farther off; the last has the rest.
     """
     centres = 2 * torch.cartesian_prod(torch.arange(4.0), torch.arange(2.0)) - 3
     std = number(g, 0.05, 0.09)
-    hits, off = torch.tensor([10, 10, 0, 8, 8, 6, 4, 214]), torch.tensor([15, 15, 0, 30, 30, 20, 30, 0])
+    few = torch.randint(3, 10, (4,), generator=g)
+    hits = torch.cat([torch.tensor([10, 10, 0]), few, 240 - few.sum()[None]])
+    off = torch.tensor([15, 15, 0, 30, 30, 20, 30, 0])
     near = normal(g, int(hits.sum()), 2).clamp(-1, 1)  # in deviations
     mode = torch.arange(8).repeat_interleave(off)
     way, share = F.normalize(normal(g, len(mode), 2), dim=1), torch.rand(len(mode), 1, generator=g)

@@ -832,7 +832,7 @@ def bradley_terry(wins: Tensor) -> tuple[Tensor, Tensor]:
     ]
     found = metrics.bradley_terry(votes)
     order = torch.tensor([found.names.index(name) for name in names])
-    return found.strengths[order], found.covariance[order][:, order]
+    return found.strengths[order].to(wins.device), found.covariance[order][:, order].to(wins.device)
 
 
 def _rated(answer: Callable[..., Any], wins: Tensor) -> Any:
