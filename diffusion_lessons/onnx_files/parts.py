@@ -48,7 +48,7 @@ def parts_of(model: Any) -> tuple[dict[str, Any], list[Part]]:
     if isinstance(model, Checkpoint):
         if isinstance(model.network, Video):
             raise ValueError(
-                "a model of clips cannot be written as ONNX: it is shown more frames the further it draws, and "
+                "a model of clips cannot be written as ONNX: it is shown more frames as it goes on, and "
                 "a graph has one number of them; sample it as it is, or export a model of pictures"
             )
         parts = _prompted(model) if isinstance(model.network, Prompted) else [_told_labels(model)]

@@ -99,7 +99,7 @@ EQUIVALENT = (
     ("20.6", "_by_counting: range(1000)", "the odds stand long before"),
     ("20.6", "_information: 1 - chance →", "a chance lies between 0 and 1"),
     ("20.6", "_by_counting: odds[:, None] / (odds[:, None] + odds[None]) → _cut", "a chance"),
-    ("20.6", "_by_counting: torch.ones(k, k, dtype=torch.float64) / k → _cut", "it is at most 1"),
+    ("20.6", "_by_counting: torch.ones(k, k, dtype=w.dtype, device=w.device) / k → _cut", "it is at most 1"),
     ("20.6", "_by_counting: torch.linalg.inv(", "covariances of so many votes are below 1"),
     ("20.6", "the result, cut", "covariances of so many votes are below 1"),
     ("19.1", "count_flops: channels // heads", WHOLE),
