@@ -735,7 +735,7 @@ def _places(k: int, n: int, blur: int) -> Make:
 
 
 def _at_the_borders(g: torch.Generator) -> dict[str, Any]:
-    """400 samples for 8 modes, due 50 each: two have a fifth of it, two a little less, two far less, one none.
+    """400 samples, 8 modes, due 50 each: two have a fifth of it, two a little less, two far less, one none.
 
     A sixth mode has most of its good samples between two and three deviations off, a seventh has samples
     within three on each axis and yet farther off; the last has the rest.
