@@ -185,16 +185,14 @@ ATTEND = Exercise(
             "frames-and-channels-mixed",
             _attended(fold=_mixed, back=lambda y, x, frames: y.reshape(x.shape)),
             "You reshaped (B·F, C, H, W) to (B·H·W, F, C) without moving dimensions: your tokens mix "
-            "channels, "
-            "places and frames. Take the frames out of the batch, permute, and only then flatten.",
+            "channels, places and frames. Take the frames out of the batch, permute, and only then flatten.",
             about="axis",
         ),
         Misconception(
             "frames-before-batch",
             _attended(fold=_other_batch, back=_back_to_other_batch),
-            "You unfolded the batch as (F, B). Frames of one clip lie next to each other: it is (B, F). With "
-            "one "
-            "clip both are the same, so the mistake shows from the second one on.",
+            "You unfolded the batch as (F, B). Frames of one clip lie next to each other: it is (B, F). "
+            "With one clip both are the same, so the mistake shows from the second one on.",
             about="axis",
         ),
         Misconception(
@@ -206,9 +204,8 @@ ATTEND = Exercise(
         Misconception(
             "over-places",
             _over_places,
-            "Your places look at each other within a frame: that is the attention of a picture network. Here "
-            "each "
-            "place looks at itself in the other frames.",
+            "Your places look at each other within a frame: that is the attention of a picture network. "
+            "Here each place looks at itself in the other frames.",
             about="axis",
         ),
         Misconception(
@@ -284,13 +281,11 @@ ATTEND = Exercise(
     ],
     alternatives=[_attended(), _attended_place_by_place],
     hints=(
-        "Attention does not know what its tokens are. For one place the tokens are its frames, so all places "
-        "and all "
-        "clips together are the batch.",
+        "Attention does not know what its tokens are. For one place the tokens are its frames, so all "
+        "places and all clips together are the batch.",
         "x + softmax(QKᵀ/√C)·V·w_outᵀ, on tokens (B·H·W, F, C).",
         "`x.unflatten(0, (-1, frames))` is (B, F, C, H, W); `.permute(0, 3, 4, 1, 2).flatten(0, 2)` makes "
-        "tokens. "
-        "At the end undo both.",
+        "tokens. At the end undo both.",
     ),
     figure=_attention_figure,
     figure_alt="Two squares, six frames by six, white where a changed frame changes a result. All frames: "
@@ -350,9 +345,8 @@ SEEN = Exercise(
         Misconception(
             "aligned-at-the-first",
             _drawn_ahead(lambda queries, keys: 0),
-            "Your first query sees the first key alone. The queries are the *last* frames: query i stands at "
-            "key "
-            "keys − queries + i. (PyTorch's `is_causal=True` aligns at the first, too.)",
+            "Your first query sees the first key alone. The queries are the *last* frames: query i stands "
+            "at key keys − queries + i. (PyTorch's `is_causal=True` aligns at the first, too.)",
             about="index",
         ),
         Misconception(
@@ -524,8 +518,7 @@ CONVOLVE = Exercise(
             "padded-on-both-sides",
             _convolved(pad=lambda clips: F.pad(clips, (0, 0, 0, 0, 0, 0, 1, 1))),
             "You padded one frame on each side, so every frame sees the next one. Causal: two frames of "
-            "zeros before "
-            "the first, none behind the last.",
+            "zeros before the first, none behind the last.",
             about="direction",
         ),
         Misconception(
@@ -544,8 +537,7 @@ CONVOLVE = Exercise(
             "kernel-reversed",
             _convolved(taps=lambda weight: weight.flip(2)),
             "You turned the kernel round: weight[..., 2] belongs to the frame itself, weight[..., 0] to the "
-            "one two "
-            "frames before.",
+            "one two frames before.",
             about="index",
         ),
         Misconception(
@@ -593,8 +585,7 @@ CONVOLVE = Exercise(
             "frames-and-channels-mixed",
             _mixed_convolution,
             "You reshaped to (B, C, F, H, W) at once. The numbers lie as (B, F, C, H, W): take the frames "
-            "out first, "
-            "then transpose.",
+            "out first, then transpose.",
             about="axis",
         ),
     ],
@@ -718,8 +709,7 @@ LOSS = Exercise(
             "told-the-noisy-time",
             _counted(told=_latest),
             "Every frame is told the time of the noisiest one. A clean frame that is told so looks like "
-            "noise to be "
-            "removed, and the network learns to mistrust it. Each frame is told its own time.",
+            "noise to be removed, and the network learns to mistrust it. Each frame is told its own time.",
             about="level",
         ),
         Misconception(
@@ -757,8 +747,7 @@ LOSS = Exercise(
             "mean-of-means",
             _counted(mean=_by_clip),
             "You took the mean of each clip first. Then a noisy frame counts more in a clip with few of "
-            "them: "
-            "take one mean over all noisy frames.",
+            "them: take one mean over all noisy frames.",
             about="mean",
         ),
         Misconception(
@@ -814,8 +803,7 @@ LOSS = Exercise(
     alternatives=[_counted(), _of_chosen],
     hints=(
         "Look at what the network is told about a clean frame. What would you do with a frame of which "
-        "somebody says that "
-        "it is all noise?",
+        "somebody says that it is all noise?",
         "x_f = α(t_f)·x₀ + σ(t_f)·ε, told t_f; the loss is the mean of (output − v)² over frames with t_f > "
         "0.",
         "`network(x, t)`: t has a time for each frame already.",
@@ -1060,8 +1048,7 @@ FILM = Exercise(
             "noises-one-late",
             _filming(start=lambda noises, k, clip: noises(k + 1)),
             "Your noises are one frame late. The given frame is number 0, the first that you draw is number "
-            "1: "
-            "noises(1).",
+            "1: noises(1).",
             about="index",
         ),
         Misconception(
@@ -1088,8 +1075,7 @@ FILM = Exercise(
             "from-the-last-frame",
             _filming(start=lambda noises, k, clip: clip[:, -1]),
             "You began with the last frame in place of noise. At the first level x is noise; what was there "
-            "is shown "
-            "as `before`.",
+            "is shown as `before`.",
             about="input",
         ),
         Misconception(
@@ -1193,8 +1179,7 @@ COST = Exercise(
             "causal-ignored",
             lambda frames, places, causal: attention_pairs(frames, places, False),
             "Your counts are the same with and without the mask. Causal frames see themselves and earlier "
-            "ones: "
-            "F(F + 1)/2 pairs of frames.",
+            "ones: F(F + 1)/2 pairs of frames.",
             about="missing",
         ),
         Misconception(
@@ -1259,8 +1244,7 @@ COST = Exercise(
             "places-not-squared",
             _pairs(joint=lambda f, n, over: n * over),
             "In joint attention a place looks at *all* places of a frame, not at itself alone: N² for each "
-            "pair of "
-            "frames.",
+            "pair of frames.",
             about="factor",
         ),
         Misconception(

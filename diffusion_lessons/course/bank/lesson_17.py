@@ -124,8 +124,7 @@ V_TARGET = Exercise(
             "flow-velocity",
             lambda x0, noise, alpha, sigma: noise - x0,
             "You took the difference of noise and picture. That is the target on a straight path (lesson "
-            "18); "
-            "here both have a factor.",
+            "18); here both have a factor.",
             about="formula",
         ),
         Misconception(
@@ -341,9 +340,8 @@ WEIGHT_FOR = Exercise(
         Misconception(
             "v-like-epsilon",
             _carried(v=lambda w, a, s: w * (s / a) ** 2),
-            "For v you used the factor of ε. An error in v is enlarged by σ on the way to x₀, not by "
-            "σ/α; as a "
-            "weight that is a division by SNR + 1, not by SNR.",
+            "For v you used the factor of ε. An error in v is enlarged by σ on the way to x₀, not by σ/α; "
+            "as a weight that is a division by SNR + 1, not by SNR.",
             about="factor",
         ),
         Misconception(
@@ -362,8 +360,7 @@ WEIGHT_FOR = Exercise(
             "nothing-carried",
             _carried(eps=lambda w, a, s: w, v=lambda w, a, s: w),
             "You left the weight as it is. It belongs to the error in x₀: the same pictures have another "
-            "error "
-            "in ε, and another one in v.",
+            "error in ε, and another one in v.",
             about="missing",
         ),
         Misconception(
@@ -455,9 +452,9 @@ MIN_SNR = Exercise(
         Misconception(
             "one-added-above-too",
             lambda snr, gamma: (snr + 1).clamp(max=gamma) / (snr + 1),
-            "The 1 was added before the minimum was taken, so it stands above the line, too. As a weight "
-            "on x₀ "
-            "that is min(SNR + 1, γ), which is never below 1: pure noise counts as much as SNR = 1 should.",
+            "The 1 was added before the minimum was taken, so it stands above the line, too. As a weight on "
+            "x₀ that is min(SNR + 1, γ), which is never below 1: pure noise counts as much as SNR = 1 "
+            "should.",
             about="order",
         ),
         Misconception(
@@ -526,9 +523,8 @@ MIN_SNR = Exercise(
         lambda snr, gamma: torch.minimum(1 - 1 / (snr + 1), gamma / (snr + 1)),
     ],
     hints=(
-        "Look at pure noise, SNR = 0. Which weight on the error in x₀ does the code give there, and "
-        "which one "
-        "does min(SNR, γ) ask for?",
+        "Look at pure noise, SNR = 0. Which weight on the error in x₀ does the code give there, and which "
+        "one does min(SNR, γ) ask for?",
         "The weight on x₀'s error is min(SNR, γ). On v's error that is a division by SNR + 1: above the line "
         "stands the SNR itself.",
         "Two lines are enough: the cut SNR, then the division. Which of the two needs `snr + 1`?",
@@ -667,8 +663,7 @@ WEIGHTED = Exercise(
             "divided-by-the-weights",
             _losses(total=lambda w, error: (w * error).sum() / w.sum()),
             "You divided by the sum of the weights. In each batch that is another number, so a picture's "
-            "weight "
-            "would depend on its neighbours: take the plain mean.",
+            "weight would depend on its neighbours: take the plain mean.",
             about="extra",
         ),
         Misconception(
@@ -746,9 +741,8 @@ WEIGHTED = Exercise(
         ),
     ],
     hints=(
-        "Four pieces: the noisy picture, what should be answered, an error for each picture, and the "
-        "weight that "
-        "belongs to this target's error. Two of them you have written already.",
+        "Four pieces: the noisy picture, what should be answered, an error for each picture, and the weight "
+        "that belongs to this target's error. Two of them you have written already.",
         "mean over the batch of weight_for(target, w(SNR), α, σ) · mean over pixels of (answer − wanted)².",
         "`a = alpha.view(-1, 1, 1, 1)`, `x = …`, `wanted = …`, `error = (…).square().flatten(1).mean(1)`, "
         "`factor = weight_for(…)`, and the mean of their product.",
@@ -972,9 +966,8 @@ SPEED_UP = Exercise(
     hints=(
         "Draw a level line at plain's last distance. Where does the weighted curve cross it for the "
         "first time?",
-        "Between the marks a and b: log s = log a + (log d_a − log goal)/(log d_a − log d_b) · (log b − "
-        "log a). "
-        "The answer is the last number of steps over s.",
+        "Between the marks a and b: log s = log a + (log d_a − log goal)/(log d_a − log d_b) · (log b − log "
+        "a). The answer is the last number of steps over s.",
         "First the case of the first mark. Then a loop over neighbouring marks that returns at the first one "
         "whose distance is at most the goal. After the loop: 0.",
     ),
