@@ -55,7 +55,7 @@ def measure(model: Checkpoint, row: Row, options: Row) -> Row:
     window, way, n, frames = row["window"], row["way"], options["n"], row["frames"]
     model = replace(model, shape=(window, *model.shape[1:]))
     how: dict[str, Any] = {"seed": options["seed"], "device": choose_device(options["device"])}
-    if way not in ("apart",):
+    if way != "apart":
         how |= {"guidance": 1.0, "steps": STEPS, "together": window - 1 if way == "together" else 1}
     clips = to_uint8(clips_of(KINDS[way], model, n, frames, **how).clamp(-1, 1))
     texts = asked_clips(n)[1]
@@ -68,12 +68,8 @@ def measure(model: Checkpoint, row: Row, options: Row) -> Row:
         "n": n,
         "moves": met["motion"][0],
         "met": figures,
-        "drift": [[count, *(_number(each) for each in rest)] for count, *rest in drift(clips, texts)],
+        "drift": [[count, *(round(each, 4) for each in rest)] for count, *rest in drift(clips, texts)],
     }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 4)
 
 
 COLUMNS = "way window frames n moves"

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from diffusion_lessons.networks.counting import storage_of
+
 Work = Callable[[], object]
 
 
@@ -89,19 +91,15 @@ class Alive(TorchDispatchMode):
         self.peak = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {_place(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
+        before = {storage_of(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
         made = function(*args, **(kwargs or {}))
         for each in tree_leaves(made):
-            if isinstance(each, Tensor) and _place(each) not in {*before, *self.held}:
-                place, storage = _place(each), each.untyped_storage()
+            if isinstance(each, Tensor) and storage_of(each) not in {*before, *self.held}:
+                place, storage = storage_of(each), each.untyped_storage()
                 self.held[place] = storage.nbytes()
                 weakref.finalize(storage, self.held.pop, place, None)
         self.peak = max(self.peak, sum(self.held.values()))
         return made
-
-
-def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
 
 
 def peak_bytes(work: Work, device: torch.device) -> int:

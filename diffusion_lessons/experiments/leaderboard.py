@@ -13,6 +13,7 @@ and recall of the features of this model from those of rendered scenes. The call
 alone. All rows together take about half an hour on two busy cores; another seed is another run.
 """
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -72,24 +73,23 @@ class Shared:
     """What the rows use, each opened when it is asked for."""
 
     def __init__(self, options: Row) -> None:
-        self.options, self.opened = options, dict[str, Any]()
+        self.options = options
 
-    def get(self, name: str, make: Any) -> Any:
-        if name not in self.opened:
-            self.opened[name] = make()
-        return self.opened[name]
-
-    @property
+    @cached_property
     def guided(self) -> guidance_scales.Shared:
-        return self.get("guided", lambda: guidance_scales.prepare(self.options))
+        return guidance_scales.prepare(self.options)
 
-    @property
+    @cached_property
     def parts(self) -> metric_damages.Parts:
-        return self.get("parts", lambda: metric_damages.prepare(self.options))
+        return metric_damages.prepare(self.options)
 
-    @property
+    @cached_property
     def scenes(self) -> "RealScenes":
-        return self.get("scenes", RealScenes.of)
+        return RealScenes.of()
+
+    @cached_property
+    def text(self) -> Any:
+        return zoo.load("scenes-text")
 
 
 class RealScenes(NamedTuple):
@@ -136,8 +136,7 @@ def drawn_digits(shared: Shared, row: Row, n: int, options: Row) -> tuple[Tensor
         return to_float(made.images), made.labels, 0.0
     model: Checkpoint = shared.guided.model
     if name.endswith("student"):
-        steps = row["steps"]
-        model = zoo.load(f"{options['model']}-{steps}-step{'s' if steps > 1 else ''}")
+        model = zoo.load(f"{options['model']}-{pictures.STUDENTS[row['steps']]}")
     labels = pictures.labels_of(model, n)
     with count_evaluations(model.network) as count:
         if name in METHODS:
@@ -183,10 +182,9 @@ def measured_scenes(shared: Shared, row: Row, n: int) -> Row:
         images = scenes.render(size)
         texts = [*texts[1:], texts[0]] if row["model"] != "real scenes" else texts
     else:
-        model = shared.get("text", lambda: zoo.load("scenes-text"))
+        model = shared.text
         how = {key: row[key] for key in ("sampler", "steps", "guidance")}
-        unet = model.network.unet if hasattr(model.network, "unet") else model.network
-        with count_evaluations(unet) as count:
+        with count_evaluations(model.network.unet) as count:
             made = generate(model, model.prompts(texts), seed=row["seed"], precision="float32", **how)
         images, calls = to_uint8(made.clamp(-1, 1)), count.pictures / n
     met, scores = captions_met(images, texts), clip_scores(real.towers, real.tokenizer, images, texts)

@@ -19,7 +19,7 @@ from torch import Tensor
 from diffusion_lessons import zoo
 from diffusion_lessons.data import load_dataset, to_uint8
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.experiments.pictures import labels_of
+from diffusion_lessons.experiments.pictures import STUDENTS, labels_of
 from diffusion_lessons.generate import generate
 from diffusion_lessons.metrics import (
     Reference,
@@ -34,7 +34,7 @@ from diffusion_lessons.metrics import (
 SIZES = (100, 200, 400, 800, 1600, 3200)
 DRAWS, POOL = 20, 6400
 DATA = "mnist"
-MODELS = {"1-step student": "mnist-unet-1-step", "4-step student": "mnist-unet-4-steps"}
+MODELS = {f"{steps}-step student": f"mnist-unet-{STUDENTS[steps]}" for steps in (1, 4)}
 PAIRS = ("real", "real, reference", *MODELS)
 
 

@@ -18,6 +18,7 @@ from diffusion_lessons.samplers import sample
 from diffusion_lessons.support.machine import choose_device
 from diffusion_lessons.training.recipe import Recipe
 
+STUDENTS = {1: "1-step", 2: "2-steps", 4: "4-steps"}  # steps -> end of a student's name, after its teacher's
 BATCH = 250  # pictures drawn at a time
 SHOWN = 10  # pictures that a row keeps, one a class
 RECIPE = Recipe(

@@ -8,8 +8,8 @@ synchronised, and the same command makes a record of its own. Compilation and ex
 takes. `n` is of no use here but that fewer than seven windows are measured where it is smaller.
 
 The last rows, one process against two, are timed by the clock on the wall: they end the run with an error
-where the machine is busy, and the same command goes on there later. All others take about a quarter of an
-hour, those that compile the longest, so they come last.
+where the machine is busy, and the same command goes on there later. All others take three quarters of
+an hour, those that compile the longest, so they come last.
 """
 
 import torch

@@ -9,11 +9,10 @@ from typing import Any
 
 from diffusion_lessons import zoo
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.experiments.pictures import generated, headline, opened, real
+from diffusion_lessons.experiments.pictures import STUDENTS, generated, headline, opened, real
 from diffusion_lessons.metrics.cost import count_evaluations
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
-STUDENTS = {1: "1-step", 2: "2-steps", 4: "4-steps"}  # steps -> end of the student's name
 GUIDANCE = (1.0, 2.0)  # of the teacher; its students were taught at the first
 
 

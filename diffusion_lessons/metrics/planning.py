@@ -20,15 +20,10 @@ from diffusion_lessons.metrics.cost import passes
 from diffusion_lessons.metrics.training_cost import BYTES, counted, kept_by
 from diffusion_lessons.networks import UNet, UNetConfig, Vae, VaeConfig
 
-LATENTS, FACTOR = (
-    4,
-    8,
-)  # channels, and pixels to a side of a latent: as in Stable Diffusion (its VAE is `VaeConfig()`)
-MULTS, BLOCKS, HEAD = (
-    (1, 2, 4, 4),
-    2,
-    32,
-)  # of the U-Net: widths over the first, blocks a level, width of a head
+LATENTS = 4  # channels of latents: as in Stable Diffusion, whose autoencoder is `VaeConfig()`
+FACTOR = 8  # pixels to a side of a latent
+MULTS = (1, 2, 4, 4)  # widths of the U-Net's levels, over that of the first
+BLOCKS, HEAD = 2, 32  # a level; width of a head
 ATTENDS = 32  # the largest side of a grid on which it attends
 HALF = 2  # bytes of a number in bf16
 

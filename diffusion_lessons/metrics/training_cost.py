@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_lessons.networks.clip import TextConfig, TextTransformer
+from diffusion_lessons.networks.counting import storage_of
 from diffusion_lessons.networks.unet_text import TextUNet, TextUNetConfig
 from diffusion_lessons.networks.vae import Vae, VaeConfig
 
@@ -131,11 +132,11 @@ def kept_by(network: nn.Module, call: Callable[[], Tensor]) -> tuple[int, int]:
 
     Weights are there anyway and do not count.
     """
-    weights = {_place(p) for p in network.parameters()}
+    weights = {storage_of(p) for p in network.parameters()}
     saved: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        saved[_place(tensor)] = tensor
+        saved[storage_of(tensor)] = tensor
         return tensor
 
     with (
@@ -164,12 +165,8 @@ class _Maps(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = function(*args, **(kwargs or {}))
         if "softmax" in str(function):
-            self.places.add(_place(made))
+            self.places.add(storage_of(made))
         return made
-
-
-def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
 
 
 def tables() -> list[str]:

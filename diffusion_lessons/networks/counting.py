@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffusion_lessons.networks.blocks import Downsample, Upsample
@@ -78,6 +78,11 @@ def attention_bytes(tokens: int, head_dim: int, heads: int = 1, size: int = 4, w
     read and written by the softmax, and read once more: 6·N² on top.
     """
     return size * heads * (4 * tokens * head_dim + (6 * tokens**2 if written else 0))
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Where the numbers of a tensor lie: views of one another lie in one place, and count once."""
+    return tensor.untyped_storage()._cdata
 
 
 def receptive_field(layers: Iterable[tuple[int, int]]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_lessons.support.errors import first_line
 from diffusion_lessons.support.machine import has_bf16
 
 AGREEMENT = 0.98  # eager bf16 reaches 0.998 on the worst tensor; a tensor of zeros has 0
@@ -146,8 +147,7 @@ def compare(
         try:
             loss, found = gradients(network, compiled, loss_of, mode)
         except Exception as error:  # no compiler, an unsupported operation: the mode is out, not the run
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            return Check(str(mode), error=reason[:200])
+            return Check(str(mode), error=first_line(error))
     typical = torch.stack([g.norm() for g in true_gradients.values()]).median()
     # a bias that a GroupNorm takes away again has no gradient but rounding noise: it must stay small
     floors = {

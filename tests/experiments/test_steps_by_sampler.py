@@ -7,7 +7,8 @@ import torch
 
 from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.experiments import find, pictures, recorded
-from diffusion_lessons.experiments.steps_by_sampler import EXPERIMENT, STEPS, STUDENTS
+from diffusion_lessons.experiments.pictures import STUDENTS
+from diffusion_lessons.experiments.steps_by_sampler import EXPERIMENT, STEPS
 from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.paths import DiscreteVP
 from diffusion_lessons.schedules import cosine_betas

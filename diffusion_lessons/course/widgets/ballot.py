@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_lessons.course.widgets.controls import _bundle
+from diffusion_lessons.course.widgets.controls import bundle
 from diffusion_lessons.course.widgets.page import image_tag, markup
 from diffusion_lessons.course.widgets.panels import png, to_pixels
 from diffusion_lessons.course.widgets.strips import strip
@@ -93,7 +93,7 @@ class Ballot:
         return f"<div>{image_tag(self.strip.png, self.strip.alt)}</div><p><em>{markup(said)}</em></p>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return _bundle(self)
+        return bundle(self)
 
     def __repr__(self) -> str:
         return f"Ballot of {len(self.pairs)} pairs: {self.strip.alt}"

@@ -104,7 +104,7 @@ class Live:
         return f"{self.first._repr_html_()}<p><em>With a running kernel, change: {markup(names)}.</em></p>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return _bundle(self)
+        return bundle(self)
 
     def __repr__(self) -> str:
         return f"Live({', '.join(self.choices)}): {self.first!r}"
@@ -145,15 +145,15 @@ class Live:
 live = Live  # lessons call it like `scrub` and `figure`
 
 
-def _bundle(shown: Any) -> dict[str, Any]:
+def bundle(shown: Any) -> dict[str, Any]:
     """What a notebook keeps of a box: its text, its page without a kernel and its widget, if it has one."""
-    bundle: dict[str, Any] = {"text/plain": repr(shown), "text/html": shown._repr_html_()}
+    kept: dict[str, Any] = {"text/plain": repr(shown), "text/html": shown._repr_html_()}
     try:
         view = shown.widget()._repr_mimebundle_()
     except ImportError:
-        return bundle
+        return kept
     data = view[0] if isinstance(view, tuple) else view
-    return {**data, **bundle}  # JupyterLab prefers the widget; `freeze` drops it for exported pages
+    return {**data, **kept}  # JupyterLab prefers the widget; `freeze` drops it for exported pages
 
 
 def _label(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_lessons.course.widgets.controls import _bundle, _control, _labelled, _status
+from diffusion_lessons.course.widgets.controls import _control, _labelled, _status, bundle
 from diffusion_lessons.course.widgets.figures import Picture
 from diffusion_lessons.course.widgets.page import error_box, markup
 from diffusion_lessons.course.widgets.panels import png, to_pixels
@@ -85,7 +85,7 @@ class Drawing:
         return f"{self.first._repr_html_()}<p><em>{said}</em></p>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return _bundle(self)
+        return bundle(self)
 
     def __repr__(self) -> str:
         return f"Drawing: {self.first!r}"

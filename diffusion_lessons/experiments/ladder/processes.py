@@ -42,16 +42,8 @@ def measure(bench: Bench, row: Row) -> Row:
         command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
         command += ["--multi_gpu"] if row["processes"] > 1 else []
         command += ["-m", "diffusion_lessons", "train", DATA, "--steps", str(STEPS), "--batch", str(BATCH)]
-        command += [
-            "--out",
-            folder,
-            "--device",
-            bench.device.type,
-            "--compile",
-            "off",
-            "--precision",
-            "float32",
-        ]
+        command += ["--out", folder, "--device", bench.device.type]
+        command += ["--compile", "off", "--precision", "float32"]
         environment = os.environ | {"OMP_NUM_THREADS": str(row["threads"])}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:

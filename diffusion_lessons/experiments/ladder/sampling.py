@@ -15,11 +15,13 @@ from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.experiments.clock import peak_bytes
 from diffusion_lessons.experiments.ladder.shared import Bench, Row
 from diffusion_lessons.experiments.ladder.training import compiling
+from diffusion_lessons.experiments.pictures import STUDENTS
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Clip
 from diffusion_lessons.onnx_files.opening import open_onnx
 from diffusion_lessons.onnx_files.session import PROVIDERS, checked_provider
 from diffusion_lessons.onnx_files.writing import write_onnx
 from diffusion_lessons.samplers import SAMPLERS
+from diffusion_lessons.support.errors import first_line
 from diffusion_lessons.training.speed import SpeedMode
 
 STEPS, BATCH = 25, 16
@@ -46,7 +48,6 @@ class Way:
 
 
 PLAIN = Way()
-STUDENTS = {steps: f"mnist-unet-{steps}-step{'s' * (steps > 1)}" for steps in (4, 2, 1)}
 
 
 def ways(cuda: bool) -> dict[str, tuple[Way, Way]]:
@@ -61,8 +62,8 @@ def ways(cuda: bool) -> dict[str, tuple[Way, Way]]:
         "batch of 64": replace(PLAIN, batch=64),
         "DPM-Solver++(2M), 8 steps": replace(PLAIN, sampler="dpmpp-2m", steps=8),
     } | {
-        f"student of {steps} step{'s' * (steps > 1)}": replace(PLAIN, student=name, steps=steps)
-        for steps, name in STUDENTS.items()
+        f"student of {end.replace('-', ' ')}": replace(PLAIN, student=f"mnist-unet-{end}", steps=steps)
+        for steps, end in sorted(STUDENTS.items(), reverse=True)
     }
     found = {name: (way, PLAIN) for name, way in alone.items()}
     providers = ("cuda", "tensorrt") if cuda else ("cpu",)
@@ -70,7 +71,7 @@ def ways(cuda: bool) -> dict[str, tuple[Way, Way]]:
         for batch in (1, BATCH, 64):
             base = replace(PLAIN, batch=batch)
             found[f"ONNX Runtime, {provider}, batch of {batch}"] = replace(base, provider=provider), base
-    fast = replace(PLAIN, student=STUDENTS[4], steps=4, provider=providers[0])
+    fast = replace(PLAIN, student=f"mnist-unet-{STUDENTS[4]}", steps=4, provider=providers[0])
     return found | {"ONNX Runtime and student of 4 steps": (fast, PLAIN)}
 
 
@@ -88,7 +89,7 @@ def measure(bench: Bench, row: Row) -> Row:
             found |= stack.enter_context(drawing.ready())
             ours = drawing()
         except Exception as error:  # a provider or a compiler that is not here
-            return {**found, "missing": (str(error).strip().splitlines() or [type(error).__name__])[0][:200]}
+            return {**found, "missing": first_line(error)}
         stack.enter_context(plain.ready())
         if (way.batch, way.steps, way.guidance) == (base.batch, base.steps, base.guidance):
             apart = (ours - plain()).square().mean().sqrt()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffusion_lessons.experiments.clock import quartiles
 from diffusion_lessons.experiments.ladder.shared import Bench, Row
 from diffusion_lessons.networks import Patched, UNet
-from diffusion_lessons.networks.counting import stages, unet_costs
+from diffusion_lessons.networks.counting import stages, storage_of, unet_costs
 
 BATCH, CALLS = 32, 25
 
@@ -55,7 +55,7 @@ class Watch(ExitStack):
         self.clock, self.now, self.begun = bench.clock, "", 0.0
         self.kept: dict[str, int] = {}
         self.calls: list[dict[str, float]] = []
-        self.weights = {p.untyped_storage()._cdata for p in network.parameters()}
+        self.weights = {storage_of(p) for p in network.parameters()}
         self.seen: set[int] = set()
         for stage, name in stages(network):
             self.kept[stage] = 0
@@ -76,7 +76,7 @@ class Watch(ExitStack):
         self.calls.clear()
 
     def _keep(self, tensor: Tensor) -> Tensor:
-        place = tensor.untyped_storage()._cdata
+        place = storage_of(tensor)
         if self.now and place not in self.weights | self.seen:
             self.seen.add(place)
             self.kept[self.now] += tensor.untyped_storage().nbytes()

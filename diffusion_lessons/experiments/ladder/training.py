@@ -17,6 +17,7 @@ from diffusion_lessons.metrics.training_cost import counted
 from diffusion_lessons.networks import Patched, UNet
 from diffusion_lessons.networks.recomputed import recomputed
 from diffusion_lessons.networks.unet import Stage
+from diffusion_lessons.support.errors import first_line
 from diffusion_lessons.training.speed import SpeedMode
 
 BATCH = 32  # of the bundled model's training
@@ -80,7 +81,7 @@ def measure(bench: Bench, row: Row) -> Row:
         try:
             found |= stack.enter_context(step.ready())
         except Exception as error:  # no compiler, an operation that is not there
-            return {**found, "missing": (str(error).strip().splitlines() or [type(error).__name__])[0][:200]}
+            return {**found, "missing": first_line(error)}
         stack.enter_context(plain.ready())
         if way.batch == base.batch and way.width is None:  # a fresh network ends in zeros
             found |= difference(step.gradient(), plain.gradient())

@@ -59,11 +59,9 @@ def video_task(recipe: Recipe, folder: Path, n: int, device: torch.device) -> Te
 
 
 def motions_met(model: Any, device: torch.device, n: int) -> dict[str, Any]:
-    """What n clips meet of their captions, by how their frames were drawn: behind a first one without
-    guidance.
-    """
+    """What n clips meet of their captions, by how frames were drawn; those behind a first one unguided."""
     measured = clips_measured(model, n, device=device, guidance=1.0)
-    behind = {"from the caption": {"guidance_behind": 1.0}, "from a first frame": {"guidance_behind": 1.0}}
+    behind = {kind: {"guidance_behind": 1.0} for kind in ("from the caption", "from a first frame")}
     return {
         kind: {
             "n": n,
