@@ -82,8 +82,10 @@ def print_pdf(page: Path, pdf: Path) -> bool:
 
 
 def _sphinx(root: Path, sources: Path, out: Path) -> None:
+    import torch
     from sphinx.application import Sphinx
 
+    torch.set_num_threads(1)  # Sphinx forks: a child would wait for threads of torch that only its parent has
     said, warned = io.StringIO(), io.StringIO()
     app = Sphinx(
         sources,
