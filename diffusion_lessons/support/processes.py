@@ -4,6 +4,8 @@ Starting them and telling them of each other is the launcher's matter (`accelera
 """
 
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TypeVar
@@ -30,6 +32,21 @@ def is_first() -> bool:
 
 def _started() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launcher(processes: int, how: tuple[str, ...] = ()) -> list[str]:
+    """The start of a command that runs a program in so many processes here, by `accelerate launch`.
+
+    They meet at a port that is free now; `how` is more for the launcher.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
+    command += ["--num_processes", str(processes), "--main_process_port", str(port)]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    several = ("--multi_gpu",) * (processes > 1)  # its word for it, on a CPU too
+    return [*command, *(how or several)]
 
 
 class Processes:

@@ -2,9 +2,7 @@
 
 import json
 import os
-import socket
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +11,7 @@ import torch
 
 from diffusion_lessons.experiments.ladder.shared import Bench, Row
 from diffusion_lessons.support.machine import cores
+from diffusion_lessons.support.processes import launcher
 
 IDLE = 25.0  # percent of the machine that others may use
 STEPS, BATCH = 300, 64
@@ -37,10 +36,7 @@ def measure(bench: Bench, row: Row) -> Row:
             "the wall: run the same command again when nothing else runs; the rows before are kept"
         )
     with TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
-        command += ["--num_processes", str(row["processes"]), "--main_process_port", str(_free_port())]
-        command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-        command += ["--multi_gpu"] if row["processes"] > 1 else []
+        command = launcher(row["processes"])
         command += ["-m", "diffusion_lessons", "train", DATA, "--steps", str(STEPS), "--batch", str(BATCH)]
         command += ["--out", folder, "--device", bench.device.type]
         command += ["--compile", "off", "--precision", "float32"]
@@ -50,10 +46,3 @@ def measure(bench: Bench, row: Row) -> Row:
             raise ValueError(f"training in {row['processes']} processes failed: {done.stderr.strip()[-300:]}")
         metrics = json.loads((Path(folder) / "metrics.json").read_text())
     return {"pictures_a_second": metrics["images_per_second"], "steps": STEPS, "batch": BATCH}
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
