@@ -585,7 +585,7 @@ strip(
 # ## Experiment: how long can the class still be told?
 #
 # The claim is that the end of the chain is pure noise: nothing can be read from it. Let us measure it. Your batches train a
-# small classifier on digits of *all* noise levels, and it is told the level (its network is a closed box here:
+# small classifier on digits of *all* noise levels, and it is told the level (such a classifier is a closed box here:
 # {{built-in 09}}). It learns from 1,400 of the drawn digits; the other 600 are held out. Beside it we ask a classifier that
 # comes with the course. It was trained on real digits, all of them clean.
 

@@ -342,7 +342,7 @@ scrub(
 #
 # Now all the parts are there. Stand at $x_t$. Let the network guess the noise, turn that into $\hat x_0$, put it into
 # the posterior, and *draw* from it: mean plus noise. You stand at $x_{t-1}$, which is a little cleaner. Ask again. Each
-# step costs one evaluation of the network (NFE).
+# step costs one evaluation of the network. (Papers count these as NFE, number of function evaluations.)
 #
 # This is **ancestral sampling**: each picture is drawn from its ancestor. It begins at $x_T$, drawn from
 # $\mathcal N(0, I)$, which needs no network, and its last step ends at the data.
@@ -791,7 +791,7 @@ scrub(
 # $\mathcal N(0,1)$ the mean of $x_{t-1}$ is $\sqrt{1-\beta_t}\;x_t$, and after all steps $\sqrt{\bar\alpha_T} = 0.006$
 # of the spread is left. The noise is where the variety comes from.
 #
-# How near do the other three come to the data? We repeat each eight times. (The distance is a closed box: {{built-in 20}}.)
+# How near do the other three come to the data? We repeat each eight times. (The distance is lesson 1's: sliced Wasserstein.)
 
 # %%
 from diffusion_lessons.metrics import sliced_wasserstein
@@ -903,7 +903,7 @@ print(f"n = {len(wanted)}, one seed; ± over the draw of the samples")
 # %% [markdown]
 # Every 4 of the upper row is clean, and the numbers say so: the classifier reads all of them, and a precision of 1.00 means that all
 # lie among real digits. Yet it is *nearly the same 4, ten times*. The recall is 0.00: hardly a real digit lies among these samples. The
-# Fréchet distance sums up both, and it is 4.4 against 0.7. (200 real digits: 0.54 ± 0.08,
+# Fréchet distance (0 for a perfect match; {{built-in 20}}) sums up both, and it is 4.4 against 0.7. (200 real digits: 0.54 ± 0.08,
 # mean and spread of ten balanced draws.)
 #
 # A mean leaves out what differs from hand to hand: slant, loops, accidents. What is left is a typical 4, which pleases the

@@ -790,7 +790,7 @@ strip(
 
 # %% [markdown]
 # **What to notice:** no term of a bound, no chain. A squared error between two pictures of noise, and from pure noise come
-# digits. The yardstick's classifier reads most of them as asked. But the network is small and its training short: of the ten
+# digits. A bundled classifier reads most of them as asked. But the network is small and its training short: of the ten
 # above, 2, 3, 5 and 9 are hard to read. (Each ± is a standard error over the pictures, for one seed. The Fréchet
 # distance is 0 for a perfect match, {{built-in 20}}.)
 #

@@ -23,7 +23,8 @@
 # Two digits under four published schedules. A schedule is a list of 1,000 steps; each panel uses another list, with the
 # same digits and the same noise. All panels begin with the clean digits at t = 0 and end, or seem to end, in noise.
 #
-# The first list is DDPM's, the second Stable Diffusion's. (`sample`, which draws the digits, is a closed box: {{built-in 08}}.)
+# The first list is DDPM's, the second Stable Diffusion's. (`sample`, which draws the digits, is lesson 3's
+# loop with the step of lesson 1.)
 # Press play. **In each panel, at which t can you no longer read the digits?** The steps after that point are spent on
 # pictures in which there is hardly anything to see.
 
@@ -691,7 +692,7 @@ scrub(
 )
 
 # %% [markdown]
-# Average blocks of $k\times k$ pixels, $\operatorname{pool}_k$. The mean of $k^2$ independent draws of noise has a standard
+# Average blocks of $k\times k$ pixels, $\operatorname{pool}_k$, as in the squares of lesson 2. The mean of $k^2$ independent draws of noise has a standard
 # deviation of $1/k$:
 #
 # $$\operatorname{pool}_k(x_t) = \alpha_t \operatorname{pool}_k(x_0) + \frac{\sigma_t}{k}\,\varepsilon'

@@ -709,7 +709,7 @@ strip(
 )
 
 # %% [markdown]
-# What does your network cost, and where? One evaluation of the network (NFE) for one picture:
+# What does your network cost, and where? One evaluation of the network, for one picture:
 
 # %%
 from diffusion_lessons.networks.counting import unet_costs

@@ -131,7 +131,7 @@ predict(
 #
 # Ho and Salimans train both at once. Now and then the label is replaced by an extra id, ∅, that means "no label". The
 # network learns a vector for ∅ as for any class, and so it answers both questions. The classifier and its gradient are
-# gone; the price is two evaluations of the network (NFE) in each step.
+# gone; the price is two evaluations of the network in each step.
 #
 # $$\nabla_{x_t}\log q(y\mid x_t) = \nabla_{x_t}\log q(x_t\mid y) - \nabla_{x_t}\log q(x_t)
 # = -\,\frac{\hat\varepsilon(x_t, y) - \hat\varepsilon(x_t, \varnothing)}{\sigma_t}$$
@@ -1110,4 +1110,4 @@ quiz(
 #   not follow the sharpened density.
 # - Meng et al. 2023, *On Distillation of Guided Diffusion Models*, arXiv 2210.03142: section 3, one evaluation in place of two.
 #
-# Guided pictures of 32 × 32 pixels cost two evaluations a step. Larger ones become affordable elsewhere: {{lesson 11}}.
+# Guided pictures of 32 × 32 pixels cost two evaluations a step. Larger ones become affordable in a smaller space: {{lesson 11}}.

@@ -12,7 +12,7 @@
 #   12.2)
 # - say what each piece costs, and what there is to load of the published weights (exercise 12.3)
 # - swap the scheduler for the one that Stable Diffusion was published with (exercise 12.4)
-# - tell a pipeline what no sentence says: a mixture of prompts, and a wish written in code (exercise 12.5)
+# - tell a pipeline what no sentence says: a wish written in code (exercise 12.5)
 # - choose the thresholds of a safety check, and count its false alarms (exercise 12.6)
 
 # %% tags=["setup"]
@@ -189,7 +189,7 @@ predict(
 # | $\tau$, $c$ | text tower and its context | (P, 24, 96) | (P, 77, 768) |
 # | $x$ | noisy latents, n pictures for each prompt | (P·n, 4, 16, 16) | (P·n, 4, 64, 64) |
 # | $v_\theta$ | the U-Net; it outputs $v$ here ({{built-in 17}}), ε in Stable Diffusion 1 | as $x$ | as $x$ |
-# | $D(x/f)$ | the picture; $f$ is the factor of the latents (lesson 11) | (P·n, 3, 64, 64) | (P·n, 3, 512, 512) |
+# | $D(x/\text{factor})$ | the picture; the factor is lesson 11's scale $s$ ($s$ is guidance here) | (P·n, 3, 64, 64) | (P·n, 3, 512, 512) |
 
 # %%
 # One prompt, piece by piece.
@@ -207,7 +207,7 @@ print(" ".join(spelt))
 # %% [markdown] tags=["exercise-card"]
 # The points are *begin*, *end* and padding, which is *end* again. The U-Net looks at padding, too: it was trained so.
 #
-# A first trap waits in the batch. One call of the U-Net holds all pictures of all prompts, twice. A colleague's code:
+# A first trap waits in the batch. One batch of the U-Net holds all pictures of all prompts, twice. A colleague's code:
 #
 # {{exercise 12.1}}
 
@@ -362,7 +362,7 @@ print(f"one decoding costs {flops['decoder'] / flops['U-Net']:.1f} calls of the 
 
 # %% [markdown] tags=["exercise-card"]
 # The row "decoder" has the parameters of the whole autoencoder; pictures from text need only half of it. And the
-# calls? You write the bill.
+# calls? You write the bill. (Here a call is one evaluation, for one picture: a guided step makes two.)
 #
 # {{exercise 12.3}}
 
@@ -585,7 +585,7 @@ strip(
 # You can also speak to the pipeline in *code*. Write a loss of the finished picture: "blue", "the right half empty".
 # Half-way through the walk the picture is unknown, but the guess $\hat x_0$ is there, and it can be decoded. The
 # gradient says how the latents must change for the loss to fall. A small push in every step, and the U-Net makes a
-# clean picture of what was pushed. It is guidance as in lesson 9, with a loss in the place of a classifier.
+# clean picture of what was pushed. It is lesson 9's guidance by a loss, with the decoder in between.
 
 # %% [markdown]
 # $$c_w = (1 - w)\,c_1 + w\,c_2, \qquad \hat x_0' = \hat x_0 - \lambda\,\nabla_{\hat x_0}\,\ell\big(D(\hat x_0)\big), \qquad
@@ -640,7 +640,7 @@ scrub(
 )
 
 # %% [markdown]
-# Half-way between red and blue: what does the model draw, and is it luck? The reader ({{built-in 20}}) counts colours.
+# Half-way between red and blue: what does the model draw, and is it luck? The reader (lesson 11) counts colours.
 # And where in the context *is* the colour? Every token behind "red" has looked at it, so the colour could sit in all
 # of them. We take the context of the red circle and put in columns of the blue one: that of the word alone, or all
 # the others. Guess first.
@@ -987,7 +987,7 @@ for name, drawn in {
 # - **Not free**: the text tower. A tower that knows exactly the same, in another order, is worth nothing to this
 #   U-Net: not one of 500. And the pictures stay clean: most can be read, and show what nobody asked for.
 #
-# **Published**, for real Stable Diffusion, with its settings: PNDM in 50 steps, usually at guidance 7.5. Its guidance trades
+# **Published**, for real Stable Diffusion, with its settings: PLMS (PNDM) in 50 steps, usually at guidance 7.5. Its guidance trades
 # like ours, on another scale: SD 1.5 has an FID of 8.78 at guidance 3 and 13.45 at 8 (DMD, tables 3 and 4). The
 # autoencoder alone costs an FID of 4.99 on COCO reconstructions; a decoder that was trained further, with the encoder
 # as it was, brings it to 4.42 (the card of sd-vae-ft). So a swapped decoder can also be a *better* one.

@@ -815,7 +815,7 @@ strip(
 )
 
 # %% [markdown]
-# Is that motion the right one? The **reader** (a program that says what a picture shows, {{built-in 20}}) names the object of
+# Is that motion the right one? The **reader** (lesson 11: a program that says what a picture shows) names the object of
 # every frame and its place. A clip *moves as asked* if the object can be read in all frames and ends where it should, to a
 # quarter of its way. *Jitter* is how much its step changes from frame to frame.
 
@@ -1068,4 +1068,4 @@ quiz(
 # - Chen et al. 2024, *Diffusion Forcing*, arXiv 2407.01392: algorithm 1, a noise level for each frame.
 # - Perez et al. 2018, *FiLM*, arXiv 1709.07871: section 2, scaling and shifting features by a text.
 #
-# In a clip the model goes on from what is known *before*. What if it is known *around*? {{lesson 15}}
+# A clip goes on from frames that are known. What if a picture is known, but for a hole in it? {{lesson 15}}

@@ -243,7 +243,7 @@ figure(
 # %% [markdown] tags=["idea"]
 # ## Two towers that meet
 #
-# Tokens are only numbers. What do they mean? **CLIP** lets pictures answer. A *text tower* turns a caption into one vector.
+# Tokens are only numbers. What do they mean? **CLIP** lets pictures answer. A *text tower* (text encoder) turns a caption into one vector.
 # An *image tower* turns a picture into another vector of the same width. In each batch every picture has to find its own
 # caption among all captions, and every caption its picture. Vectors that belong together are drawn together, all others
 # apart.
@@ -367,7 +367,7 @@ scrub(
 # %% [markdown]
 # **What to notice:** the diagonal. Nobody said what "red" looks like; the pairs alone did it.
 #
-# On the shelf there are towers for the scenes, `scenes-clip`. How much of a caption do *they* know? We take pictures of two
+# The course brings trained towers for the scenes, `scenes-clip`. How much of a caption do *they* know? We take pictures of two
 # objects, and captions that are wrong in one thing: a colour, a shape, a size, the axis of the relation (beside for above),
 # its direction (left for right), or two colours that have changed places. How often is the right caption the nearer one?
 # Guessing gives one half.
@@ -747,7 +747,7 @@ scrub(
 
 # %% [markdown]
 # **What to notice:** "red" lights up where the red object will be, "blue" at the other one, and both before the guess is a
-# clean picture. So it is settled *early*, near noise, what goes where. After that the maps hardly move. The ground looks at
+# clean picture. So it is settled *early*, near noise, what goes where. After that the maps hardly move. The background looks at
 # the end and the padding: these tokens are seen, too, here as in Stable Diffusion. They stand behind the caption, so they
 # have read all of it.
 #
@@ -844,9 +844,9 @@ figure(
 # %% [markdown] tags=["experiment"]
 # ## Experiment: what does the picture owe to the text?
 #
-# First the model on the shelf, live. It draws pictures for captions of two kinds: such as training could show, and captions
+# First the bundled model, live. It draws pictures for captions of two kinds: such as training could show, and captions
 # with a pair of colour and shape that **no training picture had** (red crosses, blue triangles, yellow circles, purple
-# squares). A *reader* that learnt nothing looks at each picture and compares it with the caption ({{built-in 20}}).
+# squares). The *reader* of lesson 11, which learnt nothing, compares each picture with its caption.
 
 # %%
 from diffusion_lessons.data import to_uint8
@@ -871,7 +871,7 @@ print(f"n = {n} of each; the interval is over the draw of captions and noise")
 # takes six minutes on an H100, so it is recorded; `diffusion-lessons experiment text-conditioning --n 500` measures it again.
 # The frozen tower is that of the *earlier* `scenes-clip`, which knew nothing of the direction.
 #
-# The fourth row is the model on the shelf. It is the third one, trained on.
+# The fourth row is the bundled model. It is the third one, trained on.
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.experiments import recorded

@@ -257,7 +257,7 @@ figure(
 # | plain error in v | SNR + 1 | 1 + 1/SNR | 1 |
 # | truncated SNR | max(SNR, 1) | max(1, 1/SNR) | max(SNR, 1)/(SNR + 1) |
 # | Min-SNR-γ | min(SNR, γ) | min(1, γ/SNR) | min(SNR, γ)/(SNR + 1) |
-# | P2 (k = γ = 1) | SNR/(1 + SNR) | 1/(1 + SNR) | SNR/(1 + SNR)² |
+# | P2 (its own k and γ both 1) | SNR/(1 + SNR) | 1/(1 + SNR) | SNR/(1 + SNR)² |
 
 # %% [markdown] tags=["exercise-card"]
 # {{exercise 17.3}}
@@ -823,7 +823,7 @@ if importlib.util.find_spec("diffusers"):
 # | min(SNR + 1, γ) above the line for v | pure noise has a weight; trains, a little differently | diffusers, October to December 2023: issue 5654, mended in 6307 |
 # | the weight of ε used for v | at zero SNR 0/0, or a clipped number that means nothing | kohya sd-scripts, issue 673; OneTrainer, 212 |
 # | max for min, or min for max | clean levels take over, or noise does | recurrent-interface-network-pytorch, issue 11 |
-# | P2 multiplied by λ once more | a weight of the ε loss is taken for one of the bound | P2-weighting, issue 22: it multiplies the plain ε loss |
+# | P2 multiplied by the bound's weight (λ in its paper) once more | a weight of the ε loss is taken for one of the bound | P2-weighting, issue 22: it multiplies the plain ε loss |
 # | weight vanishes at zero SNR, with v | nothing fixes the mean brightness, which zero SNR was for | diffusers, issue 9451 (open): Min-SNR does that by its definition |
 # | ε with a zero-SNR schedule | NaN in the first step, or grey pictures | this course's package refuses it |
 # | weight on the mean loss of a batch | every picture gets the mean weight: no effect but on the step size | first tries of one's own |
@@ -928,4 +928,4 @@ quiz(
 # - Kingma and Gao 2023, *Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation*, arXiv
 #   2303.00848: all these losses as weights over log SNR.
 #
-# Next: {{lesson 18}}
+# Every path so far was variance preserving. Next, a straight one: {{lesson 18}}

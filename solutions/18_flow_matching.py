@@ -140,7 +140,8 @@ predict(
 # | symbol | meaning | shape |
 # |---|---|---|
 # | $x_0, \varepsilon$ | data and noise of a pair | (B, …) each |
-# | $t$ | time, 0 at the data and **1 at the noise**; the papers count from the other end | (B,) |
+# | $t$ | time, 0 at the data and **1 at the noise** (1000 in the lessons before); the papers count from the other end | (B,) |
+# | $v$ | velocity of a pair; not the v of lesson 17, which is $\alpha\varepsilon - \sigma x_0$ | (B, …) |
 # | $v^*$ | mean velocity, what the network learns | (B, …) |
 #
 # <details><summary>Why the mean velocity carries the right distribution</summary>
@@ -733,7 +734,7 @@ figure(
 # ## Experiment: quality over evaluations
 #
 # Now the claim, on digits, recorded: `diffusion-lessons experiment flow-matching`. The same U-Net is trained for 1,000 steps of 32 digits, as diffusion
-# (cosine path, target v) and as a flow, each with uniform and with logit-normal times. Each gets **all** solvers: Euler (that is DDIM), Heun,
+# (cosine path, lesson 17's target v) and as a flow, each with uniform and with logit-normal times. Each gets **all** solvers: Euler (that is DDIM), Heun,
 # DPM-Solver++(2M) of lesson 8, and Euler at the places where the *other* path would stop. Quality is the Fréchet distance of 1,000 digits.
 
 # %% jupyter={"source_hidden": true}
@@ -847,7 +848,7 @@ strip(
 # have an average rank of 1.25 with 5 steps and 1.50 with 50; uniform times at 6.50 and 5.75; ε with a linear schedule at 4.25 and 2.75. So a flow with
 # *uniform* times is behind diffusion there (here it is ahead), and it is the times that turn the order round.
 #
-# **Where this goes**: a velocity answers "which way now?". Two newer kinds of models answer a longer question. A *consistency model* says, from any place of a
+# **Where this goes**: a velocity answers "which way now?". Two newer kinds of models answer a longer question. A *consistency model* (lesson 7) says, from any place of a
 # way, where the way ends. Two neighbours on one way must say the same, and that is its loss. Where a first flow says which places are neighbours, it is
 # *distilled*, as in the row above. *MeanFlow* says the mean velocity from t down to any r; at r = t it is
 # the velocity of this lesson, at r = 0 it is a consistency model, x − t·u. It needs no first flow: a derivative of the network along the way ties the

@@ -113,7 +113,7 @@ predict(
 #
 # Norms, activations and sums are left out. They hardly count, but they do take time: keep that in mind.
 #
-# The way back has two products for each one on the way there: one for the gradient of the weights, one for the gradient
+# The **backward pass**, the way back, has two products for each one of the forward pass, the way there: one for the gradient of the weights, one for the gradient
 # of the input. So a step of training costs three evaluations. Memory counts, too: in float32, weights, gradients,
 # Adam's two moments and averaged weights are 20 bytes a parameter. And whatever the way back needs is **kept** until
 # then.
@@ -921,4 +921,4 @@ quiz(
 # - Zhao et al. 2023, *PyTorch FSDP*, arXiv 2304.11277: section 3.
 # - Rombach et al. 2022, *Latent Diffusion Models*, arXiv 2112.10752: section 4.1; the model card of Stable Diffusion 1.
 #
-# It is fast now. But is it good? {{lesson 20}}
+# The model is fast now. Are its pictures good? {{lesson 20}}

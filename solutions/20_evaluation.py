@@ -634,7 +634,7 @@ figure(
 # (`diffusion-lessons experiment leaderboard`). "Preference" comes from a **simulated voter**: no person, but a number. It
 # chooses the picture whose wanted digit a classifier sees more clearly, and says "tie" where the two hardly differ. Reward models such as
 # PickScore are used in the same way. It is the classifier whose features give the distances, and whose answers give the accuracy: that
-# accuracy and preference agree is no surprise. "Calls" are those of the U-Net alone: classifier guidance has its classifier's besides.
+# accuracy and preference agree is no surprise. "Calls" are evaluations of the U-Net for one picture (lesson 7): classifier guidance has its classifier's besides.
 
 # %%
 import itertools
@@ -753,7 +753,7 @@ figure(
 # ### Text: does it show what was asked for?
 #
 # For captions there is one more question. **CLIP score** asks two towers that were trained on pictures with captions ({{lesson 16}}):
-# $2.5 \cdot \max(\cos(\text{picture}, \text{caption}), 0)$. Scenes have an oracle, too: a reader that sees what is drawn. First, the
+# $2.5 \cdot \max(\cos(\text{picture}, \text{caption}), 0)$. Scenes have an oracle, too: the reader (lesson 11). First, the
 # score itself, on real scenes.
 
 # %%
@@ -1004,4 +1004,4 @@ quiz(
 # - Bradley and Terry 1952, *Rank Analysis of Incomplete Block Designs*, Biometrika 39: section 2.
 # - Davidson 1970, *On Extending the Bradley–Terry Model to Accommodate Ties*, JASA 65: section 2.
 #
-# This was the last lesson. The start page has a capstone: {{lesson 00}}
+# This was the last lesson. The capstone puts all that you wrote into one program: {{lesson 00}}
