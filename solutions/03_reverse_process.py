@@ -966,7 +966,7 @@ for steps in (5, 10, 20, 50, 1000):
 #
 # With 200 samples that gap is under two of its standard errors; the recorded rows, with 500, settle it. They all take their
 # last step from t = 1, and $\beta$ is worse at 5 and 10 steps, and from 50 on nothing tells the
-# two apart. (500 real digits are at 0.28 ± 0.03, mean and spread of ten balanced draws.) **Published** for CIFAR-10, with such steps
+# two apart. (500 real digits are at 0.27 ± 0.04, mean and spread of twenty balanced draws.) **Published** for CIFAR-10, with such steps
 # (Song et al. 2021, table 1; FID at 10, 50 and 1,000 steps): with $\tilde\beta$, their η = 1, 41.07, 8.01 and 4.73; with
 # $\beta$, their σ̂, 367, 32.7 and 3.17. There the larger variance wins at a thousand.
 

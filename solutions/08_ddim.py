@@ -882,7 +882,7 @@ for spacing, words in spacings.items():
 #
 # Now a network. The recorded run (`diffusion-lessons experiment steps-by-eta`) drew 500 digits for each cell, 50 of each class, from
 # one seed, with the times of the first half. For comparison: 500 *real* digits, 50 of each class, are at
-# 0.28 ± 0.04 (mean and spread of ten draws from MNIST's training digits, measured once).
+# 0.27 ± 0.04 (mean and spread of twenty draws from MNIST's training digits, as in lesson 3).
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.experiments import recorded

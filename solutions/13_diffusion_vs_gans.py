@@ -342,8 +342,8 @@ figure(
 # within three deviations of its centre. Why not "at least one sample"? A blur, 2,000 samples of $N(0, I)$, hits all
 # eight clouds of the ring by luck (so it did in ten draws of ten); with the rule of a fifth it covers none.
 #
-# Covered is not yet even. The **KL** of the modes' shares from even ones says how uneven they are: 0 if all are the same, $\ln K$ if one
-# mode has all. And covered is not yet right: a mode's **width** should be that of the data.
+# Covered modes need not have even shares. The **KL** of the modes' shares from even ones says how uneven they are: 0 if all are the same, $\ln K$ if one
+# mode has all. And a covered mode may be too narrow: its **width** should be that of the data.
 
 # %% [markdown]
 # $$\text{KL} = \sum_k p_k \ln (K\, p_k)$$
@@ -630,7 +630,7 @@ for data in ("grid", "digits"):
 #   denoiser 0.46 (`width_even_times` in the record), and both are narrower than the GAN.
 # - **The input decides.** Without sines, at the one rate that was tried, the order turns round: diffusion has 0 to 3 modes instead of 25,
 #   the plain GAN 9 to 11 instead of 0 to 3, the stabilised one with a batch of 128 has 5 to 20 instead of 6 to 25. So "diffusion covers
-#   all" holds for this input. Who compares must not choose the input for one of them.
+#   all" holds for this input. Whoever compares must not choose the input for one of them.
 # - **The loss** of the stabilised GAN does order its runs: the nearer the discriminator's is to 1.386, the better the samples. But
 #   without sines it is 1.38 as well, in all three runs, and at most 0.38 of the samples are good: the loss compares runs of one
 #   discriminator only. For the plain GAN "good" is the wrong measure: a generator that hits one mode exactly has 1.00. Its

@@ -404,7 +404,7 @@ figure(
 # %% [markdown]
 # **What to notice:** the change of the inflated network is rounding (we add `told`, and take it away again). With the last weight 0
 # the first gradient reaches that weight alone. After one step it is not 0 any more, and
-# the others learn, too. With all weights 0 no gradient comes, not in the first step and never.
+# the others learn, too. With all weights 0 no gradient comes, in the first step or later.
 
 # %% [markdown] tags=["idea"]
 # ## A time for each frame

@@ -399,7 +399,7 @@ print(f"n = {n} digits")
 # half ends, and the seam is about twice that of the originals. But it often makes another digit, or none. Another
 # digit is no mistake (the upper half of a 3 may belong to a 2). None is one.
 #
-# Pixels that are **always clean** do better, against the rule: the network bears pictures that it has never seen. No
+# Pixels that are **always clean** do better, against the rule: the network copes with pictures that it has never seen. No
 # training promised that. They have one advantage: they show *early* what is known. How early a walk learns it is what
 # the rest of this lesson is about.
 
@@ -888,7 +888,7 @@ figure(
 #   early, when the noise is strong, the model plans its object at a place that turns out to be known background. Then it
 #   is too late. Four times as many steps change nothing. With fresh noise in each of them it is five of six.
 # - **Shown clean**: nine of ten, with 25 calls. Again the walk that learns early what is known does better, though
-#   the network was never trained for such pictures. Another network may bear them less well: measure it.
+#   the network was never trained for such pictures. Another network may cope less well: measure it.
 # - **RePaint**: 94 %, the most of these ways without a training, for four times the calls. Of the 25 points that it is
 #   ahead of DDIM with as many calls, fresh noise alone gives 15, and going back 10. (Clean pixels with 105 ancestral
 #   steps were not tried.) All these ways cut objects off at the edge: their seams are five times as large as that of

@@ -959,7 +959,7 @@ figure(
 #   only near noise, and people say it in many ways ("a disc to the left and a box to the right"). Stage 2 shows pairs alone,
 #   in one wording, with four of five times above t = 850. So 80 % of each batch can teach it; in stage 1 it was 17 %. For 300
 #   steps nothing happens. A hundred steps later it is there, after about 14,000 pictures, and size and swapped colours cost more,
-#   too: who knows which object is left, knows where its size and colour belong. Which of the changes did it, we do not know:
+#   too: whoever knows which object is left, knows where its size and colour belong. Which of the changes did it, we do not know:
 #   they came together, and once.
 # - **Stage 3** shows everything again, in batches of 64. Direction stays, and 85.4 % and 86.8 % of the pictures have
 #   everything right.

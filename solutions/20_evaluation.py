@@ -482,9 +482,9 @@ def precision_recall(real, made, k):
 # Real digits, damaged in ways that we know (`diffusion-lessons experiment metric-damages`). Each row has 1,000 pictures; the last
 # four are cheats that learnt nothing. All classes come equally often, so real digits have a kernel distance of −0.007. "Nearer" is the
 # share of
-# pictures that are nearer, in pixels, to one of 10,000 training pictures than to one of 10,000 others: about half, for who did not copy.
+# pictures that are nearer, in pixels, to one of 10,000 training pictures than to one of 10,000 others: about half, for a model that did not copy.
 # The
-# cheats copy from these 10,000; who copies other pictures is not caught.
+# cheats copy from these 10,000; a model that copies other pictures is not caught.
 
 # %% jupyter={"source_hidden": true}
 damages = recorded("metric-damages")["rows"]
@@ -733,8 +733,8 @@ figure(
 # - **The two distances agree**: no pair is contradicted. They see the same kind of thing in the same features.
 # - **Distance against preference**: 27 of 91 pairs are contradicted. Guidance of 4 is the last but one by distance (1.96) and the first
 #   by the voter. (The last, classifier guidance, has one scale, 4, that
-#   nobody tuned: it stands for a scale and not for a method.) Ancestral sampling with 25 steps is the first by distance (0.21, real
-#   digits 0.15), and in the middle by the voter.
+#   nobody tuned: it stands for a scale and not for a method.) Ancestral sampling with 25 steps is the first by distance (0.21; real
+#   digits 0.15, and 0.19 ± 0.03 in lesson 7's draw), and in the middle by the voter.
 # - **Precision against recall**: 61 pairs. In 22 of them neither model is guided: samplers, steps or students differ. In the 39 others
 #   guidance plays a part: the trade of lesson 10. Students have the best recall and low precision.
 # - **The voter can be gamed.** It puts "one a class" far above real digits, and guidance of 2 and 4 as well. (Ten pictures get all 170
