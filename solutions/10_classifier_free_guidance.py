@@ -749,8 +749,7 @@ figure(
 # ## Experiment: what more guidance costs
 #
 # The claim: fidelity is bought with diversity. We draw digits with *your* network and *your* sampler.
-# **Precision** is the share of samples that lie among the real digits, **recall** the share of real digits that lie among
-# the samples, accuracy the share that a classifier reads as the digit asked for, and the Fréchet distance sums up
+# Precision (fidelity), recall (diversity) and accuracy are those of lesson 9, and the Fréchet distance sums up
 # fidelity and diversity ({{built-in 20}}). A guided step costs two evaluations of a network. So one row gives scale 1 twice the
 # steps, 30 in place of 15: the same cost as scale 2.
 

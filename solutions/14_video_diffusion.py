@@ -724,7 +724,7 @@ figure(
 # %% [markdown]
 # ## Does it move as it was asked to?
 #
-# Back to the bundled model, `scenes-video`. Its layers over time are yours with more around them: heads, norms, an MLP, and
+# Back to the bundled model, `scenes-video`. Its layers over time are yours with more around them: heads, norms, linear layers, and
 # the *text*. Which way a shape moves cannot be seen in one frame: the caption has to say it. So each layer over time hears the
 # caption. Its first convolution sees the neighbours of a place in the frames before; then the text scales and shifts each
 # channel (FiLM), and so chooses *which* neighbour is taken; a second convolution, 0 at first, puts it in.

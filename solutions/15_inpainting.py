@@ -893,7 +893,7 @@ figure(
 #   ahead of DDIM with as many calls, fresh noise alone gives 15, and going back 10. (Clean pixels with 105 ancestral
 #   steps were not tried.) All these ways cut objects off at the edge: their seams are five times as large as that of
 #   trained channels, or more.
-# - **Trained**: all 500 captions, with the smallest seam and in 25 calls. The price was a training: 1000 steps of 64
+# - **Trained**: all 500 captions (499 of 500 when the model's card was measured), with the smallest seam and in 25 calls. The price was a training: 1000 steps of 64
 #   pictures, from the text model's weights, less than a minute on a GPU.
 #
 # One seed for all; the first noise of a scene is the same in all rows.

@@ -500,7 +500,7 @@ def drop_captions(tokens, mask, empty_tokens, empty_mask, drop):
 
 
 # %% [markdown]
-# Now a whole network that draws flags, told by your cross-attention: twice attention to the text and a small MLP. Its
+# Now a whole network that draws flags, told by your cross-attention: twice attention to the text and two linear layers. Its
 # stripes never look at each other. (The target v is a closed box: {{built-in 17}}.) One switch decides what it is told: a
 # vector for each token, or the vector of the end alone. Everything else is the same.
 

@@ -605,7 +605,7 @@ for name, row_of in zip(bands, (once @ again.T).tolist(), strict=True):
 # ## Experiment: targets and weights over training
 #
 # The recorded experiment trains two networks. The package's **U-Net** learns 16 × 16 digits, with each target's plain
-# error and with Min-SNR-5. A residual **MLP** without convolutions learns the 8 × 8 originals (upsampled before they are
+# error and with Min-SNR-5. A residual **MLP** (linear layers and activations, no convolutions) learns the 8 × 8 originals (upsampled before they are
 # measured), with nine combinations.
 #
 # What makes it fair: the same pictures, noise and steps for all. The learning rate of each combination is the best of
