@@ -857,7 +857,7 @@ quiz(
                 False,
                 "The chain gives the same distribution, at 731 times the price.",
             ),
-            Choice("one multiplication and one addition for each pixel", True, "That is the jump."),
+            Choice("one line of arithmetic for each pixel", True, "That is the jump."),
             Choice("one pass through the network", False, "No network is involved on the way forward."),
         ],
     ),

@@ -1127,8 +1127,8 @@ quiz(
         "A sampler takes a thousand steps. Its samples are clean, but nearly all the same. What do you suspect first?",
         [
             Choice("noise at the last step", False, "That gives grain, and leaves the variety alone."),
-            Choice("β̃ where √β̃ belongs", True, "Too little noise: all points draw together early."),
             Choice("too many steps", False, "More steps bring the samples nearer to the data's variety."),
+            Choice("β̃ where √β̃ belongs", True, "Too little noise: all points draw together early."),
         ],
     ),
     Question(

@@ -93,16 +93,16 @@ predict(
     "bound, a bound on −log p(x₀), punish most?",
     [
         Choice(
-            "those near t = T, which hide the picture",
-            False,
-            "At t = T the step only has to get from one nearly pure noise to the next: whatever the network thinks "
-            "of the picture hardly moves it. The weight there is 0.01.",
-        ),
-        Choice(
             "those near t = 0, which nobody can see",
             True,
             "The weight is 0.6 at t = 2 and 0.005 at t = 350. A likelihood asks for every last grey level, "
             "seen or not.",
+        ),
+        Choice(
+            "those near t = T, which hide the picture",
+            False,
+            "At t = T the step only has to get from one nearly pure noise to the next: whatever the network thinks "
+            "of the picture hardly moves it. The weight there is 0.01.",
         ),
         Choice(
             "those in the middle, where the picture is decided",
@@ -1090,12 +1090,12 @@ quiz(
         "A network trained on the bound has fewer bits per dimension, and worse samples. How can that be?",
         [
             Choice(
-                "the bound is not tight", False, "Here bits were measured for both networks in the same way."
-            ),
-            Choice(
-                "most bits pay for faint grain, samples are judged by their shapes",
+                "most bits pay for grain that nobody sees",
                 True,
                 "A network of limited size and time spends its effort where the weight is: at tiny noise.",
+            ),
+            Choice(
+                "the bound is not tight", False, "Here bits were measured for both networks in the same way."
             ),
             Choice(
                 "it was trained for fewer steps", False, "Both had the same number of steps and pictures."

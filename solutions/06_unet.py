@@ -1234,17 +1234,17 @@ quiz(
     Question(
         "At t = 300 a U-Net's loss is 1.5 times another's, at t = 975 the two are equal. What do you check first?",
         [
-            Choice("the skips", True, "Where much detail is left to be seen, it has no other way to the output."),
             Choice("the attention", False, "It connects distant places, which matters most where little can be seen."),
+            Choice("the skips", True, "Where much detail is left to be seen, it has no other way to the output."),
             Choice("the label embedding", False, "The label tells most where the noise is strong: at t = 975."),
         ],
     ),
     Question(
         "Weights from another project load without an error, and all samples keep some grain. Which is likely?",
         [
-            Choice("sines and cosines stand in the other order", True, "No shape tells: every time is misread a little."),
-            Choice("the network is too small", False, "It is the same network that worked there."),
             Choice("a key of the state dict is missing", False, "Loading would have said so."),
+            Choice("the network is too small", False, "It is the same network that worked there."),
+            Choice("sines and cosines stand in the other order", True, "No shape tells: every time is misread a little."),
         ],
     ),
     title="Two more",
@@ -1255,12 +1255,12 @@ quiz(
     Question(
         "All six vectors of a DiT block are 0 at the start of training. What does the block do then?",
         [
+            Choice("it gives zeros", False, "The gate belongs to what is added. The tokens themselves pass on."),
             Choice(
                 "nothing: tokens come out as they went in",
                 True,
                 "The gates are 0, so nothing is added. They open as they are trained.",
             ),
-            Choice("it gives zeros", False, "The gate belongs to what is added. The tokens themselves pass on."),
             Choice(
                 "plain attention and linear layers, without the time",
                 False,

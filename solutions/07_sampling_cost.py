@@ -1117,9 +1117,9 @@ quiz(
         [
             Choice("better pictures, as with any model", False, "Its x̃₀ is made for its own four strides."),
             Choice(
-                "worse: at four of the eight times it was never trained",
+                "worse pictures than with its own 4",
                 True,
-                "And its strides are half of what it learned.",
+                "At four of the eight times it was never trained, and its strides are half of what it learned.",
             ),
             Choice(
                 "the same pictures, twice as slow",
@@ -1137,14 +1137,14 @@ quiz(
                 "It sees one step of the teacher at a time, never a whole walk.",
             ),
             Choice(
-                "at t = 0 the end is the point itself, and each level copies the answer of the next cleaner one",
-                True,
-                "The known end spreads upwards from t = 0, level by level.",
-            ),
-            Choice(
                 "the data: its target is the clean picture",
                 False,
                 "That target gives the average. The clean pictures only make noisy inputs.",
+            ),
+            Choice(
+                "the end is known at t = 0, and each level copies the next",
+                True,
+                "The known end spreads upwards from t = 0, level by level.",
             ),
         ],
     ),

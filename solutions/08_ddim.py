@@ -116,14 +116,14 @@ predict(
             "Which cluster a point goes to depends on where it starts, and the starts are everywhere.",
         ),
         Choice(
-            "in three clusters, like the data",
-            True,
-            "The variety of the start is carried all the way. You see it below.",
-        ),
-        Choice(
             "smeared out between the clusters",
             False,
             "With a single step they would be in the middle. With many, each finds its cluster.",
+        ),
+        Choice(
+            "in three clusters, like the data",
+            True,
+            "The variety of the start is carried all the way. You see it below.",
         ),
     ],
 )
@@ -912,7 +912,7 @@ for eta in samplers:
     row = [cell[eta, k] for k in long]
     c.errorbar(long, [r["frechet"] for r in row], yerr=[r["uncertainty"] for r in row], capsize=2)
     d.loglog(counts, exact["trailing", eta])
-c.axhspan(0.24, 0.32, color="grey", alpha=0.3, lw=0)
+c.axhspan(0.23, 0.31, color="grey", alpha=0.3, lw=0)
 c.text(4.3, 0.245, "real digits", fontsize=9, color="dimgrey")
 c.set(xscale="log", yscale="log")
 c.set_yticks([0.3, 0.5, 1, 2], ["0.3", "0.5", "1", "2"])

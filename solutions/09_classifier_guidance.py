@@ -1009,21 +1009,21 @@ quiz(
             Choice(
                 "It is 1, since y was chosen", False, "p(y) is how frequent the class is in the data, not 1."
             ),
-            Choice("It does not depend on x, so its slope is 0", True, "Only what depends on x steers."),
             Choice(
                 "The classifier has learned it",
                 False,
                 "It is part of p(y|x), true. But that is not why p(y) itself drops out.",
             ),
+            Choice("It does not depend on x, so its slope is 0", True, "Only what depends on x steers."),
         ],
     ),
     Question(
         "At some level the classifier gives the wanted class 99.99 % for a sample. What does guidance at scale 1 do to it?",
         [
+            Choice("next to nothing", True, "log p cannot rise any more. The model alone decides."),
             Choice(
                 "pushes hardest, since it is surest", False, "The slope of log p is flat where p is nearly 1."
             ),
-            Choice("next to nothing", True, "log p cannot rise any more. The model alone decides."),
             Choice("pulls it back to 50 %", False, "Nothing pulls down: the term only climbs log p(y|x)."),
         ],
     ),
@@ -1031,12 +1031,12 @@ quiz(
         "ε̂ comes from a network that was told the class already. You guide it at scale 1, too. Which density is that at each level?",
         [
             Choice("p(x|y)", False, "That is the network alone. The classifier's term comes on top."),
+            Choice("p(x)·p(y|x)", False, "That would be the unlabelled network at scale 1."),
             Choice(
                 "p(x|y)·p(y|x)",
                 True,
                 "As much as scale 2 on the unlabelled model. The last column of the published table is of this kind.",
             ),
-            Choice("p(x)·p(y|x)", False, "That would be the unlabelled network at scale 1."),
         ],
     ),
 )
@@ -1048,7 +1048,7 @@ quiz(
         [
             Choice("the learning rate", False, "Nothing is trained in sampling."),
             Choice(
-                "the reduction of log p over the batch",
+                "how log p is summed up",
                 True,
                 "cross_entropy takes the mean unless told otherwise: pushes are divided by 64.",
             ),

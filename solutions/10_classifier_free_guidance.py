@@ -830,7 +830,7 @@ for method, (look, colour, label, named) in looks.items():
     distance.errorbar(list(by_scale), value, error, fmt=look, color=colour, capsize=2)
 both_axis.set(title="recorded: MNIST", xlabel="recall", ylabel="precision")
 distance.set(title="recorded: MNIST", xlabel="guidance scale", ylabel="Fréchet distance", ylim=0)
-distance.axhspan(0.25, 0.33, color="grey", alpha=0.3, lw=0)
+distance.axhspan(0.23, 0.31, color="grey", alpha=0.3, lw=0)
 distance.text(10, 0.05, "real digits", fontsize=9, ha="right", color="dimgrey")
 both_axis.legend(fontsize=9, loc="lower left")
 figure(
@@ -1033,12 +1033,12 @@ quiz(
                 False,
                 "It may look like it. But the vector of the null id was never trained: it is what chance made it.",
             ),
+            Choice("both evaluations give the same", False, "The vectors differ, so the answers do."),
             Choice(
                 "the second answer is not the model of all data",
                 True,
                 "So the difference is not the gradient of log p(y | x), whatever the pictures look like.",
             ),
-            Choice("both evaluations give the same", False, "The vectors differ, so the answers do."),
         ],
     ),
 )
@@ -1073,14 +1073,14 @@ quiz(
         "Autoguidance uses an early copy of the network, told the *same* label. You use a perfect model in its place. Then …",
         [
             Choice(
-                "samples get better still",
-                False,
-                "Away from the perfect answer is away from the data: you measured it on the arc.",
-            ),
-            Choice(
                 "samples get worse",
                 True,
                 "The difference to a perfect guide is the model's mistake. A scale above 1 adds more of it.",
+            ),
+            Choice(
+                "samples get better still",
+                False,
+                "Away from the perfect answer is away from the data: you measured it on the arc.",
             ),
             Choice(
                 "nothing changes",

@@ -1128,12 +1128,12 @@ quiz(
     Question(
         "Your model's samples have the right shapes and the wrong colours. Real pictures, encoded and decoded, look right. First you check …",
         [
-            Choice("the autoencoder's training", False, "Its round trip is right."),
             Choice(
-                "who divides by the scale between sampler and decoder",
+                "who divides by the scale",
                 True,
                 "The round trip multiplies and divides in one place; sampling may do it in two, or in none.",
             ),
+            Choice("the autoencoder's training", False, "Its round trip is right."),
             Choice(
                 "the number of sampling steps",
                 False,

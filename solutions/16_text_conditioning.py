@@ -116,9 +116,7 @@ predict(
             "It does. But in the second case six colours have to be packed into one vector and unpacked again.",
         ),
         Choice(
-            "nearly all with a vector for each word, nearly none with one vector",
-            True,
-            "Six words are easy to look up and hard to pack. You measure it below, and what happens with two stripes.",
+            "one vector is better: it has less to look at", False, "Less to look at, and less to find there."
         ),
         Choice(
             "nearly none for both: 200 steps are too few for 262,144 captions",
@@ -126,7 +124,9 @@ predict(
             "Nobody has to learn the captions. A stripe has to learn which word is its own.",
         ),
         Choice(
-            "one vector is better: it has less to look at", False, "Less to look at, and less to find there."
+            "nearly all with a vector for each word, nearly none with one vector",
+            True,
+            "Six words are easy to look up and hard to pack. You measure it below, and what happens with two stripes.",
         ),
     ],
 )
@@ -1130,20 +1130,20 @@ quiz(
         "In cross-attention, which dimension do the rows of the maps sum to 1 over?",
         [
             Choice("the places", False, "Then each word would spread over the picture: places could starve."),
-            Choice("the tokens", True, "Each place divides its attention among the words."),
-            Choice("the heads", False, "Each head has maps of its own."),
             Choice("the channels", False, "Channels are summed in the scores, before the softmax."),
+            Choice("the heads", False, "Each head has maps of its own."),
+            Choice("the tokens", True, "Each place divides its attention among the words."),
         ],
     ),
     Question(
         "Two captions have the same words in another order. What does a sum of word vectors say of them?",
         [
-            Choice("they are opposite", False, "A sum knows no opposite: it does not know the order at all."),
             Choice(
                 "they are the same",
                 True,
                 "A bag of words. Positions, or a tower that reads in order, tell them apart.",
             ),
+            Choice("they are opposite", False, "A sum knows no opposite: it does not know the order at all."),
             Choice("it depends on the tokenizer", False, "Whatever the tokens are, their sum has no order."),
         ],
     ),
@@ -1160,12 +1160,12 @@ quiz(
                 "The loss falls for many reasons; relations are a small part of it.",
             ),
             Choice(
-                "nothing", True, "Measure it: what does a caption cost that is wrong in the relation alone?"
-            ),
-            Choice(
                 "they are not learnt",
                 False,
                 "They may be. Neither the pictures' quality nor the loss says so.",
+            ),
+            Choice(
+                "nothing", True, "Measure it: what does a caption cost that is wrong in the relation alone?"
             ),
         ],
     ),

@@ -97,14 +97,14 @@ predict(
     "What does a perfect network know about the pictures at t = T?",
     [
         Choice(
-            "their mean, as at any other level",
-            False,
-            "Its answer says nothing about them: x̂₀ = (x − ε̂)/0.",
-        ),
-        Choice(
             "nothing: it hands back x, and its loss is 0",
             True,
             "There x is ε. The task is trivial, and it teaches nothing about pictures.",
+        ),
+        Choice(
+            "their mean, as at any other level",
+            False,
+            "Its answer says nothing about them: x̂₀ = (x − ε̂)/0.",
         ),
         Choice(
             "nothing: its loss is infinite",
@@ -889,9 +889,9 @@ quiz(
     Question(
         "Which of these can be trained with a finite weight on pictures at SNR = 0, and sampled from there?",
         [
-            Choice("ε with Min-SNR", False, "Its weight on x₀ is 0 there, and sampling divides by α = 0."),
-            Choice("ε with truncated SNR", False, "A weight of 1 on x₀ is an infinite one on ε."),
             Choice("v with truncated SNR", True, "max(SNR, 1)/(SNR + 1) is 1 there, and x̂₀ = −v̂."),
+            Choice("ε with truncated SNR", False, "A weight of 1 on x₀ is an infinite one on ε."),
+            Choice("ε with Min-SNR", False, "Its weight on x₀ is 0 there, and sampling divides by α = 0."),
             Choice("none", False, "v and x₀ both say all that there is to say."),
         ],
     ),

@@ -98,14 +98,14 @@ predict(
     "All lines are straight, and the velocity is exact. 2,000 points of noise make ONE step along it, from t = 1 to t = 0. Where do they end?",
     [
         Choice(
-            "on the ring: straight lines need one step",
-            False,
-            "The lines of the pairs are straight. The ways of the flow are not: where lines cross, it follows their mean.",
-        ),
-        Choice(
             "in the middle of the ring, where no data are",
             True,
             "From pure noise every cluster is equally likely, so the mean of all lines leads to the mean of the data.",
+        ),
+        Choice(
+            "on the ring: straight lines need one step",
+            False,
+            "The lines of the pairs are straight. The ways of the flow are not: where lines cross, it follows their mean.",
         ),
         Choice(
             "on the ring, most of them in the nearest cluster",
@@ -968,12 +968,12 @@ quiz(
     Question(
         "A colleague shows that Euler on the straight path beats DDIM at 10 steps, with the same network. What was compared?",
         [
-            Choice("flow matching and diffusion", False, "The network is the same, so nothing was trained as a flow."),
             Choice(
                 "two lists of noise levels",
                 True,
                 "At equal SNRs both give the same picture. What differs is where they stop.",
             ),
+            Choice("flow matching and diffusion", False, "The network is the same, so nothing was trained as a flow."),
             Choice("an ODE and an SDE", False, "DDIM with η = 0 is an ODE solver, too."),
         ],
     ),
@@ -983,7 +983,7 @@ quiz(
             Choice("more steps", False, "The ways are straight already: one step and fifty end at nearly the same place."),
             Choice("reflow once more", False, "It copies where the ways end. They end at the wrong places."),
             Choice(
-                "a better first flow, or more careful pairs",
+                "better pairs",
                 True,
                 "Straight ways lead fast to where the pairs said. If pairs were made with few steps, they are wrong.",
             ),
@@ -997,12 +997,12 @@ quiz(
         "An adaptive solver with tolerance 0.01 took 40 evaluations on one batch and 52 on another. Why?",
         [
             Choice("it is random", False, "It draws nothing. The same batch takes the same steps."),
+            Choice("the second batch is larger", False, "The error is a mean over the batch: its size does not enter."),
             Choice(
-                "its steps follow the error of the batch as a whole",
+                "its steps follow the batch's error",
                 True,
                 "All samples of a batch share their steps, and other samples bend at other places.",
             ),
-            Choice("the second batch is larger", False, "The error is a mean over the batch: its size does not enter."),
         ],
     ),
     Question(
