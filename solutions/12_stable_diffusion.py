@@ -1213,9 +1213,9 @@ quiz(
         "Which piece is called once a prompt, whatever the number of steps and of pictures?",
         [
             Choice("the U-Net", False, "It is called in every step, for every picture."),
-            Choice("the text encoder", True, "What it says never changes. Store it, and free its memory."),
-            Choice("the decoder", False, "Once for each picture."),
             Choice("the scheduler", False, "It works in every step, though its work costs nothing."),
+            Choice("the decoder", False, "Once for each picture."),
+            Choice("the text encoder", True, "What it says never changes. Store it, and free its memory."),
         ],
     ),
     Question(
@@ -1227,12 +1227,12 @@ quiz(
                 False,
                 "4 calls in the place of 100. Compare with one decoding.",
             ),
-            Choice(
-                "the decoder, nearly as much as all calls of the U-Net",
-                True,
-                "One decoding costs about three calls, and there are four.",
-            ),
             Choice("the text encoder", False, "About 13 GFLOP: a sixtieth of one call."),
+            Choice(
+                "the decoder",
+                True,
+                "One decoding costs about three calls, and there are four: nearly as much as the U-Net.",
+            ),
         ],
     ),
 )
@@ -1255,12 +1255,12 @@ quiz(
     Question(
         "You replace the text encoder by another one with the same tokenizer, width and length. What happens?",
         [
-            Choice("an error at the first cross-attention", False, "All shapes fit: nothing complains."),
             Choice(
                 "clean pictures that ignore the prompt",
                 True,
                 "The U-Net still knows how to draw; it does not understand what it is told.",
             ),
+            Choice("an error at the first cross-attention", False, "All shapes fit: nothing complains."),
             Choice(
                 "noise",
                 False,

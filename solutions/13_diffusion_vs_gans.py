@@ -90,9 +90,9 @@ predict(
     [
         Choice("diffusion always, a GAN never", False, "A GAN can: you see it below."),
         Choice(
-            "diffusion at every rate; the GAN at some of them, if it has a stabiliser",
-            True,
-            "That is the honest form of 'GANs drop modes': they can cover all, but little has to go wrong for them not to.",
+            "both at low rates, neither at high ones",
+            False,
+            "So it would be if only the size of the steps mattered. The GAN fails at both ends.",
         ),
         Choice(
             "both at every rate",
@@ -100,9 +100,9 @@ predict(
             "The GAN does not: at the lowest and the highest rate it has at most 17 of 25, with its stabilisers, too.",
         ),
         Choice(
-            "both at low rates, neither at high ones",
-            False,
-            "So it would be if only the size of the steps mattered. The GAN fails at both ends.",
+            "diffusion at every rate, a stabilised GAN at some",
+            True,
+            "That is the honest form of 'GANs drop modes': they can cover all, but little has to go wrong for them not to.",
         ),
     ],
 )
@@ -767,26 +767,26 @@ quiz(
                 "It would look like that. But a weak discriminator looks the same.",
             ),
             Choice(
-                "the discriminator tells nothing; it may be the goal or a weak discriminator",
-                True,
-                "Look at samples, and give the discriminator a task that it should solve: real samples against shifted ones.",
-            ),
-            Choice(
                 "the generator has won for good",
                 False,
                 "There is no winning for good: the next step may change it.",
+            ),
+            Choice(
+                "only that the discriminator tells nothing",
+                True,
+                "That is so at the goal, and with a weak discriminator. Give it a task that it should solve: real samples against shifted ones.",
             ),
         ],
     ),
     Question(
         "Two generators: A covers 25 of 25 modes with KL 0.4, B 25 of 25 with KL 0.01. Which is true?",
         [
-            Choice("they are equally good", False, "Covered only asks for a fifth of a mode's due."),
             Choice(
                 "A draws some modes much more often than others",
                 True,
                 "That is what the KL of shares measures.",
             ),
+            Choice("they are equally good", False, "Covered only asks for a fifth of a mode's due."),
             Choice("B's modes have the wrong width", False, "Shares say nothing about width."),
         ],
     ),

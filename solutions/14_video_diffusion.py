@@ -102,14 +102,14 @@ predict(
     "happens to the pictures?",
     [
         Choice(
-            "they stay as they were, whatever the new weights are",
-            False,
-            "Only if the new layers add nothing. Random weights do add something.",
-        ),
-        Choice(
             "they are spoilt, unless the last weights of each new layer are 0",
             True,
             "With x + W·f(x) and W = 0 the layer is the identity. Then training starts from a model that draws well.",
+        ),
+        Choice(
+            "they stay as they were, whatever the new weights are",
+            False,
+            "Only if the new layers add nothing. Random weights do add something.",
         ),
         Choice(
             "they are spoilt, but the first training steps mend that",
@@ -1015,23 +1015,23 @@ quiz(
         "A layer over time works on (B·H·W, F, C). What is its batch?",
         [
             Choice("the clips", False, "Clips alone would be B. Every place of a clip has a sequence of its own."),
-            Choice("all places of all clips", True, "For each of them the same place in all frames is one sequence."),
             Choice("all frames of all clips", False, "That is the batch of the picture network, B·F."),
+            Choice("all places of all clips", True, "For each of them the same place in all frames is one sequence."),
         ],
     ),
     Question(
         "Frames 0 to 2 are clean, frame 3 is drawn at t = 700. Which times is the network told?",
         [
             Choice("700 for all", False, "Then it takes clean frames for noisy ones, and learns to ignore them."),
-            Choice("0, 0, 0, 700", True, "Each frame its own time."),
             Choice("175, the mean", False, "No frame has that level."),
+            Choice("0, 0, 0, 700", True, "Each frame its own time."),
         ],
     ),
     Question(
         "You double the number of frames, from 16 to 32, at 256 places. What happens to the pairs of joint and of factorised attention?",
         [
-            Choice("both four times", False, "The part in space, F·N², is most of the factorised one, and it doubles."),
             Choice("four times, and a little more than twice", True, "(2F)² is four times F²; of F·N² + N·F² the first part is the larger by far."),
+            Choice("both four times", False, "The part in space, F·N², is most of the factorised one, and it doubles."),
             Choice("both twice", False, "Joint attention grows with the square."),
         ],
     ),
@@ -1042,8 +1042,8 @@ quiz(
     Question(
         "Frames drawn apart have an excellent FID. Why is the clip bad?",
         [
-            Choice("the FID was measured with too few frames", False, "More frames would not help: every one of them is a good picture."),
             Choice("FID looks at frames one at a time", True, "It is blind for order. Shuffle the frames of true clips: the FID does not change."),
+            Choice("the FID was measured with too few frames", False, "More frames would not help: every one of them is a good picture."),
             Choice("FID does not look at colour", False, "It does."),
         ],
     ),

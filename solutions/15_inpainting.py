@@ -1041,12 +1041,12 @@ quiz(
     Question(
         "You put known pixels into the guess x̂₀ and leave ε̂ as the network gave it. What happens?",
         [
-            Choice("nothing: samplers use x̂₀ alone", False, "DDIM uses both: x' = α'·x̂₀ + σ'·ε̂."),
             Choice(
-                "known pixels carry a noise that does not belong to them",
+                "known pixels get a noise that is not theirs",
                 True,
                 "The pair no longer fits x. The step mixes the right picture with noise that was estimated for another one.",
             ),
+            Choice("nothing: samplers use x̂₀ alone", False, "DDIM uses both: x' = α'·x̂₀ + σ'·ε̂."),
             Choice("the hole is lost", False, "The hole keeps its own guess and its own ε̂."),
         ],
     ),
@@ -1054,14 +1054,14 @@ quiz(
         "Replacement with 1000 steps of an exact denoiser. Is the fill a draw from the right distribution?",
         [
             Choice(
-                "yes, in the limit of small steps",
-                False,
-                "The error is not one of step size: each step sees the noisy known part.",
-            ),
-            Choice(
                 "no: choices are made before the known part is visible",
                 True,
                 "What decides at high noise cannot use what comes out of the noise later.",
+            ),
+            Choice(
+                "yes, in the limit of small steps",
+                False,
+                "The error is not one of step size: each step sees the noisy known part.",
             ),
             Choice(
                 "yes, if the noise is drawn anew in each step",
@@ -1091,12 +1091,12 @@ quiz(
         "A fill follows the caption, and known pixels differ by up to 9 of 255 from the original. The model is latent and trained for holes. First you …",
         [
             Choice("train longer", False, "The autoencoder's round trip alone changes pixels."),
+            Choice("raise the guidance", False, "It acts on what is drawn, not on what decoding loses."),
             Choice(
                 "put the known pixels back",
                 True,
                 "Decoding changes all pixels a little. What is known need not be decoded.",
             ),
-            Choice("raise the guidance", False, "It acts on what is drawn, not on what decoding loses."),
         ],
     ),
     title="Two more",

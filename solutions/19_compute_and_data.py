@@ -901,8 +901,8 @@ quiz(
     Question(
         "A batch of 64 in 4 micro-batches of 16, gradients added and not divided, SGD. What happens?",
         [
-            Choice("the same as with one batch", False, "The sum of four means is four times their mean."),
             Choice("as with a learning rate four times as high", True, "It may diverge. Adam would hide it, clipping partly."),
+            Choice("the same as with one batch", False, "The sum of four means is four times their mean."),
             Choice("as with a batch of 16", False, "All 64 rows take part in the step."),
         ],
     ),

@@ -973,14 +973,14 @@ quiz(
         "Precision .95, recall .20. What does the model do?",
         [
             Choice("it copies training pictures", False, "Copies of many pictures have a high recall, too."),
-            Choice("it draws good pictures of a few kinds", True, "Strong guidance looks so."),
             Choice("it draws all kinds, badly", False, "That would be low precision and high recall."),
+            Choice("it draws good pictures of a few kinds", True, "Strong guidance looks so."),
         ],
     ),
     Question(
         "In 20 votes your model won all. What is its strength?",
         [
-            Choice("infinite: the likelihood grows with it for ever", True, "So no finite estimate exists. Say 20 of 20, with an interval: 84 to 100 %."),
+            Choice("infinite", True, "The likelihood grows with it for ever. Say 20 of 20, with an interval: 84 to 100 %."),
             Choice("log 20", False, "Nothing in the likelihood stops there."),
             Choice("0, as nobody beat it", False, "Some programs answer so. It is no estimate."),
         ],
