@@ -900,12 +900,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is a diffusion model?",
-    "A generative model that learns to undo gradual noising. Training data is mixed with Gaussian noise at all levels, "
-    "from none to nothing but noise. A network learns by plain regression to guess the clean data from the noisy data "
-    "and its level (or the noise, which is the same).\n\n"
-    "To make a sample, start from pure noise and repeat: guess, take a small step to a slightly cleaner level, guess "
-    "again. At high noise the best guess is an average over everything possible, so one step would give a blur. With "
-    "each step fewer answers are possible, and the guess turns into one sample.",
+    "A generative model that learns to undo gradual noising. Training data is mixed with Gaussian noise at "
+    "all levels, and a network learns by plain regression to guess the clean data from the noisy data and "
+    "its level (or the noise, which is the same).\n\n"
+    "To make a sample, start from pure noise and repeat: guess, take a small step to a cleaner level, guess "
+    "again. At high noise the best guess is an average, a blur. With each step fewer answers are possible, "
+    "and the guess turns into one sample.",
     [
         (
             "Why is the first guess a blur?",

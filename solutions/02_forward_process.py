@@ -783,11 +783,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is the forward process in a diffusion model?",
-    "A fixed Markov chain that turns data into Gaussian noise in T small steps. Step t scales the picture by √(1 − βₜ) "
-    "and adds Gaussian noise of variance βₜ, so that the variance stays near 1. Nothing in it is learned.\n\n"
-    "Because sums of Gaussians are Gaussian, the picture at any time is one draw: xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε with "
-    "ᾱₜ the product of all 1 − β up to t. Training uses this jump: one random t for each picture, no chain. "
-    "At t = T almost no signal is left, so sampling can start from N(0, I).",
+    "A fixed Markov chain that turns data into Gaussian noise in T small steps. Step t scales the picture "
+    "by √(1 − βₜ) and adds Gaussian noise of variance βₜ, so that the variance stays near 1. Nothing in it "
+    "is learned.\n\n"
+    "Sums of Gaussians are Gaussian, so any time is reached in one draw: xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε, with ᾱₜ "
+    "the product of all 1 − β up to t. Training uses this jump. At t = T hardly any signal is left, so "
+    "sampling can start from N(0, I).",
     [
         (
             "Why scale the picture down at all?",

@@ -1054,12 +1054,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is the reverse process of a diffusion model?",
-    "A learned Markov chain that runs from noise to data. Its step should be q(xₜ₋₁ | xₜ), which nobody knows, for it depends on "
-    "the whole distribution of the data. But for a small step it is nearly Gaussian, and given x₀ it is exactly Gaussian, with "
-    "a mean between x₀ and xₜ and a known variance β̃ₜ.\n\n"
-    "So the network only has to supply a guess of x₀ from xₜ, or, which is the same, of the noise: "
-    "x̂₀ = (xₜ − √(1 − ᾱₜ)·ε̂)/√ᾱₜ. Sampling starts at N(0, I) and repeats: guess, posterior mean, add noise of "
-    "variance β̃ₜ; no noise on the last step.",
+    "A learned Markov chain that runs from noise to data. Its step should be q(xₜ₋₁ | xₜ), which nobody "
+    "knows. But for a small step it is nearly Gaussian, and given x₀ it is exactly Gaussian, with a known "
+    "mean and variance β̃ₜ.\n\n"
+    "So the network only supplies a guess of x₀, or, which is the same, of the noise: x̂₀ = (xₜ − √(1 − "
+    "ᾱₜ)·ε̂)/√ᾱₜ. Sampling starts at N(0, I) and repeats: guess, posterior mean, noise of variance β̃ₜ; no "
+    "noise on the last step.",
     [
         (
             "Why is a blurred x̂₀ good enough?",

@@ -992,12 +992,11 @@ print(f"average_weights against training.ema: {gap:.1e}")
 # %% tags=["interview"] jupyter={"source_hidden": true}
 interview_card(
     "What is the training objective of a diffusion model?",
-    "Draw a clean picture, a random time t and Gaussian noise ε, make xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε in one jump, and train a "
-    "network to predict ε from xₜ and t with a mean squared error.\n\nIt comes from the variational bound on −log p(x₀): a "
-    "sum of KL divergences between the true posterior step and the model's step. Both are Gaussian and get the same "
-    "variance, so each KL is a squared distance of means, which is a squared error in ε times a weight. L_simple drops "
-    "the weight. That gives up some likelihood, which asks most for errors at tiny noise that nobody sees, and gains "
-    "sample quality.",
+    "Draw a clean picture, a random time t and Gaussian noise ε, make xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε in one "
+    "jump, and train a network to predict ε from xₜ and t with a mean squared error.\n\n"
+    "It comes from the variational bound on −log p(x₀), a sum of KL divergences between Gaussians. With "
+    "equal variances each is a weight times the squared error in ε. L_simple drops the weight: it gives up "
+    "some likelihood, which asks most for noise so faint that nobody sees it, and gains sample quality.",
     [
         ("Why predict ε and not x₀ or the mean?",
          "In principle they are the same: with xₜ known, each follows from the others. In practice they differ by a weight "

@@ -1113,11 +1113,10 @@ else:
 interview_card(
     "What is a noise schedule, and how do you choose one?",
     "It says how much signal is left at each time: a falling curve ᾱₜ, from which the steps β follow. In "
-    "log-SNR all variance-preserving schedules are one road; the schedule is the speed along it. The speed "
-    "decides which noise levels training meets most often, and where a sampler takes long strides.\n\nI check "
-    "three things. The ends: no signal left at T, or samples cannot leave medium brightness. The middle: "
-    "many steps where content is decided; digits of 32 × 32 become unreadable between log-SNR 0 and −4, and "
-    "linear spends 37 % of its steps below. The size: pictures of k times the side need log-SNR lower by 2·log k.",
+    "log-SNR all variance-preserving schedules are one road, and the schedule is the speed along it: which "
+    "noise levels training meets most often, and where a sampler takes long strides.\n\n"
+    "I check the ends: no signal left at T, or samples cannot leave medium brightness. The middle: many "
+    "steps where content is decided. The size: pictures of k times the side need log-SNR lower by 2·log k.",
     [
         (
             "Why did cosine replace linear?",
@@ -1139,6 +1138,11 @@ interview_card(
             "Does the schedule change what the optimal network is?",
             "No. At each noise level the best denoiser is the same. The schedule changes how much training "
             "each level gets, and where sampling asks.",
+        ),
+        (
+            "Where should a schedule spend its steps?",
+            "Where content is decided: digits of 32 × 32 become unreadable between log-SNR 0 and −4. Linear "
+            "spends 37 % of its steps below.",
         ),
     ],
 )

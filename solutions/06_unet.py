@@ -1167,11 +1167,12 @@ strip(
 # %% tags=["interview"] jupyter={"source_hidden": true}
 interview_card(
     "Why is the network of a diffusion model a U-Net?",
-    "It must see the whole picture to know what to draw, and place every pixel exactly. The way down halves the picture: "
-    "each convolution then reaches further and costs less. The way up brings the full size back, and skips hand it the "
-    "detail of each level, which the bottom has lost.\n\nIt is one network for all noise levels, so it is told the time: "
-    "sines and cosines at many frequencies, two linear layers, and in every residual block a scale and a shift for each "
-    "channel. Self-attention where the picture is small lets distant places agree.",
+    "It must see the whole picture to know what to draw, and place every pixel exactly. The way down halves "
+    "the picture: convolutions reach further and cost less. The way up brings the size back, and skips hand "
+    "it the detail that the bottom has lost.\n\n"
+    "One network serves all noise levels, so it is told the time: sines and cosines, two linear layers, and "
+    "in every residual block a scale and a shift for each channel. Self-attention where the picture is "
+    "small lets distant places agree.",
     [
         (
             "Where are the parameters, where the FLOPs?",

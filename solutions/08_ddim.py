@@ -1078,13 +1078,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is DDIM, and how does it differ from DDPM?",
-    "It is another sampler for the same trained network. The loss only ever looks at single noise levels, so every "
-    "update that leads from the right mixture of picture and noise at one level to the right one at the next is allowed. "
-    "DDPM gives up a part of its noise in each step and draws fresh; DDIM keeps it: x' = α'·x̂₀ + σ'·ε̂. A number η "
-    "moves between the two.\n\n"
-    "With η = 0 the sample is a function of the starting noise, and the update is Euler's method for the probability-flow "
-    "ODE. So it works with 10 to 50 steps for some loss of quality, it can be inverted, pictures can be edited and noises "
-    "interpolated, and better solvers can replace it.",
+    "Another sampler for the same trained network. The loss looks at single noise levels, so any update is "
+    "allowed that leads from the right mixture of picture and noise at one level to the right one at the "
+    "next. DDPM gives up a part of its noise in each step and draws fresh. DDIM keeps it: x' = α'·x̂₀ + "
+    "σ'·ε̂. A number η moves between the two.\n\n"
+    "With η = 0 the sample is a function of its starting noise. So 10 to 50 steps do, and samples can be "
+    "inverted, edited and interpolated.",
     [
         (
             "Why is the process called non-Markovian?",

@@ -964,13 +964,11 @@ print(f"guided walk, largest difference from the package's sampler:  {(mine - th
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is classifier guidance?",
-    "A way to make an unconditional diffusion model conditional, or a conditional one more so, at sampling time. Bayes' rule "
-    "splits the wanted score: ∇ log p(xₜ | y) = ∇ log p(xₜ) + ∇ log p(y | xₜ). The model has the first term, the gradient of a "
-    "classifier in its input is the second. In code: ε̂ − s·σₜ·∇ log p(y | xₜ), then sample as ever.\n\n"
-    "The classifier has to answer for xₜ. Either it is trained on noisy pictures of all levels, or one of clean pictures is asked "
-    "about x̂₀, with the gradient through the denoiser: no training, but an approximation. The scale s trades variety for "
-    "fidelity: above 1 samples are more surely of their class, and more alike. The price is a second network, and a backward "
-    "pass at each step.",
+    "A way to steer a diffusion model to a class at sampling time. Bayes' rule splits the wanted score: ∇ "
+    "log p(xₜ | y) = ∇ log p(xₜ) + ∇ log p(y | xₜ). The model has the first term; the gradient of a "
+    "classifier in its input is the second. In code: ε̂ − s·σₜ·∇ log p(y | xₜ).\n\n"
+    "The classifier must know noisy pictures, or be asked about x̂₀. A scale s above 1 makes samples more "
+    "surely of their class, and more alike. The price: a second network, and a backward pass in each step.",
     [
         (
             "Can I use a classifier that was trained on clean pictures?",

@@ -970,11 +970,11 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is classifier-free guidance?",
-    "One diffusion network is trained with and without its condition: the label (or text) is replaced by a null token for "
-    "10 to 20 % of the training pictures. At sampling the network is asked twice, and the two answers are mixed: "
-    "unconditional + s·(conditional − unconditional). With s > 1 this goes beyond the conditional answer.\n\nBy Bayes' rule "
-    "the difference of the two is, up to a factor, the gradient of log p(y | x): a classifier that nobody had to train. "
-    "More scale gives fidelity and agreement with the label, and takes diversity. It costs two evaluations a step.",
+    "One diffusion network is trained with and without its condition: for 10 to 20 % of the pictures the "
+    "label or text is replaced by a null token. At sampling it is asked twice, and the answers are mixed: "
+    "unconditional + s·(conditional − unconditional), with s > 1.\n\n"
+    "By Bayes' rule the difference is, up to a factor, the gradient of log p(y | x): a classifier that "
+    "nobody had to train. More scale gives fidelity and takes diversity. It costs two evaluations a step.",
     [
         (
             "Why do guided pictures look better, when scale 1 is the trained distribution?",

@@ -1053,12 +1053,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is latent diffusion, and why is it cheaper?",
-    "Two stages. First an autoencoder learns to turn a picture into a small tensor and back: in Stable Diffusion 512×512×3 into "
-    "64×64×4, 48 times fewer numbers. Its loss: reconstruction, perceptual and adversarial terms against blur, and a small KL "
-    "that keeps latents near N(0, I). Then it is frozen, and an ordinary diffusion model is trained on its latents, scaled to a "
-    "standard deviation of 1. To sample: denoise noise, divide by the scale, decode once.\n\nA step is cheaper: f² fewer "
-    "places, f⁴ fewer pairs in attention. And the model need not draw imperceptible detail: the decoder adds it. The price "
-    "is a ceiling: what the autoencoder loses never comes back, so small text and faces suffer.",
+    "Two stages. First an autoencoder learns to turn a picture into a small tensor and back: in Stable "
+    "Diffusion 512×512×3 into 64×64×4, 48 times fewer numbers, held near N(0, I) by a small KL. Then an "
+    "ordinary diffusion model is trained on its latents, scaled to a standard deviation of 1. To sample: "
+    "denoise noise, divide by the scale, decode once.\n\n"
+    "A step is cheaper: f² fewer places. And the decoder draws the fine detail. The price is a ceiling: "
+    "what the autoencoder loses never comes back.",
     [
         (
             "Folding pixels into patches gives the same grid. Why an autoencoder?",
@@ -1087,6 +1087,11 @@ interview_card(
         (
             "Can you interpolate in the latents?",
             "They fade, like pixels, through colours that were in neither. Interpolate the noise (DDIM) or the prompt.",
+        ),
+        (
+            "What is the autoencoder's loss?",
+            "Reconstruction, a perceptual and an adversarial term against blur, and a small KL that keeps "
+            "latents near N(0, I).",
         ),
     ],
 )

@@ -1085,10 +1085,12 @@ print(f"the whole model: {gap.abs().max():.0e}")
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How does text control a diffusion model?",
-    "The prompt is cut into tokens by byte-pair encoding. A text encoder, a transformer such as CLIP's, turns it into one vector a token. In "
-    "the U-Net, cross-attention layers use the places of the picture as queries and these vectors as keys and values, so every place can look at every "
-    "word.\n\nIn training some captions are replaced by the empty text, so that classifier-free guidance can strengthen the prompt in sampling. The text encoder is often frozen. "
-    "What it does not know, such as which colour belongs to which object, the pictures will not show.",
+    "The prompt is cut into tokens by byte-pair encoding. A text encoder, such as CLIP's, turns it into one "
+    "vector for each token. In the U-Net, cross-attention layers use the places of the picture as queries "
+    "and these vectors as keys and values, so every place can look at every word.\n\n"
+    "In training some captions are replaced by the empty text, so that classifier-free guidance can "
+    "strengthen the prompt. The text encoder is often frozen: what it does not know, the pictures will not "
+    "show.",
     [
         (
             "Why not one vector for the whole prompt?",

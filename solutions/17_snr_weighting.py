@@ -838,13 +838,12 @@ if importlib.util.find_spec("diffusers"):
 # %% jupyter={"source_hidden": true}
 interview_card(
     "Why do noise levels contribute unequally, and what do v-prediction and Min-SNR change?",
-    "Every squared error, in ε, x₀ or v, is a weight on the error in x₀: SNR, 1, SNR + 1. So a target *is* a weight, unless one divides it out. "
-    "Plain ε gives no weight to pure noise and a boundless one to clean levels.\n\n"
-    "*v* = α·ε − σ·x₀ is what x does not show. Its error is never enlarged on the way to x₀, so it works at zero terminal SNR and in few steps, "
-    "where ε divides by 0.\n\n"
-    "*Min-SNR* cuts the weight at γ = 5, so that clean levels do not take over the shared parameters. The published speed-up of 3.4 is for "
-    "networks that predict x₀, on ImageNet latents, to FID 10; with ε the same paper gains little. Measure it on your data, with the learning "
-    "rate tuned for each and with several seeds.",
+    "Every squared error, in x₀, ε or v, is a weight on the error in x₀: 1, SNR, SNR + 1. So a target *is* "
+    "a weight, unless one divides it out.\n\n"
+    "*v* = α·ε − σ·x₀ is what x does not show. Its error is never enlarged on the way to x₀, so it works at "
+    "zero terminal SNR, where ε divides by 0.\n\n"
+    "*Min-SNR* cuts the weight at γ = 5, so that clean levels do not take over. The published speed-up of "
+    "3.4 is for networks that predict x₀. Measure it on your data.",
     [
         (
             "Derive the weight for v.",

@@ -927,11 +927,13 @@ print(f"RK45, {len(walk) - 1} steps: {np.abs(walk[-1][1].flatten().numpy() - the
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is flow matching, and how does it compare with diffusion?",
-    "A network learns the velocity of points that walk in straight lines from data to noise, x = (1 − t)x₀ + tε, target ε − x₀, by a mean of squares. "
-    "Sampling integrates that velocity as an ordinary differential equation.\n\nFor Gaussian noise it is the same family as diffusion: multiply x by a number and change the "
-    "clock, and one model becomes the other; Euler on the straight path is DDIM at other noise levels. Differences at equal training come from the "
-    "times trained at and the places where the solver stops.\n\nWhat is new is the freedom to choose the *pairs* of noise and data. Reflow pairs each noise with what the flow makes of it; then "
-    "ways are nearly straight, and one or two evaluations come close to many.",
+    "A network learns the velocity of points that walk in straight lines from data to noise: x = (1 − t)x₀ "
+    "+ tε, target ε − x₀. Sampling integrates that velocity.\n\n"
+    "For Gaussian noise it is the same family as diffusion: multiply x by a number, change the clock, and "
+    "one model becomes the other. They differ in the times trained at and in the places where the solver "
+    "stops.\n\n"
+    "New is the choice of *pairs*. Reflow pairs each noise with what the flow makes of it; then ways are "
+    "nearly straight, and few evaluations do.",
     [
         (
             "The path is straight. Why are the ways bent?",
