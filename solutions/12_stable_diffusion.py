@@ -1166,11 +1166,13 @@ print(f"thresholds: {', '.join(f'{each:.2%}' for each in false.tolist())} false 
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What are the pieces of Stable Diffusion, and how do they work together?",
-    "Five, and a check. CLIP's text encoder, with its tokenizer, turns the prompt into 77 vectors of width 768, once. A U-Net with cross-attention, 860 million parameters, sees noisy latents of "
-    "4×64×64, the time and these vectors, and predicts the noise. A scheduler, which has no weights, decides at which levels the U-Net is asked and makes the steps; each asks "
-    "twice, with prompt and without, for classifier-free guidance. The VAE's decoder turns the final latents, divided by 0.18215, into a picture of 512×512. A safety checker "
-    "compares the picture's CLIP embedding with those of forbidden concepts.\n\nThe pieces meet in tensors alone, so each can be swapped. But they agree on more than shapes: "
-    "vocabulary, what the vectors mean, prediction type, noise schedule, latent scale.",
+    "Five, and a check. CLIP's text encoder, with its tokenizer, turns the prompt into 77 vectors, once. A "
+    "U-Net with cross-attention sees noisy latents, the time and these vectors, and predicts the noise. A "
+    "scheduler decides at which levels the U-Net is asked and makes the steps; each asks twice, with the "
+    "prompt and without. The VAE's decoder turns the final latents into a picture. A safety checker "
+    "compares it with forbidden concepts.\n\n"
+    "The pieces meet in tensors alone, so each can be swapped. But they must agree on vocabulary, "
+    "prediction type, schedule and latent scale.",
     [
         (
             "Which piece costs the most?",
@@ -1200,6 +1202,11 @@ interview_card(
             "How do you know that a reimplementation is right?",
             "Same weights, same noise, compare tensors piece by piece in float64 with perturbed norms; then whole pipelines with several prompts at once. Pictures that look good prove "
             "little.",
+        ),
+        (
+            "How large are they?",
+            "The text encoder gives 77 vectors of width 768. The U-Net has 860 million parameters and works "
+            "on latents of 4×64×64. The decoder divides by 0.18215 and makes 512×512 pixels.",
         ),
     ],
 )

@@ -720,11 +720,12 @@ print(f"modes against ours:     {abs(covered - found.covered)} and {abs(kl - fou
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How do diffusion models compare with GANs?",
-    "*Training*: a GAN is a game. No loss compares two models, and it needs a stabiliser (R1, averaged weights) and the right "
-    "learning rate. A diffusion model is a regression with one loss: here, told sines of its input, it covered all modes at four rates of four.\n\n*Coverage*: a well-tuned GAN can "
-    "cover all modes of small data, as evenly as diffusion; an untuned one drops some or most of them. On ImageNet GANs have the "
-    "higher precision and the lower recall.\n\n*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes "
-    "most of that gap, and often uses a discriminator again.",
+    "*Training*: a GAN is a game that needs a stabiliser and the right learning rate, and no loss compares "
+    "two models. A diffusion model is a regression: here, told sines of its input, it covered all modes at "
+    "four rates of four.\n\n"
+    "*Coverage*: a well-tuned GAN can cover all modes of small data; an untuned one drops some or most of "
+    "them. On ImageNet GANs have the higher precision and the lower recall.\n\n"
+    "*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes most of that gap.",
     [
         (
             "Why does a GAN drop modes?",

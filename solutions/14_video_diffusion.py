@@ -967,12 +967,13 @@ if importlib.util.find_spec("diffusers"):
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How do video diffusion models extend image models, and what makes them expensive?",
-    "A clip is a batch of frames for the image network: frames are folded into the batch. Between its layers come layers over time, "
-    "attention of each place over the frames and convolutions over time, which start as the identity (last weights 0). So the model draws "
-    "as before at first, and can be trained on few clips with the image weights frozen.\n\nFor clips of any length attention over time is "
-    "causal, and each frame gets its own noise level in training: then the model can go on from clean frames, in a window. Errors add up.\n\n"
-    "Cost: every frame costs an image. Factorised attention adds N·F² to F·N²; joint attention costs (F·N)², and large models pay that, in "
-    "latents that are compressed in time as well.",
+    "A clip is a batch of frames for the image network. Between its layers come layers over time, attention "
+    "of each place over the frames and convolutions, which start as the identity. So the model draws as "
+    "before at first, and the image weights can stay frozen.\n\n"
+    "To go on from given frames, attention over time is causal, and in training each frame gets its own "
+    "noise level.\n\n"
+    "Cost: every frame costs an image. Factorised attention adds N·F² to F·N²; joint attention costs "
+    "(F·N)², and large models pay it.",
     [
         (
             "Why not inflate 2-D kernels to 3-D ones and train all?",

@@ -994,11 +994,11 @@ if importlib.util.find_spec("diffusers"):
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How does inpainting with a diffusion model work?",
-    "Two families. *Trained*: the network gets more input channels, the mask and the picture with its hole blanked, and is trained on random "
-    "holes, starting from the text-to-image model with the new weights at 0. It knows the surroundings, clean, from the first "
-    "step.\n\n*Training-free*: any diffusion model. In each step known pixels are put back, noised to the level of that step, or put "
-    "into the guess of x₀. Known pixels are exact at the end. But choices are made while the known part is still noise, so the fill may "
-    "not fit as a whole. RePaint goes back up and down again to mend that, at a multiple of the calls.",
+    "Two families. *Trained*: the network gets more input channels, the mask and the picture with its hole "
+    "blanked, and is trained on random holes. It knows the surroundings, clean, from the first step.\n\n"
+    "*Training-free*: in each step known pixels are put back, noised to the level of that step, or put into "
+    "the guess of x₀. They are exact at the end. But choices are made while the known part is still noise, "
+    "so the fill may not fit. RePaint goes back up and down again to mend that, at a multiple of the calls.",
     [
         (
             "Why must the known part be noised?",

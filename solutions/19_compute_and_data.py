@@ -829,13 +829,13 @@ print("own seconds against the profiler's, below 1 % of the step:", bool(apart <
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What does it take to train and serve a diffusion model, and how do you make it cheaper?",
-    "I count first. FLOPs of an evaluation, times three for training, times the pictures; divided by the share of the GPU's "
-    "peak that such networks reach, a quarter or so, that is GPU-hours. Memory is 16 to 20 bytes a parameter for weights, "
-    "gradients, moments and averages, and on top what is kept for the way back, in proportion to the batch.\n\n"
-    "Training: bf16, channels-last, a fused optimizer, compile on long runs; fused attention, which moves fewer bytes; "
-    "latents and texts encoded ahead, shards streamed; checkpointing and accumulation where memory is short; data parallel, "
-    "then sharded weights. Serving: fewer evaluations first (solver, distillation), then a cheaper one (TensorRT or ONNX "
-    "Runtime, fp16 or int8). I profile, apply Amdahl, and hold each mode against eager float32 before I trust it.",
+    "I count first: FLOPs of an evaluation, times three for training, times the pictures, divided by the "
+    "share of the GPU's peak that such networks reach, a quarter or so. Memory is 16 to 20 bytes a "
+    "parameter, and what is kept for the backward pass.\n\n"
+    "Training: bf16, fused attention, compile on long runs, latents encoded ahead; checkpointing and "
+    "accumulation where memory is short; several GPUs. Serving: fewer evaluations first, then cheaper ones "
+    "(TensorRT, ONNX Runtime, fewer bits). I profile, apply Amdahl, and hold each mode against eager "
+    "float32.",
     [
         (
             "Why is FlashAttention faster, with the same FLOPs?",
@@ -861,6 +861,11 @@ interview_card(
             "TensorRT made my model twice as fast. What do you ask?",
             "Over what: eager, or compiled with the same precision? At which batch? Is the output held against float32, over the "
             "whole walk? Does the engine cover the sizes you serve?",
+        ),
+        (
+            "What does one do beyond bf16 and fused attention?",
+            "Channels-last and a fused optimizer, texts encoded ahead, shards streamed, data parallel and "
+            "then sharded weights. Measure them together, too: gains do not always multiply.",
         ),
     ],
 )

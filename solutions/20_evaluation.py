@@ -907,11 +907,13 @@ if importlib.util.find_spec("choix"):
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How do you evaluate a generative model of pictures?",
-    "By several metrics, for none sees all. *FID* compares Gaussians of features: sensitive, one number, but biased by about c/n, "
-    "bound to its features, and blind to copies. *KID* of independent draws has no such bias. *Precision and recall* tell bad pictures from missing ones. "
-    "For text, *CLIP score* or an oracle asks whether the picture shows what was asked for.\n\nIn the end *people* choose between "
-    "pairs, blind, sides at random, ties allowed; Bradley–Terry turns votes into strengths with intervals. Always: the same n, features, "
-    "reference and resizing, real pictures as a floor, an uncertainty that says what it covers, and a check for copies.",
+    "By several metrics, for none sees all. *FID* compares Gaussians of features: one number, but biased by "
+    "about c/n, bound to its features, and blind to copies. *KID* has no such bias. *Precision and recall* "
+    "tell bad pictures from missing ones. For text, *CLIP score* or an oracle asks whether the picture "
+    "shows what was asked for.\n\n"
+    "In the end *people* choose between pairs, blind; Bradley–Terry turns votes into strengths with "
+    "intervals. Always: the same n and features, real pictures as a floor, an uncertainty, and a check for "
+    "copies.",
     [
         (
             "Is FID with few samples too low or too high?",
@@ -940,6 +942,11 @@ interview_card(
         (
             "What does a high CLIP score not tell?",
             "Who is left of whom, how many, and how it looks: it takes a picture and a caption for a bag of things, and it is easily optimised for.",
+        ),
+        (
+            "What makes a vote fair?",
+            "Blind, sides at random, ties allowed, no picture in many votes. And for every metric: the same "
+            "reference and the same resizing.",
         ),
     ],
 )
