@@ -1200,10 +1200,7 @@ interview_card(
             "each. No levels, skips or convolutions. Time and label come in by shift, scale and gate, which start at zero "
             "(adaLN-zero). That neighbours belong together it has to learn, so it starts slowly.",
         ),
-        (
-            "Why not attention at every level?",
-            "Its scores take N² products for N positions. From 16 × 16 to 64 × 64 that is 256 times as many.",
-        ),
+        ("Why not attention at every level?", "Its scores take N² products for N positions. From 16 × 16 to 64 × 64 that is 256 times as many."),
     ],
 )
 
