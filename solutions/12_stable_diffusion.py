@@ -1179,15 +1179,10 @@ interview_card(
             "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder costs three calls, once. With a distilled model of one to three steps, "
             "without guidance, it costs as much as all calls of the U-Net, or more; with four, nearly as much.",
         ),
-        (
-            "Can you swap the scheduler without training?",
-            "Yes, if it works with the same noise schedule and prediction type: the network only estimates the noise at a level. Fewer evaluations need higher order; too few steps "
-            "break any of them.",
-        ),
+        ("Can you swap the scheduler without training?", "Yes, if it works with the same noise schedule and prediction type: the network only estimates the noise at a level. Fewer evaluations need higher order; too few steps break any of them."),
         (
             "Can you swap the text encoder?",
-            "Not without training, even if the shapes fit: the U-Net has learnt what these vectors mean. We tried it: the pictures are clean and nearly never what was asked. Fine-tune "
-            "the cross-attention, or an adapter.",
+            "Not without training, even if the shapes fit: the U-Net has learnt what these vectors mean. We tried it: the pictures are clean and nearly never what was asked. Fine-tune the cross-attention, or an adapter.",
         ),
         (
             "And the VAE?",
@@ -1203,11 +1198,7 @@ interview_card(
             "Same weights, same noise, compare tensors piece by piece in float64 with perturbed norms; then whole pipelines with several prompts at once. Pictures that look good prove "
             "little.",
         ),
-        (
-            "How large are they?",
-            "The text encoder gives 77 vectors of width 768. The U-Net has 860 million parameters and works "
-            "on latents of 4×64×64. The decoder divides by 0.18215 and makes 512×512 pixels.",
-        ),
+        ("How large are they?", "The text encoder gives 77 vectors of width 768. The U-Net has 860 million parameters and works on latents of 4×64×64. The decoder divides by 0.18215 and makes 512×512 pixels."),
     ],
 )
 

@@ -985,10 +985,7 @@ interview_card(
             "With the last weight 0 the layer adds nothing. Its gradient is what comes before it, which is not 0, so it learns in the first step. If "
             "the layer before were 0 as well, both gradients would be 0 for ever.",
         ),
-        (
-            "What does a causal mask give besides going on frame by frame?",
-            "Features of earlier frames do not depend on later ones, so keys and values can be kept. Drawing a frame then costs one frame, not a window.",
-        ),
+        ("What does a causal mask give besides going on frame by frame?", "Features of earlier frames do not depend on later ones, so keys and values can be kept. Drawing a frame then costs one frame, not a window."),
         (
             "Where does drift come from, and what helps?",
             "In training frames before are true; when drawing they are the model's own. Errors feed errors. Noising the context a little in training "

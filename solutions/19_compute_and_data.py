@@ -113,7 +113,7 @@ predict(
 #
 # Norms, activations and sums are left out. They hardly count, but they do take time: keep that in mind.
 #
-# The **backward pass**, the way back, has two products for each one of the forward pass, the way there: one for the gradient of the weights, one for the gradient
+# The **backward pass**, the way back, has two products for each one forwards: one for the gradient of the weights, one for the gradient
 # of the input. So a step of training costs three evaluations. Memory counts, too: in float32, weights, gradients,
 # Adam's two moments and averaged weights are 20 bytes a parameter. And whatever the way back needs is **kept** until
 # then.
@@ -852,11 +852,7 @@ interview_card(
             "The same gradient, if parts are weighed by their rows and clipping comes last. Not with batch norm, whose statistics "
             "are those of a micro-batch. And it saves memory, not time.",
         ),
-        (
-            "What does checkpointing cost?",
-            "One more way there: 4 in place of 3 evaluations, a third more FLOPs. It keeps the inputs of blocks in place of all "
-            "that is inside.",
-        ),
+        ("What does checkpointing cost?", "One more way there: 4 in place of 3 evaluations, a third more FLOPs. It keeps the inputs of blocks in place of all that is inside."),
         (
             "TensorRT made my model twice as fast. What do you ask?",
             "Over what: eager, or compiled with the same precision? At which batch? Is the output held against float32, over the "

@@ -939,15 +939,8 @@ interview_card(
             "Two models differ by 0.1 FID. Is that real?",
             "Ask for the error over samples, and over trainings, which is larger. With one training each, you compared two runs and not two methods.",
         ),
-        (
-            "What does a high CLIP score not tell?",
-            "Who is left of whom, how many, and how it looks: it takes a picture and a caption for a bag of things, and it is easily optimised for.",
-        ),
-        (
-            "What makes a vote fair?",
-            "Blind, sides at random, ties allowed, no picture in many votes. And for every metric: the same "
-            "reference and the same resizing.",
-        ),
+        ("What does a high CLIP score not tell?", "Who is left of whom, how many, and how it looks: it takes a picture and a caption for a bag of things, and it is easily optimised for."),
+        ("What makes a vote fair?", "Blind, sides at random, ties allowed, no picture in many votes. And for every metric: the same reference and the same resizing."),
     ],
 )
 
