@@ -634,7 +634,7 @@ figure(
 # (`diffusion-lessons experiment leaderboard`). "Preference" comes from a **simulated voter**: no person, but a number. It
 # chooses the picture whose wanted digit a classifier sees more clearly, and says "tie" where the two hardly differ. Reward models such as
 # PickScore are used in the same way. It is the classifier whose features give the distances, and whose answers give the accuracy: that
-# accuracy and preference agree is no surprise. "Calls" are evaluations of the U-Net for one picture (lesson 7): classifier guidance has its classifier's besides.
+# accuracy and preference agree is no surprise. "Calls" are those of the U-Net alone: classifier guidance has its classifier's besides.
 
 # %%
 import itertools
@@ -742,7 +742,7 @@ figure(
 #   they are not independent, and its ± is too short.) It is a number, as reward models are: whoever optimises for it gets clear and
 #   boring digits. A person who sees two pictures would not notice the repetition, either.
 # - **Which would you ship?** To fill a form with clear digits: guidance of 1.5 or 2. To train another model on, where variety counts: 25
-#   ancestral steps. Where speed counts most: a student, with 1 call in place of 10 to 25. For a little of all: guidance in an interval
+#   ancestral steps. Where speed counts most: a student, with 1 call (an evaluation, lesson 7) in place of 10 to 25. For a little of all: guidance in an interval
 #   (distance 0.37, precision .84,
 #   recall .83, accuracy .989). The metric follows from the use, not the other way round.
 #
