@@ -789,8 +789,8 @@ strip(
 # **Accuracy** is how often the clean classifier, which is not the guide here, sees the digit asked for.
 #
 # Below it stands the recorded experiment, with 500 pictures a row. **Precision** is the share of drawn pictures that lie among
-# real ones, **recall** the share of real ones that lie among the drawn pictures. For these figures
-# and the Fréchet distance: {{built-in 20}}. `diffusion-lessons experiment guidance-scales` runs it again. Three guides are compared:
+# real ones, **recall** the share of real ones that lie among the drawn pictures. These figures
+# and the Fréchet distance are closed boxes here: {{built-in 20}}. `diffusion-lessons experiment guidance-scales` runs it again. Three guides are compared:
 #
 # - the noise-trained classifier guides the model **without labels**;
 # - it guides the model **with labels**. The label counts as scale 1, so scale 2 is label and classifier at 1;
