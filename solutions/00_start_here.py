@@ -63,7 +63,7 @@ hint("00.1")
 progress()
 
 # %% [markdown]
-# ## Your own system
+# ## The capstone: your own system
 #
 # What you write in the lessons is a whole diffusion system. Put this into a cell of its own whenever some of your
 # exercises pass; it takes two minutes:
@@ -81,6 +81,7 @@ progress()
 #
 # {{lessons}}
 #
-# Each starts with a picture, asks you to predict something, builds and measures, and ends with a quiz and an
+# Take them in their order, with one exception: lesson 12 uses the text tower that lesson 16 builds, so read 16 before
+# it. Each starts with a picture, asks you to predict something, builds and measures, and ends with a quiz and an
 # interview card. Wrong quiz choices are explained too: open them. This folder holds *your* copies. Nothing
 # overwrites them; delete one, start the lab again, and you get a fresh copy.

@@ -900,12 +900,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is a diffusion model?",
-    "A generative model that learns to undo gradual noising. Training data is mixed with Gaussian noise at all levels, "
-    "from none to nothing but noise. A network learns by plain regression to guess the clean data from the noisy data "
-    "and its level (or the noise, which is the same).\n\n"
-    "To make a sample, start from pure noise and repeat: guess, take a small step to a slightly cleaner level, guess "
-    "again. At high noise the best guess is an average over everything possible, so one step would give a blur. With "
-    "each step fewer answers are possible, and the guess turns into one sample.",
+    "A generative model that learns to undo gradual noising. Training data is mixed with Gaussian noise at "
+    "all levels, and a network learns by plain regression to guess the clean data from the noisy data and "
+    "its level (or the noise, which is the same).\n\n"
+    "To make a sample, start from pure noise and repeat: guess, take a small step to a cleaner level, guess "
+    "again. At high noise the best guess is an average, a blur. With each step fewer answers are possible, "
+    "and the guess turns into one sample.",
     [
         (
             "Why is the first guess a blur?",
@@ -940,14 +940,14 @@ quiz(
         "What is a diffusion network trained to do?",
         [
             Choice(
+                "to guess clean data (or the noise) from noisy data",
+                True,
+                "Regression on pairs that cost nothing to make. From either guess the other follows.",
+            ),
+            Choice(
                 "to take one step from xₜ to the next cleaner x",
                 False,
                 "The step is a formula. The network supplies the guess that goes into it.",
-            ),
-            Choice(
-                "to guess the clean data, or the noise, from noisy data and its level",
-                True,
-                "Regression on pairs that cost nothing to make. From either guess the other follows.",
             ),
             Choice(
                 "to tell real pictures from drawn ones",
@@ -960,10 +960,10 @@ quiz(
         "x lies midway between two equally likely, sharp clusters. What is the best guess x̂₀ in squared error?",
         [
             Choice("one of the two, at random", False, "That has twice the squared error of the middle."),
-            Choice("the middle", True, "The mean of what is possible, although no data lies there."),
             Choice(
                 "x itself", False, "x is data turned down by α, with noise; the guess is about clean data."
             ),
+            Choice("the middle", True, "The mean of what is possible, although no data lies there."),
         ],
     ),
 )
@@ -986,12 +986,12 @@ quiz(
         "Samples of a new model are 0.1 away from the most similar training picture, unseen real ones 5.3. And so?",
         [
             Choice(
+                "the model copies its training set", True, "Its samples are far closer than new real data is."
+            ),
+            Choice(
                 "the model is excellent: its samples look real",
                 False,
                 "Each looks like one training picture. Unseen real data is not that close.",
-            ),
-            Choice(
-                "the model copies its training set", True, "Its samples are far closer than new real data is."
             ),
             Choice(
                 "nothing follows: pixel distances mean nothing",

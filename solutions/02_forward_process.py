@@ -585,7 +585,7 @@ strip(
 # ## Experiment: how long can the class still be told?
 #
 # The claim is that the end of the chain is pure noise: nothing can be read from it. Let us measure it. Your batches train a
-# small classifier on digits of *all* noise levels, and it is told the level (its network is a closed box here:
+# small classifier on digits of *all* noise levels, and it is told the level (such a classifier is a closed box here:
 # {{built-in 09}}). It learns from 1,400 of the drawn digits; the other 600 are held out. Beside it we ask a classifier that
 # comes with the course. It was trained on real digits, all of them clean.
 
@@ -783,11 +783,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is the forward process in a diffusion model?",
-    "A fixed Markov chain that turns data into Gaussian noise in T small steps. Step t scales the picture by √(1 − βₜ) "
-    "and adds Gaussian noise of variance βₜ, so that the variance stays near 1. Nothing in it is learned.\n\n"
-    "Because sums of Gaussians are Gaussian, the picture at any time is one draw: xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε with "
-    "ᾱₜ the product of all 1 − β up to t. Training uses this jump: one random t for each picture, no chain. "
-    "At t = T almost no signal is left, so sampling can start from N(0, I).",
+    "A fixed Markov chain that turns data into Gaussian noise in T small steps. Step t scales the picture "
+    "by √(1 − βₜ) and adds Gaussian noise of variance βₜ, so that the variance stays near 1. Nothing in it "
+    "is learned.\n\n"
+    "Sums of Gaussians are Gaussian, so any time is reached in one draw: xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε, with ᾱₜ "
+    "the product of all 1 − β up to t. Training uses this jump. At t = T hardly any signal is left, so "
+    "sampling can start from N(0, I).",
     [
         (
             "Why scale the picture down at all?",
@@ -857,7 +858,7 @@ quiz(
                 False,
                 "The chain gives the same distribution, at 731 times the price.",
             ),
-            Choice("one multiplication and one addition for each pixel", True, "That is the jump."),
+            Choice("one line of arithmetic for each pixel", True, "That is the jump."),
             Choice("one pass through the network", False, "No network is involved on the way forward."),
         ],
     ),

@@ -342,7 +342,7 @@ scrub(
 #
 # Now all the parts are there. Stand at $x_t$. Let the network guess the noise, turn that into $\hat x_0$, put it into
 # the posterior, and *draw* from it: mean plus noise. You stand at $x_{t-1}$, which is a little cleaner. Ask again. Each
-# step costs one evaluation of the network (NFE).
+# step costs one evaluation of the network. (Papers count these as NFE, number of function evaluations.)
 #
 # This is **ancestral sampling**: each picture is drawn from its ancestor. It begins at $x_T$, drawn from
 # $\mathcal N(0, I)$, which needs no network, and its last step ends at the data.
@@ -791,7 +791,7 @@ scrub(
 # $\mathcal N(0,1)$ the mean of $x_{t-1}$ is $\sqrt{1-\beta_t}\;x_t$, and after all steps $\sqrt{\bar\alpha_T} = 0.006$
 # of the spread is left. The noise is where the variety comes from.
 #
-# How near do the other three come to the data? We repeat each eight times. (The distance is a closed box: {{built-in 20}}.)
+# How near do the other three come to the data? We repeat each eight times. (The distance is lesson 1's: sliced Wasserstein.)
 
 # %%
 from diffusion_lessons.metrics import sliced_wasserstein
@@ -903,7 +903,7 @@ print(f"n = {len(wanted)}, one seed; ± over the draw of the samples")
 # %% [markdown]
 # Every 4 of the upper row is clean, and the numbers say so: the classifier reads all of them, and a precision of 1.00 means that all
 # lie among real digits. Yet it is *nearly the same 4, ten times*. The recall is 0.00: hardly a real digit lies among these samples. The
-# Fréchet distance sums up both, and it is 4.4 against 0.7. (200 real digits: 0.54 ± 0.08,
+# Fréchet distance (0 for a perfect match; {{built-in 20}}) sums up both, and it is 4.4 against 0.7. (200 real digits: 0.54 ± 0.08,
 # mean and spread of ten balanced draws.)
 #
 # A mean leaves out what differs from hand to hand: slant, loops, accidents. What is left is a typical 4, which pleases the
@@ -966,7 +966,7 @@ for steps in (5, 10, 20, 50, 1000):
 #
 # With 200 samples that gap is under two of its standard errors; the recorded rows, with 500, settle it. They all take their
 # last step from t = 1, and $\beta$ is worse at 5 and 10 steps, and from 50 on nothing tells the
-# two apart. (500 real digits are at 0.28 ± 0.03, mean and spread of ten balanced draws.) **Published** for CIFAR-10, with such steps
+# two apart. (500 real digits are at 0.27 ± 0.04, mean and spread of twenty balanced draws.) **Published** for CIFAR-10, with such steps
 # (Song et al. 2021, table 1; FID at 10, 50 and 1,000 steps): with $\tilde\beta$, their η = 1, 41.07, 8.01 and 4.73; with
 # $\beta$, their σ̂, 367, 32.7 and 3.17. There the larger variance wins at a thousand.
 
@@ -1054,12 +1054,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is the reverse process of a diffusion model?",
-    "A learned Markov chain that runs from noise to data. Its step should be q(xₜ₋₁ | xₜ), which nobody knows, for it depends on "
-    "the whole distribution of the data. But for a small step it is nearly Gaussian, and given x₀ it is exactly Gaussian, with "
-    "a mean between x₀ and xₜ and a known variance β̃ₜ.\n\n"
-    "So the network only has to supply a guess of x₀ from xₜ, or, which is the same, of the noise: "
-    "x̂₀ = (xₜ − √(1 − ᾱₜ)·ε̂)/√ᾱₜ. Sampling starts at N(0, I) and repeats: guess, posterior mean, add noise of "
-    "variance β̃ₜ; no noise on the last step.",
+    "A learned Markov chain that runs from noise to data. Its step should be q(xₜ₋₁ | xₜ), which nobody "
+    "knows. But for a small step it is nearly Gaussian, and given x₀ it is exactly Gaussian, with a known "
+    "mean and variance β̃ₜ.\n\n"
+    "So the network only supplies a guess of x₀, or, which is the same, of the noise: x̂₀ = (xₜ − √(1 − "
+    "ᾱₜ)·ε̂)/√ᾱₜ. Sampling starts at N(0, I) and repeats: guess, posterior mean, noise of variance β̃ₜ; no "
+    "noise on the last step.",
     [
         (
             "Why is a blurred x̂₀ good enough?",
@@ -1127,8 +1127,8 @@ quiz(
         "A sampler takes a thousand steps. Its samples are clean, but nearly all the same. What do you suspect first?",
         [
             Choice("noise at the last step", False, "That gives grain, and leaves the variety alone."),
-            Choice("β̃ where √β̃ belongs", True, "Too little noise: all points draw together early."),
             Choice("too many steps", False, "More steps bring the samples nearer to the data's variety."),
+            Choice("β̃ where √β̃ belongs", True, "Too little noise: all points draw together early."),
         ],
     ),
     Question(

@@ -93,16 +93,16 @@ predict(
     "bound, a bound on −log p(x₀), punish most?",
     [
         Choice(
-            "those near t = T, which hide the picture",
-            False,
-            "At t = T the step only has to get from one nearly pure noise to the next: whatever the network thinks "
-            "of the picture hardly moves it. The weight there is 0.01.",
-        ),
-        Choice(
             "those near t = 0, which nobody can see",
             True,
             "The weight is 0.6 at t = 2 and 0.005 at t = 350. A likelihood asks for every last grey level, "
             "seen or not.",
+        ),
+        Choice(
+            "those near t = T, which hide the picture",
+            False,
+            "At t = T the step only has to get from one nearly pure noise to the next: whatever the network thinks "
+            "of the picture hardly moves it. The weight there is 0.01.",
         ),
         Choice(
             "those in the middle, where the picture is decided",
@@ -790,7 +790,7 @@ strip(
 
 # %% [markdown]
 # **What to notice:** no term of a bound, no chain. A squared error between two pictures of noise, and from pure noise come
-# digits. The yardstick's classifier reads most of them as asked. But the network is small and its training short: of the ten
+# digits. A bundled classifier reads most of them as asked. But the network is small and its training short: of the ten
 # above, 2, 3, 5 and 9 are hard to read. (Each ± is a standard error over the pictures, for one seed. The Fréchet
 # distance is 0 for a perfect match, {{built-in 20}}.)
 #
@@ -992,12 +992,11 @@ print(f"average_weights against training.ema: {gap:.1e}")
 # %% tags=["interview"] jupyter={"source_hidden": true}
 interview_card(
     "What is the training objective of a diffusion model?",
-    "Draw a clean picture, a random time t and Gaussian noise ε, make xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε in one jump, and train a "
-    "network to predict ε from xₜ and t with a mean squared error.\n\nIt comes from the variational bound on −log p(x₀): a "
-    "sum of KL divergences between the true posterior step and the model's step. Both are Gaussian and get the same "
-    "variance, so each KL is a squared distance of means, which is a squared error in ε times a weight. L_simple drops "
-    "the weight. That gives up some likelihood, which asks most for errors at tiny noise that nobody sees, and gains "
-    "sample quality.",
+    "Draw a clean picture, a random time t and Gaussian noise ε, make xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε in one "
+    "jump, and train a network to predict ε from xₜ and t with a mean squared error.\n\n"
+    "It comes from the variational bound on −log p(x₀), a sum of KL divergences between Gaussians. With "
+    "equal variances each is a weight times the squared error in ε. L_simple drops the weight: it gives up "
+    "some likelihood, which asks most for noise so faint that nobody sees it, and gains sample quality.",
     [
         ("Why predict ε and not x₀ or the mean?",
          "In principle they are the same: with xₜ known, each follows from the others. In practice they differ by a weight "
@@ -1090,12 +1089,12 @@ quiz(
         "A network trained on the bound has fewer bits per dimension, and worse samples. How can that be?",
         [
             Choice(
-                "the bound is not tight", False, "Here bits were measured for both networks in the same way."
-            ),
-            Choice(
-                "most bits pay for faint grain, samples are judged by their shapes",
+                "most bits pay for grain that nobody sees",
                 True,
                 "A network of limited size and time spends its effort where the weight is: at tiny noise.",
+            ),
+            Choice(
+                "the bound is not tight", False, "Here bits were measured for both networks in the same way."
             ),
             Choice(
                 "it was trained for fewer steps", False, "Both had the same number of steps and pictures."

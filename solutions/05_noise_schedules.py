@@ -23,7 +23,8 @@
 # Two digits under four published schedules. A schedule is a list of 1,000 steps; each panel uses another list, with the
 # same digits and the same noise. All panels begin with the clean digits at t = 0 and end, or seem to end, in noise.
 #
-# The first list is DDPM's, the second Stable Diffusion's. (`sample`, which draws the digits, is a closed box: {{built-in 08}}.)
+# The first list is DDPM's, the second Stable Diffusion's. (`sample`, which draws the digits, is lesson 3's
+# loop with the step of lesson 1.)
 # Press play. **In each panel, at which t can you no longer read the digits?** The steps after that point are spent on
 # pictures in which there is hardly anything to see.
 
@@ -691,7 +692,7 @@ scrub(
 )
 
 # %% [markdown]
-# Average blocks of $k\times k$ pixels, $\operatorname{pool}_k$. The mean of $k^2$ independent draws of noise has a standard
+# Average blocks of $k\times k$ pixels, $\operatorname{pool}_k$, as in the squares of lesson 2. The mean of $k^2$ independent draws of noise has a standard
 # deviation of $1/k$:
 #
 # $$\operatorname{pool}_k(x_t) = \alpha_t \operatorname{pool}_k(x_0) + \frac{\sigma_t}{k}\,\varepsilon'
@@ -1018,7 +1019,8 @@ show(
 
 # %% [markdown]
 # **The result for training:** in each of the three seeds the linear schedule has the largest Fréchet distance: 0.73 ± 0.07 on
-# average, against 0.44 to 0.52 for the other three (1,000 real training digits are at 0.20 ± 0.02). Its precision is the lowest in each
+# average, against 0.44 to 0.52 for the other three (1,000 real training digits,
+# the first 100 of each class, are at 0.20 ± 0.02; drawn at random, at 0.15: lesson 6). Its precision is the lowest in each
 # seed, too: 0.70 ± 0.02 against 0.74 to 0.77. Accuracy does not show it: the classifier reads 94.5 ± 0.5 % of linear's
 # digits, and 94.3 to 95.5 % of the others'. Recall tells scaled-linear (0.94 ± 0.01) from the other three (0.90 to 0.91), and
 # nothing else. **To the eye the rows are the same.** (The digits
@@ -1111,11 +1113,10 @@ else:
 interview_card(
     "What is a noise schedule, and how do you choose one?",
     "It says how much signal is left at each time: a falling curve ᾱₜ, from which the steps β follow. In "
-    "log-SNR all variance-preserving schedules are one road; the schedule is the speed along it. The speed "
-    "decides which noise levels training meets most often, and where a sampler takes long strides.\n\nI check "
-    "three things. The ends: no signal left at T, or samples cannot leave medium brightness. The middle: "
-    "many steps where content is decided; digits of 32 × 32 become unreadable between log-SNR 0 and −4, and "
-    "linear spends 37 % of its steps below. The size: pictures of k times the side need log-SNR lower by 2·log k.",
+    "log-SNR all variance-preserving schedules are one road, and the schedule is the speed along it: which "
+    "noise levels training meets most often, and where a sampler takes long strides.\n\n"
+    "I check the ends: no signal left at T, or samples cannot leave medium brightness. The middle: many "
+    "steps where content is decided. The size: pictures of k times the side need log-SNR lower by 2·log k.",
     [
         (
             "Why did cosine replace linear?",
@@ -1137,6 +1138,11 @@ interview_card(
             "Does the schedule change what the optimal network is?",
             "No. At each noise level the best denoiser is the same. The schedule changes how much training "
             "each level gets, and where sampling asks.",
+        ),
+        (
+            "Where should a schedule spend its steps?",
+            "Where content is decided: digits of 32 × 32 become unreadable between log-SNR 0 and −4. Linear "
+            "spends 37 % of its steps below.",
         ),
     ],
 )

@@ -709,7 +709,7 @@ strip(
 )
 
 # %% [markdown]
-# What does your network cost, and where? One evaluation of the network (NFE) for one picture:
+# What does your network cost, and where? One evaluation of the network, for one picture:
 
 # %%
 from diffusion_lessons.networks.counting import unet_costs
@@ -1167,11 +1167,12 @@ strip(
 # %% tags=["interview"] jupyter={"source_hidden": true}
 interview_card(
     "Why is the network of a diffusion model a U-Net?",
-    "It must see the whole picture to know what to draw, and place every pixel exactly. The way down halves the picture: "
-    "each convolution then reaches further and costs less. The way up brings the full size back, and skips hand it the "
-    "detail of each level, which the bottom has lost.\n\nIt is one network for all noise levels, so it is told the time: "
-    "sines and cosines at many frequencies, two linear layers, and in every residual block a scale and a shift for each "
-    "channel. Self-attention where the picture is small lets distant places agree.",
+    "It must see the whole picture to know what to draw, and place every pixel exactly. The way down halves "
+    "the picture: convolutions reach further and cost less. The way up brings the size back, and skips hand "
+    "it the detail that the bottom has lost.\n\n"
+    "One network serves all noise levels, so it is told the time: sines and cosines, two linear layers, and "
+    "in every residual block a scale and a shift for each channel. Self-attention where the picture is "
+    "small lets distant places agree.",
     [
         (
             "Where are the parameters, where the FLOPs?",
@@ -1199,10 +1200,7 @@ interview_card(
             "each. No levels, skips or convolutions. Time and label come in by shift, scale and gate, which start at zero "
             "(adaLN-zero). That neighbours belong together it has to learn, so it starts slowly.",
         ),
-        (
-            "Why not attention at every level?",
-            "Its scores take N² products for N positions. From 16 × 16 to 64 × 64 that is 256 times as many.",
-        ),
+        ("Why not attention at every level?", "Its scores take N² products for N positions. From 16 × 16 to 64 × 64 that is 256 times as many."),
     ],
 )
 
@@ -1234,17 +1232,17 @@ quiz(
     Question(
         "At t = 300 a U-Net's loss is 1.5 times another's, at t = 975 the two are equal. What do you check first?",
         [
-            Choice("the skips", True, "Where much detail is left to be seen, it has no other way to the output."),
             Choice("the attention", False, "It connects distant places, which matters most where little can be seen."),
+            Choice("the skips", True, "Where much detail is left to be seen, it has no other way to the output."),
             Choice("the label embedding", False, "The label tells most where the noise is strong: at t = 975."),
         ],
     ),
     Question(
         "Weights from another project load without an error, and all samples keep some grain. Which is likely?",
         [
-            Choice("sines and cosines stand in the other order", True, "No shape tells: every time is misread a little."),
-            Choice("the network is too small", False, "It is the same network that worked there."),
             Choice("a key of the state dict is missing", False, "Loading would have said so."),
+            Choice("the network is too small", False, "It is the same network that worked there."),
+            Choice("sines and cosines stand in the other order", True, "No shape tells: every time is misread a little."),
         ],
     ),
     title="Two more",
@@ -1255,12 +1253,12 @@ quiz(
     Question(
         "All six vectors of a DiT block are 0 at the start of training. What does the block do then?",
         [
+            Choice("it gives zeros", False, "The gate belongs to what is added. The tokens themselves pass on."),
             Choice(
                 "nothing: tokens come out as they went in",
                 True,
                 "The gates are 0, so nothing is added. They open as they are trained.",
             ),
-            Choice("it gives zeros", False, "The gate belongs to what is added. The tokens themselves pass on."),
             Choice(
                 "plain attention and linear layers, without the time",
                 False,

@@ -1032,14 +1032,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "Why is sampling from a diffusion model slow, and how do you make it fast?",
-    "A picture takes N evaluations of a large network, one after the other, twice as many with guidance. A batch does not "
-    "shorten that. So I cut evaluations. A deterministic walk such as DDIM gets by with 20 to 50 steps of the same network, "
-    "a second-order solver with 10 to 20, if the steps start at T and end at 0. This costs no training, so I try it first.\n\n"
-    "Below that the strides are too long: each guess of x₀ is an average. Distillation trains a student. Progressive "
-    "distillation: one step of the student ends where two of its teacher end, and halve again: 64, 32, … 2, 1. The target is "
-    "the x₀ of that one step; the student predicts v, since ε says nothing of x₀ at T. Consistency distillation: "
-    "neighbours on a walk have the same end. A discriminator makes one-step pictures sharper. "
-    "The price: training, some quality, and a model that knows its few steps only.",
+    "A picture takes N evaluations of a large network, one after the other, twice as many with guidance. "
+    "First I cut steps, which needs no training: DDIM gets by with 20 to 50, a second-order solver with 10 "
+    "to 20.\n\n"
+    "Below that I distil. In progressive distillation one step of a student ends where two of its teacher "
+    "end, and so on, down to 1. In consistency distillation neighbours on a walk name the same end. The "
+    "price: training, some quality, and a model that knows its few steps only.",
     [
         (
             "Why must the teacher's sampler be deterministic?",
@@ -1064,6 +1062,11 @@ interview_card(
             "When is distillation worth it?",
             "When many pictures are drawn or one must come at once. Its training costs evaluations, too: divide them by what "
             "each picture saves.",
+        ),
+        (
+            "What does the student learn to predict?",
+            "The x₀ whose one DDIM step ends where two of the teacher's end, as v: at T ε says nothing of "
+            "x₀. A discriminator on top makes one-step pictures sharper.",
         ),
     ],
 )
@@ -1117,9 +1120,9 @@ quiz(
         [
             Choice("better pictures, as with any model", False, "Its x̃₀ is made for its own four strides."),
             Choice(
-                "worse: at four of the eight times it was never trained",
+                "worse pictures than with its own 4",
                 True,
-                "And its strides are half of what it learned.",
+                "At four of the eight times it was never trained, and its strides are half of what it learned.",
             ),
             Choice(
                 "the same pictures, twice as slow",
@@ -1137,14 +1140,14 @@ quiz(
                 "It sees one step of the teacher at a time, never a whole walk.",
             ),
             Choice(
-                "at t = 0 the end is the point itself, and each level copies the answer of the next cleaner one",
-                True,
-                "The known end spreads upwards from t = 0, level by level.",
-            ),
-            Choice(
                 "the data: its target is the clean picture",
                 False,
                 "That target gives the average. The clean pictures only make noisy inputs.",
+            ),
+            Choice(
+                "the end is known at t = 0, and each level copies the next",
+                True,
+                "The known end spreads upwards from t = 0, level by level.",
             ),
         ],
     ),

@@ -116,14 +116,14 @@ predict(
             "Which cluster a point goes to depends on where it starts, and the starts are everywhere.",
         ),
         Choice(
-            "in three clusters, like the data",
-            True,
-            "The variety of the start is carried all the way. You see it below.",
-        ),
-        Choice(
             "smeared out between the clusters",
             False,
             "With a single step they would be in the middle. With many, each finds its cluster.",
+        ),
+        Choice(
+            "in three clusters, like the data",
+            True,
+            "The variety of the start is carried all the way. You see it below.",
         ),
     ],
 )
@@ -882,7 +882,7 @@ for spacing, words in spacings.items():
 #
 # Now a network. The recorded run (`diffusion-lessons experiment steps-by-eta`) drew 500 digits for each cell, 50 of each class, from
 # one seed, with the times of the first half. For comparison: 500 *real* digits, 50 of each class, are at
-# 0.28 ± 0.04 (mean and spread of ten draws from MNIST's training digits, measured once).
+# 0.27 ± 0.04 (mean and spread of twenty draws from MNIST's training digits, as in lesson 3).
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.experiments import recorded
@@ -1078,13 +1078,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is DDIM, and how does it differ from DDPM?",
-    "It is another sampler for the same trained network. The loss only ever looks at single noise levels, so every "
-    "update that leads from the right mixture of picture and noise at one level to the right one at the next is allowed. "
-    "DDPM gives up a part of its noise in each step and draws fresh; DDIM keeps it: x' = α'·x̂₀ + σ'·ε̂. A number η "
-    "moves between the two.\n\n"
-    "With η = 0 the sample is a function of the starting noise, and the update is Euler's method for the probability-flow "
-    "ODE. So it works with 10 to 50 steps for some loss of quality, it can be inverted, pictures can be edited and noises "
-    "interpolated, and better solvers can replace it.",
+    "Another sampler for the same trained network. The loss looks at single noise levels, so any update is "
+    "allowed that leads from the right mixture of picture and noise at one level to the right one at the "
+    "next. DDPM gives up a part of its noise in each step and draws fresh. DDIM keeps it: x' = α'·x̂₀ + "
+    "σ'·ε̂. A number η moves between the two.\n\n"
+    "With η = 0 the sample is a function of its starting noise. So 10 to 50 steps do, and samples can be "
+    "inverted, edited and interpolated.",
     [
         (
             "Why is the process called non-Markovian?",

@@ -789,8 +789,8 @@ strip(
 # **Accuracy** is how often the clean classifier, which is not the guide here, sees the digit asked for.
 #
 # Below it stands the recorded experiment, with 500 pictures a row. **Precision** is the share of drawn pictures that lie among
-# real ones, **recall** the share of real ones that lie among the drawn pictures. These and the Fréchet distance are
-# {{built-in 20}}. `diffusion-lessons experiment guidance-scales` runs it again. Three guides are compared:
+# real ones, **recall** the share of real ones that lie among the drawn pictures. These figures
+# and the Fréchet distance are closed boxes here: {{built-in 20}}. `diffusion-lessons experiment guidance-scales` runs it again. Three guides are compared:
 #
 # - the noise-trained classifier guides the model **without labels**;
 # - it guides the model **with labels**. The label counts as scale 1, so scale 2 is label and classifier at 1;
@@ -964,13 +964,11 @@ print(f"guided walk, largest difference from the package's sampler:  {(mine - th
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is classifier guidance?",
-    "A way to make an unconditional diffusion model conditional, or a conditional one more so, at sampling time. Bayes' rule "
-    "splits the wanted score: ∇ log p(xₜ | y) = ∇ log p(xₜ) + ∇ log p(y | xₜ). The model has the first term, the gradient of a "
-    "classifier in its input is the second. In code: ε̂ − s·σₜ·∇ log p(y | xₜ), then sample as ever.\n\n"
-    "The classifier has to answer for xₜ. Either it is trained on noisy pictures of all levels, or one of clean pictures is asked "
-    "about x̂₀, with the gradient through the denoiser: no training, but an approximation. The scale s trades variety for "
-    "fidelity: above 1 samples are more surely of their class, and more alike. The price is a second network, and a backward "
-    "pass at each step.",
+    "A way to steer a diffusion model to a class at sampling time. Bayes' rule splits the wanted score: ∇ "
+    "log p(xₜ | y) = ∇ log p(xₜ) + ∇ log p(y | xₜ). The model has the first term; the gradient of a "
+    "classifier in its input is the second. In code: ε̂ − s·σₜ·∇ log p(y | xₜ).\n\n"
+    "The classifier must know noisy pictures, or be asked about x̂₀. A scale s above 1 makes samples more "
+    "surely of their class, and more alike. The price: a second network, and a backward pass in each step.",
     [
         (
             "Can I use a classifier that was trained on clean pictures?",
@@ -1009,21 +1007,21 @@ quiz(
             Choice(
                 "It is 1, since y was chosen", False, "p(y) is how frequent the class is in the data, not 1."
             ),
-            Choice("It does not depend on x, so its slope is 0", True, "Only what depends on x steers."),
             Choice(
                 "The classifier has learned it",
                 False,
                 "It is part of p(y|x), true. But that is not why p(y) itself drops out.",
             ),
+            Choice("It does not depend on x, so its slope is 0", True, "Only what depends on x steers."),
         ],
     ),
     Question(
         "At some level the classifier gives the wanted class 99.99 % for a sample. What does guidance at scale 1 do to it?",
         [
+            Choice("next to nothing", True, "log p cannot rise any more. The model alone decides."),
             Choice(
                 "pushes hardest, since it is surest", False, "The slope of log p is flat where p is nearly 1."
             ),
-            Choice("next to nothing", True, "log p cannot rise any more. The model alone decides."),
             Choice("pulls it back to 50 %", False, "Nothing pulls down: the term only climbs log p(y|x)."),
         ],
     ),
@@ -1031,12 +1029,12 @@ quiz(
         "ε̂ comes from a network that was told the class already. You guide it at scale 1, too. Which density is that at each level?",
         [
             Choice("p(x|y)", False, "That is the network alone. The classifier's term comes on top."),
+            Choice("p(x)·p(y|x)", False, "That would be the unlabelled network at scale 1."),
             Choice(
                 "p(x|y)·p(y|x)",
                 True,
                 "As much as scale 2 on the unlabelled model. The last column of the published table is of this kind.",
             ),
-            Choice("p(x)·p(y|x)", False, "That would be the unlabelled network at scale 1."),
         ],
     ),
 )
@@ -1048,7 +1046,7 @@ quiz(
         [
             Choice("the learning rate", False, "Nothing is trained in sampling."),
             Choice(
-                "the reduction of log p over the batch",
+                "how log p is summed up",
                 True,
                 "cross_entropy takes the mean unless told otherwise: pushes are divided by 64.",
             ),

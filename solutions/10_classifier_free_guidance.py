@@ -131,7 +131,7 @@ predict(
 #
 # Ho and Salimans train both at once. Now and then the label is replaced by an extra id, ∅, that means "no label". The
 # network learns a vector for ∅ as for any class, and so it answers both questions. The classifier and its gradient are
-# gone; the price is two evaluations of the network (NFE) in each step.
+# gone; the price is two evaluations of the network in each step.
 #
 # $$\nabla_{x_t}\log q(y\mid x_t) = \nabla_{x_t}\log q(x_t\mid y) - \nabla_{x_t}\log q(x_t)
 # = -\,\frac{\hat\varepsilon(x_t, y) - \hat\varepsilon(x_t, \varnothing)}{\sigma_t}$$
@@ -749,8 +749,7 @@ figure(
 # ## Experiment: what more guidance costs
 #
 # The claim: fidelity is bought with diversity. We draw digits with *your* network and *your* sampler.
-# **Precision** is the share of samples that lie among the real digits, **recall** the share of real digits that lie among
-# the samples, accuracy the share that a classifier reads as the digit asked for, and the Fréchet distance sums up
+# Precision (fidelity), recall (diversity) and accuracy are those of lesson 9, and the Fréchet distance sums up
 # fidelity and diversity ({{built-in 20}}). A guided step costs two evaluations of a network. So one row gives scale 1 twice the
 # steps, 30 in place of 15: the same cost as scale 2.
 
@@ -846,7 +845,7 @@ figure(
 # %% [markdown]
 # **The result:** in both models classifier-free guidance raises precision steeply up to scale 1.5 or 2. Beyond that precision
 # hardly moves, while recall goes on falling: the claim holds. For comparison, 500 *real* digits are at a Fréchet distance of
-# 0.29 ± 0.04, precision 0.87, recall 0.89 (mean and spread of ten balanced draws from the training digits).
+# 0.27 ± 0.04, precision 0.88 ± 0.01, recall 0.89 ± 0.02 (mean and spread of the twenty balanced draws of lesson 3).
 #
 # - **Classifier-free** at 1.5: distance 0.54 ± 0.05, precision 0.92, recall 0.77. At 1, without any guidance: 0.47 ± 0.06,
 #   0.77 and 0.89; twice the steps, and so as many evaluations, change nothing (0.48 ± 0.06). Guidance makes these digits clearer,
@@ -971,11 +970,11 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is classifier-free guidance?",
-    "One diffusion network is trained with and without its condition: the label (or text) is replaced by a null token for "
-    "10 to 20 % of the training pictures. At sampling the network is asked twice, and the two answers are mixed: "
-    "unconditional + s·(conditional − unconditional). With s > 1 this goes beyond the conditional answer.\n\nBy Bayes' rule "
-    "the difference of the two is, up to a factor, the gradient of log p(y | x): a classifier that nobody had to train. "
-    "More scale gives fidelity and agreement with the label, and takes diversity. It costs two evaluations a step.",
+    "One diffusion network is trained with and without its condition: for 10 to 20 % of the pictures the "
+    "label or text is replaced by a null token. At sampling it is asked twice, and the answers are mixed: "
+    "unconditional + s·(conditional − unconditional), with s > 1.\n\n"
+    "By Bayes' rule the difference is, up to a factor, the gradient of log p(y | x): a classifier that "
+    "nobody had to train. More scale gives fidelity and takes diversity. It costs two evaluations a step.",
     [
         (
             "Why do guided pictures look better, when scale 1 is the trained distribution?",
@@ -1034,12 +1033,12 @@ quiz(
                 False,
                 "It may look like it. But the vector of the null id was never trained: it is what chance made it.",
             ),
+            Choice("both evaluations give the same", False, "The vectors differ, so the answers do."),
             Choice(
                 "the second answer is not the model of all data",
                 True,
                 "So the difference is not the gradient of log p(y | x), whatever the pictures look like.",
             ),
-            Choice("both evaluations give the same", False, "The vectors differ, so the answers do."),
         ],
     ),
 )
@@ -1074,14 +1073,14 @@ quiz(
         "Autoguidance uses an early copy of the network, told the *same* label. You use a perfect model in its place. Then …",
         [
             Choice(
-                "samples get better still",
-                False,
-                "Away from the perfect answer is away from the data: you measured it on the arc.",
-            ),
-            Choice(
                 "samples get worse",
                 True,
                 "The difference to a perfect guide is the model's mistake. A scale above 1 adds more of it.",
+            ),
+            Choice(
+                "samples get better still",
+                False,
+                "Away from the perfect answer is away from the data: you measured it on the arc.",
             ),
             Choice(
                 "nothing changes",
@@ -1110,4 +1109,4 @@ quiz(
 #   not follow the sharpened density.
 # - Meng et al. 2023, *On Distillation of Guided Diffusion Models*, arXiv 2210.03142: section 3, one evaluation in place of two.
 #
-# Guided pictures of 32 × 32 pixels cost two evaluations a step. Larger ones become affordable elsewhere: {{lesson 11}}.
+# Guided pictures of 32 × 32 pixels cost two evaluations a step. Larger ones become affordable in a smaller space: {{lesson 11}}.

@@ -131,7 +131,7 @@ predict(
 # ## Most of a picture is detail
 #
 # To draw a scene a model has to decide what stands where. That is little information. Most of the 12,288 numbers say
-# something else: that the ground goes on being grey, that an edge is smooth. Such detail is cheap to describe and easy to
+# something else: that the background goes on being grey, that an edge is smooth. Such detail is cheap to describe and easy to
 # restore, so a small network can do it *once*, and diffusion need not do it in every step.
 #
 # An **autoencoder** is two networks. The encoder $E$ makes latents, the decoder $D$ makes the picture again. Rombach et al.
@@ -149,8 +149,8 @@ predict(
 # | $z$ | its latents | (B, 4, 16, 16) |
 # | $f$ | factor by which height and width shrink; 4 here, 8 in Stable Diffusion | number |
 #
-# The **reader** is a program, not a network, that says what a picture of a scene shows ({{built-in 20}}). It sees each picture
-# after the round trip, and has to name all colours, shapes, sizes and the relation. PSNR is the squared error in decibels: 10 dB
+# The **reader** is a program, not a network, that says what a picture of a scene shows. It cuts out what differs from the
+# background, takes the nearest colour, and compares each piece with all shapes of its size. It sees each picture after the round trip, and has to name all colours, shapes, sizes and the relation. PSNR is the squared error in decibels: 10 dB
 # more are a tenth of the error.
 
 # %%
@@ -286,7 +286,7 @@ for channel in range(4):
 # without a visible loss. The divergence has switched them off: flat scenes do not need four numbers a place. (For photographs
 # they are needed: models later than Stable Diffusion have 16.)
 #
-# Now your own autoencoder, for cuttings of 32 × 32 pixels with a single object. First the data and the networks: a few
+# Now your own autoencoder, for crops of 32 × 32 pixels with a single object. First the data and the networks: a few
 # convolutions each.
 
 # %%
@@ -569,7 +569,7 @@ strip(
 # fold squares of 4 × 4 pixels into 48 channels. Such a model costs nearly the same in each step, and nothing is lost. That is the
 # fair rival. If it draws as well, then nobody needs an autoencoder.
 #
-# So here is a small race, on the cuttings with one object, whose grid is 8 × 8. The same small U-Net learns the bundled
+# So here is a small race, on the crops with one object, whose grid is 8 × 8. The same small U-Net learns the bundled
 # autoencoder's latents, 4 numbers a place, and patches, 48 numbers a place. Li and He found that large patches want the
 # target $x_0$, so the rival gets it. Your `scaled_latents` and `draw_pictures` do the rest.
 
@@ -579,7 +579,7 @@ strip(
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $v_\theta$ | the network; its target $v = \alpha_t\varepsilon - \sigma_t s z$ is that of {{built-in 17}} | (B, 4, 8, 8) |
+# | $v_\theta$ | the network; its target is $v = \alpha_t\varepsilon - \sigma_t s z$: {{built-in 17}} | (B, 4, 8, 8) |
 # | $z_{\text{new}}/s$ | what the sampler ends with, divided by the scale | (B, 4, 8, 8) |
 
 # %%
@@ -1053,12 +1053,12 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is latent diffusion, and why is it cheaper?",
-    "Two stages. First an autoencoder learns to turn a picture into a small tensor and back: in Stable Diffusion 512×512×3 into "
-    "64×64×4, 48 times fewer numbers. Its loss: reconstruction, perceptual and adversarial terms against blur, and a small KL "
-    "that keeps latents near N(0, I). Then it is frozen, and an ordinary diffusion model is trained on its latents, scaled to a "
-    "standard deviation of 1. To sample: denoise noise, divide by the scale, decode once.\n\nA step is cheaper: f² fewer "
-    "places, f⁴ fewer pairs in attention. And the model need not draw imperceptible detail: the decoder adds it. The price "
-    "is a ceiling: what the autoencoder loses never comes back, so small text and faces suffer.",
+    "Two stages. First an autoencoder learns to turn a picture into a small tensor and back: in Stable "
+    "Diffusion 512×512×3 into 64×64×4, 48 times fewer numbers, held near N(0, I) by a small KL. Then an "
+    "ordinary diffusion model is trained on its latents, scaled to a standard deviation of 1. To sample: "
+    "denoise noise, divide by the scale, decode once.\n\n"
+    "A step is cheaper: f² fewer places. And the decoder draws the fine detail. The price is a ceiling: "
+    "what the autoencoder loses never comes back.",
     [
         (
             "Folding pixels into patches gives the same grid. Why an autoencoder?",
@@ -1080,14 +1080,9 @@ interview_card(
             "Small f: dear steps, much detail left to draw. Large f: cheap steps, low ceiling. LDM found 4 to 16 best. More "
             "channels raise the ceiling and make the latents harder to model.",
         ),
-        (
-            "Samples look soft. Autoencoder or diffusion model?",
-            "Encode and decode real pictures. If those are soft, it is the autoencoder, and no training helps.",
-        ),
-        (
-            "Can you interpolate in the latents?",
-            "They fade, like pixels, through colours that were in neither. Interpolate the noise (DDIM) or the prompt.",
-        ),
+        ("Samples look soft. Autoencoder or diffusion model?", "Encode and decode real pictures. If those are soft, it is the autoencoder, and no training helps."),
+        ("Can you interpolate in the latents?", "They fade, like pixels, through colours that were in neither. Interpolate the noise (DDIM) or the prompt."),
+        ("What is the autoencoder's loss?", "Reconstruction, a perceptual and an adversarial term against blur, and a small KL that keeps latents near N(0, I)."),
     ],
 )
 
@@ -1128,12 +1123,12 @@ quiz(
     Question(
         "Your model's samples have the right shapes and the wrong colours. Real pictures, encoded and decoded, look right. First you check …",
         [
-            Choice("the autoencoder's training", False, "Its round trip is right."),
             Choice(
-                "who divides by the scale between sampler and decoder",
+                "who divides by the scale",
                 True,
                 "The round trip multiplies and divides in one place; sampling may do it in two, or in none.",
             ),
+            Choice("the autoencoder's training", False, "Its round trip is right."),
             Choice(
                 "the number of sampling steps",
                 False,
@@ -1156,4 +1151,5 @@ quiz(
 # - Li and He 2025, *Back to Basics: Let Denoising Generative Models Denoise*, arXiv 2511.13720: large patches of pixels and
 #   the target $x_0$.
 #
-# A text encoder, a U-Net in latents, an autoencoder and a scheduler make Stable Diffusion. You take it apart next: {{lesson 12}}.
+# A text encoder, a U-Net in latents, an autoencoder and a scheduler make Stable Diffusion. You take it apart next
+# (its text encoder is lesson 16's: read that one first, or take it as a closed box): {{lesson 12}}.

@@ -12,7 +12,7 @@
 #   12.2)
 # - say what each piece costs, and what there is to load of the published weights (exercise 12.3)
 # - swap the scheduler for the one that Stable Diffusion was published with (exercise 12.4)
-# - tell a pipeline what no sentence says: a mixture of prompts, and a wish written in code (exercise 12.5)
+# - tell a pipeline what no sentence says: a wish written in code (exercise 12.5)
 # - choose the thresholds of a safety check, and count its false alarms (exercise 12.6)
 
 # %% tags=["setup"]
@@ -189,7 +189,7 @@ predict(
 # | $\tau$, $c$ | text tower and its context | (P, 24, 96) | (P, 77, 768) |
 # | $x$ | noisy latents, n pictures for each prompt | (P·n, 4, 16, 16) | (P·n, 4, 64, 64) |
 # | $v_\theta$ | the U-Net; it outputs $v$ here ({{built-in 17}}), ε in Stable Diffusion 1 | as $x$ | as $x$ |
-# | $D(x/f)$ | the picture; $f$ is the factor of the latents (lesson 11) | (P·n, 3, 64, 64) | (P·n, 3, 512, 512) |
+# | $D(x/\text{factor})$ | the picture; the factor is lesson 11's scale $s$ ($s$ is guidance here) | (P·n, 3, 64, 64) | (P·n, 3, 512, 512) |
 
 # %%
 # One prompt, piece by piece.
@@ -207,7 +207,7 @@ print(" ".join(spelt))
 # %% [markdown] tags=["exercise-card"]
 # The points are *begin*, *end* and padding, which is *end* again. The U-Net looks at padding, too: it was trained so.
 #
-# A first trap waits in the batch. One call of the U-Net holds all pictures of all prompts, twice. A colleague's code:
+# A first trap waits in the batch. One batch of the U-Net holds all pictures of all prompts, twice. A colleague's code:
 #
 # {{exercise 12.1}}
 
@@ -362,7 +362,7 @@ print(f"one decoding costs {flops['decoder'] / flops['U-Net']:.1f} calls of the 
 
 # %% [markdown] tags=["exercise-card"]
 # The row "decoder" has the parameters of the whole autoencoder; pictures from text need only half of it. And the
-# calls? You write the bill.
+# calls? You write the bill. (Here a call is one evaluation, for one picture: a guided step makes two.)
 #
 # {{exercise 12.3}}
 
@@ -585,7 +585,7 @@ strip(
 # You can also speak to the pipeline in *code*. Write a loss of the finished picture: "blue", "the right half empty".
 # Half-way through the walk the picture is unknown, but the guess $\hat x_0$ is there, and it can be decoded. The
 # gradient says how the latents must change for the loss to fall. A small push in every step, and the U-Net makes a
-# clean picture of what was pushed. It is guidance as in lesson 9, with a loss in the place of a classifier.
+# clean picture of what was pushed. It is lesson 9's guidance by a loss, with the decoder in between.
 
 # %% [markdown]
 # $$c_w = (1 - w)\,c_1 + w\,c_2, \qquad \hat x_0' = \hat x_0 - \lambda\,\nabla_{\hat x_0}\,\ell\big(D(\hat x_0)\big), \qquad
@@ -640,7 +640,7 @@ scrub(
 )
 
 # %% [markdown]
-# Half-way between red and blue: what does the model draw, and is it luck? The reader ({{built-in 20}}) counts colours.
+# Half-way between red and blue: what does the model draw, and is it luck? The reader (lesson 11) counts colours.
 # And where in the context *is* the colour? Every token behind "red" has looked at it, so the colour could sit in all
 # of them. We take the context of the red circle and put in columns of the blue one: that of the word alone, or all
 # the others. Guess first.
@@ -987,7 +987,7 @@ for name, drawn in {
 # - **Not free**: the text tower. A tower that knows exactly the same, in another order, is worth nothing to this
 #   U-Net: not one of 500. And the pictures stay clean: most can be read, and show what nobody asked for.
 #
-# **Published**, for real Stable Diffusion, with its settings: PNDM in 50 steps, usually at guidance 7.5. Its guidance trades
+# **Published**, for real Stable Diffusion, with its settings: PLMS (PNDM) in 50 steps, usually at guidance 7.5. Its guidance trades
 # like ours, on another scale: SD 1.5 has an FID of 8.78 at guidance 3 and 13.45 at 8 (DMD, tables 3 and 4). The
 # autoencoder alone costs an FID of 4.99 on COCO reconstructions; a decoder that was trained further, with the encoder
 # as it was, brings it to 4.42 (the card of sd-vae-ft). So a swapped decoder can also be a *better* one.
@@ -1166,26 +1166,23 @@ print(f"thresholds: {', '.join(f'{each:.2%}' for each in false.tolist())} false 
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What are the pieces of Stable Diffusion, and how do they work together?",
-    "Five, and a check. CLIP's text encoder, with its tokenizer, turns the prompt into 77 vectors of width 768, once. A U-Net with cross-attention, 860 million parameters, sees noisy latents of "
-    "4×64×64, the time and these vectors, and predicts the noise. A scheduler, which has no weights, decides at which levels the U-Net is asked and makes the steps; each asks "
-    "twice, with prompt and without, for classifier-free guidance. The VAE's decoder turns the final latents, divided by 0.18215, into a picture of 512×512. A safety checker "
-    "compares the picture's CLIP embedding with those of forbidden concepts.\n\nThe pieces meet in tensors alone, so each can be swapped. But they agree on more than shapes: "
-    "vocabulary, what the vectors mean, prediction type, noise schedule, latent scale.",
+    "Five, and a check. CLIP's text encoder, with its tokenizer, turns the prompt into 77 vectors, once. A "
+    "U-Net with cross-attention sees noisy latents, the time and these vectors, and predicts the noise. A "
+    "scheduler decides at which levels the U-Net is asked and makes the steps; each asks twice, with the "
+    "prompt and without. The VAE's decoder turns the final latents into a picture. A safety checker "
+    "compares it with forbidden concepts.\n\n"
+    "The pieces meet in tensors alone, so each can be swapped. But they must agree on vocabulary, "
+    "prediction type, schedule and latent scale.",
     [
         (
             "Which piece costs the most?",
             "The U-Net: about 0.8 TFLOP a call, 40 calls with 20 guided steps, 92 % of the whole. The decoder costs three calls, once. With a distilled model of one to three steps, "
             "without guidance, it costs as much as all calls of the U-Net, or more; with four, nearly as much.",
         ),
-        (
-            "Can you swap the scheduler without training?",
-            "Yes, if it works with the same noise schedule and prediction type: the network only estimates the noise at a level. Fewer evaluations need higher order; too few steps "
-            "break any of them.",
-        ),
+        ("Can you swap the scheduler without training?", "Yes, if it works with the same noise schedule and prediction type: the network only estimates the noise at a level. Fewer evaluations need higher order; too few steps break any of them."),
         (
             "Can you swap the text encoder?",
-            "Not without training, even if the shapes fit: the U-Net has learnt what these vectors mean. We tried it: the pictures are clean and nearly never what was asked. Fine-tune "
-            "the cross-attention, or an adapter.",
+            "Not without training, even if the shapes fit: the U-Net has learnt what these vectors mean. We tried it: the pictures are clean and nearly never what was asked. Fine-tune the cross-attention, or an adapter.",
         ),
         (
             "And the VAE?",
@@ -1201,6 +1198,7 @@ interview_card(
             "Same weights, same noise, compare tensors piece by piece in float64 with perturbed norms; then whole pipelines with several prompts at once. Pictures that look good prove "
             "little.",
         ),
+        ("How large are they?", "The text encoder gives 77 vectors of width 768. The U-Net has 860 million parameters and works on latents of 4×64×64. The decoder divides by 0.18215 and makes 512×512 pixels."),
     ],
 )
 
@@ -1213,9 +1211,9 @@ quiz(
         "Which piece is called once a prompt, whatever the number of steps and of pictures?",
         [
             Choice("the U-Net", False, "It is called in every step, for every picture."),
-            Choice("the text encoder", True, "What it says never changes. Store it, and free its memory."),
-            Choice("the decoder", False, "Once for each picture."),
             Choice("the scheduler", False, "It works in every step, though its work costs nothing."),
+            Choice("the decoder", False, "Once for each picture."),
+            Choice("the text encoder", True, "What it says never changes. Store it, and free its memory."),
         ],
     ),
     Question(
@@ -1227,12 +1225,12 @@ quiz(
                 False,
                 "4 calls in the place of 100. Compare with one decoding.",
             ),
-            Choice(
-                "the decoder, nearly as much as all calls of the U-Net",
-                True,
-                "One decoding costs about three calls, and there are four.",
-            ),
             Choice("the text encoder", False, "About 13 GFLOP: a sixtieth of one call."),
+            Choice(
+                "the decoder",
+                True,
+                "One decoding costs about three calls, and there are four: nearly as much as the U-Net.",
+            ),
         ],
     ),
 )
@@ -1255,12 +1253,12 @@ quiz(
     Question(
         "You replace the text encoder by another one with the same tokenizer, width and length. What happens?",
         [
-            Choice("an error at the first cross-attention", False, "All shapes fit: nothing complains."),
             Choice(
                 "clean pictures that ignore the prompt",
                 True,
                 "The U-Net still knows how to draw; it does not understand what it is told.",
             ),
+            Choice("an error at the first cross-attention", False, "All shapes fit: nothing complains."),
             Choice(
                 "noise",
                 False,

@@ -90,9 +90,9 @@ predict(
     [
         Choice("diffusion always, a GAN never", False, "A GAN can: you see it below."),
         Choice(
-            "diffusion at every rate; the GAN at some of them, if it has a stabiliser",
-            True,
-            "That is the honest form of 'GANs drop modes': they can cover all, but little has to go wrong for them not to.",
+            "both at low rates, neither at high ones",
+            False,
+            "So it would be if only the size of the steps mattered. The GAN fails at both ends.",
         ),
         Choice(
             "both at every rate",
@@ -100,9 +100,9 @@ predict(
             "The GAN does not: at the lowest and the highest rate it has at most 17 of 25, with its stabilisers, too.",
         ),
         Choice(
-            "both at low rates, neither at high ones",
-            False,
-            "So it would be if only the size of the steps mattered. The GAN fails at both ends.",
+            "diffusion at every rate, a stabilised GAN at some",
+            True,
+            "That is the honest form of 'GANs drop modes': they can cover all, but little has to go wrong for them not to.",
         ),
     ],
 )
@@ -342,8 +342,8 @@ figure(
 # within three deviations of its centre. Why not "at least one sample"? A blur, 2,000 samples of $N(0, I)$, hits all
 # eight clouds of the ring by luck (so it did in ten draws of ten); with the rule of a fifth it covers none.
 #
-# Covered is not yet even. The **KL** of the modes' shares from even ones says how uneven they are: 0 if all are the same, $\ln K$ if one
-# mode has all. And covered is not yet right: a mode's **width** should be that of the data.
+# Covered modes need not have even shares. The **KL** of the modes' shares from even ones says how uneven they are: 0 if all are the same, $\ln K$ if one
+# mode has all. And a covered mode may be too narrow: its **width** should be that of the data.
 
 # %% [markdown]
 # $$\text{KL} = \sum_k p_k \ln (K\, p_k)$$
@@ -630,7 +630,7 @@ for data in ("grid", "digits"):
 #   denoiser 0.46 (`width_even_times` in the record), and both are narrower than the GAN.
 # - **The input decides.** Without sines, at the one rate that was tried, the order turns round: diffusion has 0 to 3 modes instead of 25,
 #   the plain GAN 9 to 11 instead of 0 to 3, the stabilised one with a batch of 128 has 5 to 20 instead of 6 to 25. So "diffusion covers
-#   all" holds for this input. Who compares must not choose the input for one of them.
+#   all" holds for this input. Whoever compares must not choose the input for one of them.
 # - **The loss** of the stabilised GAN does order its runs: the nearer the discriminator's is to 1.386, the better the samples. But
 #   without sines it is 1.38 as well, in all three runs, and at most 0.38 of the samples are good: the loss compares runs of one
 #   discriminator only. For the plain GAN "good" is the wrong measure: a generator that hits one mode exactly has 1.00. Its
@@ -720,11 +720,12 @@ print(f"modes against ours:     {abs(covered - found.covered)} and {abs(kl - fou
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How do diffusion models compare with GANs?",
-    "*Training*: a GAN is a game. No loss compares two models, and it needs a stabiliser (R1, averaged weights) and the right "
-    "learning rate. A diffusion model is a regression with one loss: here, told sines of its input, it covered all modes at four rates of four.\n\n*Coverage*: a well-tuned GAN can "
-    "cover all modes of small data, as evenly as diffusion; an untuned one drops some or most of them. On ImageNet GANs have the "
-    "higher precision and the lower recall.\n\n*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes "
-    "most of that gap, and often uses a discriminator again.",
+    "*Training*: a GAN is a game that needs a stabiliser and the right learning rate, and no loss compares "
+    "two models. A diffusion model is a regression: here, told sines of its input, it covered all modes at "
+    "four rates of four.\n\n"
+    "*Coverage*: a well-tuned GAN can cover all modes of small data; an untuned one drops some or most of "
+    "them. On ImageNet GANs have the higher precision and the lower recall.\n\n"
+    "*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes most of that gap.",
     [
         (
             "Why does a GAN drop modes?",
@@ -767,26 +768,26 @@ quiz(
                 "It would look like that. But a weak discriminator looks the same.",
             ),
             Choice(
-                "the discriminator tells nothing; it may be the goal or a weak discriminator",
-                True,
-                "Look at samples, and give the discriminator a task that it should solve: real samples against shifted ones.",
-            ),
-            Choice(
                 "the generator has won for good",
                 False,
                 "There is no winning for good: the next step may change it.",
+            ),
+            Choice(
+                "only that the discriminator tells nothing",
+                True,
+                "That is so at the goal, and with a weak discriminator. Give it a task that it should solve: real samples against shifted ones.",
             ),
         ],
     ),
     Question(
         "Two generators: A covers 25 of 25 modes with KL 0.4, B 25 of 25 with KL 0.01. Which is true?",
         [
-            Choice("they are equally good", False, "Covered only asks for a fifth of a mode's due."),
             Choice(
                 "A draws some modes much more often than others",
                 True,
                 "That is what the KL of shares measures.",
             ),
+            Choice("they are equally good", False, "Covered only asks for a fifth of a mode's due."),
             Choice("B's modes have the wrong width", False, "Shares say nothing about width."),
         ],
     ),

@@ -102,14 +102,14 @@ predict(
     "happens to the pictures?",
     [
         Choice(
-            "they stay as they were, whatever the new weights are",
-            False,
-            "Only if the new layers add nothing. Random weights do add something.",
-        ),
-        Choice(
             "they are spoilt, unless the last weights of each new layer are 0",
             True,
             "With x + W·f(x) and W = 0 the layer is the identity. Then training starts from a model that draws well.",
+        ),
+        Choice(
+            "they stay as they were, whatever the new weights are",
+            False,
+            "Only if the new layers add nothing. Random weights do add something.",
         ),
         Choice(
             "they are spoilt, but the first training steps mend that",
@@ -404,7 +404,7 @@ figure(
 # %% [markdown]
 # **What to notice:** the change of the inflated network is rounding (we add `told`, and take it away again). With the last weight 0
 # the first gradient reaches that weight alone. After one step it is not 0 any more, and
-# the others learn, too. With all weights 0 no gradient comes, not in the first step and never.
+# the others learn, too. With all weights 0 no gradient comes, in the first step or later.
 
 # %% [markdown] tags=["idea"]
 # ## A time for each frame
@@ -724,7 +724,7 @@ figure(
 # %% [markdown]
 # ## Does it move as it was asked to?
 #
-# Back to the bundled model, `scenes-video`. Its layers over time are yours with more around them: heads, norms, an MLP, and
+# Back to the bundled model, `scenes-video`. Its layers over time are yours with more around them: heads, norms, linear layers, and
 # the *text*. Which way a shape moves cannot be seen in one frame: the caption has to say it. So each layer over time hears the
 # caption. Its first convolution sees the neighbours of a place in the frames before; then the text scales and shifts each
 # channel (FiLM), and so chooses *which* neighbour is taken; a second convolution, 0 at first, puts it in.
@@ -815,7 +815,7 @@ strip(
 )
 
 # %% [markdown]
-# Is that motion the right one? The **reader** (a program that says what a picture shows, {{built-in 20}}) names the object of
+# Is that motion the right one? The **reader** (lesson 11: a program that says what a picture shows) names the object of
 # every frame and its place. A clip *moves as asked* if the object can be read in all frames and ends where it should, to a
 # quarter of its way. *Jitter* is how much its step changes from frame to frame.
 
@@ -967,12 +967,13 @@ if importlib.util.find_spec("diffusers"):
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How do video diffusion models extend image models, and what makes them expensive?",
-    "A clip is a batch of frames for the image network: frames are folded into the batch. Between its layers come layers over time, "
-    "attention of each place over the frames and convolutions over time, which start as the identity (last weights 0). So the model draws "
-    "as before at first, and can be trained on few clips with the image weights frozen.\n\nFor clips of any length attention over time is "
-    "causal, and each frame gets its own noise level in training: then the model can go on from clean frames, in a window. Errors add up.\n\n"
-    "Cost: every frame costs an image. Factorised attention adds N·F² to F·N²; joint attention costs (F·N)², and large models pay that, in "
-    "latents that are compressed in time as well.",
+    "A clip is a batch of frames for the image network. Between its layers come layers over time, attention "
+    "of each place over the frames and convolutions, which start as the identity. So the model draws as "
+    "before at first, and the image weights can stay frozen.\n\n"
+    "To go on from given frames, attention over time is causal, and in training each frame gets its own "
+    "noise level.\n\n"
+    "Cost: every frame costs an image. Factorised attention adds N·F² to F·N²; joint attention costs "
+    "(F·N)², and large models pay it.",
     [
         (
             "Why not inflate 2-D kernels to 3-D ones and train all?",
@@ -984,10 +985,7 @@ interview_card(
             "With the last weight 0 the layer adds nothing. Its gradient is what comes before it, which is not 0, so it learns in the first step. If "
             "the layer before were 0 as well, both gradients would be 0 for ever.",
         ),
-        (
-            "What does a causal mask give besides going on frame by frame?",
-            "Features of earlier frames do not depend on later ones, so keys and values can be kept. Drawing a frame then costs one frame, not a window.",
-        ),
+        ("What does a causal mask give besides going on frame by frame?", "Features of earlier frames do not depend on later ones, so keys and values can be kept. Drawing a frame then costs one frame, not a window."),
         (
             "Where does drift come from, and what helps?",
             "In training frames before are true; when drawing they are the model's own. Errors feed errors. Noising the context a little in training "
@@ -1015,23 +1013,23 @@ quiz(
         "A layer over time works on (B·H·W, F, C). What is its batch?",
         [
             Choice("the clips", False, "Clips alone would be B. Every place of a clip has a sequence of its own."),
-            Choice("all places of all clips", True, "For each of them the same place in all frames is one sequence."),
             Choice("all frames of all clips", False, "That is the batch of the picture network, B·F."),
+            Choice("all places of all clips", True, "For each of them the same place in all frames is one sequence."),
         ],
     ),
     Question(
         "Frames 0 to 2 are clean, frame 3 is drawn at t = 700. Which times is the network told?",
         [
             Choice("700 for all", False, "Then it takes clean frames for noisy ones, and learns to ignore them."),
-            Choice("0, 0, 0, 700", True, "Each frame its own time."),
             Choice("175, the mean", False, "No frame has that level."),
+            Choice("0, 0, 0, 700", True, "Each frame its own time."),
         ],
     ),
     Question(
         "You double the number of frames, from 16 to 32, at 256 places. What happens to the pairs of joint and of factorised attention?",
         [
-            Choice("both four times", False, "The part in space, F·N², is most of the factorised one, and it doubles."),
             Choice("four times, and a little more than twice", True, "(2F)² is four times F²; of F·N² + N·F² the first part is the larger by far."),
+            Choice("both four times", False, "The part in space, F·N², is most of the factorised one, and it doubles."),
             Choice("both twice", False, "Joint attention grows with the square."),
         ],
     ),
@@ -1042,8 +1040,8 @@ quiz(
     Question(
         "Frames drawn apart have an excellent FID. Why is the clip bad?",
         [
-            Choice("the FID was measured with too few frames", False, "More frames would not help: every one of them is a good picture."),
             Choice("FID looks at frames one at a time", True, "It is blind for order. Shuffle the frames of true clips: the FID does not change."),
+            Choice("the FID was measured with too few frames", False, "More frames would not help: every one of them is a good picture."),
             Choice("FID does not look at colour", False, "It does."),
         ],
     ),
@@ -1068,4 +1066,4 @@ quiz(
 # - Chen et al. 2024, *Diffusion Forcing*, arXiv 2407.01392: algorithm 1, a noise level for each frame.
 # - Perez et al. 2018, *FiLM*, arXiv 1709.07871: section 2, scaling and shifting features by a text.
 #
-# In a clip the model goes on from what is known *before*. What if it is known *around*? {{lesson 15}}
+# A clip goes on from frames that are known. What if a picture is known, but for a hole in it? {{lesson 15}}

@@ -81,7 +81,7 @@ scrub(
 
 # %% [markdown]
 # What is outside of the hole is the same in all frames, down to the last bit. What is inside follows the caption, and
-# it fits, nearly: in some fills the ground is up to 3 of 255 lighter, and in the few shades of this page that is a
+# it fits, nearly: in some fills the background is up to 3 of 255 lighter, and in the few shades of this page that is a
 # speckle which tells where the hole was. How the caption comes in is a closed box here ({{built-in 16}}). This network was
 # *trained* to fill holes. Most of this lesson asks how far one gets without such a training.
 
@@ -98,7 +98,7 @@ scrub(
 #   of it. You measure how badly it fits.
 # - *Draw a thousand digits and keep the one whose upper half is nearest.* It fits better. For pictures of many
 #   objects no number is large enough.
-# - *Noise the broken picture a little and denoise it.* (SDEdit does this with sketches.) The known half changes, too,
+# - *Noise the broken picture a little and denoise it.* (This is SDEdit, lesson 8.) The known half changes, too,
 #   and a grey hole stays a grey hole unless there is much noise.
 # - *Correct the sampler in each step*: after every step put the known half back. But what does it look like in the
 #   middle of the walk, when everything else is noise?
@@ -399,7 +399,7 @@ print(f"n = {n} digits")
 # half ends, and the seam is about twice that of the originals. But it often makes another digit, or none. Another
 # digit is no mistake (the upper half of a 3 may belong to a 2). None is one.
 #
-# Pixels that are **always clean** do better, against the rule: the network bears pictures that it has never seen. No
+# Pixels that are **always clean** do better, against the rule: the network copes with pictures that it has never seen. No
 # training promised that. They have one advantage: they show *early* what is known. How early a walk learns it is what
 # the rest of this lesson is about.
 
@@ -490,14 +490,14 @@ print(f"told the clean number, 25 steps: {share:.1%} ± {error:.1%}")
 # ## There and back
 #
 # **RePaint** (Lugmayr et al.) takes choices back. Walk down a stretch of levels. Then add noise again, with the
-# forward process of lesson 2, up to where the stretch began. Walk down again. And so on, $r$ times, for each stretch.
+# forward process (exercise 02.6), up to where the stretch began. Walk down again. And so on, $r$ times, for each stretch.
 #
 # What does that help? After the first walk down, hole and known part have been seen together at a lower level. Going
 # up does not erase all of that: the noise that is added covers details, and the rough shape stays. So the second way
 # down starts from a hole that already knows a little about its surroundings. In the two clouds a wrong point may
 # change sides.
 #
-# The price is calls of the network. Adding noise is free; every way down costs as many calls as it has steps.
+# The price is calls of the network (one for the whole batch, guided or not: lesson 7). Adding noise is free; every way down costs as many calls as it has steps.
 
 # %% [markdown]
 # $$x_{t'} = \frac{\alpha_{t'}}{\alpha_t}\, x_t + \sqrt{\sigma_{t'}^2 - \Big(\frac{\alpha_{t'}}{\alpha_t}\Big)^2 \sigma_t^2}\;\; \varepsilon,
@@ -704,7 +704,7 @@ strip(
 # Then the clouds, where RePaint's share (82 % with 105 calls) is above that of a clean number (75 % with 25). But it converges
 # slowly: after sixteen times the calls of the first walk it is still not the true one.
 #
-# RePaint's authors compared on faces. With about 1000 calls, T = 1000 without detours has an LPIPS of .161, and T =
+# RePaint's authors compared on faces. With about 1000 calls, T = 1000 without detours has an LPIPS (a perceptual distance, lesson 11) of .161, and T =
 # 250 with $r = 4$ one of .134 (table 2; smaller is better).
 
 # %% [markdown] tags=["idea"]
@@ -786,7 +786,7 @@ strip(
 )
 
 # %% [markdown]
-# **What to notice:** every fill has the colour that its caption asks for, on a ground that is that of the picture or
+# **What to notice:** every fill has the colour that its caption asks for, on a background that is that of the picture or
 # nearly so, in 25 calls. The caption asks for *another* colour than the hidden object had, so nothing can be copied.
 # As decoded, known pixels change a little everywhere, and a lot at few places: a place of the latents is 4 × 4
 # pixels, so what is painted may reach beyond the hole. Putting known pixels back makes them exact and cuts such an
@@ -885,15 +885,15 @@ figure(
 # - **Pasted**: one caption in four is met. A free drawing puts its objects where it likes, and the hole shows a part of
 #   it.
 # - **Replaced**, 25 steps of DDIM: two captions of three. Some holes stay *empty*, or hold a scrap. A likely reason:
-#   early, when the noise is strong, the model plans its object at a place that turns out to be known ground. Then it
+#   early, when the noise is strong, the model plans its object at a place that turns out to be known background. Then it
 #   is too late. Four times as many steps change nothing. With fresh noise in each of them it is five of six.
 # - **Shown clean**: nine of ten, with 25 calls. Again the walk that learns early what is known does better, though
-#   the network was never trained for such pictures. Another network may bear them less well: measure it.
+#   the network was never trained for such pictures. Another network may cope less well: measure it.
 # - **RePaint**: 94 %, the most of these ways without a training, for four times the calls. Of the 25 points that it is
 #   ahead of DDIM with as many calls, fresh noise alone gives 15, and going back 10. (Clean pixels with 105 ancestral
 #   steps were not tried.) All these ways cut objects off at the edge: their seams are five times as large as that of
 #   trained channels, or more.
-# - **Trained**: all 500 captions, with the smallest seam and in 25 calls. The price was a training: 1000 steps of 64
+# - **Trained**: all 500 captions (499 of 500 when the model's card was measured), with the smallest seam and in 25 calls. The price was a training: 1000 steps of 64
 #   pictures, from the text model's weights, less than a minute on a GPU.
 #
 # One seed for all; the first noise of a scene is the same in all rows.
@@ -994,11 +994,11 @@ if importlib.util.find_spec("diffusers"):
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How does inpainting with a diffusion model work?",
-    "Two families. *Trained*: the network gets more input channels, the mask and the picture with its hole blanked, and is trained on random "
-    "holes, starting from the text-to-image model with the new weights at 0. It knows the surroundings, clean, from the first "
-    "step.\n\n*Training-free*: any diffusion model. In each step known pixels are put back, noised to the level of that step, or put "
-    "into the guess of x₀. Known pixels are exact at the end. But choices are made while the known part is still noise, so the fill may "
-    "not fit as a whole. RePaint goes back up and down again to mend that, at a multiple of the calls.",
+    "Two families. *Trained*: the network gets more input channels, the mask and the picture with its hole "
+    "blanked, and is trained on random holes. It knows the surroundings, clean, from the first step.\n\n"
+    "*Training-free*: in each step known pixels are put back, noised to the level of that step, or put into "
+    "the guess of x₀. They are exact at the end. But choices are made while the known part is still noise, "
+    "so the fill may not fit. RePaint goes back up and down again to mend that, at a multiple of the calls.",
     [
         (
             "Why must the known part be noised?",
@@ -1041,12 +1041,12 @@ quiz(
     Question(
         "You put known pixels into the guess x̂₀ and leave ε̂ as the network gave it. What happens?",
         [
-            Choice("nothing: samplers use x̂₀ alone", False, "DDIM uses both: x' = α'·x̂₀ + σ'·ε̂."),
             Choice(
-                "known pixels carry a noise that does not belong to them",
+                "known pixels get a noise that is not theirs",
                 True,
                 "The pair no longer fits x. The step mixes the right picture with noise that was estimated for another one.",
             ),
+            Choice("nothing: samplers use x̂₀ alone", False, "DDIM uses both: x' = α'·x̂₀ + σ'·ε̂."),
             Choice("the hole is lost", False, "The hole keeps its own guess and its own ε̂."),
         ],
     ),
@@ -1054,14 +1054,14 @@ quiz(
         "Replacement with 1000 steps of an exact denoiser. Is the fill a draw from the right distribution?",
         [
             Choice(
-                "yes, in the limit of small steps",
-                False,
-                "The error is not one of step size: each step sees the noisy known part.",
-            ),
-            Choice(
                 "no: choices are made before the known part is visible",
                 True,
                 "What decides at high noise cannot use what comes out of the noise later.",
+            ),
+            Choice(
+                "yes, in the limit of small steps",
+                False,
+                "The error is not one of step size: each step sees the noisy known part.",
             ),
             Choice(
                 "yes, if the noise is drawn anew in each step",
@@ -1091,12 +1091,12 @@ quiz(
         "A fill follows the caption, and known pixels differ by up to 9 of 255 from the original. The model is latent and trained for holes. First you …",
         [
             Choice("train longer", False, "The autoencoder's round trip alone changes pixels."),
+            Choice("raise the guidance", False, "It acts on what is drawn, not on what decoding loses."),
             Choice(
                 "put the known pixels back",
                 True,
                 "Decoding changes all pixels a little. What is known need not be decoded.",
             ),
-            Choice("raise the guidance", False, "It acts on what is drawn, not on what decoding loses."),
         ],
     ),
     title="Two more",

@@ -116,9 +116,7 @@ predict(
             "It does. But in the second case six colours have to be packed into one vector and unpacked again.",
         ),
         Choice(
-            "nearly all with a vector for each word, nearly none with one vector",
-            True,
-            "Six words are easy to look up and hard to pack. You measure it below, and what happens with two stripes.",
+            "one vector is better: it has less to look at", False, "Less to look at, and less to find there."
         ),
         Choice(
             "nearly none for both: 200 steps are too few for 262,144 captions",
@@ -126,7 +124,9 @@ predict(
             "Nobody has to learn the captions. A stripe has to learn which word is its own.",
         ),
         Choice(
-            "one vector is better: it has less to look at", False, "Less to look at, and less to find there."
+            "nearly all with a vector for each word, nearly none with one vector",
+            True,
+            "Six words are easy to look up and hard to pack. You measure it below, and what happens with two stripes.",
         ),
     ],
 )
@@ -243,7 +243,7 @@ figure(
 # %% [markdown] tags=["idea"]
 # ## Two towers that meet
 #
-# Tokens are only numbers. What do they mean? **CLIP** lets pictures answer. A *text tower* turns a caption into one vector.
+# Tokens are only numbers. What do they mean? **CLIP** lets pictures answer. A *text tower* (text encoder) turns a caption into one vector.
 # An *image tower* turns a picture into another vector of the same width. In each batch every picture has to find its own
 # caption among all captions, and every caption its picture. Vectors that belong together are drawn together, all others
 # apart.
@@ -367,7 +367,7 @@ scrub(
 # %% [markdown]
 # **What to notice:** the diagonal. Nobody said what "red" looks like; the pairs alone did it.
 #
-# On the shelf there are towers for the scenes, `scenes-clip`. How much of a caption do *they* know? We take pictures of two
+# The course brings trained towers for the scenes, `scenes-clip`. How much of a caption do *they* know? We take pictures of two
 # objects, and captions that are wrong in one thing: a colour, a shape, a size, the axis of the relation (beside for above),
 # its direction (left for right), or two colours that have changed places. How often is the right caption the nearer one?
 # Guessing gives one half.
@@ -500,7 +500,7 @@ def drop_captions(tokens, mask, empty_tokens, empty_mask, drop):
 
 
 # %% [markdown]
-# Now a whole network that draws flags, told by your cross-attention: twice attention to the text and a small MLP. Its
+# Now a whole network that draws flags, told by your cross-attention: twice attention to the text and two linear layers. Its
 # stripes never look at each other. (The target v is a closed box: {{built-in 17}}.) One switch decides what it is told: a
 # vector for each token, or the vector of the end alone. Everything else is the same.
 
@@ -747,7 +747,7 @@ scrub(
 
 # %% [markdown]
 # **What to notice:** "red" lights up where the red object will be, "blue" at the other one, and both before the guess is a
-# clean picture. So it is settled *early*, near noise, what goes where. After that the maps hardly move. The ground looks at
+# clean picture. So it is settled *early*, near noise, what goes where. After that the maps hardly move. The background looks at
 # the end and the padding: these tokens are seen, too, here as in Stable Diffusion. They stand behind the caption, so they
 # have read all of it.
 #
@@ -844,9 +844,9 @@ figure(
 # %% [markdown] tags=["experiment"]
 # ## Experiment: what does the picture owe to the text?
 #
-# First the model on the shelf, live. It draws pictures for captions of two kinds: such as training could show, and captions
+# First the bundled model, live. It draws pictures for captions of two kinds: such as training could show, and captions
 # with a pair of colour and shape that **no training picture had** (red crosses, blue triangles, yellow circles, purple
-# squares). A *reader* that learnt nothing looks at each picture and compares it with the caption ({{built-in 20}}).
+# squares). The *reader* of lesson 11, which learnt nothing, compares each picture with its caption.
 
 # %%
 from diffusion_lessons.data import to_uint8
@@ -871,7 +871,7 @@ print(f"n = {n} of each; the interval is over the draw of captions and noise")
 # takes six minutes on an H100, so it is recorded; `diffusion-lessons experiment text-conditioning --n 500` measures it again.
 # The frozen tower is that of the *earlier* `scenes-clip`, which knew nothing of the direction.
 #
-# The fourth row is the model on the shelf. It is the third one, trained on.
+# The fourth row is the bundled model. It is the third one, trained on.
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.experiments import recorded
@@ -959,7 +959,7 @@ figure(
 #   only near noise, and people say it in many ways ("a disc to the left and a box to the right"). Stage 2 shows pairs alone,
 #   in one wording, with four of five times above t = 850. So 80 % of each batch can teach it; in stage 1 it was 17 %. For 300
 #   steps nothing happens. A hundred steps later it is there, after about 14,000 pictures, and size and swapped colours cost more,
-#   too: who knows which object is left, knows where its size and colour belong. Which of the changes did it, we do not know:
+#   too: whoever knows which object is left, knows where its size and colour belong. Which of the changes did it, we do not know:
 #   they came together, and once.
 # - **Stage 3** shows everything again, in batches of 64. Direction stays, and 85.4 % and 86.8 % of the pictures have
 #   everything right.
@@ -1085,10 +1085,12 @@ print(f"the whole model: {gap.abs().max():.0e}")
 # %% jupyter={"source_hidden": true}
 interview_card(
     "How does text control a diffusion model?",
-    "The prompt is cut into tokens by byte-pair encoding. A text encoder, a transformer such as CLIP's, turns it into one vector a token. In "
-    "the U-Net, cross-attention layers use the places of the picture as queries and these vectors as keys and values, so every place can look at every "
-    "word.\n\nIn training some captions are replaced by the empty text, so that classifier-free guidance can strengthen the prompt in sampling. The text encoder is often frozen. "
-    "What it does not know, such as which colour belongs to which object, the pictures will not show.",
+    "The prompt is cut into tokens by byte-pair encoding. A text encoder, such as CLIP's, turns it into one "
+    "vector for each token. In the U-Net, cross-attention layers use the places of the picture as queries "
+    "and these vectors as keys and values, so every place can look at every word.\n\n"
+    "In training some captions are replaced by the empty text, so that classifier-free guidance can "
+    "strengthen the prompt. The text encoder is often frozen: what it does not know, the pictures will not "
+    "show.",
     [
         (
             "Why not one vector for the whole prompt?",
@@ -1130,20 +1132,20 @@ quiz(
         "In cross-attention, which dimension do the rows of the maps sum to 1 over?",
         [
             Choice("the places", False, "Then each word would spread over the picture: places could starve."),
-            Choice("the tokens", True, "Each place divides its attention among the words."),
-            Choice("the heads", False, "Each head has maps of its own."),
             Choice("the channels", False, "Channels are summed in the scores, before the softmax."),
+            Choice("the heads", False, "Each head has maps of its own."),
+            Choice("the tokens", True, "Each place divides its attention among the words."),
         ],
     ),
     Question(
         "Two captions have the same words in another order. What does a sum of word vectors say of them?",
         [
-            Choice("they are opposite", False, "A sum knows no opposite: it does not know the order at all."),
             Choice(
                 "they are the same",
                 True,
                 "A bag of words. Positions, or a tower that reads in order, tell them apart.",
             ),
+            Choice("they are opposite", False, "A sum knows no opposite: it does not know the order at all."),
             Choice("it depends on the tokenizer", False, "Whatever the tokens are, their sum has no order."),
         ],
     ),
@@ -1160,12 +1162,12 @@ quiz(
                 "The loss falls for many reasons; relations are a small part of it.",
             ),
             Choice(
-                "nothing", True, "Measure it: what does a caption cost that is wrong in the relation alone?"
-            ),
-            Choice(
                 "they are not learnt",
                 False,
                 "They may be. Neither the pictures' quality nor the loss says so.",
+            ),
+            Choice(
+                "nothing", True, "Measure it: what does a caption cost that is wrong in the relation alone?"
             ),
         ],
     ),

@@ -97,14 +97,14 @@ predict(
     "What does a perfect network know about the pictures at t = T?",
     [
         Choice(
-            "their mean, as at any other level",
-            False,
-            "Its answer says nothing about them: x̂₀ = (x − ε̂)/0.",
-        ),
-        Choice(
             "nothing: it hands back x, and its loss is 0",
             True,
             "There x is ε. The task is trivial, and it teaches nothing about pictures.",
+        ),
+        Choice(
+            "their mean, as at any other level",
+            False,
+            "Its answer says nothing about them: x̂₀ = (x − ε̂)/0.",
         ),
         Choice(
             "nothing: its loss is infinite",
@@ -257,7 +257,7 @@ figure(
 # | plain error in v | SNR + 1 | 1 + 1/SNR | 1 |
 # | truncated SNR | max(SNR, 1) | max(1, 1/SNR) | max(SNR, 1)/(SNR + 1) |
 # | Min-SNR-γ | min(SNR, γ) | min(1, γ/SNR) | min(SNR, γ)/(SNR + 1) |
-# | P2 (k = γ = 1) | SNR/(1 + SNR) | 1/(1 + SNR) | SNR/(1 + SNR)² |
+# | P2 (its own k and γ both 1) | SNR/(1 + SNR) | 1/(1 + SNR) | SNR/(1 + SNR)² |
 
 # %% [markdown] tags=["exercise-card"]
 # {{exercise 17.3}}
@@ -605,7 +605,7 @@ for name, row_of in zip(bands, (once @ again.T).tolist(), strict=True):
 # ## Experiment: targets and weights over training
 #
 # The recorded experiment trains two networks. The package's **U-Net** learns 16 × 16 digits, with each target's plain
-# error and with Min-SNR-5. A residual **MLP** without convolutions learns the 8 × 8 originals (upsampled before they are
+# error and with Min-SNR-5. A residual **MLP** (linear layers and activations, no convolutions) learns the 8 × 8 originals (upsampled before they are
 # measured), with nine combinations.
 #
 # What makes it fair: the same pictures, noise and steps for all. The learning rate of each combination is the best of
@@ -823,7 +823,7 @@ if importlib.util.find_spec("diffusers"):
 # | min(SNR + 1, γ) above the line for v | pure noise has a weight; trains, a little differently | diffusers, October to December 2023: issue 5654, mended in 6307 |
 # | the weight of ε used for v | at zero SNR 0/0, or a clipped number that means nothing | kohya sd-scripts, issue 673; OneTrainer, 212 |
 # | max for min, or min for max | clean levels take over, or noise does | recurrent-interface-network-pytorch, issue 11 |
-# | P2 multiplied by λ once more | a weight of the ε loss is taken for one of the bound | P2-weighting, issue 22: it multiplies the plain ε loss |
+# | P2 multiplied by the bound's weight (λ in its paper) once more | a weight of the ε loss is taken for one of the bound | P2-weighting, issue 22: it multiplies the plain ε loss |
 # | weight vanishes at zero SNR, with v | nothing fixes the mean brightness, which zero SNR was for | diffusers, issue 9451 (open): Min-SNR does that by its definition |
 # | ε with a zero-SNR schedule | NaN in the first step, or grey pictures | this course's package refuses it |
 # | weight on the mean loss of a batch | every picture gets the mean weight: no effect but on the step size | first tries of one's own |
@@ -838,13 +838,12 @@ if importlib.util.find_spec("diffusers"):
 # %% jupyter={"source_hidden": true}
 interview_card(
     "Why do noise levels contribute unequally, and what do v-prediction and Min-SNR change?",
-    "Every squared error, in ε, x₀ or v, is a weight on the error in x₀: SNR, 1, SNR + 1. So a target *is* a weight, unless one divides it out. "
-    "Plain ε gives no weight to pure noise and a boundless one to clean levels.\n\n"
-    "*v* = α·ε − σ·x₀ is what x does not show. Its error is never enlarged on the way to x₀, so it works at zero terminal SNR and in few steps, "
-    "where ε divides by 0.\n\n"
-    "*Min-SNR* cuts the weight at γ = 5, so that clean levels do not take over the shared parameters. The published speed-up of 3.4 is for "
-    "networks that predict x₀, on ImageNet latents, to FID 10; with ε the same paper gains little. Measure it on your data, with the learning "
-    "rate tuned for each and with several seeds.",
+    "Every squared error, in x₀, ε or v, is a weight on the error in x₀: 1, SNR, SNR + 1. So a target *is* "
+    "a weight, unless one divides it out.\n\n"
+    "*v* = α·ε − σ·x₀ is what x does not show. Its error is never enlarged on the way to x₀, so it works at "
+    "zero terminal SNR, where ε divides by 0.\n\n"
+    "*Min-SNR* cuts the weight at γ = 5, so that clean levels do not take over. The published speed-up of "
+    "3.4 is for networks that predict x₀. Measure it on your data.",
     [
         (
             "Derive the weight for v.",
@@ -889,9 +888,9 @@ quiz(
     Question(
         "Which of these can be trained with a finite weight on pictures at SNR = 0, and sampled from there?",
         [
-            Choice("ε with Min-SNR", False, "Its weight on x₀ is 0 there, and sampling divides by α = 0."),
-            Choice("ε with truncated SNR", False, "A weight of 1 on x₀ is an infinite one on ε."),
             Choice("v with truncated SNR", True, "max(SNR, 1)/(SNR + 1) is 1 there, and x̂₀ = −v̂."),
+            Choice("ε with truncated SNR", False, "A weight of 1 on x₀ is an infinite one on ε."),
+            Choice("ε with Min-SNR", False, "Its weight on x₀ is 0 there, and sampling divides by α = 0."),
             Choice("none", False, "v and x₀ both say all that there is to say."),
         ],
     ),
@@ -928,4 +927,4 @@ quiz(
 # - Kingma and Gao 2023, *Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation*, arXiv
 #   2303.00848: all these losses as weights over log SNR.
 #
-# Next: {{lesson 18}}
+# Every path so far was variance preserving. Next, a straight one: {{lesson 18}}

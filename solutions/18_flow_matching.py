@@ -98,14 +98,14 @@ predict(
     "All lines are straight, and the velocity is exact. 2,000 points of noise make ONE step along it, from t = 1 to t = 0. Where do they end?",
     [
         Choice(
-            "on the ring: straight lines need one step",
-            False,
-            "The lines of the pairs are straight. The ways of the flow are not: where lines cross, it follows their mean.",
-        ),
-        Choice(
             "in the middle of the ring, where no data are",
             True,
             "From pure noise every cluster is equally likely, so the mean of all lines leads to the mean of the data.",
+        ),
+        Choice(
+            "on the ring: straight lines need one step",
+            False,
+            "The lines of the pairs are straight. The ways of the flow are not: where lines cross, it follows their mean.",
         ),
         Choice(
             "on the ring, most of them in the nearest cluster",
@@ -140,7 +140,8 @@ predict(
 # | symbol | meaning | shape |
 # |---|---|---|
 # | $x_0, \varepsilon$ | data and noise of a pair | (B, …) each |
-# | $t$ | time, 0 at the data and **1 at the noise**; the papers count from the other end | (B,) |
+# | $t$ | time, 0 at the data and **1 at the noise** (1000 in the lessons before); the papers count from the other end | (B,) |
+# | $v$ | velocity of a pair; not the v of lesson 17, which is $\alpha\varepsilon - \sigma x_0$ | (B, …) |
 # | $v^*$ | mean velocity, what the network learns | (B, …) |
 #
 # <details><summary>Why the mean velocity carries the right distribution</summary>
@@ -733,7 +734,7 @@ figure(
 # ## Experiment: quality over evaluations
 #
 # Now the claim, on digits, recorded: `diffusion-lessons experiment flow-matching`. The same U-Net is trained for 1,000 steps of 32 digits, as diffusion
-# (cosine path, target v) and as a flow, each with uniform and with logit-normal times. Each gets **all** solvers: Euler (that is DDIM), Heun,
+# (cosine path, lesson 17's target v) and as a flow, each with uniform and with logit-normal times. Each gets **all** solvers: Euler (that is DDIM), Heun,
 # DPM-Solver++(2M) of lesson 8, and Euler at the places where the *other* path would stop. Quality is the Fréchet distance of 1,000 digits.
 
 # %% jupyter={"source_hidden": true}
@@ -847,7 +848,7 @@ strip(
 # have an average rank of 1.25 with 5 steps and 1.50 with 50; uniform times at 6.50 and 5.75; ε with a linear schedule at 4.25 and 2.75. So a flow with
 # *uniform* times is behind diffusion there (here it is ahead), and it is the times that turn the order round.
 #
-# **Where this goes**: a velocity answers "which way now?". Two newer kinds of models answer a longer question. A *consistency model* says, from any place of a
+# **Where this goes**: a velocity answers "which way now?". Two newer kinds of models answer a longer question. A *consistency model* (lesson 7) says, from any place of a
 # way, where the way ends. Two neighbours on one way must say the same, and that is its loss. Where a first flow says which places are neighbours, it is
 # *distilled*, as in the row above. *MeanFlow* says the mean velocity from t down to any r; at r = t it is
 # the velocity of this lesson, at r = 0 it is a consistency model, x − t·u. It needs no first flow: a derivative of the network along the way ties the
@@ -926,11 +927,13 @@ print(f"RK45, {len(walk) - 1} steps: {np.abs(walk[-1][1].flatten().numpy() - the
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is flow matching, and how does it compare with diffusion?",
-    "A network learns the velocity of points that walk in straight lines from data to noise, x = (1 − t)x₀ + tε, target ε − x₀, by a mean of squares. "
-    "Sampling integrates that velocity as an ordinary differential equation.\n\nFor Gaussian noise it is the same family as diffusion: multiply x by a number and change the "
-    "clock, and one model becomes the other; Euler on the straight path is DDIM at other noise levels. Differences at equal training come from the "
-    "times trained at and the places where the solver stops.\n\nWhat is new is the freedom to choose the *pairs* of noise and data. Reflow pairs each noise with what the flow makes of it; then "
-    "ways are nearly straight, and one or two evaluations come close to many.",
+    "A network learns the velocity of points that walk in straight lines from data to noise: x = (1 − t)x₀ "
+    "+ tε, target ε − x₀. Sampling integrates that velocity.\n\n"
+    "For Gaussian noise it is the same family as diffusion: multiply x by a number, change the clock, and "
+    "one model becomes the other. They differ in the times trained at and in the places where the solver "
+    "stops.\n\n"
+    "New is the choice of *pairs*. Reflow pairs each noise with what the flow makes of it; then ways are "
+    "nearly straight, and few evaluations do.",
     [
         (
             "The path is straight. Why are the ways bent?",
@@ -967,12 +970,12 @@ quiz(
     Question(
         "A colleague shows that Euler on the straight path beats DDIM at 10 steps, with the same network. What was compared?",
         [
-            Choice("flow matching and diffusion", False, "The network is the same, so nothing was trained as a flow."),
             Choice(
                 "two lists of noise levels",
                 True,
                 "At equal SNRs both give the same picture. What differs is where they stop.",
             ),
+            Choice("flow matching and diffusion", False, "The network is the same, so nothing was trained as a flow."),
             Choice("an ODE and an SDE", False, "DDIM with η = 0 is an ODE solver, too."),
         ],
     ),
@@ -982,7 +985,7 @@ quiz(
             Choice("more steps", False, "The ways are straight already: one step and fifty end at nearly the same place."),
             Choice("reflow once more", False, "It copies where the ways end. They end at the wrong places."),
             Choice(
-                "a better first flow, or more careful pairs",
+                "better pairs",
                 True,
                 "Straight ways lead fast to where the pairs said. If pairs were made with few steps, they are wrong.",
             ),
@@ -996,12 +999,12 @@ quiz(
         "An adaptive solver with tolerance 0.01 took 40 evaluations on one batch and 52 on another. Why?",
         [
             Choice("it is random", False, "It draws nothing. The same batch takes the same steps."),
+            Choice("the second batch is larger", False, "The error is a mean over the batch: its size does not enter."),
             Choice(
-                "its steps follow the error of the batch as a whole",
+                "its steps follow the batch's error",
                 True,
                 "All samples of a batch share their steps, and other samples bend at other places.",
             ),
-            Choice("the second batch is larger", False, "The error is a mean over the batch: its size does not enter."),
         ],
     ),
     Question(

@@ -113,7 +113,7 @@ predict(
 #
 # Norms, activations and sums are left out. They hardly count, but they do take time: keep that in mind.
 #
-# The way back has two products for each one on the way there: one for the gradient of the weights, one for the gradient
+# The **backward pass**, the way back, has two products for each one forwards: one for the gradient of the weights, one for the gradient
 # of the input. So a step of training costs three evaluations. Memory counts, too: in float32, weights, gradients,
 # Adam's two moments and averaged weights are 20 bytes a parameter. And whatever the way back needs is **kept** until
 # then.
@@ -831,13 +831,13 @@ print("own seconds against the profiler's, below 1 % of the step:", bool(apart <
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What does it take to train and serve a diffusion model, and how do you make it cheaper?",
-    "I count first. FLOPs of an evaluation, times three for training, times the pictures; divided by the share of the GPU's "
-    "peak that such networks reach, a quarter or so, that is GPU-hours. Memory is 16 to 20 bytes a parameter for weights, "
-    "gradients, moments and averages, and on top what is kept for the way back, in proportion to the batch.\n\n"
-    "Training: bf16, channels-last, a fused optimizer, compile on long runs; fused attention, which moves fewer bytes; "
-    "latents and texts encoded ahead, shards streamed; checkpointing and accumulation where memory is short; data parallel, "
-    "then sharded weights. Serving: fewer evaluations first (solver, distillation), then a cheaper one (TensorRT or ONNX "
-    "Runtime, fp16 or int8). I profile, apply Amdahl, and hold each mode against eager float32 before I trust it.",
+    "I count first: FLOPs of an evaluation, times three for training, times the pictures, divided by the "
+    "share of the GPU's peak that such networks reach, a quarter or so. Memory is 16 to 20 bytes a "
+    "parameter, and what is kept for the backward pass.\n\n"
+    "Training: bf16, fused attention, compile on long runs, latents encoded ahead; checkpointing and "
+    "accumulation where memory is short; several GPUs. Serving: fewer evaluations first, then cheaper ones "
+    "(TensorRT, ONNX Runtime, fewer bits). I profile, apply Amdahl, and hold each mode against eager "
+    "float32.",
     [
         (
             "Why is FlashAttention faster, with the same FLOPs?",
@@ -854,15 +854,16 @@ interview_card(
             "The same gradient, if parts are weighed by their rows and clipping comes last. Not with batch norm, whose statistics "
             "are those of a micro-batch. And it saves memory, not time.",
         ),
-        (
-            "What does checkpointing cost?",
-            "One more way there: 4 in place of 3 evaluations, a third more FLOPs. It keeps the inputs of blocks in place of all "
-            "that is inside.",
-        ),
+        ("What does checkpointing cost?", "One more way there: 4 in place of 3 evaluations, a third more FLOPs. It keeps the inputs of blocks in place of all that is inside."),
         (
             "TensorRT made my model twice as fast. What do you ask?",
             "Over what: eager, or compiled with the same precision? At which batch? Is the output held against float32, over the "
             "whole walk? Does the engine cover the sizes you serve?",
+        ),
+        (
+            "What does one do beyond bf16 and fused attention?",
+            "Channels-last and a fused optimizer, texts encoded ahead, shards streamed, data parallel and "
+            "then sharded weights. Measure them together, too: gains do not always multiply.",
         ),
     ],
 )
@@ -903,8 +904,8 @@ quiz(
     Question(
         "A batch of 64 in 4 micro-batches of 16, gradients added and not divided, SGD. What happens?",
         [
-            Choice("the same as with one batch", False, "The sum of four means is four times their mean."),
             Choice("as with a learning rate four times as high", True, "It may diverge. Adam would hide it, clipping partly."),
+            Choice("the same as with one batch", False, "The sum of four means is four times their mean."),
             Choice("as with a batch of 16", False, "All 64 rows take part in the step."),
         ],
     ),
@@ -923,4 +924,4 @@ quiz(
 # - Zhao et al. 2023, *PyTorch FSDP*, arXiv 2304.11277: section 3.
 # - Rombach et al. 2022, *Latent Diffusion Models*, arXiv 2112.10752: section 4.1; the model card of Stable Diffusion 1.
 #
-# It is fast now. But is it good? {{lesson 20}}
+# The model is fast now. Are its pictures good? {{lesson 20}}

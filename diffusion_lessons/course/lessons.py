@@ -45,10 +45,11 @@ LESSONS = (
 )
 
 # Parts of the system that no lesson builds: data, files and pictures, the bundled models and how they
-# are made, the settings of a run, the uncertainty of a figure.
+# are made, the settings of a run, the uncertainty of a figure, the reader of scenes.
 UNBUILT = (
     "checkpoint, cli, course, data, experiments, makers, pictures, support, zoo, training.progress, "
-    "training.run_folder, metrics.intervals, metrics.rows, metrics.sliced_wasserstein, "
+    "training.run_folder, metrics.captions_met, metrics.intervals, metrics.reader, metrics.rows, "
+    "metrics.sliced_wasserstein, "
     "bootstrap_counts, bootstrap_error, share_error, wilson_interval"
 )
 

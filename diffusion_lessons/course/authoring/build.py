@@ -4,8 +4,8 @@
 
 A solved notebook is stale where its source's text has changed since; `--check` says so without
 executing. It is executed again only where its code has changed (the setup cell's text included):
-prose, exercise cards and headers are renewed in place. What the bank says of an exercise is held
-against the solutions at every build and every check, so it makes nothing stale.
+prose, exercise cards, headers and the words of quizzes are renewed in place. What the bank says of an
+exercise is held against the solutions at every build and every check, so it makes nothing stale.
 """
 
 import argparse

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 
-from diffusion_lessons.course.authoring import alts, render
+from diffusion_lessons.course.authoring import alts, render, words
 from diffusion_lessons.course.authoring.cells import ids, solved_code, student_code
 from diffusion_lessons.course.authoring.render import Context, expand
 from diffusion_lessons.course.authoring.source import Lesson, digest
@@ -37,9 +37,9 @@ def solved_notebook(lesson: Lesson, context: Context) -> nbformat.NotebookNode:
 
 
 def code_digest(lesson: Lesson, context: Context) -> str:
-    """What executing depends on: the code as written, and the setup cell's text."""
+    """What executing depends on: the code as written, without the words of cards; the setup cell's text."""
     code = [render.setup_cell(lesson.number, context.repository)]
-    code += [solved_code(cell.source) for cell in lesson.code]
+    code += [words.digested(solved_code(cell.source)) for cell in lesson.code]
     return digest(json.dumps(code, ensure_ascii=False))
 
 
@@ -60,10 +60,11 @@ def _notebook(lesson: Lesson, context: Context, code: Callable[[str], str]) -> n
 
 
 def take_outputs(fresh: nbformat.NotebookNode, old: nbformat.NotebookNode) -> None:
-    """Give a notebook the outputs of another with the same code."""
+    """Give a notebook the outputs of another with the same code; those of cards are made of the new words."""
     stored = [cell for cell in old.cells if cell.cell_type == "code"]
     for cell, before in zip((c for c in fresh.cells if c.cell_type == "code"), stored, strict=True):
         cell.outputs, cell.execution_count = before.outputs, before.execution_count
+        words.renew(cell)
 
 
 def text_of(notebook: nbformat.NotebookNode) -> str:

@@ -567,7 +567,7 @@ def _ancestral_figure(reference: Callable[..., Tensor]) -> Any:
 ANCESTRAL_STEP = Exercise(
     id="03.3",
     name="ancestral_step",
-    title="One step back",
+    title="One ancestral step",
     kind="implement",
     difficulty=2,
     minutes=8,

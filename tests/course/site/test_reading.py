@@ -1,6 +1,7 @@
 """What the site reads of a lesson is what the lesson shows; what it cannot read is refused with a line."""
 
 import re
+from collections import Counter
 from html import unescape
 from pathlib import Path
 
@@ -106,3 +107,19 @@ def test_what_is_read_is_what_the_executed_lessons_show(course: list[Study]) -> 
             for text in (each.interview.question, *(question.text for question in each.questions)):
                 assert unescape(markup(text)) in unescape(shown), text
             assert all(markup(part) in shown for part in each.interview.answer.split("\n\n"))
+
+
+def test_neither_place_nor_length_gives_a_right_answer_away(course: list[Study]) -> None:
+    """Whoever takes always one letter, or the longest choice, is right in less than half of the questions."""
+    questions = [question for each in course for question in each.questions if not question.several]
+    places = Counter(next(i for i, c in enumerate(q.choices) if c.right) for q in questions)
+    longest = sum(max(q.choices, key=lambda choice: len(choice.text)).right for q in questions)
+    assert max(places.values()) < 0.45 * len(questions), places
+    assert longest < 0.45 * len(questions)
+
+
+def test_an_answer_of_half_a_minute_can_be_said_in_half_a_minute(course: list[Study]) -> None:
+    """A hundred words, formulas counted by their symbols: three and a half a second are fast already."""
+    for each in course:
+        if each.interview is not None:
+            assert len(each.interview.answer.split()) <= 100, each.entry.stem
