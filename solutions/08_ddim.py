@@ -912,8 +912,8 @@ for eta in samplers:
     row = [cell[eta, k] for k in long]
     c.errorbar(long, [r["frechet"] for r in row], yerr=[r["uncertainty"] for r in row], capsize=2)
     d.loglog(counts, exact["trailing", eta])
-c.axhspan(0.24, 0.32, color="grey", alpha=0.3, lw=0)
-c.text(4.3, 0.245, "real digits", fontsize=9, color="dimgrey")
+c.axhspan(0.23, 0.31, color="grey", alpha=0.3, lw=0)
+c.text(4.3, 0.235, "real digits", fontsize=9, color="dimgrey")
 c.set(xscale="log", yscale="log")
 c.set_yticks([0.3, 0.5, 1, 2], ["0.3", "0.5", "1", "2"])
 c.minorticks_off()
