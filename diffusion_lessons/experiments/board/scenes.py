@@ -87,7 +87,7 @@ class Shelf:
 
 
 def seen(shelf: Shelf, row: Row, n: int) -> tuple[Seen, float]:
-    """What a row shows, and the calls of the U-Net for each picture or clip; the seed decides the captions."""
+    """What a row shows, and the calls for each picture or clip; other seeds have other captions."""
     name, seed = row["model"], row["seed"]
     if name in CLIPS:
         return of_clips(shelf, row, n)
