@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion_lessons.data.clips import FRAMES
 from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.experiments import find, guidance_scales, leaderboard, recorded
 from diffusion_lessons.experiments.board import digits, scenes
@@ -164,6 +165,15 @@ def test_a_clip_is_judged_by_its_last_frame(shelf: scenes.Shelf) -> None:
     assert found.motion["moves"] == 1
     assert not any("moving" in text for text in found.texts)
     assert scenes.captions_met(found.images, found.texts)["everything"][0] == 1
+
+
+def test_a_drawn_clip_goes_on_from_a_first_frame(shelf: scenes.Shelf) -> None:
+    row = {"model": "video", "sampler": "ddim", "steps": 1, "guidance": 1.0, "seed": 0}
+    found, calls = scenes.seen(shelf, row, 2)
+    usual = shelf.opened("scenes-video").sampling
+    assert calls == 2 * usual["steps"] + (FRAMES - 1)  # guided, and then a step for each frame
+    assert found.images.shape == (2, 3, scenes.SIZE, scenes.SIZE)
+    assert scenes.captions_met(found.images, found.texts)["readable"][0] >= 0  # bytes that can be read
 
 
 def test_only_captions_tell_pictures_from_pictures_of_something_else() -> None:
