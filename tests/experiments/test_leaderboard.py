@@ -13,6 +13,7 @@ from diffusion_lessons.experiments.board import digits, scenes
 from diffusion_lessons.experiments.board.digits import margins, walked
 from diffusion_lessons.experiments.leaderboard import EXPERIMENT, SEEDS
 from diffusion_lessons.experiments.pictures import SHOWN
+from diffusion_lessons.filming import asked_clips
 from diffusion_lessons.generate import generate
 
 ROWS = (*digits.ROWS, *scenes.ROWS)
@@ -89,7 +90,7 @@ def test_a_tolerance_is_what_an_adaptive_walk_goes_by(guided: guidance_scales.Sh
     assert (tight - ends).abs().mean() < (loose - ends).abs().mean() / 2
 
 
-def test_rescaled_guidance_has_the_spread_of_none(guided: guidance_scales.Shared) -> None:
+def test_rescaled_guidance_is_neither_the_full_one_nor_none(guided: guidance_scales.Shared) -> None:
     how = {"sampler": "dpmpp-2m", "steps": 4}
     plain, less = drawn(guided, "unet", **how), drawn(guided, "unet, rescaled", **how | {"guidance": 4.0})
     options: Any = {**how, "guidance": 4.0, "device": "cpu", "precision": "float32"}
@@ -164,6 +165,7 @@ def test_a_clip_is_judged_by_its_last_frame(shelf: scenes.Shelf) -> None:
     assert calls == 0
     assert found.motion["moves"] == 1
     assert not any("moving" in text for text in found.texts)
+    torch.testing.assert_close(found.images, asked_clips(4)[0].render(scenes.SIZE)[:, -1])
     assert scenes.captions_met(found.images, found.texts)["everything"][0] == 1
 
 
@@ -173,7 +175,7 @@ def test_a_drawn_clip_goes_on_from_a_first_frame(shelf: scenes.Shelf) -> None:
     usual = shelf.opened("scenes-video").sampling
     assert calls == 2 * usual["steps"] + (FRAMES - 1)  # guided, and then a step for each frame
     assert found.images.shape == (2, 3, scenes.SIZE, scenes.SIZE)
-    assert scenes.captions_met(found.images, found.texts)["readable"][0] >= 0  # bytes that can be read
+    assert found.images.dtype == torch.uint8
 
 
 def test_only_captions_tell_pictures_from_pictures_of_something_else() -> None:
