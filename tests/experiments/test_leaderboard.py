@@ -77,11 +77,11 @@ def test_a_walk_starts_from_the_noise_that_generate_starts_from(guided: guidance
 
 
 def test_a_flow_is_the_same_denoiser_on_other_levels(guided: guidance_scales.Shared) -> None:
-    few, many = ({"sampler": "euler", "steps": steps} for steps in (3, 40))
+    few, many = (dict[str, Any](sampler="euler", steps=steps) for steps in (3, 40))
     ends = drawn(guided, "unet", sampler="ddim", steps=40)
     apart = [float((drawn(guided, "unet, flow", **how) - ends).abs().mean()) for how in (few, many)]
     assert apart[1] < apart[0] / 3  # both walks are exact in the end
-    assert apart[0] > 0.02
+    assert (drawn(guided, "unet, flow", **few) - drawn(guided, "unet", sampler="ddim", steps=3)).std() > 0.01
 
 
 def test_a_tolerance_is_what_an_adaptive_walk_goes_by(guided: guidance_scales.Shared) -> None:
@@ -91,7 +91,7 @@ def test_a_tolerance_is_what_an_adaptive_walk_goes_by(guided: guidance_scales.Sh
 
 
 def test_rescaled_guidance_is_neither_the_full_one_nor_none(guided: guidance_scales.Shared) -> None:
-    how = {"sampler": "dpmpp-2m", "steps": 4}
+    how: dict[str, Any] = {"sampler": "dpmpp-2m", "steps": 4}
     plain, less = drawn(guided, "unet", **how), drawn(guided, "unet, rescaled", **how | {"guidance": 4.0})
     options: Any = {**how, "guidance": 4.0, "device": "cpu", "precision": "float32"}
     strong = generate(guided.model, torch.tensor([3, 8]), seed=0, **options)
