@@ -366,7 +366,7 @@ for pool in ("real, reference", "1-step student", "4-step student"):
 # %% [markdown]
 # The last lines are what one team finds that has only these samples: it measures parts of them and draws the line. The
 # bias of the model's samples is gone; that of the 10,000 in the reference stays, about 0.02, the same for all. The price is scatter: at 400
-# samples 1.2 to 1.9 times that of the plain distance. An extrapolation is no substitute for samples. (Draws of 3,200 out of 6,400 share
+# samples 1.2 to 1.9 times that of the plain distance. (Draws of 3,200 out of 6,400 share
 # many pictures: their scatter is shown too small.)
 
 # %% [markdown] tags=["idea"]
@@ -632,14 +632,12 @@ figure(
 # The U-Net of this course with its samplers and kinds of guidance, on its own path and as a flow ({{lesson 18}}), its students, and
 # cheats: 1,000 digits each, all classes equally often, drawn with two seeds and measured in one recorded run
 # (`diffusion-lessons experiment leaderboard`). "Preference" comes from a **simulated voter**: no person, but a number. It
-# chooses the picture whose wanted digit a classifier sees more clearly, and says "tie" where the two hardly differ. Reward models such as
-# PickScore are used in the same way. It is the classifier whose features give the distances, and whose answers give the accuracy: that
-# accuracy and preference agree is no surprise. "Calls" are those of the U-Net alone: classifier guidance has its classifier's besides.
+# chooses the picture whose wanted digit a classifier sees more clearly, and says "tie" where the two hardly differ. The same classifier
+# gives the features and the accuracy: that accuracy and preference agree is no surprise. "Calls" are those of the U-Net alone.
 #
 # **Not on the board** are models that only an experiment trains: GANs ({{lesson 13}}, `gan-vs-diffusion`), pixels against latents
 # ({{lesson 11}}, `pixels-vs-latents`), weights of the loss ({{lesson 17}}, `snr-weighting`), trained flows ({{lesson 18}}, `flow-matching`).
-# They learnt other pictures with other budgets, and other features judged them: their distances, in the tables of those lessons, mean
-# nothing beside these.
+# They learnt other pictures with other budgets, and other features judge them: their distances mean nothing beside these.
 
 # %%
 import itertools
@@ -752,30 +750,29 @@ for metric in ranked:
 # %% [markdown]
 # **The result**, read from the figures above:
 #
-# - **The two distances agree**: no pair is contradicted. They see the same kind of thing in the same features.
+# - **The two distances agree**: no pair is contradicted.
 # - **Distance against preference**: 54 of 190 pairs are contradicted, 47 of them with seed 1 as well. Guidance of 4 is the last but one by
-#   distance (1.96) and the first by the voter. (The last, classifier guidance, has one scale, 4, that nobody tuned: it stands for a scale
-#   and not for a method.) Ancestral sampling with 25 steps is the first by distance (0.21, real digits 0.15), and sixth by the voter.
-# - **Precision against recall**: 125 pairs. In 50 of them neither model is guided: samplers, steps or students differ. In the 75 others
-#   guidance plays a part: the trade of lesson 10.
+#   distance (1.96) and the first by the voter. (The last, classifier guidance, has a scale that nobody tuned.) Ancestral sampling with 25 steps is the first by distance (0.21, real digits 0.15), and sixth by the voter.
+# - **Precision against recall**: 125 pairs. In 50 of them neither model is guided; in the others guidance plays a part: the trade of
+#   lesson 10.
 # - **A path is the sampler's choice**: as a flow the denoiser draws as well (Heun 0.32, on its own path 0.31). PLMS ({{lesson 12}}) cannot
 #   begin at α = 0. It begins at t = 901, where the network expects a trace of a digit, and is the worst without guidance (1.45).
 # - **Between the seeds** no order that seed 0 told apart turned round. Bare values do turn, 9 pairs by the Fréchet distance: Heun is second
 #   with seed 0, DDIM with 25 steps with seed 1. Recall moved more than its ± allows, in 3 of 20 models, where chance explains one: that ±
 #   takes real pictures for independent, and they all meet the same drawn ones.
 # - **The voter can be gamed.** It puts "one a class" far above real digits, and guidance of 2 and 4 as well. (Ten pictures get all 184
-#   votes of "one a class": its ± is too short.) It is a number, as reward models are: whoever optimises for it gets clear and
-#   boring digits. A person who sees two pictures would not notice the repetition, either.
+#   votes of "one a class": its ± is too short.) It is a number, as reward models are: whoever optimises for it gets boring
+#   digits.
 # - **Which would you ship?** To fill a form with clear digits: guidance of 1.5 or 2. To train another model on, where variety counts: 25
-#   ancestral steps. Where speed counts most: a student, with 1 call in place of 9 to 25. For a little of all: guidance in an interval
-#   (distance 0.37, precision .84, recall .83, accuracy .989). The metric follows from the use, not the other way round.
+#   ancestral steps. Where speed counts most: a student, with 1 call in place of 9 to 25. For a little of all: guidance in an interval.
+#   The metric follows from the use, not the other way round.
 #
 # Two seeds draw other samples of the same models. Another training moves FID by more.
 
 # %% [markdown]
 # ### Text: does it show what was asked for?
 #
-# For captions there is one more question. **CLIP score** asks two towers that were trained on pictures with captions ({{lesson 16}}):
+# **CLIP score** asks two towers that were trained on pictures with captions ({{lesson 16}}):
 # $2.5 \cdot \max(\cos(\text{picture}, \text{caption}), 0)$. Scenes have an oracle, too: a reader that sees what is drawn. First, the
 # score itself, on real scenes.
 
@@ -810,15 +807,15 @@ print("clips that move as asked:", ", ".join(f"{row['moves']:.0%} of {row['n']}"
 #   the CLIP score to 0.33.
 # - **The CLIP score follows the oracle** where differences are large: with a guidance of 8 a quarter of the captions is missed, in holes
 #   that the text model fills untrained ({{lesson 15}}) a third, and these scores are the lowest of all scenes that were drawn. Ancestral
-#   samples miss 1.0 % ± 0.7 % and have the score of real scenes: at n = 200 neither figure tells them from real ones.
+#   samples miss 1.0 % with seed 0 and 2.5 % with seed 1: only the second can be told from real scenes.
 # - **The distance hardly sees that**: 0.032 ± 0.007 and 0.035 ± 0.010 against 0.023 ± 0.006 is no difference at n = 200. A scene with a
 #   wrong colour is a good scene of another caption.
-# - **The inpainting model** meets nearly all captions in a hole, where most of the picture is real. Painting all of it, it loses to the text
-#   model with seed 0 (91 % against 98.5 %), and with seed 1 nobody can tell (93 % against 95.5 %).
-# - **A frame is no clip.** All last frames of the video model show their object; 92 % of the clips move as asked (85 to 96 %). Its frames
-#   are held against those of real clips: do not compare them with the scenes above.
+# - **The inpainting model** meets nearly all captions in a hole. Painting all of it, it loses to the text model with seed 0 (91 % against
+#   98.5 %); with seed 1 nobody can tell (93 % against 95.5 %).
+# - **A frame is no clip.** All last frames of the video model show their object; 92 % of the clips move as asked (85 to 96 %). Frames are
+#   held against those of real clips: do not compare them with scenes.
 #
-# A warning: these towers and this reader know nothing but scenes. On photographs there is no oracle, and CLIP scores miss who is left of
+# These towers and this reader know nothing but scenes. On photographs there is no oracle, and CLIP scores miss who is left of
 # whom.
 
 # %% [markdown]
