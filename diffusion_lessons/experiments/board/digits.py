@@ -109,16 +109,17 @@ def margins(classifier: Any, x: Tensor, labels: Tensor) -> Tensor:
 def measure(
     guided: guidance_scales.Shared, parts: metric_damages.Parts, row: Row, n: int, options: Row
 ) -> Row:
-    """n digits of a row by every metric, with what a voter goes by and the first pictures."""
+    """n digits of a row by every metric, with what a voter goes by; pictures of the run's own seed alone."""
     x, labels, calls = drawn(guided, parts, row, n, options)
     images, yardstick = to_uint8(x), parts.yardstick
     test = load_dataset(metric_damages.DATA, "test").images
     some = margins(yardstick.classifier, to_float(images[:MARGINS]), labels[:MARGINS])
+    first = images[: pictures.SHOWN].numpy().tobytes().hex()
     return {
         "n": n,
         "calls": calls,
         **pictures.measured(to_float(images), labels, metric_damages.DATA),
         **metric_damages.copied(images, parts.training[0], test),
         "margins": [round(each, 2) for each in some.tolist()],
-        "pictures": images[: pictures.SHOWN].numpy().tobytes().hex(),
+        **({"pictures": first} if row["seed"] == options["seed"] else {}),
     }
