@@ -18,8 +18,8 @@ alone, for a clip those of all its frames.
 
 Models that only experiments train have no weights to draw with here: their figures are in the records of
 those experiments, of other pictures and other budgets. All rows are measured with the seed and the next one,
-which draws other samples of the same models, after other captions. They take about an hour and a half of one
-core.
+which draws other samples of the same models, after other captions. They take about seventy minutes of one
+core, clips a quarter of that.
 """
 
 from functools import cached_property
