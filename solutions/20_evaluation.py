@@ -752,12 +752,13 @@ for metric in ranked:
 #
 # - **The two distances agree**: no pair is contradicted.
 # - **Distance against preference**: 54 of 190 pairs are contradicted, 47 of them with seed 1 as well. Guidance of 4 is the last but one by
-#   distance (1.96) and the first by the voter. (The last, classifier guidance, has a scale that nobody tuned.) Ancestral sampling with 25 steps is the first by distance (0.21, real digits 0.15), and sixth by the voter.
+#   distance (1.96) and the first by the voter. (The last, classifier guidance, has a scale that nobody tuned.) Ancestral
+#   sampling with 25 steps is the first by distance (0.21, real digits 0.15), and sixth by the voter.
 # - **Precision against recall**: 125 pairs. In 50 of them neither model is guided; in the others guidance plays a part: the trade of
 #   lesson 10.
 # - **A path is the sampler's choice**: as a flow the denoiser draws as well (Heun 0.32, on its own path 0.31). PLMS ({{lesson 12}}) cannot
 #   begin at α = 0. It begins at t = 901, where the network expects a trace of a digit, and is the worst without guidance (1.45).
-# - **Between the seeds** no order that seed 0 told apart turned round. Bare values do turn, 9 pairs by the Fréchet distance: Heun is second
+# - **Between the seeds** no pair that seed 0 told apart turned round. Bare values do turn, 9 pairs by the Fréchet distance: Heun is second
 #   with seed 0, DDIM with 25 steps with seed 1. Recall moved more than its ± allows, in 3 of 20 models, where chance explains one: that ±
 #   takes real pictures for independent, and they all meet the same drawn ones.
 # - **The voter can be gamed.** It puts "one a class" far above real digits, and guidance of 2 and 4 as well. (Ten pictures get all 184
