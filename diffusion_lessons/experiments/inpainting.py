@@ -28,7 +28,7 @@ from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.data.captioned import hole_of
 from diffusion_lessons.data.captions import captions, plain, read, wrong
 from diffusion_lessons.data.dataset import as_float, to_uint8
-from diffusion_lessons.data.scenes import PAIR, draw
+from diffusion_lessons.data.scenes import PAIR, Scenes, draw
 from diffusion_lessons.denoiser import Denoiser
 from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Inpaint
@@ -40,6 +40,7 @@ from diffusion_lessons.support.machine import choose_device
 SIZE, MARGIN, BATCH = 64, 3, 50
 STEPS, JUMP, RESAMPLE, CALLS = 25, 5, 5, 105  # calls of the walk that is resampled
 GUIDANCE = 2.0
+APART = 10**6  # the noise of one seed from that of the next
 
 
 class Holes(NamedTuple):
@@ -60,8 +61,12 @@ def holes(n: int, seed: int = 0, split: str = "test") -> Holes:
         other = wrong(alone, "colour", np.random.default_rng((seed, i)))
         assert other is not None
         texts.append(plain(replace(wish, objects=(other.objects[0], *wish.objects[1:]))))
-    masks = torch.stack([hole_of(mask, MARGIN) for mask in scenes.masks(SIZE)[:, 0]])[:, None].float()
-    return Holes(as_float(scenes.render(SIZE)), masks, texts)
+    return Holes(as_float(scenes.render(SIZE)), about_the_first(scenes), texts)
+
+
+def about_the_first(scenes: Scenes) -> Tensor:
+    """Masks (N, 1, SIZE, SIZE) of a hole about the first object of each scene."""
+    return torch.stack([hole_of(mask, MARGIN) for mask in scenes.masks(SIZE)[:, 0]])[:, None].float()
 
 
 def shown_clean(denoiser: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
@@ -70,7 +75,9 @@ def shown_clean(denoiser: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
 
 
 @torch.no_grad()
-def filled(model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: int = STEPS) -> Tensor:
+def filled(
+    model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: int = STEPS, seed: int = 0
+) -> Tensor:
     """Each picture with its hole filled, (N, 3, SIZE, SIZE), as it was decoded: nothing is put back yet."""
     device = next(model.network.parameters()).device
     network: Any = model.network
@@ -93,7 +100,8 @@ def filled(model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: 
         levels = model.path.levels(steps)
         if way == "resampled":
             levels = there_and_back(levels, JUMP, RESAMPLE)
-        noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(int(at[0]))).to(device)
+        first = seed * APART + int(at[0])
+        noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(first)).to(device)
         z = sample(
             denoiser,
             noise,
@@ -101,7 +109,7 @@ def filled(model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: 
             told,
             repaint if way == "resampled" else trajectory,
             step=ddpm_step if step == "ancestral" else ddim_step,
-            generator=torch.Generator().manual_seed(int(at[0]) + 1),
+            generator=torch.Generator().manual_seed(first + 1),
         )
         made.append(vae.decode(z).clamp(-1, 1).cpu())
     return torch.cat(made)

@@ -49,6 +49,16 @@ def test_a_row_is_measured(shared: Any, row: dict[str, Any], monkeypatch: pytest
     assert figures["seam"] >= 0
 
 
+def test_another_seed_is_another_fill(shared: Any) -> None:
+    task, models = shared
+    one, again, other = (
+        filled(models["scenes-inpaint"], task, "trained", steps=1, **how)
+        for how in ({}, {"seed": 0}, {"seed": 1})
+    )
+    torch.testing.assert_close(one, again, rtol=0, atol=0)
+    assert (one - other).abs().max() > 0.1
+
+
 def test_what_is_known_of_latents_is_exact_where_it_is_replaced(shared: Any) -> None:
     task, models = shared
     kept = task._replace(masks=torch.zeros_like(task.masks))  # nothing to paint

@@ -1,0 +1,1 @@
+"""The parts of the experiment `leaderboard`: models of digits, and of scenes."""
