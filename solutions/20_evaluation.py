@@ -517,21 +517,22 @@ for (name, strength), said in SAID.items():
 
 # %% jupyter={"source_hidden": true}
 fig, axis = plt.subplots(figsize=(7.4, 3.9))
-places = []
+crowd = []
 for (name, strength), said in SAID.items():
     row = next(r for r in damages if r["settings"] == {"damage": name, "strength": strength, "seed": 0})
-    at = torch.tensor([row["recall"], row["precision"]])
+    at = row["recall"], row["precision"]
     axis.plot(*at, "o", color="#0072B2")
-    near = next((words for place, words in places if (place - at).abs().max() < 0.12), None)
-    if near is None:
-        places.append((at, [said]))
+    beside = {"va": "center", "fontsize": 8, "textcoords": "offset points"}
+    if at[0] > 0.85:
+        crowd.append((at, said))
+    elif at[0] > 0.7:
+        axis.annotate(said, at, (-8, 0), ha="right", **beside)
     else:
-        near.append(said)
-for (x, y), words in places:
-    how = {"ha": "right" if x > 0.5 else "left", "va": "center", "fontsize": 8, "textcoords": "offset points"}
-    aside = 10 if x < 0.5 else -14 if len(words) == 1 else -75
-    axis.annotate("\n".join(words), (float(x), float(y)), (aside, 0), **how)
-axis.set(xlabel="recall", ylabel="precision", xlim=(-0.03, 1), ylim=(-0.05, 1.05))
+        axis.annotate(said, at, (8, 0), **beside)
+for k, (at, said) in enumerate(sorted(crowd, key=lambda each: -each[0][1])):
+    line = {"arrowstyle": "-", "color": "0.5", "lw": 0.7, "relpos": (0, 0.5)}
+    axis.annotate(said, at, (1.02, 0.98 - 0.07 * k), va="center", fontsize=8, arrowprops=line)
+axis.set(xlabel="recall", ylabel="precision", xlim=(-0.03, 1.35), ylim=(-0.05, 1.05), xticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
 figure(
     fig,
     alt="Precision over recall. Real digits, copies, JPEG and others lie together at the upper right, "
