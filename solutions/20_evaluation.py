@@ -430,7 +430,7 @@ for n in (100, 300, 900):
 # %% jupyter={"source_hidden": true}
 fig, axis = plt.subplots(figsize=(7.4, 3.4))
 over_n(axis, "kernel", 1)
-axis.set(ylabel="kernel distance", ylim=(-0.045, 0.045))
+axis.set(ylabel="kernel distance", ylim=(-0.045, 0.06))
 axis.legend(fontsize=9, loc="upper left")
 figure(
     fig,
@@ -611,8 +611,9 @@ for k, each in enumerate((10, 40, 200)):  # votes for every two
     theta, covariance = bradley_terry(won + (torch.full((4, 4), float(each)).triu(1) - won).T)
     error = 1.96 * covariance.diagonal().sqrt()
     axis.errorbar(torch.arange(4) + 0.15 * k, theta, error, fmt="o", capsize=3, label=f"{each} votes for every two")
-axis.plot(torch.arange(4) + 0.15, truth, "_", ms=40, color="grey", label="truth")
-axis.set(ylabel="strength", xticks=(torch.arange(4) + 0.15).tolist(), xticklabels=["A", "B", "C", "D"])
+middle = torch.arange(4) + 0.15
+axis.hlines(truth, middle - 0.2, middle + 0.2, color="grey", lw=1, label="truth")
+axis.set(ylabel="strength", xticks=middle.tolist(), xticklabels=["A", "B", "C", "D"])
 axis.legend(fontsize=8)
 figure(
     fig,
