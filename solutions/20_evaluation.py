@@ -430,7 +430,7 @@ for n in (100, 300, 900):
 # %% jupyter={"source_hidden": true}
 fig, axis = plt.subplots(figsize=(7.4, 3.4))
 over_n(axis, "kernel", 1)
-axis.set(ylabel="kernel distance", ylim=(-0.045, 0.06))
+axis.set(ylabel="kernel distance", ylim=(-0.045, 0.07))
 axis.legend(fontsize=9, loc="upper left")
 figure(
     fig,
