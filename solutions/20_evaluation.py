@@ -861,7 +861,8 @@ except ValueError as error:  # one of them never lost
 # %% [markdown] tags=["agreement"]
 # ## Agreement
 #
-# Your functions against the package's, SciPy's matrix root and, if it is installed, choix.
+# Your functions against the package's, SciPy's matrix root and, if it is installed, choix. (The tests of the package hold its
+# functions against torchmetrics, torch-fidelity and POT as well, on given features.)
 
 # %% tags=["nbval-check-output"]
 import importlib.util
