@@ -822,7 +822,7 @@ ballot = blind_vote(
     voted,
     alt="Six pairs of digits, left and right. Both of a pair are the same digit; some have odd strokes.",
     question="Which looks more like the digit that was asked for, written by a person?",
-    asked=[f"a {label}" for label in more.tolist()],
+    asked=[f"digit {label}" for label in more.tolist()],
     pairs=24,
 )
 ballot
