@@ -841,7 +841,7 @@ stand_in = [
     for pair in ballot.pairs
 ]
 mine = ballot.votes or stand_in  # or load_votes("one.json", "two.json")
-print(f"{len(mine)} votes of {'a person' if ballot.votes else 'the simulated voter'}")
+print(f"{len(mine)} votes of {'the simulated voter' if mine is stand_in else 'people'}")
 try:
     result = metrics.bradley_terry(mine)
     for one, other in itertools.combinations(result.names, 2):
