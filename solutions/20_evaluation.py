@@ -480,11 +480,10 @@ def precision_recall(real, made, k):
 
 # %% [markdown]
 # Real digits, damaged in ways that we know (`diffusion-lessons experiment metric-damages`). Each row has 1,000 pictures; the last
-# four are cheats that learnt nothing. All classes come equally often, so real digits have a kernel distance of −0.007. "Nearer" is the
-# share of
-# pictures that are nearer, in pixels, to one of 10,000 training pictures than to one of 10,000 others: about half, for who did not copy.
-# The
-# cheats copy from these 10,000; who copies other pictures is not caught.
+# four are cheats that learnt nothing. (Prec. is the precision, acc. the accuracy, "halved" means halved and enlarged again.) All
+# classes come equally often, so real digits have a kernel distance of −0.007. "Nearer" is the share of pictures that are nearer,
+# in pixels, to one of 10,000 training pictures than to one of 10,000 others: about half, for who did not copy. The cheats copy
+# from these 10,000; who copies other pictures is not caught.
 
 # %% jupyter={"source_hidden": true}
 damages = recorded("metric-damages")["rows"]
@@ -494,21 +493,21 @@ SAID = {
     ("noise", 0.2): "noise, σ = 0.2",
     ("shifted", 1): "one pixel to the right",
     ("blur", 1): "blur, σ = 1 pixel",
-    ("halved", 1): "halved and back, antialiased",
-    ("halved, nearest", 1): "halved and back, every 2nd pixel",
+    ("halved", 1): "halved, antialiased",
+    ("halved, nearest", 1): "halved, every 2nd pixel",
     ("classes dropped", 1): "no nines",
     ("wrong labels", 0.1): "every 10th label wrong",
     ("copies", 1): "1,000 training pictures",
-    ("few", 200): "200 of them, 5 times each",
-    ("one a class", 1): "one of each class, 100 times",
+    ("few", 200): "200 of them, 5 times",
+    ("one a class", 1): "one a class, 100 times",
     ("means", 1): "mean of each class",
 }
-print(f"{'':34} Fréchet      kernel        precision recall accuracy nearer")
+print(f"{'':24}  Fréchet        kernel      prec. recall  acc. nearer")
 for (name, strength), said in SAID.items():
     row = next(r for r in damages if r["settings"] == {"damage": name, "strength": strength, "seed": 0})
     print(
-        f"{said:34} {row['frechet']:5.2f} ± {row['frechet_error']:.2f} {row['kernel']:6.3f} ± {row['kernel_error']:.3f}"
-        f" {row['precision']:8.2f} {row['recall']:7.2f} {row['accuracy']:8.3f} {row['nearer_to_training']:7.2f}"
+        f"{said:24} {row['frechet']:5.2f} ± {row['frechet_error']:.2f} {row['kernel']:6.3f} ± {row['kernel_error']:.3f}"
+        f" {row['precision']:5.2f} {row['recall']:6.2f} {row['accuracy']:5.3f} {row['nearer_to_training']:6.2f}"
     )
 
 # %% [markdown]
