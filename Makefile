@@ -81,4 +81,6 @@ $(VENV)/.tests: $(VENV)/.runs
 	@echo "installing the test tools into $(VENV)"
 	@$(INSTALL) --editable '.[test]'
 	@$(INSTALL) --no-deps open_clip_torch  # for its file of CLIP's merges alone
+	@$(INSTALL) --no-deps torchmetrics lightning_utilities  # with the PyTorch that is there
+	@$(INSTALL) --no-deps --upgrade --target $(VENV)/peers torch_fidelity  # apart: it holds a package "tests", too
 	@touch $@

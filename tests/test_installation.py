@@ -68,6 +68,14 @@ def test_every_route_uses_the_constraints() -> None:
         assert "--constraint constraints.txt" in line, line
 
 
+def test_what_the_makefile_names_itself_is_pinned_and_brings_nothing_with_it() -> None:
+    """Packages that would bring another PyTorch, or torchvision."""
+    lines = re.findall(r"(?m)^\t@\$\(INSTALL\) (?!--editable)([^#\n]*)", MAKEFILE)
+    names = [word for line in lines for word in line.split() if not word.startswith(("-", "$"))]
+    assert lines and all("--no-deps" in line for line in lines)
+    assert {"torch-fidelity", "torchmetrics"} <= {canonicalize_name(name) for name in names} <= PINS.keys()
+
+
 def test_the_readme_shows_a_picture_with_words_for_it() -> None:
     pictures = re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", README)
     assert pictures

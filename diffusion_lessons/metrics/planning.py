@@ -8,6 +8,7 @@ FLOPs and kept numbers are counted on a network of the real size without numbers
 - money: hours × price. The share that is reached and the price are for the reader to set.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -123,9 +124,10 @@ def planned(
         price: money for an hour of the GPU.
 
     Raises:
-        ValueError: a share out of range, a negative price, or any other number that is not positive.
+        ValueError: a share out of range, a negative price, another that is not positive, NaN, infinity.
     """
-    if not 0 < share <= 1 or price < 0 or min(steps, pictures, batch, peak) <= 0:
+    positive = all(0 < number < math.inf for number in (steps, pictures, batch, peak))
+    if not (positive and 0 < share <= 1 and 0 <= price < math.inf):
         raise ValueError(
             f"expected positive numbers, a share in (0, 1] and a price of at least 0, got {steps=}, "
             f"{pictures=}, {batch=}, {peak=}, {share=}, {price=}"

@@ -8,6 +8,7 @@ from diffusion_lessons.data.captioned import scene_tokenizer
 from diffusion_lessons.metrics.clip_score import clip_scores
 from diffusion_lessons.networks.clip import TwoTowers, VisionConfig
 from diffusion_lessons.training.text_to_image import text_config
+from tests.oracles import randn
 
 TOKENIZER = scene_tokenizer()
 TEXTS = ["a red circle", "a blue square", "a green star"]
@@ -46,6 +47,40 @@ def test_it_is_two_and_a_half_times_the_cosine_and_never_negative() -> None:
     text = torch.tensor([[3.0, 0.0], [0.0, 5.0], [-1.0, 0.0]])
     scores = clip_scores(towers(image, text), TOKENIZER, pictures(), TEXTS)
     assert scores.tolist() == pytest.approx([2.5, 2.5 * 0.5**0.5, 0.0])
+
+
+class Published:
+    """Model and processor as torchmetrics takes them, with vectors that are given: no pictures, no words."""
+
+    config = None
+
+    def __init__(self, image: Tensor, text: Tensor) -> None:
+        self.image, self.text = image, text
+
+    def __call__(self, **given: object) -> dict[str, Tensor]:
+        return dict.fromkeys(("pixel_values", "input_ids", "attention_mask"), torch.zeros(1))
+
+    def to(self, device: object) -> "Published":
+        return self
+
+    def get_image_features(self, pixels: Tensor) -> Tensor:
+        return self.image
+
+    def get_text_features(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.text
+
+
+def test_it_is_torchmetrics_score_but_for_the_constants() -> None:
+    """100·max(cos, 0) there, 2.5·max(cos, 0) here; theirs of many is cut after the mean, ours one by one."""
+    from torchmetrics.functional.multimodal import clip_score
+
+    image, text = randn(6, 16, seed=1), randn(6, 16, seed=2)
+    x = pictures(6)
+    ours = clip_scores(towers(image, text), TOKENIZER, x, TEXTS * 2)
+    pairs = [Published(image[i : i + 1], text[i : i + 1]) for i in range(6)]
+    theirs = [clip_score(x[i], "", lambda pair=pair: (pair, pair)) for i, pair in enumerate(pairs)]
+    assert 0 < sum(score == 0 for score in theirs) < 6
+    torch.testing.assert_close(ours / 2.5, torch.stack(theirs) / 100, rtol=1e-14, atol=1e-15)
 
 
 def test_each_picture_meets_its_own_caption() -> None:

@@ -1,5 +1,6 @@
 """The calculator's formulas, against networks with numbers in them and against the page on scale."""
 
+import math
 from typing import Any
 
 import pytest
@@ -52,7 +53,15 @@ def test_the_formulas() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"share": 0.0}, {"share": 1.2}, {"price": -1.0}, {"steps": 0}, {"pictures": 0}]
+    "wrong",
+    [
+        *({"share": 0.0}, {"share": 1.2}, {"price": -1.0}, {"steps": 0}, {"pictures": 0}),
+        *(
+            {name: number}
+            for name in ("share", "price", "pictures", "peak")
+            for number in (math.nan, math.inf)
+        ),
+    ],
 )
 def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"a share in \(0, 1\]"):

@@ -3,6 +3,7 @@
 from itertools import permutations
 from typing import Any
 
+import ot
 import pytest
 import torch
 
@@ -137,6 +138,16 @@ def test_it_is_the_cheapest_of_all_orders() -> None:
     again = minibatch_ot(x0, noise)
     assert float((x0 - again).square().sum()) == pytest.approx(min(cost))
     assert sorted(again.flatten().tolist()) == sorted(noise.flatten().tolist())  # the same draws, each once
+
+
+def test_it_is_pots_plan_for_even_weights() -> None:
+    """The plan of a linear program moves all of a row to one place: 1/B where data and noise are a pair."""
+    x0, noise = randn(64, 1, 2, 2, seed=1) * 2 + 1, randn(64, 1, 2, 2, seed=2)
+    costs = ot.dist(x0.flatten(1).numpy(), noise.flatten(1).numpy())  # of squares
+    plan = torch.from_numpy(ot.emd([], [], costs))
+    near = minibatch_ot(x0, noise)
+    assert torch.equal(near, noise[plan.argmax(1)])
+    assert float((x0 - near).square().sum()) / 64 == pytest.approx(ot.emd2([], [], costs), rel=1e-12)
 
 
 def test_data_keep_their_places_and_so_their_conditions() -> None:

@@ -186,7 +186,7 @@ def _box(name: str, text: str) -> Any:
     """A line to type in; it is read at Enter, or when it is left."""
     import ipywidgets
 
-    how: dict[str, Any] = {"style": {"description_width": "initial"}, "layout": {"width": "100%"}}
+    how: dict[str, Any] = {"style": {"description_width": "initial"}, "layout": {"width": "calc(100% - 4px)"}}
     return ipywidgets.Text(text, description=name.replace("_", " "), continuous_update=False, **how)
 
 
