@@ -5,12 +5,12 @@ import torch
 
 from diffusion_lessons import zoo
 from diffusion_lessons.data import Dataset
-from diffusion_lessons.experiments import find
-from diffusion_lessons.experiments.gan_on_mnist import EXPERIMENT, STEPS, Shared, measure, task_of
-from diffusion_lessons.experiments.gan_vs_diffusion import DIFFUSION, SHOWN, STABLE
+from diffusion_lessons.experiments import find, recorded
+from diffusion_lessons.experiments.gan_on_mnist import EXPERIMENT, RATES, STEPS, Shared, measure, task_of
+from diffusion_lessons.experiments.gan_vs_diffusion import DIFFUSION, DIGITS, SHOWN, STABLE, HeardGan
 from diffusion_lessons.networks.gan import Gan
 
-OPTIONS = {"n": 70, "seed": 0, "device": "cpu"}
+OPTIONS = {"model": "mnist-unet", "n": 70, "seed": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -21,20 +21,43 @@ def shared() -> Shared:
     return Shared(Dataset("mnist", images), zoo.yardstick("mnist"), torch.device("cpu"))
 
 
-def test_real_pictures_and_both_models_have_a_row() -> None:
+def test_both_models_have_as_many_rates_and_seeds() -> None:
     assert find("gan-on-mnist") is EXPERIMENT
     rows = EXPERIMENT.settings({"seed": 3})
-    assert [row["model"] for row in rows] == ["real", STABLE, DIFFUSION]
-    assert {row["seed"] for row in rows} == {3}
+    assert [row["model"] for row in rows].count("real") == 1
+    per_model = {
+        model: [row["seed"] for row in rows if row["model"] == model and row["lr"] == DIGITS[model]]
+        for model in (STABLE, DIFFUSION)
+    }
+    assert per_model[STABLE] == per_model[DIFFUSION] == [3, 4]
+    assert len({tuple(row.values()) for row in rows}) == len(rows)
+    assert len(RATES[STABLE]) == len(RATES[DIFFUSION])
 
 
 def test_generator_and_denoiser_have_about_as_many_parameters(shared: Shared) -> None:
-    rows = EXPERIMENT.settings(OPTIONS)
-    gan, denoiser = (task_of(row, shared.mnist).network for row in rows[1:])
+    gan, denoiser = (
+        task_of({"model": model, "lr": 1e-3, "seed": 0}, shared.mnist).network for model in RATES
+    )
     assert isinstance(gan, Gan)
     sizes = [sum(p.numel() for p in network.parameters()) for network in (gan.generator, denoiser)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
-    assert [task_of(row, shared.mnist).plan.steps for row in rows[1:]] == [STEPS[STABLE], STEPS[DIFFUSION]]
+
+
+def test_the_gan_has_its_stabilisers_and_both_see_batches_of_one_size(shared: Shared) -> None:
+    gan, denoiser = (task_of({"model": model, "lr": 1e-3, "seed": 0}, shared.mnist) for model in RATES)
+    assert isinstance(gan, HeardGan)
+    assert gan.plan.r1 > 0 and gan.plan.ema_decay > 0.9
+    assert gan.plan.batch == denoiser.plan.batch
+    assert (gan.plan.steps, denoiser.plan.steps) == (STEPS[STABLE], STEPS[DIFFUSION])
+
+
+def test_a_seed_decides_the_first_weights(shared: Shared) -> None:
+    first, again, other = (
+        task_of({"model": STABLE, "lr": 1e-3, "seed": seed}, shared.mnist).network for seed in (0, 0, 1)
+    )
+    pairs = list(zip(first.parameters(), again.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert any(not torch.equal(a, c) for a, _, c in pairs)
 
 
 @pytest.mark.parametrize("model", ["real", STABLE, DIFFUSION])
@@ -46,3 +69,17 @@ def test_a_row_is_measured(shared: Shared, model: str) -> None:
     if model != "real":
         assert found["steps"] == 2
         assert len(bytes.fromhex(found["pictures"])) == SHOWN * 1024
+
+
+def test_the_recorded_result_has_every_setting_and_equal_times() -> None:
+    result = recorded("gan-on-mnist")
+    assert [row["settings"] for row in result["rows"]] == EXPERIMENT.settings({"seed": 0})
+    assert result["options"]["n"] == 1000
+    spent: dict[str, list[float]] = {STABLE: [], DIFFUSION: []}
+    for row in result["rows"]:
+        model = row["settings"]["model"]
+        if model != "real":
+            assert row["steps"] == STEPS[model]
+            spent[model].append(row["training_seconds"])
+    gan, denoiser = (sum(each) / len(each) for each in spent.values())
+    assert denoiser == pytest.approx(gan, rel=0.05)
