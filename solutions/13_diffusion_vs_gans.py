@@ -572,9 +572,7 @@ figure(
 
 
 # %%
-def ranks(values):
-    return torch.tensor(values).argsort().argsort().double()
-
+from scipy.stats import spearmanr
 
 for model, name in (
     ("gan", "discriminator_loss"),
@@ -583,12 +581,12 @@ for model, name in (
     ("diffusion", "loss"),
 ):
     rows = [row for (each, _), found in table.items() if each == model for row in found]
-    a, b = ranks([row[name] for row in rows]), ranks([row["good"] for row in rows])
-    print(
-        f"{model:16} {name:18} {float(torch.corrcoef(torch.stack([a, b]))[0, 1]):+.2f} (n = {len(rows)} runs)"
-    )
+    found = spearmanr([row[name] for row in rows], [row["good"] for row in rows])  # equal ones share a rank
+    print(f"{model:16} {name:18} {found.statistic:+.2f} (n = {len(rows)} runs)")
 
 # %%
+from statistics import median
+
 for row in record["rows"]:
     told = row["settings"]
     if told["data"] == "digits":
@@ -611,8 +609,10 @@ for data in ("grid", "digits"):
     for model in ("gan, r1 and ema", "diffusion"):
         spent, drawn = (seconds(data, model, f"{what}_seconds") for what in ("training", "draw"))
         print(
-            f"{data:6} {model:16} training {sum(spent) / len(spent):5.1f} s, 1,000 samples {1000 * min(drawn):8.1f} ms"
+            f"{data:6} {model:16} training {median(spent):4.1f} s ({min(spent):.1f} to {max(spent):.1f}), 1,000 samples "
+            f"{median(drawn):7.4f} s ({min(drawn):.4f} to {max(drawn):.4f})"
         )
+print("medians over the runs, with the range")
 
 # %% [markdown]
 # **The result**, read from the figures above:
@@ -639,13 +639,12 @@ for data in ("grid", "digits"):
 # - **Digits**, at equal training time, in each of three seeds: the GAN has the smaller Fréchet distance, the higher precision and the
 #   more even classes, diffusion the higher recall. After this minute the GAN is the better one by distance. Each was measured at one
 #   learning rate.
-# - **Speed**: the GAN draws 1,000 points about 80 times as fast as 50 steps of diffusion, and 1,000 digits about 46 times as fast as
-#   25 steps: one evaluation of a denoiser costs more, too. These are the shortest times; for digits the seeds by themselves give 20,
-#   38 and 46.
+# - **Speed**, by the medians: the GAN draws 1,000 points about 80 times as fast as 50 steps of diffusion, and 1,000 digits about 38 times
+#   as fast as 25 steps: one evaluation of a denoiser costs more, too. Each of the three seeds of digits by itself gives 20, 38 and 46.
 #
 # What stands against this table: its best GAN was chosen among three on these same seeds, which flatters the GAN, and it had more
 # trials. Rows were measured on a shared machine at different loads: equal trainings of diffusion took from 14 to 21 s, and the
-# GAN's mean is above that of diffusion. The plain GAN was not tuned by itself, and has half the batch of the stabilised one. And all of
+# GAN's median is above that of diffusion. The plain GAN was not tuned by itself, and has half the batch of the stabilised one. And all of
 # it is small: with more time, more rates may work.
 #
 # **Published**: Lin et al. (PacGAN, table 1, ten runs) count 17.3 ± 0.8 of 25 modes for a plain GAN, with at least one good sample as
