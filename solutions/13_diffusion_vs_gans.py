@@ -33,14 +33,11 @@ record = recorded("gan-vs-diffusion")  # made by: diffusion-lessons experiment g
 
 
 # %% jupyter={"source_hidden": true}
-def kept(data, model, seed=0):
-    """Twelve of the pictures that a row of the record holds, (12, 1, 16, 16)."""
-    for row in record["rows"]:
-        told = row["settings"]
-        if (told["data"], told["model"], told["seed"]) == (data, model, seed):
-            pictures = torch.frombuffer(bytearray.fromhex(row["pictures"]), dtype=torch.uint8)
-            return pictures.view(-1, 1, 16, 16)[:12].float() / 127.5 - 1
-    raise ValueError(f"no row of {model} on {data}")
+def kept(record, side, **which):
+    """Twelve of the pictures that the first row with these settings holds, (12, 1, side, side)."""
+    row = next(row for row in record["rows"] if which.items() <= row["settings"].items())
+    pictures = torch.frombuffer(bytearray.fromhex(row["pictures"]), dtype=torch.uint8)
+    return pictures.view(-1, 1, side, side)[:12].float() / 127.5 - 1
 
 
 from diffusion_lessons.data import load_dataset, to_float
@@ -48,9 +45,9 @@ from diffusion_lessons.data import load_dataset, to_float
 some = torch.randperm(1000, generator=torch.Generator().manual_seed(3))[:12]
 strip(
     {
-        "A": kept("digits", "gan, r1 and ema"),
+        "A": kept(record, 16, data="digits", model="gan, r1 and ema"),
         "B": to_float(load_dataset("digits").images[some]),
-        "C": kept("digits", "diffusion"),
+        "C": kept(record, 16, data="digits", model="diffusion"),
     },
     alt="Three rows of twelve small digits, grey on black. Most can be read in each row. In row A a few have an odd stroke, in row C "
     "a few are no digits, on a ground that is not quite black.",
@@ -486,13 +483,13 @@ def width_of_last_step(std, alpha, sigma):
 
 # %%
 start = torch.randn(2000, 2, generator=generator)
-for name, power in (("even times", 1.0), ("times crowded near the data", 2.0)):
+for name, power in (("even times", 1.0), ("crowded times", 2.0)):
     walk = levels(50, power)
     last = walk[-2]
     expected = width_of_last_step(SPREAD, float(last.alpha), float(last.sigma))
     widths = [count_modes(sample(each, start, walk), centres, SPREAD).width for each in (ring, denoiser)]
     print(
-        f"{name:28} the last step alone {expected:.2f}, exact denoiser {widths[0]:.2f}, learnt {widths[1]:.2f}"
+        f"{name:14} the last step alone {expected:.2f}, exact denoiser {widths[0]:.2f}, learnt {widths[1]:.2f}"
     )
 samples["diffusion"] = sample(denoiser, start, levels(50, 2.0))
 report("diffusion", samples["diffusion"])
@@ -501,7 +498,7 @@ report("diffusion", samples["diffusion"])
 fig, axes = plt.subplots(1, 4, figsize=(9, 2.5), sharex=True, sharey=True)
 for axis, (name, x) in zip(axes, samples.items(), strict=True):
     axis.scatter(*x[:1000].T, s=1)
-    axis.set(title=name, xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
+    axis.set(title=name, xlim=(-2, 2), ylim=(-2, 2), xticks=(-1, 0, 1), aspect="equal")
 figure(
     fig,
     alt="Four panels of points. Real: eight round clouds on a ring. R1 and averaged: eight spots smaller than the clouds, with thin threads "
@@ -587,31 +584,31 @@ for model, name in (
 # %%
 from statistics import median
 
-for row in record["rows"]:
-    told = row["settings"]
-    if told["data"] == "digits":
+mnist = recorded("gan-on-mnist")  # made by: diffusion-lessons experiment gan-on-mnist
+pictures = {
+    "digits": [row for row in record["rows"] if row["settings"]["data"] == "digits"],
+    "MNIST": mnist["rows"],
+}
+print(f"{'data':7}{'model':16} {'rate':>6} {'seed':>4} {'Fréchet':>12} {'precision':>9} {'recall':>6} {'KL':>6}")
+for data, rows in pictures.items():
+    for row in rows:
+        told = row["settings"]
         print(
-            f"{told['model']:16} seed {told['seed']}: Fréchet {row['frechet']:5.2f} ± {row['frechet_error']:.2f}, precision "
-            f"{row['precision']:.2f}, recall {row['recall']:.2f}, KL of classes {row['kl']:.3f}"
+            f"{data:7}{told['model']:16} {told['lr'] or '':>6} {told['seed']:>4} {row['frechet']:5.2f} ± {row['frechet_error']:.2f} "
+            f"{row['precision']:9.2f} {row['recall']:6.2f} {row['kl']:6.3f}"
         )
-print("n = 1000 each, ± one standard error over the samples")
+print("n = 1000 each, ± one standard error over the samples; KL of the classes' shares")
 
-
-def seconds(data, model, name):
-    return [
-        row[name]
-        for row in record["rows"]
-        if row["settings"]["data"] == data and row["settings"]["model"] == model
-    ]
-
-
-for data in ("grid", "digits"):
+# %%
+runs = {"grid": [row for row in record["rows"] if row["settings"]["data"] == "grid"], **pictures}
+print(f"{'data':7}{'model':16} {'training, seconds':>22} {'1,000 samples, seconds':>28}")
+for data, rows in runs.items():
     for model in ("gan, r1 and ema", "diffusion"):
-        spent, drawn = (seconds(data, model, f"{what}_seconds") for what in ("training", "draw"))
-        print(
-            f"{data:6} {model:16} training {median(spent):4.1f} s ({min(spent):.1f} to {max(spent):.1f}), 1,000 samples "
-            f"{median(drawn):7.4f} s ({min(drawn):.4f} to {max(drawn):.4f})"
-        )
+        mine = [row for row in rows if row["settings"]["model"] == model]
+        spent, drawn = ([row[f"{what}_seconds"] for row in mine] for what in ("training", "draw"))
+        trained = f"{median(spent):.1f} ({min(spent):.1f} to {max(spent):.1f})"
+        samples_in = f"{median(drawn):.4f} ({min(drawn):.4f} to {max(drawn):.4f})"
+        print(f"{data:7}{model:16} {trained:>22} {samples_in:>28}")
 print("medians over the runs, with the range")
 
 # %% [markdown]

@@ -448,6 +448,8 @@ def _rounds(batch: int, z: int, size: int, hidden: int, steps: int = 2) -> Make:
 def _stepped(
     clear_judge: bool = True,
     clear_maker: bool = True,
+    clear_at_first: bool = False,
+    cut: bool = True,
     second: int = 1,
     penalised: Callable[[Tensor, Tensor], Tensor | None] = lambda real, made: real,
     of_maker: Callable[[Tensor], Tensor] = adversarial.generator_loss,
@@ -467,7 +469,8 @@ def _stepped(
         gamma: float,
     ) -> tuple[Tensor, Tensor]:
         def judges_turn() -> Tensor:
-            made = generator(latents[0]).detach()
+            made = generator(latents[0])
+            made = made.detach() if cut else made
             loss = adversarial.discriminator_loss(discriminator(real), discriminator(made))
             where = penalised(real, made)
             if where is not None:
@@ -493,6 +496,8 @@ def _stepped(
                 of_generator.step()
             return loss.detach()
 
+        if clear_at_first:
+            of_generator.zero_grad()
         if generator_first:
             loss = makers_turn()
             return judges_turn(), loss
@@ -582,6 +587,20 @@ STEP = Exercise(
             "gradients-left-in-the-generator",
             _stepped(clear_maker=False),
             "You do not clear the generator's gradients before its turn: they add up from step to step.",
+            about="gradient",
+        ),
+        Misconception(
+            "cleared-too-early",
+            _stepped(clear_maker=False, clear_at_first=True, cut=False),
+            "You clear the generator's gradients, but before the discriminator's turn. Its backward pass runs "
+            "on into the generator, which then follows both losses. Cut the made samples off, or clear later.",
+            about="gradient",
+        ),
+        Misconception(
+            "made-samples-not-cut-off",
+            _stepped(clear_maker=False, cut=False),
+            "The discriminator's backward pass runs on into the generator, whose gradients you never clear: "
+            "it follows both losses, and those of earlier steps.",
             about="gradient",
         ),
         Misconception(
