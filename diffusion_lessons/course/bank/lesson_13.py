@@ -592,8 +592,9 @@ STEP = Exercise(
         Misconception(
             "cleared-too-early",
             _stepped(clear_maker=False, clear_at_first=True, cut=False),
-            "You clear the generator's gradients, but before the discriminator's turn. Its backward pass runs "
-            "on into the generator, which then follows both losses. Cut the made samples off, or clear later.",
+            "You clear the generator's gradients, but before the discriminator's turn. Its backward pass "
+            "runs on into the generator, which then follows both losses. Cut the made samples off, or clear "
+            "later.",
             about="gradient",
         ),
         Misconception(
