@@ -683,7 +683,7 @@ def _counted(answer: Callable[..., Any], x: Tensor, centres: Tensor, std: float)
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise ValueError(f"a count and a KL are asked for; you returned one {type(found).__name__}")
     if not float(found[0]).is_integer():
-        raise ValueError(f"modes covered are a count, a whole number; you returned {float(found[0]):.3g}")
+        raise ValueError(f"modes covered come first, a whole number; you returned {float(found[0]):.3g}")
     return {"modes covered": int(found[0]), "KL": torch.as_tensor(found[1], dtype=torch.float32)}
 
 
