@@ -654,7 +654,8 @@ print("medians over the runs, with the range")
 #   these five minutes do not say.
 # - **Speed**, by the medians: the GAN draws 1,000 points about 80 times as fast as 50 steps of diffusion, and 1,000 digits about 38 times
 #   as fast as 25 steps: one evaluation of a denoiser costs more, too. Each of the three seeds of digits by itself gives 20, 38 and 46.
-#   On MNIST it is 15 times: there the denoiser works on patches of 2 × 2 pixels, so that it sees a picture of half the side.
+#   On MNIST it is 15 times: patches of 2 × 2 pixels keep the denoiser about as cheap as on digits, and the generator draws four
+#   times as many pixels.
 #
 # What stands against this table: its best GAN was chosen among three on these same seeds, which flatters the GAN, and it had more
 # trials. Rows were measured on a shared machine at different loads: equal trainings of diffusion took from 14 to 21 s, and the
