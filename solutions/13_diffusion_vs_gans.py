@@ -656,7 +656,8 @@ print("medians over the runs, with the range")
 #   as fast as 25 steps: one evaluation of a denoiser costs more, too. Each of the three seeds of digits by itself gives 20, 38 and 46.
 #   On MNIST it is 15 times: patches of 2 × 2 pixels keep the denoiser about as cheap as on digits, and the generator draws four
 #   times as many pixels.
-#
+
+# %% [markdown]
 # What stands against this table: its best GAN was chosen among three on these same seeds, which flatters the GAN, and it had more
 # trials. Rows were measured on a shared machine at different loads: equal trainings of diffusion took from 14 to 21 s, and the
 # GAN's median is above that of diffusion. The plain GAN was not tuned by itself, and has half the batch of the stabilised one. And all of
