@@ -620,7 +620,7 @@ for data, rows in runs.items():
         trained = f"{median(spent):.1f} ({min(spent):.1f} to {max(spent):.1f})"
         samples_in = f"{median(drawn):.4f} ({min(drawn):.4f} to {max(drawn):.4f})"
         print(f"{data:7}{model:16} {trained:>22} {samples_in:>28}")
-print("medians over the runs, with the range")
+print("medians over the runs (12, 3 and 1 of each), with the range")
 
 # %% [markdown]
 # **The result**, read from the figures above:
