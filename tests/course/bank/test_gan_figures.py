@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from diffusion_lessons.course.authoring.source import read
+from diffusion_lessons.experiments import recorded
 
 LESSON = Path(__file__).resolve().parents[3] / "solutions" / "13_diffusion_vs_gans.py"
 
@@ -44,3 +45,18 @@ def test_equal_values_share_a_rank(capsys: pytest.CaptureFixture[str]) -> None:
         lines.append(said("spearmanr", capsys, table=table))
     assert all("-0.77 (n = 4 runs)" in line for line in lines[0])  # ranks 3 3 3 1, so −√0.6
     assert all("+0.77 (n = 4 runs)" in line for line in lines[1])
+
+
+def test_what_is_said_of_mnist_is_what_was_recorded() -> None:
+    real, gan, diffusion = recorded("gan-on-mnist")["rows"]
+    words = LESSON.read_text(encoding="utf-8").replace("\n#  ", "")
+    for row in (gan, diffusion):
+        assert f"{row['frechet']:.2f} ± {row['frechet_error']:.2f}" in words
+        assert f"{row['kl']:.3f}" == "0.011"
+    pairs = [(name, f"{gan[name]:.2f}"[1:], f"{diffusion[name]:.2f}"[1:]) for name in ("precision", "recall")]
+    for name, one, other in pairs:
+        assert f"{name} {one} and {other}" in words  # the result
+        assert f"{name} {one} against {other}" in words  # the interview card
+    figures = f"{real['frechet']:.2f}, {real['precision']:.2f}, {real['recall']:.2f} and {real['kl']:.3f}"
+    assert figures.replace(" 0.85", " .85").replace(" 0.88", " .88") in words
+    assert round(diffusion["draw_seconds"] / gan["draw_seconds"]) == 15 and "On MNIST it is 15 times" in words
