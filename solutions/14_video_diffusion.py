@@ -627,7 +627,7 @@ for ax, (name, clips) in zip(axes, toy.items(), strict=True):
     rows = [torch.nn.functional.pad(clip[:, 0, 0].cpu(), (0, 0, 0, 1), value=1) for clip in clips[:5]]
     ax.imshow(torch.cat(rows).clamp(-1, 1), cmap="gray", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     ax.set(title=name, xlabel="pixel", yticks=[])
-axes[0].set_ylabel("five clips of six frames, time down")
+axes[0].set_ylabel("five clips, time down")
 figure(
     fig,
     alt="Four panels, each with five clips of six lines. True clips and one by one: a bright bump that moves in a slanted line, in these "
@@ -704,7 +704,7 @@ for way, marker in (("joint", "o"), ("factorised", "s")):
     for kind, style in (("written", "-"), ("fused", "--")):
         axes[1].plot(lengths, [row[kind] for row in rows], style, marker=marker, label=f"{way}, {kind}")
     last = rows[-1]
-    print(f"{lengths[-1]} frames, {way}: largest tensor {last['largest_bytes'] / 2**20:.0f} MiB, {last['written']:.3f} s written out, {last['fused']:.3f} s fused")
+    print(f"{lengths[-1]} frames, {way}: largest tensor {last['largest_bytes'] / 2**20:.0f} MiB, written {last['written']:.3f} s, fused {last['fused']:.3f} s")
 for ax, what in zip(axes, ("largest tensor, MiB", "seconds a call"), strict=True):
     ax.set(xscale="log", yscale="log", xlabel="frames", ylabel=what)
     ax.set_xticks(lengths, [str(each) for each in lengths])
@@ -756,14 +756,15 @@ for name, guess in guesses.items():
 log = zoo.card("scenes-video")["wrong_captions"]
 at_step = [row["step"] for row in log]
 with plain_lines():
-    fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.6))
-    for ax, ending, what in zip(axes, (", right", ""), ("loss", "loss more, told the opposite"), strict=True):
+    fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.8))
+    for ax, ending, what in zip(axes, (", right", ""), ("loss", "loss more, told\nthe opposite"), strict=True):
         for time, style in ((950, "-"), (700, "--")):
             ax.plot(at_step, [row[f"frame 2 at {time}{ending}"] for row in log], style, label=f"t = {time}")
         ax.set(xlabel="training step", ylabel=what)
     for (name, value), place in zip(guesses.items(), ("top", "bottom", "bottom"), strict=True):
         axes[0].axhline(value, color="grey", lw=0.8)
         axes[0].text(at_step[-1], value, name, ha="right", va=place, fontsize=8)
+    axes[0].set_ylim(0.12, 0.32)
     axes[1].legend()
 print(f"t = 950, step {at_step[0]}: loss {log[0]['frame 2 at 950, right']:.3f}, told the opposite {log[0]['frame 2 at 950']:+.4f}")
 print(f"t = 950, step {at_step[-1]}: loss {log[-1]['frame 2 at 950, right']:.3f}, told the opposite {log[-1]['frame 2 at 950']:+.4f}")
@@ -825,8 +826,8 @@ for name, clips in shown.items():
     met = clips_met(to_uint8(clips.clamp(-1, 1)), texts)
     share, (low, high) = met["motion"]
     jitter = f"{met['jitter'][0]:.2f}" if met["jitter"][0] == met["jitter"][0] else "none readable"
-    print(f"{name:15} moves as asked {share:.0%} (95 % interval {low:.0%} to {high:.0%}), kept {met['kept'][0]:.0%}, jitter {jitter}")
-print("n = 4 clips: see the recorded experiment for more")
+    print(f"{name:15} moves as asked {share:.0%} ({low:.0%} to {high:.0%}), kept {met['kept'][0]:.0%}, jitter {jitter}")
+print("n = 4 clips, 95 % intervals: see the recorded experiment for more")
 
 # %% [markdown]
 # Four clips leave wide intervals. The recorded experiment (`diffusion-lessons experiment clips-by-layers`) has more, and
@@ -835,6 +836,7 @@ print("n = 4 clips: see the recorded experiment for more")
 # %% jupyter={"source_hidden": true}
 record = recorded("clips-by-layers")
 names, shares = [], []
+print(f"{'':28} {'moves as asked':>20} {'kept':>5} {'all right':>9} {'jitter':>6}")
 for row in record["rows"]:
     how, met = row["settings"], row["met"]
     name = f"{how['way']}, window {how['window']}" if how["way"] in ("goes on", "together") else how["way"]
@@ -843,7 +845,8 @@ for row in record["rows"]:
     names.append(name)
     shares.append((share, share - low, high - share))
     jitter = "none" if met["jitter"] is None else f"{met['jitter'][0]:.2f}"
-    print(f"{name:29} moves as asked {share:.1%} ({low:.0%} to {high:.0%}), kept {met['kept'][0]:.0%}, all right {met['everything'][0]:.0%}, jitter {jitter}")
+    asked = f"{share:.0%} ({low:.0%} to {high:.0%})"
+    print(f"{name:28} {asked:>20} {met['kept'][0]:5.0%} {met['everything'][0]:9.0%} {jitter:>6}")
 print(f"n = {record['rows'][0]['n']} clips a row, 95 % intervals over clips; recorded on {record['hardware'].get('gpu') or record['hardware']['processor']}")
 fig, axes = plt.subplots(1, 2, figsize=(9.0, 3.2))
 middle, low, high = torch.tensor(shares).T.numpy()

@@ -204,3 +204,21 @@ def test_frames_on_two_axes_have_a_slider_for_each(browser: Any, tmp_path: Path)
     root.get_by_role("button", name="Play").wait_for()  # it stops at the end of its axis
     assert root.get_attribute("data-frame") == "2" and t.input_value() == "0"
     page.context.close()
+
+
+def test_a_name_stands_under_the_middle_of_its_picture(browser: Any, tmp_path: Path) -> None:
+    """Where a picture is enlarged by a whole number, it does not fill its panel."""
+    greys = torch.zeros(3, 1, 130, 130)
+    file = tmp_path / "page.html"
+    made = scrub({"one": greys, "another": greys}, alt="Grey squares.")
+    file.write_text(f"<!DOCTYPE html><meta charset=utf-8>{made._repr_html_()}", encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto(file.as_uri())
+    page.locator(".dl-scrub[data-ready=true]").wait_for()
+    boxes = page.locator(".dl-scrub figure").evaluate_all(
+        "all => all.map(f => [f, f.querySelector('canvas')].map(e => e.getBoundingClientRect()))"
+    )
+    assert len(boxes) == 2 and all(canvas["width"] < panel["width"] - 20 for panel, canvas in boxes)
+    for panel, canvas in boxes:  # the name is centred in the panel
+        assert canvas["x"] + canvas["width"] / 2 == pytest.approx(panel["x"] + panel["width"] / 2, abs=1)
+    page.close()

@@ -448,6 +448,8 @@ def _rounds(batch: int, z: int, size: int, hidden: int, steps: int = 2) -> Make:
 def _stepped(
     clear_judge: bool = True,
     clear_maker: bool = True,
+    clear_at_first: bool = False,
+    cut: bool = True,
     second: int = 1,
     penalised: Callable[[Tensor, Tensor], Tensor | None] = lambda real, made: real,
     of_maker: Callable[[Tensor], Tensor] = adversarial.generator_loss,
@@ -467,7 +469,8 @@ def _stepped(
         gamma: float,
     ) -> tuple[Tensor, Tensor]:
         def judges_turn() -> Tensor:
-            made = generator(latents[0]).detach()
+            made = generator(latents[0])
+            made = made.detach() if cut else made
             loss = adversarial.discriminator_loss(discriminator(real), discriminator(made))
             where = penalised(real, made)
             if where is not None:
@@ -493,6 +496,8 @@ def _stepped(
                 of_generator.step()
             return loss.detach()
 
+        if clear_at_first:
+            of_generator.zero_grad()
         if generator_first:
             loss = makers_turn()
             return judges_turn(), loss
@@ -585,6 +590,21 @@ STEP = Exercise(
             about="gradient",
         ),
         Misconception(
+            "cleared-too-early",
+            _stepped(clear_maker=False, clear_at_first=True, cut=False),
+            "You clear the generator's gradients, but before the discriminator's turn. Its backward pass "
+            "runs on into the generator, which then follows both losses. Cut the made samples off, or clear "
+            "later.",
+            about="gradient",
+        ),
+        Misconception(
+            "made-samples-not-cut-off",
+            _stepped(clear_maker=False, cut=False),
+            "The discriminator's backward pass runs on into the generator, whose gradients you never clear: "
+            "it follows both losses, and those of earlier steps.",
+            about="gradient",
+        ),
+        Misconception(
             "same-latents-twice",
             _stepped(second=0),
             "Both turns use latents[0]. The generator's turn has latents of its own, latents[1].",
@@ -663,7 +683,7 @@ def _counted(answer: Callable[..., Any], x: Tensor, centres: Tensor, std: float)
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise ValueError(f"a count and a KL are asked for; you returned one {type(found).__name__}")
     if not float(found[0]).is_integer():
-        raise ValueError(f"modes covered are a count, a whole number; you returned {float(found[0]):.3g}")
+        raise ValueError(f"modes covered come first, a whole number; you returned {float(found[0]):.3g}")
     return {"modes covered": int(found[0]), "KL": torch.as_tensor(found[1], dtype=torch.float32)}
 
 

@@ -374,6 +374,15 @@ SEEN = Exercise(
             about="direction",
         ),
         Misconception(
+            "comparison-turned-round",
+            lambda queries, keys: (
+                torch.arange(queries)[:, None] + _aligned(queries, keys) <= torch.arange(keys)
+            ),
+            "Your comparison is turned round: your frames see themselves and what comes later. Query i sees "
+            "key j where j ≤ keys − queries + i.",
+            about="direction",
+        ),
+        Misconception(
             "all-of-them",
             lambda queries, keys: torch.ones(queries, keys).bool(),
             "Your frames see all others, also the later ones.",
@@ -593,13 +602,12 @@ CONVOLVE = Exercise(
     hints=(
         "Put two frames of zeros before each clip. Then every frame has two before it.",
         "y_f = x_f + b + Σ_k W_k·x_{f−2+k}, k = 0, 1, 2; what lies before the first frame is 0.",
-        "`F.conv1d` on (B·H·W, C, F) that is padded with `F.pad(…, (2, 0))`, or `F.conv3d` on (B, C, F, H, "
-        "W).",
+        "`torch.nn.functional.conv1d` on (B·H·W, C, F), padded with `torch.nn.functional.pad(…, (2, 0))`; or "
+        "`conv3d` on (B, C, F, H, W).",
     ),
     figure=_response_figure,
     figure_alt="Two rows of six frames in grey. Weight 0: only frame 2, which was put in, is white. "
-    "Weight 0.3, 0.6, 0: "
-    "frame 3 is grey and frame 4 is dark grey, too.",
+    "Weight 0.3, 0.6, 0: frame 3 is grey and frame 4 is dark grey, too.",
 )
 
 
@@ -1232,6 +1240,16 @@ COST = Exercise(
             },
             "You hid later *tokens*. Causal is meant of frames: inside a frame all places see all.",
             about="reading",
+        ),
+        Misconception(
+            "half-of-all-tokens",
+            lambda frames, places, causal: {
+                **attention_pairs(frames, places, causal),
+                "joint": (frames * places) ** 2 // (2 if causal else 1),
+            },
+            "You halved the pairs of all tokens. A causal mask leaves more: inside a frame all places see "
+            "all, so it is N²·F(F + 1)/2.",
+            about="count",
         ),
         Misconception(
             "itself-counted-once",
