@@ -361,8 +361,8 @@ for name, (call, network) in calls.items():
 print(f"one decoding costs {flops['decoder'] / flops['U-Net']:.1f} calls of the U-Net")
 
 # %% [markdown] tags=["exercise-card"]
-# The row "decoder" has the parameters of the whole autoencoder; pictures from text need only half of it. And the
-# calls? You write the bill. (Here a call is one evaluation, for one picture: a guided step makes two.)
+# The row "decoder" has the parameters of the whole autoencoder; pictures from text need only its decoder, 49 of these
+# 84 million. And the calls? You write the bill. (Here a call is one evaluation, for one picture: a guided step makes two.)
 #
 # {{exercise 12.3}}
 

@@ -81,7 +81,7 @@ scrub(
 
 # %% [markdown]
 # What is outside of the hole is the same in all frames, down to the last bit. What is inside follows the caption, and
-# it fits, nearly: in some fills the background is up to 3 of 255 lighter, and in the few shades of this page that is a
+# it fits, nearly: in some fills the background is 3 or 4 of 255 lighter, and in the few shades of this page that is a
 # speckle which tells where the hole was. How the caption comes in is a closed box here ({{built-in 16}}). This network was
 # *trained* to fill holes. Most of this lesson asks how far one gets without such a training.
 

@@ -984,6 +984,8 @@ figure(
 # an empty caption? And which words does it get wrong?
 
 # %% jupyter={"source_hidden": true}
+import textwrap
+
 from diffusion_lessons.course import live
 from diffusion_lessons.data.captions import read
 from diffusion_lessons.metrics.captions_met import met as meets
@@ -1003,10 +1005,12 @@ def verdict(caption, drawn):
 def draw_caption(caption, guidance):
     """Four pictures of a caption, and the reader's verdict."""
     drawn = paint(caption, seed=7, scale=guidance, steps=15)
-    said = verdict(caption, drawn)
+    room = painter.tokenizer.context
+    cut = f"; only {room} tokens of it were read" if len(painter.tokenizer.encode(caption)) > room else ""
+    said = f"“{caption}”: {verdict(caption, drawn)}{cut}"
     fig, ax = plt.subplots(figsize=(8.4, 2.5))
     ax.imshow(((framed(drawn) + 1) / 2).permute(1, 2, 0).numpy(), interpolation="nearest")
-    ax.set_title(f"“{caption}”: {said}", fontsize=10)
+    ax.set_title(textwrap.fill(said, 90), fontsize=10, parse_math=False)
     ax.axis("off")
     return fig
 

@@ -91,3 +91,14 @@ def test_a_finger_paints_and_erases(page: Any) -> None:
     page.get_by_role("button", name="Erase").click()
     page.touchscreen.tap(*middle)
     assert "Hole: 0 %" in page.locator("output").inner_text()
+
+
+def test_the_brush_stays_on_the_picture_where_the_pointer_leaves_it(page: Any) -> None:
+    box = page.locator("canvas").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 3 * box["width"], box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    assert "Brush at column 64, row 32" in page.locator("output").inner_text()
+    page.get_by_role("button", name="Fill").click()
+    assert rows(page) == dict.fromkeys(range(27, 37), (27, 63))

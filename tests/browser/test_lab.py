@@ -280,3 +280,26 @@ def test_three_wide_panels_and_their_slider_fit_a_small_screen(browser: Any, lab
         assert root.bounding_box()["height"] < 768
         widths = {canvas.bounding_box()["width"] for canvas in root.locator("canvas").all()}
         assert widths == {576}  # 192 pixels, each of them 3 wide
+
+
+MANY = """
+import torch
+from diffusion_lessons.course.widgets import scrub
+
+squares = torch.linspace(-1, 1, 64).expand(2, 3, 64, 64)
+scrub({f"map {k}": squares for k in range(7)}, ["a", "b"], alt="Seven grey ramps.")
+"""
+
+
+def test_a_panel_alone_in_the_last_row_is_as_large_as_the_others(browser: Any, lab: JupyterLab) -> None:
+    made = lesson()
+    made.cells = [nbformat.v4.new_code_cell(MANY.strip(), id="many")]
+    nbformat.write(made, lab.folder / "many.ipynb")
+    with lab.notebook(browser, "many.ipynb") as opened:
+        opened.run_all()
+        root = opened.output(0).locator(".dl-scrub[data-ready=true]")
+        root.wait_for()
+        boxes = [canvas.bounding_box() for canvas in root.locator("canvas").all()]
+        assert len({box["y"] for box in boxes}) > 1  # they do not fit into one row
+        assert len({box["width"] for box in boxes}) == 1
+        opened.screenshot("lab_many_panels")

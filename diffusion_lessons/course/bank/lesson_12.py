@@ -52,6 +52,17 @@ def _batched_by_index(x: Tensor, context: Tensor, empty: Tensor) -> tuple[Tensor
     return x.repeat(2, 1, 1, 1), torch.cat([context[own], empty[torch.zeros_like(own)]])
 
 
+def _pictures_moved(x: Tensor, context: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
+    n = len(x) // len(context)
+    told = torch.cat([context.repeat(n, 1, 1), empty.expand(len(x), -1, -1)])
+    return x.unflatten(0, (len(context), n)).transpose(0, 1).flatten(0, 1).repeat(2, 1, 1, 1), told
+
+
+def _empty_for_each_prompt(x: Tensor, context: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
+    prompts = context.repeat_interleave(len(x) // len(context), 0)
+    return torch.cat([x, x]), torch.cat([prompts, empty.expand_as(context)])
+
+
 def _woven(to: Tensor, away: Tensor) -> Tensor:
     return torch.stack([to, away], 1).flatten(0, 1)
 
@@ -163,6 +174,28 @@ BATCH = Exercise(
             "Your prompts are in the opposite order: the first pictures belong to the first prompt.",
             about="direction",
         ),
+        Misconception(
+            "pictures-moved",
+            _pictures_moved,
+            "You left the prompts in the order 1, 2, 1, 2 and moved the pictures there. Now they fit each "
+            "other, but the answers come back in that order, too. Leave the pictures as they are, and repeat "
+            "each prompt where it stands.",
+            about="order",
+        ),
+        Misconception(
+            "empty-text-for-each-prompt",
+            _empty_for_each_prompt,
+            "The second half has one row of the empty text for each prompt. Each picture needs one: (P·n, L, "
+            "D).",
+            about="shape",
+        ),
+        Misconception(
+            "zeros-beside-the-empty-text",
+            _batched(pictures=lambda x: torch.cat([x, torch.zeros_like(x)])),
+            "Your second half has zeros in the place of the pictures. Guidance compares two answers about "
+            "the same noisy picture: x stands there twice.",
+            about="input",
+        ),
     ],
     alternatives=[_batched(), _batched_by_index],
     hints=(
@@ -266,6 +299,10 @@ def _eps_off(x: Tensor, v: Tensor, level: Level) -> tuple[Tensor, Tensor]:
     return level.alpha * x - level.sigma * v, level.sigma * x - level.alpha * v
 
 
+def _solved_the_other_way(x: Tensor, v: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+    return level.sigma * x - level.alpha * v, level.alpha * x + level.sigma * v
+
+
 def _minus_v_solved(x: Tensor, v: Tensor, level: Level) -> tuple[Tensor, Tensor]:
     return _v_solved(x, -v, level)
 
@@ -319,6 +356,21 @@ def _pipeline(
         return finish(decode(latents(x, x0, factor)))
 
     return answer
+
+
+def _noise_times_sigma(
+    prompt: Tensor,
+    empty: Tensor,
+    noise: Tensor,
+    levels: list[Level],
+    text: Denoise,
+    unet: Denoise,
+    decode: Denoise,
+    guidance: float,
+    factor: float,
+) -> Tensor:
+    start = noise * levels[0].sigma.to(noise.dtype)
+    return _pipeline()(prompt, empty, start, levels, text, unet, decode, guidance, factor)
 
 
 def _words(
@@ -528,8 +580,8 @@ PIPELINE = Exercise(
         Misconception(
             "stepped-to-the-same-level",
             _pipeline(step=lambda x0, eps, now, next: now.alpha * x0 + now.sigma * eps),
-            "You put x₀ and ε together at the level where x was: that is x again, and the walk stands still. "
-            "A step ends at the next level, with α′ and σ′.",
+            "Your walk stands still: x₀ and ε were solved for at one level and put together at the same one, "
+            "and that is x again. Solve with α and σ of `now`, put together with those of the next level.",
             about="level",
         ),
         Misconception(
@@ -598,6 +650,71 @@ PIPELINE = Exercise(
             "levels[1].",
             about="count",
         ),
+        Misconception(
+            "divided-twice",
+            _pipeline(latents=lambda x, x0, factor: x / factor / factor),
+            "You divided by the factor twice. The latents of the walk are `factor` times those of the "
+            "autoencoder: divide once.",
+            about="factor",
+        ),
+        Misconception(
+            "prompt-added",
+            _pipeline(mix=lambda to, away, s: away + s * to),
+            "You added s times the answer for the prompt. It is s times the difference of the two answers "
+            "that is added to the answer for the empty text.",
+            about="missing",
+        ),
+        Misconception(
+            "difference-turned-round",
+            _pipeline(mix=lambda to, away, s: away + s * (away - to)),
+            "Your difference is turned round: it is the answer for the prompt minus that for the empty text.",
+            about="sign",
+        ),
+        Misconception(
+            "empty-text-once",
+            _pipeline(mix=lambda to, away, s: s * to - away),
+            "You subtracted the answer for the empty text once, whatever the scale is. In v(∅) + "
+            "s·(v(prompt) − v(∅)) its weight is 1 − s.",
+            about="formula",
+        ),
+        Misconception(
+            "x0-and-eps-swapped",
+            _pipeline(step=lambda x0, eps, now, next: next.sigma * x0 + next.alpha * eps),
+            "x₀ and ε have changed places in your step: α′ belongs to x₀, and σ′ to ε.",
+            about="swap",
+        ),
+        Misconception(
+            "alpha-and-sigma-swapped",
+            _pipeline(solve=_solved_the_other_way),
+            "α and σ have changed places where you solve for x₀ and ε: x₀ = α·x − σ·v, ε = σ·x + α·v.",
+            about="swap",
+        ),
+        Misconception(
+            "x0-at-full-strength",
+            _pipeline(step=lambda x0, eps, now, next: x0 + next.sigma * eps),
+            "Your step leaves x₀ at full strength. At the next level it is α′ times as strong.",
+            about="missing",
+        ),
+        Misconception(
+            "noise-of-the-old-level",
+            _pipeline(step=lambda x0, eps, now, next: next.alpha * x0 + now.sigma * eps),
+            "Your step puts ε back with the σ of the level where it starts. Both parts take the next level: "
+            "α′·x₀ + σ′·ε.",
+            about="level",
+        ),
+        Misconception(
+            "noise-times-sigma",
+            _noise_times_sigma,
+            "You multiplied the noise at the start by σ. It is x at levels[0] already: take it as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "cut-to-minus-one",
+            _pipeline(finish=lambda drawn: ((drawn + 1) / 2).clamp(-1, 1)),
+            "You brought the pictures to [0, 1], and then cut them to [−1, 1]: what is below 0 stays. Cut to "
+            "[0, 1].",
+            about="boundary",
+        ),
     ],
     alternatives=[_pipeline(), _pipeline(two_calls=True)],
     hints=(
@@ -643,6 +760,19 @@ def _costs(
     return answer
 
 
+def _decoded_twice(
+    text: float, unet: float, decode: float, prompts: int, each: int, evaluations: int, guided: int
+) -> float:
+    return _costs()(text, unet, decode * (1 + (guided > 0)), prompts, each, evaluations, guided)
+
+
+def _empty_text_drawn(
+    text: float, unet: float, decode: float, prompts: int, each: int, evaluations: int, guided: int
+) -> float:
+    rows = evaluations + guided
+    return (prompts + (guided > 0)) * (text + each * (unet * rows + decode))
+
+
 def _counted_one_by_one(
     text: float, unet: float, decode: float, prompts: int, each: int, evaluations: int, guided: int
 ) -> float:
@@ -659,7 +789,7 @@ def _counted_one_by_one(
 def _bill(prompts: tuple[int, int], each: tuple[int, int], guided: str) -> Make:
     def make(g: torch.Generator) -> dict[str, Any]:
         evaluations = whole(g, 8, 12)
-        asked = {"all": evaluations, "some": whole(g, 3, 6), "none": 0}
+        asked = {"all": evaluations, "some": whole(g, 3, 6), "one": 1, "none": 0}
         return {
             "text": 10.0 * whole(g, 11, 19),  # floats, so that any kind of number is right
             "unet": 100.0 * whole(g, 21, 39),
@@ -700,7 +830,7 @@ BILL = Exercise(
         Case("some prompts, guided in every step", _bill((2, 4), (5, 7), "all")),
         Case("some prompts, guided in some of the steps", _bill((3, 4), (2, 2), "some")),
         Case("no guidance", _bill((2, 3), (4, 6), "none")),
-        Case("one prompt", _bill((1, 1), (3, 5), "all")),
+        Case("one prompt, guided in one of the steps", _bill((1, 1), (3, 5), "one")),
     ],
     misconceptions=[
         Misconception(
@@ -816,6 +946,66 @@ BILL = Exercise(
             "You counted the pictures of one prompt. There are `prompts` times as many.",
             about="missing",
         ),
+        Misconception(
+            "walk-of-one-picture",
+            _costs(pictures=lambda prompts, each: 1, decoded=lambda prompts, each: prompts * each),
+            "You counted the U-Net for one picture alone: are brackets missing? Every picture has a walk of "
+            "its own.",
+            about="missing",
+        ),
+        Misconception(
+            "pictures-added",
+            _costs(pictures=lambda prompts, each: prompts + each),
+            "You added prompts and pictures. Every prompt has `each` pictures: multiply.",
+            about="formula",
+        ),
+        Misconception(
+            "tower-forgotten",
+            _costs(texts=lambda prompts, each, evaluations, guided: 0),
+            "The tower is missing. It costs little, but it reads each text once.",
+            about="missing",
+        ),
+        Misconception(
+            "empty-text-in-every-guided-step",
+            _costs(texts=lambda prompts, each, evaluations, guided: prompts + guided),
+            "You let the tower read the empty text in every guided evaluation. It never changes: once is "
+            "enough.",
+            about="extra",
+        ),
+        Misconception(
+            "empty-text-from-two-on",
+            _costs(texts=lambda prompts, each, evaluations, guided: prompts + (guided > 1)),
+            "You count the empty text only where more than one evaluation is guided. A single one needs it, "
+            "too.",
+            about="boundary",
+        ),
+        Misconception(
+            "empty-text-if-all-are-guided",
+            _costs(texts=lambda prompts, each, evaluations, guided: prompts + (guided == evaluations)),
+            "You count the empty text only where all evaluations are guided. A single one needs it, too.",
+            about="reading",
+        ),
+        Misconception(
+            "both-texts-for-every-picture",
+            _costs(texts=lambda prompts, each, evaluations, guided: prompts * each * (1 + (guided > 0))),
+            "You let the tower read the prompt and the empty text for every picture. Pictures share what it "
+            "says, and the empty text is one for all.",
+            about="extra",
+        ),
+        Misconception(
+            "empty-text-drawn",
+            _empty_text_drawn,
+            "You draw pictures of the empty text, too. It is a second row beside each picture, and no "
+            "picture of its own.",
+            about="extra",
+        ),
+        Misconception(
+            "decoded-twice",
+            _decoded_twice,
+            "You decode twice where guidance is on. The two answers about a picture make one step, and at "
+            "the end there is one picture.",
+            about="extra",
+        ),
     ],
     alternatives=[_costs(), _counted_one_by_one],
     hints=(
@@ -879,6 +1069,7 @@ def _multistep(
     taken: int = 1,
     shrunk: bool = True,
     noise: Callable[[Tensor, Tensor], Tensor] = lambda mean, newest: mean,
+    about: Callable[[Tensor, Tensor], Tensor] = lambda x, reached: reached,
 ) -> Callable[..., Tensor]:
     """The walk in plain steps, with a place for each slip."""
 
@@ -897,7 +1088,7 @@ def _multistep(
 
             if first == "always" or (len(history) == 1 and first != "once"):
                 reached = step(x, eps)
-                there = denoiser(reached, again(now, next))[taken]
+                there = denoiser(about(x, reached), again(now, next))[taken]
                 mean = second(eps, there)
                 kept = {"kept": [there, eps], "replaced": [mean], "second": [there]}
                 history = kept.get(first, history)
@@ -907,6 +1098,10 @@ def _multistep(
         return x
 
     return answer
+
+
+def _four_weights(history: list[Tensor]) -> Tensor:
+    return sum(w * eps for w, eps in zip(WEIGHTS[4], history, strict=False))  # type: ignore
 
 
 def _oldest_for_ever(history: list[Tensor]) -> Tensor:
@@ -1168,6 +1363,39 @@ SCHEDULER = Exercise(
             "You stopped one level too early. A list of n + 1 levels has n steps.",
             about="count",
         ),
+        Misconception(
+            "newest-dropped",
+            _multistep(mixed=lambda history: _mixed(history[-4:]), keep=99),
+            "From the fifth step on your list drops the newest ε and keeps the first four. The oldest one "
+            "falls out: [eps, *history[:3]].",
+            about="order",
+        ),
+        Misconception(
+            "four-weights-from-the-start",
+            _multistep(mixed=_four_weights),
+            "You took the four weights with fewer answers, too. Cut short they no longer sum to 1: there is "
+            "a row of weights for each number of answers.",
+            about="missing",
+        ),
+        Misconception(
+            "ddim-until-there-are-four",
+            _multistep(mixed=lambda history: _mixed(history) if len(history) == 4 else history[0]),
+            "You weigh nothing until there are four answers. With two and with three there are weights, too.",
+            about="missing",
+        ),
+        Misconception(
+            "sum-of-both",
+            _multistep(second=lambda eps, there: eps + there),
+            "You made the first step with the sum of both ε. It is their mean: halve it.",
+            about="mean",
+        ),
+        Misconception(
+            "asked-again-about-x",
+            _multistep(about=lambda x, reached: x),
+            "You asked again about x, at the next level. Ask about the point where the first version of the "
+            "step ends.",
+            about="input",
+        ),
     ],
     alternatives=[_multistep(), _by_recipe],
     hints=(
@@ -1247,6 +1475,21 @@ def _steering(
         return moved, eps
 
     return answer
+
+
+def _eps_the_other_way(
+    denoiser: Denoise, decode: Denoise, loss: Denoise, x: Tensor, level: Level, strength: float
+) -> Any:
+    moved, eps = _steering()(denoiser, decode, loss, x, level, strength)
+    return moved, 2 * denoiser(x, level)[1] - eps
+
+
+def _eps_as_with_a_classifier(
+    denoiser: Denoise, decode: Denoise, loss: Denoise, x: Tensor, level: Level, strength: float
+) -> Any:
+    x0, eps = denoiser(x, level)
+    moved, _ = _steering()(denoiser, decode, loss, x, level, strength)
+    return moved, eps + level.sigma.to(x.dtype) * (x0 - moved)
 
 
 def _sample_moved(
@@ -1385,6 +1628,20 @@ STEER = Exercise(
             "You moved all pictures in the same way. Each has a gradient of its own.",
             about="batch",
         ),
+        Misconception(
+            "eps-the-other-way",
+            _eps_the_other_way,
+            "Your x0 is right, and your ε has moved the same distance the other way. x = α·x0 + σ·ε stays: "
+            "where x0 gets less, ε gets more.",
+            about="sign",
+        ),
+        Misconception(
+            "eps-as-with-a-classifier",
+            _eps_as_with_a_classifier,
+            "Your x0 is right. ε you moved by σ times the gradient, as with a classifier's gradient at x "
+            "(lesson 9). Here x0 has moved, and ε = (x − α·x0)/σ follows from it.",
+            about="formula",
+        ),
     ],
     alternatives=[_steering(), _steered_by_backward],
     hints=(
@@ -1450,6 +1707,37 @@ def _by_trying(scores: Tensor, shows: Tensor, share: float) -> Tensor:
     return torch.stack(found)
 
 
+def _false_among_alarms(scores: Tensor, shows: Tensor, share: float) -> Tensor:
+    found = []
+    for each, has in zip(scores.T, shows.T, strict=True):
+        fits = [t for t in each[~has] if ((each > t) & ~has).sum() <= share * (each > t).sum()]
+        found.append(min(fits))
+    return torch.stack(found)
+
+
+def _from_the_end(clean: Tensor, share: float) -> Tensor:
+    return clean.sort().values[-int(share * len(clean))]
+
+
+def _last_of_the_highest(clean: Tensor, share: float) -> Tensor:
+    return clean.topk(int(share * len(clean))).values[-1]
+
+
+def _half_way(clean: Tensor, share: float) -> Tensor:
+    line, ordered = int(share * len(clean)), clean.sort(descending=True).values
+    return (ordered[line] + ordered[max(line - 1, 0)]) / 2
+
+
+def _each_line(line: Callable[[Tensor, float], Tensor]) -> Callable[..., Tensor]:
+    """The choice with another way to find the line among the scores of clean pictures."""
+
+    def answer(scores: Tensor, shows: Tensor, share: float) -> Tensor:
+        columns = zip(scores.T, shows.T, strict=True)
+        return torch.stack([line(each[~has], share) for each, has in columns])
+
+    return answer
+
+
 def _interpolated(scores: Tensor, shows: Tensor, share: float) -> Tensor:
     columns = zip(scores.T, shows.T, strict=True)
     return torch.stack([each[~has].quantile(1 - share) for each, has in columns])
@@ -1502,11 +1790,11 @@ LINE = Exercise(
     minutes=12,
     reference=choose_thresholds,
     cases=[
-        Case("three concepts, a tenth of false alarms", _scored((60, 80), 3, (12, 20), (0.08, 0.12))),
-        Case("two concepts, a hundredth", _scored((230, 260), 2, (30, 50), (0.011, 0.013))),
+        Case("three concepts, a tenth of false alarms", _scored((72, 80), 3, (0, 0), 0.1, clean=59)),
+        Case("two concepts, a hundredth", _scored((240, 260), 2, (0, 0), 0.012, clean=209)),
         Case("a quarter of sixteen pictures exactly", _scored((24, 28), 2, (0, 0), 0.25, clean=16)),
         Case("no false alarm at all", _scored((40, 50), 4, (5, 20), 0.0)),
-        Case("concepts that most pictures show", _scored((80, 90), 2, (50, 60), (0.15, 0.2))),
+        Case("concepts that most pictures show", _scored((80, 90), 2, (0, 0), 0.163, clean=31)),
     ],
     misconceptions=[
         Misconception(
@@ -1595,6 +1883,68 @@ LINE = Exercise(
             "You rounded the line to three places. Scores lie closer than that: a picture beside the line "
             "would change sides.",
             about="rounding",
+        ),
+        Misconception(
+            "from-the-end",
+            _each_line(_from_the_end),
+            "You took values[−m] of the sorted scores. Of those, m − 1 are above the line, and m are "
+            "allowed; and for m = 0 it is the smallest of all, since −0 is 0.",
+            about="boundary",
+        ),
+        Misconception(
+            "last-of-the-highest",
+            _each_line(_last_of_the_highest),
+            "You took the last of the m highest scores. So m − 1 are above the line, and m are allowed; and "
+            "for m = 0 there is none. Take the last of m + 1.",
+            about="boundary",
+        ),
+        Misconception(
+            "highest-clean-score",
+            _each_line(lambda clean, share: clean.max()),
+            "Your line is the highest score of the pictures without the concept, whatever the share is. Some "
+            "false alarms are allowed.",
+            about="missing",
+        ),
+        Misconception(
+            "nearest-quantile",
+            _lines(place=lambda share, n: round(share * (n - 1))),
+            "Your line is one of the scores, but a place too low at times: `quantile` with the nearest score "
+            "rounds share · (n − 1). At most the share is allowed: round share · n down.",
+            about="rounding",
+        ),
+        Misconception(
+            "fewer-than-the-share",
+            _lines(place=lambda share, n: max(math.ceil(share * n) - 1, 0)),
+            "You allowed fewer false alarms than the share. At most the share means that just the share is "
+            "allowed, too.",
+            about="boundary",
+        ),
+        Misconception(
+            "share-of-those-that-show-it",
+            _lines(of=lambda clean, has: int(has.sum())),
+            "You took the share of the pictures that show the concept. It is the share of those without it.",
+            about="count",
+        ),
+        Misconception(
+            "false-among-alarms",
+            _false_among_alarms,
+            "You allowed a share of the alarms to be false. The share is that of the pictures without the "
+            "concept.",
+            about="reading",
+        ),
+        Misconception(
+            "half-way",
+            _each_line(_half_way),
+            "Your line lies half-way between two scores. Asked is one of the scores: the lowest that is "
+            "allowed.",
+            about="mean",
+        ),
+        Misconception(
+            "line-of-the-first-concept",
+            lambda scores, shows, share: _line(scores[~shows[:, 0], 0], share).repeat(shows.shape[1]),
+            "You took the line of the first concept for all of them. Each has scores at a height of its own, "
+            "and a line of its own.",
+            about="batch",
         ),
     ],
     alternatives=[_lines(), _by_trying],

@@ -61,6 +61,14 @@ def _replaced(
     return answer
 
 
+def _noised_by_roots(known: Tensor, noise: Tensor, level: Level) -> Tensor:
+    return level.alpha.sqrt() * known + (1 - level.alpha).sqrt() * noise
+
+
+def _noised_on_one_path(known: Tensor, noise: Tensor, level: Level) -> Tensor:
+    return level.alpha * known + (1 - level.alpha**2).sqrt() * noise
+
+
 def _replaced_where(x: Tensor, known: Tensor, mask: Tensor, noise: Tensor, level: Level) -> Tensor:
     there = float(level.alpha) * known + float(level.sigma) * noise
     return there + mask * (x - there)
@@ -198,6 +206,33 @@ REPLACE = Exercise(
             "You cut the mask at 0.5. Between 0 and 1 it mixes the two: mask · x + (1 − mask) · known.",
             about="extra",
         ),
+        Misconception(
+            "roots-of-alpha",
+            _replaced(noised=_noised_by_roots),
+            "You took roots of α and of 1 − α. That is right for ᾱ; a level's alpha and sigma are what "
+            "multiplies picture and noise, as they are.",
+            about="root",
+        ),
+        Misconception(
+            "rest-of-alpha",
+            _replaced(noised=lambda known, noise, level: level.alpha * known + (1 - level.alpha) * noise),
+            "You took 1 − α for the noise. That is σ on a straight path alone: the level has its sigma.",
+            about="formula",
+        ),
+        Misconception(
+            "one-path-alone",
+            _replaced(noised=_noised_on_one_path),
+            "You took √(1 − α²) for the noise. That holds where α² + σ² = 1, and not on a straight path: the "
+            "level has its sigma.",
+            about="formula",
+        ),
+        Misconception(
+            "soft-edge-kept",
+            _replaced(weight=lambda mask: (mask == 1).float()),
+            "You took all of a soft edge for known. Between 0 and 1 the mask mixes the two: mask · x + (1 − "
+            "mask) · known.",
+            about="extra",
+        ),
     ],
     alternatives=[_replaced(), _replaced_where],
     hints=(
@@ -234,7 +269,8 @@ def _guessing(
     if made is None:
         return None  # nothing was returned: the judge says so
     if not isinstance(made, tuple | list) or len(made) != 2:
-        raise ValueError(f"the guess is a pair (x0, eps); you returned one {type(made).__name__}")
+        several = f"{len(made)} results" if isinstance(made, tuple | list) else f"one {type(made).__name__}"
+        raise ValueError(f"the guess is a pair (x0, eps); you returned {several}")
     return {"x0": made[0], "eps": made[1]}
 
 
@@ -251,6 +287,29 @@ def _kept(
         return x0, solve(x, level, x0, eps)
 
     return answer
+
+
+def _noised_in_the_guess(
+    denoiser: Denoiser, x: Tensor, level: Level, known: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    alpha, sigma = level.like(x)
+    x0 = mask * denoiser(x, level)[0] + (1 - mask) * alpha * known
+    return x0, (x - alpha * x0) / sigma
+
+
+def _sample_in_the_guess(
+    denoiser: Denoiser, x: Tensor, level: Level, known: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    alpha, sigma = level.like(x)
+    x0 = mask * x + (1 - mask) * known
+    return x0, (x - alpha * x0) / sigma
+
+
+def _no_noise_where_known(
+    denoiser: Denoiser, x: Tensor, level: Level, known: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    x0, eps = denoiser(x, level)
+    return mask * x0 + (1 - mask) * known, mask * eps
 
 
 def _kept_by_differences(
@@ -371,6 +430,50 @@ KEEP = Exercise(
             "You cut the mask at 0.5. Between 0 and 1 it mixes guess and picture, so that edges can be soft.",
             about="extra",
         ),
+        Misconception(
+            "noised-in-the-guess",
+            _noised_in_the_guess,
+            "You put α · known into the guess. x₀ is the clean picture: bringing it to a level is for x.",
+            about="level",
+        ),
+        Misconception(
+            "sample-in-the-guess",
+            _sample_in_the_guess,
+            "You left x in the hole of your guess. x is noisy: the denoiser's x₀ belongs there.",
+            about="input",
+        ),
+        Misconception(
+            "no-noise-where-known",
+            _no_noise_where_known,
+            "The guess is right. But your ε is 0 where the picture is known, and x is noisy there, too: ε = "
+            "(x − α·x₀)/σ everywhere.",
+            about="missing",
+        ),
+        Misconception(
+            "brackets-forgotten",
+            _kept(solve=lambda x, level, x0, eps: x - level.alpha * x0 / level.sigma),
+            "The guess is right. But brackets are missing: all of x − α·x₀ is divided by σ.",
+            about="order",
+        ),
+        Misconception(
+            "alpha-and-sigma-swapped",
+            _kept(solve=lambda x, level, x0, eps: (x - level.sigma * x0) / level.alpha),
+            "The guess is right. But α and σ have changed places: ε = (x − α·x₀)/σ.",
+            about="swap",
+        ),
+        Misconception(
+            "guess-cut",
+            _kept(mix=lambda x0, known, mask: (mask * x0 + (1 - mask) * known).clamp(-1, 1)),
+            "You cut the guess to [−1, 1]. What is known may lie beyond, as latents do, and stays exact: "
+            "nobody asked for a cut.",
+            about="extra",
+        ),
+        Misconception(
+            "soft-edge-kept",
+            _kept(mix=lambda x0, known, mask: torch.where(mask == 1, x0, known)),
+            "You took all of a soft edge for known. Between 0 and 1 the mask mixes guess and picture.",
+            about="extra",
+        ),
     ],
     alternatives=[_kept(), _kept_by_differences],
     hints=(
@@ -420,6 +523,26 @@ def _seams(
         return total(jumps, pairs)
 
     return answer
+
+
+def _sum_of_means(jumps: list[Tensor], pairs: list[Tensor]) -> Tensor:
+    return 2 * _mean_of_means(jumps, pairs)
+
+
+def _over_the_hole(pictures: Tensor, mask: Tensor) -> Tensor:
+    return _seams(total=lambda jumps, pairs: _sum(jumps))(pictures, mask) / mask.sum((1, 2, 3))
+
+
+def _with_diagonals(pictures: Tensor, mask: Tensor) -> Tensor:
+    height, width = pictures.shape[2:]
+    jumps, pairs = torch.zeros(()), torch.zeros(())
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = slice(0, height - down), slice(max(-right, 0), width - max(right, 0))
+        there = slice(down, height), slice(max(right, 0), width - max(-right, 0))
+        border = mask[:, :, *here] != mask[:, :, *there]
+        jump = (pictures[:, :, *here] - pictures[:, :, *there]).abs().mean(1, keepdim=True)
+        jumps, pairs = jumps + (jump * border).sum((1, 2, 3)), pairs + border.sum((1, 2, 3))
+    return jumps / pairs
 
 
 def _rolled(pictures: Tensor, mask: Tensor) -> Tensor:
@@ -600,6 +723,75 @@ SEAM = Exercise(
             "cancel so: absolute values first.",
             about="order",
         ),
+        Misconception(
+            "brackets-forgotten",
+            _seams(total=lambda jumps, pairs: jumps[0] + jumps[1] / _sum(pairs)),
+            "Only one of your two sums is divided: brackets are missing. The mean is of both directions "
+            "together.",
+            about="order",
+        ),
+        Misconception(
+            "over-the-hole",
+            _over_the_hole,
+            "You divided by the number of pixels in the hole. The mean is over the pairs on its border.",
+            about="count",
+        ),
+        Misconception(
+            "over-the-borders-of-all",
+            _seams(total=lambda jumps, pairs: _sum(jumps) / _sum(pairs).sum()),
+            "You divided by the pairs of all pictures together. Each picture has a border of its own.",
+            about="batch",
+        ),
+        Misconception(
+            "sum-of-two-means",
+            _seams(total=_sum_of_means),
+            "You took a mean for each direction, and added the two. It is one mean over all pairs.",
+            about="mean",
+        ),
+        Misconception(
+            "border-with-a-sign",
+            _seams(counts=lambda a, b: b - a),
+            "Your border has a sign: +1 where the hole begins and −1 where it ends, and the two cancel in "
+            "the count. Take `!=`, or the absolute value.",
+            about="sign",
+        ),
+        Misconception(
+            "outside-the-hole",
+            _seams(counts=lambda a, b: (1 - a) * (1 - b)),
+            "You compared pixels that are both known. Of a pair on the border one is known and one is "
+            "painted.",
+            about="input",
+        ),
+        Misconception(
+            "all-that-touch-the-hole",
+            _seams(counts=torch.maximum),
+            "You counted every pair with a painted pixel. Pairs inside the hole are no border: of a pair one "
+            "is known and one is painted.",
+            about="input",
+        ),
+        Misconception(
+            "diagonals-too",
+            _with_diagonals,
+            "You counted pairs on the diagonal, too. A pair is two pixels beside or below each other.",
+            about="extra",
+        ),
+        Misconception(
+            "colour-as-a-vector",
+            _seams(size=lambda jump: jump.norm(dim=1, keepdim=True)),
+            "You took the length of the difference as a vector of colours. It is the mean of the absolute "
+            "differences over the channels.",
+            about="formula",
+        ),
+        Misconception(
+            "root-mean-square",
+            _seams(
+                size=lambda jump: jump.square().mean(1, keepdim=True),
+                total=lambda jumps, pairs: (_sum(jumps) / _sum(pairs)).sqrt(),
+            ),
+            "You took the root of the mean square. It is the mean of the absolute differences, where a large "
+            "jump counts no more than its size.",
+            about="formula",
+        ),
     ],
     alternatives=[_seams(), _seam_by_loops],
     hints=(
@@ -775,6 +967,26 @@ SCHEDULE = Exercise(
             "You turned at every level. The walk turns at every jump-th one.",
             about="reading",
         ),
+        Misconception(
+            "way-up-left-out",
+            _resampled(rise=lambda place, jump: []),
+            "You went up again and wrote nothing down. Each level on the way up stands in the list, too: "
+            "there the noise is added.",
+            about="missing",
+        ),
+        Misconception(
+            "way-up-backwards",
+            _resampled(rise=lambda place, jump: range(place + jump, place, -1)),
+            "On your way up the levels stand from the highest one down. The list goes up one level at a "
+            "time.",
+            about="direction",
+        ),
+        Misconception(
+            "upper-end-twice",
+            _resampled(rise=lambda place, jump: [*range(place + 1, place + jump + 1), place + jump]),
+            "The upper end of a stretch stands twice in a row. The way down begins one level below it.",
+            about="count",
+        ),
     ],
     alternatives=[_resampled(), _resampled_by_stretches],
     hints=(
@@ -880,6 +1092,7 @@ def _repainted(
     number: Callable[[int], int] = lambda k: k,
     pairs: Callable[[list[Level]], list[Level]] = lambda levels: levels,
     ask_always: bool = False,
+    down: Callable[..., Tensor] = lambda step, x, x0, *others: step(x, x0, *others),
 ) -> Callable[..., Tensor]:
     """The walk in plain steps, with a place for each slip."""
 
@@ -906,7 +1119,7 @@ def _repainted(
                 x = renoised(x, now, next, noises(number(k)), known, mask, x0)
             else:
                 x0, _ = guess(denoiser, x, now, known, mask)
-                x = step(x, x0, now, next, noises(number(k)))
+                x = down(step, x, x0, now, next, noises(number(k)))
         return x
 
     return answer
@@ -954,6 +1167,50 @@ def _up_on_one_path(x: Tensor, now: Level, next: Level, noise: Tensor, *_: Any) 
 
 def _up_by_all_of_sigma(x: Tensor, now: Level, next: Level, noise: Tensor, *_: Any) -> Tensor:
     return next.alpha / now.alpha * x + next.sigma * noise
+
+
+def _up_with_sigma_alone(x: Tensor, now: Level, next: Level, noise: Tensor, *_: Any) -> Tensor:
+    return _ratio_up(now, next)[0] * x + (next.sigma**2 - now.sigma**2).sqrt() * noise
+
+
+def _up_by_the_ratio(x: Tensor, now: Level, next: Level, noise: Tensor, *_: Any) -> Tensor:
+    ratio, _std = _ratio_up(now, next)
+    return ratio * x + (next.sigma**2 - ratio * now.sigma**2).sqrt() * noise
+
+
+def _up_with_a_plus(x: Tensor, now: Level, next: Level, noise: Tensor, *_: Any) -> Tensor:
+    ratio, _std = _ratio_up(now, next)
+    return ratio * x + (next.sigma**2 + (ratio * now.sigma) ** 2).sqrt() * noise
+
+
+def _up_without_noise(x: Tensor, now: Level, next: Level, *_: Any) -> Tensor:
+    return _ratio_up(now, next)[0] * x
+
+
+def _up_with_known_anew(
+    x: Tensor, now: Level, next: Level, noise: Tensor, known: Tensor, mask: Tensor, x0: Tensor
+) -> Tensor:
+    ratio, std = _ratio_up(now, next)
+    return mask * (ratio * x + std * noise) + (1 - mask) * add_noise(known, noise, next)
+
+
+def _down_by_ddim(
+    step: AncestralStep, x: Tensor, x0: Tensor, now: Level, next: Level, noise: Tensor
+) -> Tensor:
+    return next.alpha * x0 + next.sigma * (x - now.alpha * x0) / now.sigma
+
+
+def _pasted_at_the_end(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: list[Level],
+    known: Tensor,
+    mask: Tensor,
+    step: AncestralStep,
+    noises: Noises,
+) -> Tensor:
+    free = _repainted(guess=_never_kept)(denoiser, x, levels, known, mask, step, noises)
+    return torch.lerp(known, free, mask)
 
 
 def _known_in_the_sample(
@@ -1191,6 +1448,68 @@ REPAINT = Exercise(
             "You stopped one pair too early: the walk ends at levels[−1].",
             about="count",
         ),
+        Misconception(
+            "sigma-alone",
+            _repainted(up=_up_with_sigma_alone),
+            "On the way up you took √(σ'² − σ²) for the noise. x shrinks by α'/α, and its noise with it: "
+            "√(σ'² − (α'/α)²·σ²).",
+            about="missing",
+        ),
+        Misconception(
+            "ratio-not-squared",
+            _repainted(up=_up_by_the_ratio),
+            "On the way up α'/α stands under your root as it is. Variances shrink by its square: √(σ'² − "
+            "(α'/α)²·σ²).",
+            about="root",
+        ),
+        Misconception(
+            "plus-under-the-root",
+            _repainted(up=_up_with_a_plus),
+            "On the way up there is a plus under your root. x brings noise along, so less is added: √(σ'² − "
+            "(α'/α)²·σ²).",
+            about="sign",
+        ),
+        Misconception(
+            "shrunk-without-noise",
+            _repainted(up=_up_without_noise),
+            "On the way up you shrank x and added no noise. The forward process does both.",
+            about="missing",
+        ),
+        Misconception(
+            "known-noised-anew",
+            _repainted(up=_up_with_known_anew),
+            "On the way up you took what is known afresh and noised it. All of x goes up in the same way, by "
+            "what noise is missing.",
+            about="extra",
+        ),
+        Misconception(
+            "step-of-your-own",
+            _repainted(down=_down_by_ddim),
+            "On the way down you made DDIM's step. Take the one that comes in: step(x, x0, now, next, "
+            "noises(k)).",
+            about="input",
+        ),
+        Misconception(
+            "step-without-noise",
+            _repainted(
+                down=lambda step, x, x0, now, next, noise: step(x, x0, now, next, torch.zeros_like(x))
+            ),
+            "Your steps down add no noise. An ancestral step does: give it noises(k).",
+            about="missing",
+        ),
+        Misconception(
+            "x-and-x0-swapped",
+            _repainted(down=lambda step, x, x0, *others: step(x0, x, *others)),
+            "You gave `step` x and x0 in each other's place: step(x, x0, now, next, noises(k)).",
+            about="swap",
+        ),
+        Misconception(
+            "pasted-at-the-end",
+            _pasted_at_the_end,
+            "You walked freely and put what is known in at the end. Then the hole never hears of it: ask "
+            "through keep_in_guess in each step.",
+            about="missing",
+        ),
     ],
     alternatives=[_repainted(), _repainted_by_variance],
     hints=(
@@ -1245,6 +1564,10 @@ def _inputs(
         return torch.cat(order(x, coarse(mask, k), hidden(picture, mask, encode, k)), 1)
 
     return answer
+
+
+def _squares_hidden(picture: Tensor, mask: Tensor, encode: Encode, k: int) -> Tensor:
+    return encode(picture * (1 - F.interpolate(F.max_pool2d(mask, k), scale_factor=k)))
 
 
 def _inputs_by_squares(x: Tensor, picture: Tensor, mask: Tensor, encode: Encode) -> Tensor:
@@ -1385,6 +1708,100 @@ INPUT = Exercise(
             "mask-first",
             _inputs(order=lambda x, m, z: [m, z, x]),
             "The mask stands first. The order is x, mask, masked picture.",
+            about="order",
+        ),
+        Misconception(
+            "pixel-of-the-middle",
+            _inputs(coarse=lambda mask, k: mask[..., k // 2 :: k, k // 2 :: k]),
+            "You took the pixel in the middle of each square of the mask. A thin hole beside it is never "
+            "painted: a place is 1 where any of its pixels is.",
+            about="formula",
+        ),
+        Misconception(
+            "mask-blended",
+            _inputs(coarse=lambda mask, k: F.interpolate(mask, scale_factor=1 / k, mode="bilinear")),
+            "You blended neighbours of the mask (bilinear). It is 1 or 0: 1 where any of a place's pixels "
+            "is.",
+            about="formula",
+        ),
+        Misconception(
+            "half-or-more",
+            _inputs(coarse=lambda mask, k: (F.avg_pool2d(mask, k) >= 0.5).float()),
+            "A place of your mask is 1 where half of its pixels are, or more. It is 1 where any of them is.",
+            about="boundary",
+        ),
+        Misconception(
+            "mask-from-minus-one",
+            _inputs(coarse=lambda mask, k: 2 * F.max_pool2d(mask, k) - 1),
+            "Your mask channel is −1 and 1, as in the older `inpaint.py` of latent diffusion. Stable "
+            "Diffusion's is 0 and 1.",
+            about="formula",
+        ),
+        Misconception(
+            "squares-hidden",
+            _inputs(hidden=_squares_hidden),
+            "You hid whole squares of the picture. Only the mask channel is coarse: hide the hole itself, "
+            "pixel by pixel.",
+            about="extra",
+        ),
+        Misconception(
+            "hidden-twice",
+            _inputs(
+                hidden=lambda picture, mask, encode, k: (
+                    encode(picture * (1 - mask)) * (1 - F.max_pool2d(mask, k))
+                )
+            ),
+            "You hid the hole before encoding, which is right, and set latents to 0 as well. Leave them as "
+            "the encoder gives them.",
+            about="extra",
+        ),
+        Misconception(
+            "hidden-in-half-grey",
+            _inputs(hidden=lambda picture, mask, encode, k: encode(picture * (1 - mask) + 0.5 * mask)),
+            "You painted the hole with 0.5. Grey is 0 in [−1, 1].",
+            about="formula",
+        ),
+        Misconception(
+            "picture-from-zero-to-one",
+            _inputs(hidden=lambda picture, mask, encode, k: encode((picture + 1) / 2 * (1 - mask))),
+            "You brought the picture to [0, 1] first. The encoder knows [−1, 1]: hide the hole and leave the "
+            "rest as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "scaled-again",
+            _inputs(hidden=lambda picture, mask, encode, k: 0.18215 * encode(picture * (1 - mask))),
+            "You multiplied the latents by Stable Diffusion's factor. What `encode` gives is scaled already.",
+            about="factor",
+        ),
+        Misconception(
+            "x-in-the-hole-alone",
+            _inputs(order=lambda x, m, z: [x * m, m, z]),
+            "You set x to 0 where nothing is to be painted. The network sees all of x, as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "known-in-x",
+            _inputs(order=lambda x, m, z: [m * x + (1 - m) * z, m, z]),
+            "You put known latents into x. Here they come in as channels of their own: x stays as it is.",
+            about="extra",
+        ),
+        Misconception(
+            "masked-picture-first",
+            _inputs(order=lambda x, m, z: [z, m, x]),
+            "x and the masked picture have changed places. The order is x, mask, masked picture.",
+            about="order",
+        ),
+        Misconception(
+            "masked-picture-before-x",
+            _inputs(order=lambda x, m, z: [z, x, m]),
+            "The masked picture stands first. The order is x, mask, masked picture.",
+            about="order",
+        ),
+        Misconception(
+            "mask-before-x",
+            _inputs(order=lambda x, m, z: [m, x, z]),
+            "The mask stands in front of x. The order is x, mask, masked picture.",
             about="order",
         ),
     ],

@@ -178,6 +178,8 @@ def _control(name: str, choices: Mapping[str, Any], value: str) -> Any:
     if len(choices) <= 6:
         how["style"]["button_width"] = "auto"  # else long names are cut
         return ipywidgets.ToggleButtons(**how)
+    # ipywidgets draws spaces that do not break: behind each stands a place where the line may end
+    how["options"] = [(each.replace(" ", " \u200b"), each) for each in choices]
     menu = ipywidgets.Dropdown(**how, layout={"width": "max-content", "max_width": "calc(100% - 4px)"})
     return menu.add_class("dl-menu")  # drawing.css lets a long choice go on in a second line
 

@@ -16,6 +16,10 @@ function control(tag, attributes, ...children) {
   return make(tag, { "data-lm-suppress-shortcuts": "true", ...attributes }, ...children);
 }
 
+function within(place, size) {
+  return Math.max(0, Math.min(size, place)); // the brush stays on the picture, wherever the pointer goes
+}
+
 function hole(spec, text) {
   // The mask as a grid, with the ways to change it.
   const { width, height } = spec;
@@ -119,8 +123,8 @@ function mount(root, model, bitmap) {
 function byPointer(canvas, spec, brush, paint) {
   const follow = (event, from) => {
     const box = canvas.getBoundingClientRect();
-    brush.x = ((event.clientX - box.left) / box.width) * spec.width;
-    brush.y = ((event.clientY - box.top) / box.height) * spec.height;
+    brush.x = within(((event.clientX - box.left) / box.width) * spec.width, spec.width);
+    brush.y = within(((event.clientY - box.top) / box.height) * spec.height, spec.height);
     paint(from ?? { ...brush });
   };
   canvas.addEventListener("pointerdown", (event) => {
@@ -134,8 +138,8 @@ function byPointer(canvas, spec, brush, paint) {
 
 function byKeys(canvas, spec, brush, { tell, ask, paint }) {
   const move = (x, y) => {
-    brush.x = Math.max(0, Math.min(spec.width, brush.x + x));
-    brush.y = Math.max(0, Math.min(spec.height, brush.y + y));
+    brush.x = within(brush.x + x, spec.width);
+    brush.y = within(brush.y + y, spec.height);
     tell();
   };
   const keys = {

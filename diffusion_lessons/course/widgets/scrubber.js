@@ -201,8 +201,11 @@ function mount(root, { spec, bitmap, data }, state) {
   };
   const player = playing(root, spec, state, go, parts.play, axes);
   listen(parts, state, go, player, axes);
+  const shapes = spec.panels.map(shapeOf);
   const fit = () => {
-    paint.forEach((panel, k) => panel.fit(parts.canvases[k].parentElement.clientWidth || 200));
+    const rooms = parts.canvases.map((canvas) => canvas.parentElement.clientWidth || 200);
+    // a panel that stands alone in the last row is no larger than the others of its shape
+    paint.forEach((panel, k) => panel.fit(Math.min(...rooms.filter((_, other) => shapes[other] === shapes[k]))));
     go(state.frame);
   };
   new ResizeObserver(fit).observe(root.firstElementChild);

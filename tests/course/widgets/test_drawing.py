@@ -108,3 +108,14 @@ def test_without_ipywidgets_the_picture_stays(monkeypatch: pytest.MonkeyPatch) -
 def test_what_does_not_fit_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_choice_of_a_menu_breaks_between_its_words_and_comes_back_as_it_is() -> None:
+    pytest.importorskip("anywidget")
+    fill = Fill()
+    ways = [f"the way number {k}" for k in range(7)]
+    menu, canvas, *_ = drawing(fill, way=ways).widget().children
+    assert menu.options[6] == ("the \u200bway \u200bnumber \u200b6", "the way number 6")
+    menu.value = "the way number 6"
+    canvas.asked += 1
+    assert fill.asked[-1][1] == "the way number 6"
