@@ -1,8 +1,8 @@
 """The site's playground in a notebook: models draw in the browser, and no kernel is asked.
 
-Nothing of it is in the notebook but a picture and a script. That finds the playground's page where the lesson is a
-page of the site, or where JupyterLab was opened by `diffusion-lessons lab` in a repository whose site was made.
-Elsewhere, and where scripts are refused, the picture stays, with a sentence that says what to do.
+Nothing of it is in the notebook but a picture and a script, which finds the playground's page where the lesson
+is a page of the site, or where JupyterLab was opened by `diffusion-lessons lab` in a repository whose site was
+made. Elsewhere, and where scripts are refused, the picture stays, with a sentence that says what to do.
 """
 
 from importlib.resources import files
@@ -17,16 +17,16 @@ from diffusion_lessons.generate import generate
 
 MODEL, STEPS, GUIDANCE = "mnist-unet", 10, 2.0  # what the playground begins with
 WHERE = (
-    "The playground draws in your browser, without a kernel, where its files are: on the page of this lesson in the "
-    "site that `make site` makes, read from a server; or here, in a JupyterLab that `make lab` opens after `make site`."
+    "The playground draws in your browser, without a kernel, where its files are: on this lesson's page in the "
+    "site that `make site` makes, read from a server; or here, if you run `make site` and then `make lab`."
 )
 
 
 def playground() -> Card:
     """Choose digit, sampler, steps and guidance, and scrub through what the bundled models draw in the page.
 
-    The notebook keeps a picture of ten digits and a button; the models, 20 MB with what runs them, are fetched
-    from the same machine when it is pressed.
+    The notebook keeps a picture of ten digits and a button. Only when that is pressed are the models fetched,
+    from where the page came from: 16 MB for digits, most of it ONNX Runtime.
     """
     model = zoo.load(MODEL)
     digits = generate(model, torch.arange(len(model.classes)), steps=STEPS, guidance=GUIDANCE)
