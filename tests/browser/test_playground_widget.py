@@ -62,6 +62,7 @@ def test_it_draws_in_jupyterlab(lab: JupyterLab, browser: Any, axe: str) -> None
             "window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })"
         )
         frame.locator("html[data-theme=dark]").wait_for()
+        opened.page.locator("#jupyterlab-splash").wait_for(state="detached")
         screenshot(opened.page, "playground_lab_dark")
 
 
@@ -87,7 +88,7 @@ def test_where_the_site_was_not_made_it_says_what_to_do(notebook: Any, browser: 
         with opened.page.expect_response(lambda answer: answer.url.endswith(PLAYGROUND)) as answer:
             pass
         assert answer.value.status == 404
-        assert opened.page.get_by_text("make lab").is_visible()
+        assert opened.page.get_by_text("The playground draws in your browser").is_visible()
         assert opened.page.get_by_role("button", name=BUTTON).count() == 0
         assert opened.page.get_by_alt_text("Digits 0 to 9 drawn by").is_visible()
 
@@ -99,7 +100,7 @@ def test_a_page_in_a_folder_keeps_the_picture_and_says_what_to_do(
     page, wrong = browser.new_page(), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto((tmp_path / "play.html").as_uri())
-    assert page.get_by_text("make site").is_visible()
+    assert page.get_by_text("The playground draws in your browser").is_visible()
     assert page.get_by_role("button", name=BUTTON).count() == 0
     page.close()
     assert wrong == []

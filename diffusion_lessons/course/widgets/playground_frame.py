@@ -1,8 +1,8 @@
 """The site's playground in a notebook: models draw in the browser, and no kernel is asked.
 
-Nothing of it is in the notebook but a picture and a script, which finds the playground's page where the lesson
-is a page of the site, or where JupyterLab was opened by `diffusion-lessons lab` in a repository whose site was
-made. Elsewhere, and where scripts are refused, the picture stays, with a sentence that says what to do.
+The notebook holds a picture and a script, which finds the playground's page where the lesson is a page of the
+site, or where JupyterLab was opened by `diffusion-lessons lab` in a repository whose site was made. Elsewhere,
+and where scripts are refused, the picture stays, with a sentence that says what to do.
 """
 
 from importlib.resources import files
@@ -17,8 +17,8 @@ from diffusion_lessons.generate import generate
 
 MODEL, STEPS, GUIDANCE = "mnist-unet", 10, 2.0  # what the playground begins with
 WHERE = (
-    "The playground draws in your browser, without a kernel, where its files are: on this lesson's page in the "
-    "site that `make site` makes, read from a server; or here, if you run `make site` and then `make lab`."
+    "The playground draws in your browser, without a kernel, where its files are: on this lesson's page in "
+    "the site that `make site` makes, read from a server; or here, after `make site` and then `make lab`."
 )
 
 
