@@ -172,7 +172,7 @@ def test_every_page_opens_without_an_error_and_fits_a_telephone(
     for file in read:
         name = str(file.relative_to(site.resolve()))
         page.goto(f"{address}/{name}")
-        if name in ("playground.html", PLAYGROUND):  # before it is left: a model that is only half loaded would be an error
+        if name in ("playground.html", PLAYGROUND):  # a model that is only half loaded would be an error
             page.locator("#digits[data-drawn]").wait_for(timeout=60_000)
         wrong += [f"{name}: {text}" for text in page.wrong]
         if (width := page.evaluate(WIDTH)) > 375:

@@ -18,7 +18,9 @@ from diffusion_lessons.course.student.quiz import Choice, Question
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 MADE_OF = {"Choice": Choice, "Question": Question}
-BELOW = re.compile(r"\b([Yy]ou (?:\S+ ){1,3}?)(?:below|above)\b")  # where a lesson says "You measure it below"
+BELOW = re.compile(
+    r"\b([Yy]ou (?:\S+ ){1,3}?)(?:below|above)\b"
+)  # where a lesson says "You measure it below"
 SHOWN = ("interview_card", "quiz", "predict")
 
 
