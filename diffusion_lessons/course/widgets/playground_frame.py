@@ -1,8 +1,8 @@
 """The site's playground in a notebook: models draw in the browser, and no kernel is asked.
 
 The notebook holds a picture and a script. The script finds the playground's page where the lesson is a page
-of the site, or where `diffusion-lessons lab` opened JupyterLab in a repository whose site was made. Elsewhere,
-and where scripts are refused, the picture stays, with a sentence that says what to do.
+of the site, or where `diffusion-lessons lab` opened JupyterLab in a repository whose site was made.
+Elsewhere, and where scripts are refused, the picture stays, with a sentence that says what to do.
 """
 
 from importlib.resources import files
