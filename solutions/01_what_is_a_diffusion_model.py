@@ -971,7 +971,7 @@ quiz(
 # %% jupyter={"source_hidden": true}
 quiz(
     Question(
-        "You sample twice with the step of this lesson, from the same noise and the same label. What do you get?",
+        "You sample twice with the step of this page, from the same noise and the same label. What do you get?",
         [
             Choice(
                 "two pictures of that label",

@@ -721,8 +721,8 @@ print(f"modes against ours:     {abs(covered - found.covered)} and {abs(kl - fou
 interview_card(
     "How do diffusion models compare with GANs?",
     "*Training*: a GAN is a game. No loss compares two models, and it needs a stabiliser (R1, averaged weights) and the right "
-    "learning rate. A diffusion model is a regression with one loss: in our trials, with sines of the input beside the input, it "
-    "covered all modes at each of four learning rates.\n\n*Coverage*: a well-tuned GAN can cover all modes of small data, as evenly as diffusion; an untuned one drops some or most of them. On ImageNet GANs have the "
+    "learning rate. A diffusion model is a regression with one loss: here, told sines of its input, it covered all modes at four rates of four.\n\n*Coverage*: a well-tuned GAN can "
+    "cover all modes of small data, as evenly as diffusion; an untuned one drops some or most of them. On ImageNet GANs have the "
     "higher precision and the lower recall.\n\n*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes "
     "most of that gap, and often uses a discriminator again.",
     [

@@ -18,9 +18,7 @@ from diffusion_lessons.course.student.quiz import Choice, Question
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 MADE_OF = {"Choice": Choice, "Question": Question}
-BELOW = re.compile(
-    r"\b([Yy]ou (?:\S+ ){1,3}?)(?:below|above)\b"
-)  # where a lesson says "You measure it below"
+BELOW = re.compile(r"\b([Yy]ou (?:\S+ ){1,3}?)(?:below|above)\b")  # "You measure it below."
 SHOWN = ("interview_card", "quiz", "predict")
 
 
@@ -88,7 +86,7 @@ def _apart(question: Question, number: int) -> Question:
     """A question as it reads outside its lesson: what was above or below stands in lesson so-and-so."""
 
     def said(text: str) -> str:
-        return BELOW.sub(rf"\g<1>in lesson {number}", text)
+        return BELOW.sub(rf"\g<1>in lesson {number}", text).replace("this page", f"lesson {number}")
 
     choices = [replace(each, text=said(each.text), why=said(each.why)) for each in question.choices]
     return replace(question, text=said(question.text), choices=choices)

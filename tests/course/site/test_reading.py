@@ -64,6 +64,7 @@ def test_what_stands_below_in_a_lesson_is_named_by_the_lesson(tmp_path: Path) ->
         "You measure it below, and more.": "You measure it in lesson 2, and more.",
         "So it is, as you see above.": "So it is, as you see in lesson 2.",
         "You compute 0.455·β below.": "You compute 0.455·β in lesson 2.",
+        "By the step of this page.": "By the step of lesson 2.",
         "It is above 0, and you know it.": "It is above 0, and you know it.",
     }
     choices = [f"Choice('{k}', {k == 0}, {why!r})" for k, why in enumerate(whys)]
@@ -114,6 +115,7 @@ def test_what_is_read_is_what_the_executed_lessons_show(course: list[Study]) -> 
                 for cell in notebook.cells
                 for output in cell.get("outputs", ())
             )
+            shown = shown.replace("this page", f"lesson {int(each.entry.number)}")
             assert len(re.findall('class="dl-question"', shown)) == len(each.questions), each.entry.stem
             for text in (each.interview.question, *(question.text for question in each.questions)):
                 assert unescape(markup(text)) in unescape(shown), text
