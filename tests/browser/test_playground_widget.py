@@ -10,7 +10,7 @@ import pytest
 from diffusion_lessons.course.lessons import PLAYGROUND
 from diffusion_lessons.course.student.lab import site_options
 from diffusion_lessons.course.widgets import playground
-from tests.browser.browser_harness import JupyterLab, screenshot, serious, served
+from tests.browser.browser_harness import JupyterLab, NotebookPage, screenshot, serious, served
 from tests.exported_page import to_html
 
 pytestmark = pytest.mark.slow
@@ -37,6 +37,11 @@ def lab(playing: Path, notebook: Any, tmp_path_factory: pytest.TempPathFactory) 
         yield running
 
 
+def run(opened: NotebookPage) -> None:
+    opened.run_all()
+    opened.page.get_by_role("button", name=BUTTON).wait_for(timeout=120_000)
+
+
 def drawn(page: Any, tab: str = "digits") -> Any:
     """The playground's own page, once its button was pressed and it has drawn."""
     page.get_by_role("button", name=BUTTON).click()
@@ -47,8 +52,7 @@ def drawn(page: Any, tab: str = "digits") -> Any:
 
 def test_it_draws_in_jupyterlab(lab: JupyterLab, browser: Any, axe: str) -> None:
     with lab.notebook(browser, "play.ipynb") as opened:
-        opened.run_all()
-        opened.page.get_by_role("button", name=BUTTON).wait_for(timeout=60_000)
+        run(opened)
         assert opened.errors() == []
         frame = drawn(opened.page)
         frame.locator("#digits [data-do=at]").focus()
@@ -68,8 +72,7 @@ def test_it_draws_in_jupyterlab(lab: JupyterLab, browser: Any, axe: str) -> None
 
 def test_a_notebook_that_was_saved_draws_without_a_kernel(lab: JupyterLab, browser: Any) -> None:
     with lab.notebook(browser, "play.ipynb") as opened:
-        opened.run_all()
-        opened.page.get_by_role("button", name=BUTTON).wait_for(timeout=60_000)
+        run(opened)
         opened.save()
     with lab.notebook(browser, "play.ipynb") as opened:
         opened.shut_down_kernel()

@@ -1,6 +1,5 @@
 // Puts the site's playground below the picture, where its page is at hand: beside a lesson of the site, or on the
 // server of JupyterLab. Where it is not, the words that stand there say what to do. Follows `const PAGE = …;`.
-const HEAD = 10000; // ms: who has not answered by then has no such page
 
 function address() {
   const { content_root } = document.documentElement.dataset; // of the site
@@ -33,7 +32,7 @@ function opened(page) {
 }
 
 const page = location.protocol === "file:" ? null : address();
-const there = page && (await fetch(page, { method: "HEAD", signal: AbortSignal.timeout(HEAD) }).catch(() => null))?.ok;
+const there = page && (await fetch(page, { method: "HEAD" }).catch(() => null))?.ok;
 for (const said of document.querySelectorAll("[data-dl-playground-frame]:not([data-mounted]) > p")) {
   if (!there) continue;
   said.parentElement.dataset.mounted = "true";
