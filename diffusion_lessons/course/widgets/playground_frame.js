@@ -26,8 +26,8 @@ function opened(page) {
     for (const each of [document.documentElement, document.body]) {
       themes.observe(each, { attributeFilter: ["data-theme", "data-jp-theme-light"] });
     }
-    frame.focus();
   };
+  frame.addEventListener("load", () => frame.focus(), { once: true }); // JupyterLab loads it again when it comes into sight
   return frame;
 }
 
