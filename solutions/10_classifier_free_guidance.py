@@ -909,6 +909,16 @@ strip(
     captions=[f"scale {s}" for s in (0, 1, 4, 8)],
 )
 
+# %% [markdown]
+# The bundled model also draws without a kernel, where your browser finds its files: any digit, four samplers, 1 to 50 steps,
+# and beside it the students of lesson 7, on the same noise. Set the guidance to 1 and to 8, and go back and forth through
+# the steps: at which step can you tell the digit?
+
+# %%
+from diffusion_lessons.course import playground
+
+playground()
+
 # %% [markdown] tags=["agreement"]
 # ## Agreement
 #

@@ -44,6 +44,8 @@ LESSONS = (
     Entry("20_evaluation", "Evaluation"),
 )
 
+PLAYGROUND = "playground-frame.html"  # the page of the site that the lessons' widget `playground` shows
+
 # Parts of the system that no lesson builds: data, files and pictures, the bundled models and how they
 # are made, the settings of a run, the uncertainty of a figure, the reader of scenes.
 UNBUILT = (

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -75,8 +75,8 @@ def find_axe() -> str | None:
 class JupyterLab:
     """A server in a folder of its own: no settings, kernels or workspaces of whoever runs the tests."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, _free_port()
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+        self.folder, self.port, self.options = folder, _free_port(), options
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "JupyterLab":
@@ -101,6 +101,7 @@ class JupyterLab:
             "--ServerApp.port_retries=0",
         ]
         command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+        command += self.options
         self.process = subprocess.Popen(command, cwd=self.folder, env=env, stdout=self.log, stderr=self.log)
         self._wait_until_up(private / "server.log")
         return self

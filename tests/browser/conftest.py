@@ -1,14 +1,18 @@
 """The browser, the notebook and the pages that all browser tests share."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from jinja2 import Environment, FileSystemLoader
 from nbclient import NotebookClient
 
-from tests.browser.browser_harness import ARGUMENTS, JupyterLab, find_axe, find_chromium
+from diffusion_lessons.course.lessons import PLAYGROUND
+from diffusion_lessons.course.site import pages, playground
+from tests.browser.browser_harness import ARGUMENTS, ROOT, JupyterLab, find_axe, find_chromium
 from tests.browser.browser_lesson import lesson
 
 
@@ -40,6 +44,24 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     nbformat.write(notebook, file)
     return file
+
+
+@pytest.fixture(scope="session")
+def playing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The playground as the site has it, page and files, without the rest of the site."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the playground's models are written with the extra onnx")
+    site = tmp_path_factory.mktemp("playground")
+    shutil.copytree(ROOT / "docs" / "site" / "static", site / "_static")
+    try:
+        play = playground.write_playground(ROOT, site / "_static" / "playground")
+    except ValueError as error:
+        pytest.skip(str(error))
+    environment = Environment(loader=FileSystemLoader(ROOT / pages.TEMPLATES))
+    environment.filters["linked"] = str
+    page = environment.get_template(f"{PLAYGROUND}.jinja").render(play=play)
+    (site / PLAYGROUND).write_text(page, encoding="utf-8")
+    return site
 
 
 @pytest.fixture(scope="session")

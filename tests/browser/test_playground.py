@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 from torch import Tensor
 
 from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint
-from diffusion_lessons.course.site import playground
+from diffusion_lessons.course.lessons import PLAYGROUND
 from diffusion_lessons.data.captions import captions
 from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.generate import walk
@@ -25,7 +23,6 @@ from diffusion_lessons.painting import Begun, Canvas
 from tests.browser.browser_harness import screenshot, served
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 5
 CAPTION = "a small red circle left of a large blue square"
 ODD = [  # 20 texts
@@ -51,30 +48,9 @@ ASK = """async (wish) => {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The playground's page and its files, without the rest of the site."""
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason="the playground's models are written with the extra onnx")
-    site = tmp_path_factory.mktemp("playground")
-    files = site / "_static" / "playground"
-    shutil.copytree(ROOT / "docs" / "site" / "static" / "playground", files)
-    try:
-        play = playground.write_playground(ROOT, files)
-    except ValueError as error:
-        pytest.skip(str(error))
-    environment = Environment(loader=FileSystemLoader(ROOT / "docs" / "site" / "pages"))
-    environment.filters["linked"] = str
-    body = environment.get_template("playground.md.jinja").render(play=play).split("``````")[1]
-    head = '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Playground</title>'
-    head += '<link rel="icon" href="data:,">'
-    (site / "index.html").write_text(head + body.removeprefix("{raw} html"), encoding="utf-8")
-    return site
-
-
-@pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
-    with served(folder) as at:
-        yield at
+def address(playing: Path) -> Iterator[str]:
+    with served(playing) as at:
+        yield f"{at}/{PLAYGROUND}"
 
 
 @pytest.fixture
@@ -302,10 +278,10 @@ def test_tabs_go_by_arrow_keys_and_a_model_is_fetched_when_its_tab_opens(address
 
 
 @pytest.mark.parametrize("lacking", ["WebAssembly", "server"])
-def test_where_it_cannot_run_the_page_says_why(lacking: str, address: str, folder: Path, page: Any) -> None:
+def test_where_it_cannot_run_the_page_says_why(lacking: str, address: str, playing: Path, page: Any) -> None:
     if lacking == "WebAssembly":
         page.add_init_script("delete window.WebAssembly")
-    page.goto(address if lacking == "WebAssembly" else (folder / "index.html").as_uri())
+    page.goto(address if lacking == "WebAssembly" else (playing / PLAYGROUND).as_uri())
     said = page.locator("[role=status]")
     page.wait_for_function("!document.querySelector('[role=status]').innerText.includes('JavaScript')")
     assert ("no WebAssembly" if lacking == "WebAssembly" else "python -m http.server") in said.inner_text()

@@ -21,7 +21,15 @@ KEY = {
     "16": r"Q = XW_Q^\top",
 }
 SHEET = (
-    ("The path", (("01", r"x_t = \alpha_t\, x_0 +"), ("02", r"x_t = \sqrt{\bar\alpha_t}\; x_0"))),
+    (
+        "The path",
+        (
+            ("01", r"x_t = \alpha_t\, x_0 +"),
+            ("02", r"x_t = \sqrt{\bar\alpha_t}\; x_0"),
+            ("18", r"v^*(x, t) ="),
+            ("17", r"v = \alpha\, \varepsilon - \sigma\, x_0"),
+        ),
+    ),
     ("Noise levels", (("02", r"\mathrm{SNR}(t) ="), ("05", r"\text{cosine: }"), ("05", r"\bar\alpha'_t"))),
     (
         "The way back",
@@ -34,6 +42,7 @@ SHEET = (
             ("04", r"L_{\text{simple}} ="),
             ("16", r"\mathcal L = -"),
             ("07", r"\tilde v\big"),
+            ("13", r"L_D ="),
         ),
     ),
     (
@@ -45,16 +54,26 @@ SHEET = (
             ("08", r"\text{2M:}"),
         ),
     ),
-    ("Guidance", (("09", r"\hat\varepsilon_y ="), ("10", r"\tilde\varepsilon ="), ("10", r"x_0' = \varphi"))),
     (
-        "Networks, latents, holes",
+        "Guidance",
+        (
+            ("09", r"\hat\varepsilon_y ="),
+            ("10", r"\tilde\varepsilon ="),
+            ("10", r"x_0' = \varphi"),
+            ("12", r"c = \tau("),
+        ),
+    ),
+    (
+        "Networks, latents, holes, frames",
         (
             ("06", r"\mathrm{emb}(t) ="),
             ("16", r"Q = XW_Q"),
             ("11", r"x_t = \alpha_t\, s z"),
             ("15", r"m \odot x_t"),
+            ("14", r"\operatorname{softmax}_g"),
         ),
     ),
+    ("Cost and quality", (("19", r"\text{convolution: }"), ("20", r"d^2 = \lvert"))),
 )
 
 
@@ -95,7 +114,7 @@ def formula(study: Study, part: str) -> str:
     return found[0]
 
 
-def first_sentences(text: str, least: int = 80) -> str:
+def first_sentences(text: str, least: int = 110) -> str:
     """The beginning of an answer: whole sentences until there are so many characters."""
     said: Sequence[str] = text.split("\n\n")[0].split(". ")
     for count in range(1, len(said)):

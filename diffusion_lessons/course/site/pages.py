@@ -14,7 +14,7 @@ from diffusion_lessons.course.authoring import opening, render
 from diffusion_lessons.course.authoring.notebook import read_notebook
 from diffusion_lessons.course.authoring.repository import context_of
 from diffusion_lessons.course.authoring.source import read
-from diffusion_lessons.course.lessons import LESSONS
+from diffusion_lessons.course.lessons import LESSONS, PLAYGROUND
 from diffusion_lessons.course.site import api
 from diffusion_lessons.course.site.flashcards import flashcards, paragraphs, table, write_deck
 from diffusion_lessons.course.site.formulas import first_sentences, key_formula, sheet
@@ -98,6 +98,9 @@ def write_pages(pages: Pages, folder: Path, *, pdf: bool, play: dict[str, Any] |
     for name in [*names, *(["playground"] if play else [])]:
         made = environment.get_template(f"{name}.md.jinja").render(**known, pdf=pdf, play=play)
         (folder / places.get(name, f"{name}.md")).write_text(made, encoding="utf-8")
+    if play:
+        made = environment.get_template(f"{PLAYGROUND}.jinja").render(play=play)
+        (folder / "extra" / PLAYGROUND).write_text(made, encoding="utf-8")
 
 
 def _known(pages: Pages) -> dict[str, Any]:

@@ -7,7 +7,7 @@ arguments must be written out: texts, True and False, lists, tuples, `Choice` an
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from diffusion_lessons.course.student.quiz import Choice, Question
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 MADE_OF = {"Choice": Choice, "Question": Question}
+BELOW = re.compile(r"\b([Yy]ou (?:\S+ ){1,3}?)(?:below|above)\b")  # "You measure it below."
 SHOWN = ("interview_card", "quiz", "predict")
 
 
@@ -77,9 +78,18 @@ def study(lesson: Lesson) -> Study:
                 questions += given
     if len(cards) > 1:
         raise ValueError(f"{lesson.file.name}: a lesson has one interview card, here are {len(cards)}")
-    return Study(
-        entry, question, int(difficulty), next(iter(cards), None), tuple(questions), _formulas(lesson)
-    )
+    apart = tuple(_apart(each, int(entry.number)) for each in questions)
+    return Study(entry, question, int(difficulty), next(iter(cards), None), apart, _formulas(lesson))
+
+
+def _apart(question: Question, number: int) -> Question:
+    """A question as it reads outside its lesson: what was above or below stands in lesson so-and-so."""
+
+    def said(text: str) -> str:
+        return BELOW.sub(rf"\g<1>in lesson {number}", text).replace("this page", f"lesson {number}")
+
+    choices = [replace(each, text=said(each.text), why=said(each.why)) for each in question.choices]
+    return replace(question, text=said(question.text), choices=choices)
 
 
 def _calls(lesson: Lesson, cell: Cell) -> Iterator[tuple[ast.Call, str]]:

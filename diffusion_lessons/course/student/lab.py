@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import diffusion_lessons
+from diffusion_lessons.course.lessons import PLAYGROUND
 from diffusion_lessons.support.files import expanded
 
 START = "00_start_here.ipynb"
 RECORD = ".copied.json"  # of what was copied: name -> SHA-256
 CONFIG = ".jupyter"  # JupyterLab's settings for this folder alone
 SECONDS_TO_END = 10  # for JupyterLab, when it is told to
+SITE = Path(diffusion_lessons.__file__).resolve().parents[1] / "out" / "site"  # of a repository
 NO_NEWS = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
 
 
@@ -134,7 +136,7 @@ def _read_record(folder: Path) -> dict[str, str]:
 def command(folder: Path, open_browser: bool = True, port: int | None = None) -> list[str]:
     """The command that opens JupyterLab at the start page."""
     options = [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{START}"]
-    options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", *site_options()]
     if not open_browser:
         options.append("--no-browser")
     if port is not None:
@@ -142,6 +144,11 @@ def command(folder: Path, open_browser: bool = True, port: int | None = None) ->
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")
     return [sys.executable, "-m", "jupyterlab", *options]
+
+
+def site_options(site: Path = SITE) -> list[str]:
+    """Serve the site that `make site` made, where there is one: its playground then draws in the lessons."""
+    return [f"--ServerApp.extra_static_paths={site}"] if (site / PLAYGROUND).exists() else []
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ SHOWING = {
     "draw_hole": "drawing",
     "explore_costs": "calculator",
     "live": "controls",
+    "playground": "playground_frame",
     "strip": "strips",
 }  # name -> the module that has it
 PANELS = {**dict.fromkeys(("Histogram", "Pictures", "Points"), "panels"), "landscape": "landscapes"}

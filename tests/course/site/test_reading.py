@@ -60,6 +60,19 @@ def test_a_card_a_quiz_and_a_prediction_are_read(tmp_path: Path) -> None:
     assert (found.question, found.difficulty) == ("What is it?", 2)
 
 
+def test_what_stands_below_in_a_lesson_is_named_by_the_lesson(tmp_path: Path) -> None:
+    whys = {
+        "You measure it below, and more.": "You measure it in lesson 2, and more.",
+        "So it is, as you see above.": "So it is, as you see in lesson 2.",
+        "You compute 0.455·β below.": "You compute 0.455·β in lesson 2.",
+        "By the step of this page.": "By the step of lesson 2.",
+        "It is above 0, and you know it.": "It is above 0, and you know it.",
+    }
+    choices = [f"Choice('{k}', {k == 0}, {why!r})" for k, why in enumerate(whys)]
+    found = of(tmp_path, f"predict('How?', [{', '.join(choices)}])")
+    assert [choice.why for choice in found.questions[0].choices] == list(whys.values())
+
+
 @pytest.mark.parametrize(
     "code", ["name = 'x'\nquiz(Question(name, []))", "interview_card('Q', f'{1 + 1}')", "quiz(*many)"]
 )
@@ -103,6 +116,7 @@ def test_what_is_read_is_what_the_executed_lessons_show(course: list[Study]) -> 
                 for cell in notebook.cells
                 for output in cell.get("outputs", ())
             )
+            shown = shown.replace("this page", f"lesson {int(each.entry.number)}")
             assert len(re.findall('class="dl-question"', shown)) == len(each.questions), each.entry.stem
             for text in (each.interview.question, *(question.text for question in each.questions)):
                 assert unescape(markup(text)) in unescape(shown), text

@@ -236,6 +236,14 @@ def test_the_exit_status_is_jupyterlabs():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_the_site_is_served_where_it_was_made_with_a_playground(tmp_path, monkeypatch):
+    assert labs.site_options(tmp_path) == []
+    (tmp_path / "playground-frame.html").touch()
+    assert labs.site_options(tmp_path) == [f"--ServerApp.extra_static_paths={tmp_path}"]
+    monkeypatch.setattr(labs, "site_options", lambda: ["--served"])
+    assert "--served" in labs.command(tmp_path)
+
+
 def until(holds):
     """Wait until it does, half a minute at most."""
     end = time.monotonic() + 30
