@@ -49,7 +49,7 @@ class Live:
         **controls: Iterable[Any],
     ) -> None:
         self.draw, self.alt = draw, alt
-        self.choices = {name: _labelled(name, values) for name, values in controls.items()}
+        self.choices = {name: labelled(name, values) for name, values in controls.items()}
         self.typed = {name for name, values in controls.items() if isinstance(values, str)}
         count = prod(len(choices) for choices in self.choices.values())
         if not self.choices or count > MAX_SETTINGS:
@@ -120,22 +120,22 @@ class Live:
         controls = {
             name: _box(name, self.start[name])
             if name in self.typed
-            else _control(name, choices, self.start[name])
+            else chooser(name, choices, self.start[name])
             for name, choices in self.choices.items()
         }
-        status, failure = ipywidgets.HTML(_status("ready" + self.note)), ipywidgets.HTML()
+        status, failure = ipywidgets.HTML(status_line("ready" + self.note)), ipywidgets.HTML()
         view = _view(self.first)
 
         def answer(_: Any) -> None:
-            status.value = _status("computing …", busy=True)
+            status.value = status_line("computing …", busy=True)
             before = time.perf_counter()
             try:
                 _update(view, self.result({name: control.value for name, control in controls.items()}))
                 failure.value = ""
-                status.value = _status(f"ready ({time.perf_counter() - before:.2f} s)")
+                status.value = status_line(f"ready ({time.perf_counter() - before:.2f} s)")
             except Exception as error:  # whatever the drawing raises belongs in the page
                 failure.value = error_box(error, "This setting")
-                status.value = _status("what stands below is that of the setting before")
+                status.value = status_line("what stands below is that of the setting before")
 
         for control in controls.values():
             control.observe(answer, names="value")
@@ -160,15 +160,17 @@ def _label(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _labelled(name: str, values: Iterable[Any]) -> dict[str, Any]:
+def labelled(name: str, values: Iterable[Any]) -> dict[str, Any]:
+    """The values of a control by the labels that tell them apart; else a ValueError."""
     listed = list(values) if not isinstance(values, str) else [values]
-    labelled = {_label(value): value for value in listed}
-    if not listed or len(labelled) < len(listed):
+    found = {_label(value): value for value in listed}
+    if not listed or len(found) < len(listed):
         raise ValueError(f"the control {name!r} needs values that can be told apart, got {listed}")
-    return labelled
+    return found
 
 
-def _control(name: str, choices: Mapping[str, Any], value: str) -> Any:
+def chooser(name: str, choices: Mapping[str, Any], value: str) -> Any:
+    """A slider for numbers, buttons for a few texts, a menu for many; its value is a label."""
     import ipywidgets
 
     how: dict[str, Any] = dict(options=list(choices), value=value, description=name.replace("_", " "))
@@ -192,7 +194,8 @@ def _box(name: str, text: str) -> Any:
     return ipywidgets.Text(text, description=name.replace("_", " "), continuous_update=False, **how)
 
 
-def _status(text: str, busy: bool = False) -> str:
+def status_line(text: str, busy: bool = False) -> str:
+    """What a control is doing, as a page says it; read aloud where that is asked for."""
     mark = "⏳ " if busy else ""
     return f'<span role="status" aria-busy="{str(busy).lower()}">{mark}{text}</span>'
 

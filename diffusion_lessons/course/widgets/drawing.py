@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_lessons.course.widgets.controls import _control, _labelled, _status, bundle
+from diffusion_lessons.course.widgets.controls import bundle, chooser, labelled, status_line
 from diffusion_lessons.course.widgets.figures import Picture
 from diffusion_lessons.course.widgets.page import error_box, markup
 from diffusion_lessons.course.widgets.panels import png, to_pixels
@@ -54,7 +54,7 @@ class Drawing:
             shapes = f"{tuple(picture.shape)} and {tuple(hole.shape)}"
             raise ValueError(f"expected a picture (C, H, W) and a hole (1, 1, H, W), got {shapes}")
         self.picture, self.fill, self.title = picture.detach().cpu().float(), fill, title
-        self.choices = {name: _labelled(name, values) for name, values in controls.items()}
+        self.choices = {name: labelled(name, values) for name, values in controls.items()}
         self.start = {name: next(iter(choices)) for name, choices in self.choices.items()}
         self.hole = (hole.cpu() > 0.5).float()
         self.first = self.result(self.hole, self.start, alt)
@@ -98,30 +98,30 @@ class Drawing:
         """
         import ipywidgets
 
-        controls = {name: _control(name, choices, self.start[name]) for name, choices in self.choices.items()}
+        controls = {name: chooser(name, choices, self.start[name]) for name, choices in self.choices.items()}
         height, width = self.picture.shape[1:]
         canvas = _widget_class()(
             spec={"title": self.title, "width": width, "height": height, "brush": BRUSH},
             picture=png(to_pixels(self.picture[None].numpy())[0]),
             mask=_text(self.hole),
         )
-        status, failure = ipywidgets.HTML(_status("ready")), ipywidgets.HTML()
+        status, failure = ipywidgets.HTML(status_line("ready")), ipywidgets.HTML()
         view = ipywidgets.HTML(self.first._repr_html_())
 
         def answer(_: Any) -> None:
             if "1" not in canvas.mask:
-                status.value, failure.value = _status("the hole is empty: draw on the picture first"), ""
+                status.value, failure.value = status_line("the hole is empty: draw on the picture first"), ""
                 return
-            status.value = _status("filling …", busy=True)
+            status.value = status_line("filling …", busy=True)
             before = time.perf_counter()
             try:
                 labels = {name: each.value for name, each in controls.items()}
                 view.value = self.result(_mask(canvas.mask, height, width), labels)._repr_html_()
                 failure.value = ""
-                status.value = _status(f"ready ({time.perf_counter() - before:.1f} s)")
+                status.value = status_line(f"ready ({time.perf_counter() - before:.1f} s)")
             except Exception as error:  # whatever the function raises belongs in the page
                 failure.value = error_box(error, "Filling")
-                status.value = _status("the picture below is that of the hole before")
+                status.value = status_line("the picture below is that of the hole before")
 
         canvas.observe(answer, names="asked")
         return ipywidgets.VBox([*controls.values(), canvas, status, failure, view])
