@@ -597,7 +597,7 @@ for data, rows in pictures.items():
             f"{data:7}{told['model']:16} {told['lr'] or '':>6} {told['seed']:>4} {row['frechet']:5.2f} ± {row['frechet_error']:.2f} "
             f"{row['precision']:9.2f} {row['recall']:6.2f} {row['kl']:6.3f}"
         )
-print("n = 1000 each, ± one standard error over the samples; KL of the classes' shares")
+print("n = 1000 each, ± one standard error over samples; KL of the shares of classes")
 
 # %% jupyter={"source_hidden": true}
 strip(
