@@ -355,10 +355,10 @@ for name, (call, network) in calls.items():
     flops[name] = counter.get_total_flops()
     parameters[name] = sum(p.numel() for p in network.parameters())
     print(
-        f"{name:13} {parameters[name]:12,} parameters in {len(network.state_dict()):3} tensors, "
-        f"{flops[name] / 1e9:6.0f} GFLOP a call, {2 * parameters[name] / 1e9:.2f} GB in half precision"
+        f"{name:12} {parameters[name]:11,} parameters, {len(network.state_dict()):3} tensors, "
+        f"{2 * parameters[name] / 1e9:.2f} GB, {flops[name] / 1e9:4.0f} GFLOP"
     )
-print(f"one decoding costs {flops['decoder'] / flops['U-Net']:.1f} calls of the U-Net")
+print(f"GB in half precision; one decoding costs {flops['decoder'] / flops['U-Net']:.1f} calls of the U-Net")
 
 # %% [markdown] tags=["exercise-card"]
 # The row "decoder" has the parameters of the whole autoencoder; pictures from text need only its decoder, 49 of these

@@ -820,11 +820,12 @@ for name, model, how in (
     share, low, high = found["met"]["everything"]
     calls = 105 if name == "RePaint" else 25
     print(
-        f"{name:11} {calls:3} calls: caption met {share:.0%} (95 % interval {low:.0%} to {high:.0%}), "
-        f"seam {found['seam']:.1f} ± {found['seam_error']:.1f} of 255"
+        f"{name:11} {calls:3} calls: caption met {share:4.0%} ({low:.0%} to {high:.0%}), "
+        f"seam {found['seam']:4.1f} ± {found['seam_error']:.1f}"
     )
 print(
-    f"n = {len(few.captions)}; the real scenes jump by {found['seam_real']:.1f} there; ± is one standard error"
+    f"n = {len(few.captions)}, 95 % intervals, seams of 255, ± one standard error; "
+    f"real scenes: {found['seam_real']:.1f}"
 )
 
 # %% jupyter={"source_hidden": true}
@@ -856,11 +857,12 @@ for row in record["rows"]:
     shares.append((share, share - low, high - share))
     seams.append((row["seam"], row["seam_error"]))
     print(
-        f"{name:20} {row['calls']:3} calls: caption met {share:.1%} ({low:.0%} to {high:.0%}), "
-        f"seam {row['seam']:.2f} ± {row['seam_error']:.2f}, known pixels {row['known_changed']:g}"
+        f"{name:20} {row['calls']:3} calls: met {share:6.1%} ({low:.0%} to {high:.0%}), "
+        f"seam {row['seam']:5.2f} ± {row['seam_error']:.2f}"
     )
 row = record["rows"][0]
 print(f"n = {row['n']}, 95 % intervals, ± one standard error; real scenes: seam {row['seam_real']:.2f}")
+print(f"largest change of a known pixel in any row: {max(each['known_changed'] for each in record['rows']):g}")
 print(f"recorded on {record['hardware'].get('gpu') or record['hardware']['processor']}")
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), sharey=True)
 middle, low, high = torch.tensor(shares).T.numpy()
