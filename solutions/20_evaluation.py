@@ -749,7 +749,7 @@ for metric in ranked:
     print(f"{metric:10} {moved:5} {turned:13} {sum(tally):20} {tally[1]:15} {tally[0]:16} {tally[-1]:14}")
 
 # %% [markdown]
-# **The result**, read from the figures above:
+# **The result:**
 #
 # - **The two distances agree**: no pair is contradicted.
 # - **Distance against preference**: 54 of 190 pairs are contradicted, 47 of them with seed 1 as well. Guidance of 4 is the last but one by
@@ -758,13 +758,12 @@ for metric in ranked:
 # - **Precision against recall**: 125 pairs. In 50 of them neither model is guided; in the others guidance plays a part: the trade of
 #   lesson 10.
 # - **A path is the sampler's choice**: as a flow the denoiser draws as well (Heun 0.32, on its own path 0.31). PLMS ({{lesson 12}}) cannot
-#   begin at α = 0. It begins at t = 901, where the network expects a trace of a digit, and is the worst without guidance (1.45).
+#   begin at α = 0, so it begins at t = 901, and is the worst without guidance (1.45).
 # - **Between the seeds** no pair that seed 0 told apart turned round. Bare values do turn, 9 pairs by the Fréchet distance: Heun is second
-#   with seed 0, DDIM with 25 steps with seed 1. Recall moved more than its ± allows, in 3 of 20 models, where chance explains one: that ±
-#   takes real pictures for independent, and they all meet the same drawn ones.
+#   with seed 0, DDIM with 25 steps with seed 1. Recall moved more than its ± allows in 3 of 20 models, where chance explains one: that ±
+#   takes real pictures for independent, and all meet the same drawn ones.
 # - **The voter can be gamed.** It puts "one a class" far above real digits, and guidance of 2 and 4 as well. (Ten pictures get all 184
-#   votes of "one a class": its ± is too short.) It is a number, as reward models are: whoever optimises for it gets boring
-#   digits.
+#   votes of "one a class": its ± is too short.) Whoever optimises for it gets boring digits.
 # - **Which would you ship?** To fill a form with clear digits: guidance of 1.5 or 2. To train another model on, where variety counts: 25
 #   ancestral steps. Where speed counts most: a student, with 1 call (an evaluation, lesson 7) in place of 9 to 25. For a little of all: guidance in an interval.
 #   The metric follows from the use, not the other way round.

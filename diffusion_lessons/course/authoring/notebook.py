@@ -12,6 +12,7 @@ from diffusion_lessons.course.authoring.cells import ids, solved_code, student_c
 from diffusion_lessons.course.authoring.render import Context, expand
 from diffusion_lessons.course.authoring.source import Lesson, digest
 from diffusion_lessons.course.exercises.mark import KEY
+from diffusion_lessons.course.widgets.scrubber import renewed
 from diffusion_lessons.support.files import atomic_write
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -60,11 +61,17 @@ def _notebook(lesson: Lesson, context: Context, code: Callable[[str], str]) -> n
 
 
 def take_outputs(fresh: nbformat.NotebookNode, old: nbformat.NotebookNode) -> None:
-    """Give a notebook the outputs of another with the same code; those of cards are made of the new words."""
+    """Give a notebook the outputs of another with the same code.
+
+    Cards are made of the new words, and scrubbers have the script of today.
+    """
     stored = [cell for cell in old.cells if cell.cell_type == "code"]
     for cell, before in zip((c for c in fresh.cells if c.cell_type == "code"), stored, strict=True):
         cell.outputs, cell.execution_count = before.outputs, before.execution_count
         words.renew(cell)
+        for output in cell.outputs:
+            if "text/html" in output.get("data", {}):
+                output.data["text/html"] = renewed(output.data["text/html"])
 
 
 def text_of(notebook: nbformat.NotebookNode) -> str:

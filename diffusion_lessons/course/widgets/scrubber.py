@@ -12,6 +12,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -84,14 +85,7 @@ class Scrubber:
         saved = {"spec": self.spec, "sprite": coded[0], "data": coded[1]}
         model = json.dumps(saved, ensure_ascii=False).replace("<", "\\u003c")
         key = hashlib.sha256(model.encode()).hexdigest()[:12]
-        module = _asset("scrubber.js").replace("export default { render };", "")
-        return (
-            f'<div data-dl-scrub="{key}"><style>{_asset("scrubber.css")}</style>'
-            f'<div style="margin-top: 8px">{image_tag(self.strip.png, self.alt)}</div>'
-            "<p><em>Run this cell in a notebook to scrub through all frames.</em></p></div>"
-            f'<script type="module">\n{module}\n'
-            f'const key = "{key}", saved = {model};\n{_asset("saved.js")}\n</script>'
-        )
+        return _saved(key, image_tag(self.strip.png, self.alt), model)
 
     def __repr__(self) -> str:
         return f"Scrubber: {html.unescape(self.alt)} ({self.frames} frames)"
@@ -201,6 +195,29 @@ def _tiled(frames: list[torch.Tensor]) -> torch.Tensor:
     rows = 2 if stacked.shape[1] >= 4 and stacked.shape[1] % 2 == 0 else 1
     lines = [torch.cat(list(line.unbind(1)), dim=-1) for line in stacked.chunk(rows, dim=1)]
     return torch.cat(lines, dim=-2)
+
+
+def _saved(key: str, strip: str, model: str) -> str:
+    module = _asset("scrubber.js").replace("export default { render };", "")
+    return (
+        f'<div data-dl-scrub="{key}"><style>{_asset("scrubber.css")}</style>'
+        f'<div style="margin-top: 8px">{strip}</div>'
+        "<p><em>Run this cell in a notebook to scrub through all frames.</em></p></div>"
+        f'<script type="module">\n{module}\n'
+        f'const key = "{key}", saved = {model};\n{_asset("saved.js")}\n</script>'
+    )
+
+
+SAVED = re.compile(
+    r'<div data-dl-scrub="(\w+)"><style>.*?</style><div[^>]*>(.*?)</div><p>.*?</p></div>'
+    r'<script type="module">.*?\nconst key = "\w+", saved = (\{.*?\});\n.*?</script>',
+    re.DOTALL,
+)
+
+
+def renewed(page: str) -> str:
+    """A page of an executed notebook, its scrubbers with the script and the style of today."""
+    return SAVED.sub(lambda found: _saved(*found.groups()), page)
 
 
 @cache

@@ -29,6 +29,7 @@ from diffusion_lessons.course.widgets import (
     strip,
 )
 from diffusion_lessons.course.widgets.page import error_box
+from diffusion_lessons.course.widgets.scrubber import renewed
 from tests.exported_page import freeze, to_html
 
 PATH = DiscreteVP(linear_betas())
@@ -117,6 +118,17 @@ def test_words_are_made_from_names_and_captions_where_left_out() -> None:
 def test_captions_cannot_close_the_script() -> None:
     assert "</script><b>" not in scrub(greys(1), ["</script><b>"])._repr_html_()
     assert saved(scrub(greys(1), ["</script><b>"]))["spec"]["captions"] == ["</script><b>"]
+
+
+def test_a_saved_scrubber_gets_the_script_of_today() -> None:
+    page = f"<p>before</p>{scrub(greys(), alt=ALT)._repr_html_()}<p>behind</p>"
+    older = re.sub(r"<style>.*?</style>", "<style>.old {}</style>", page, flags=re.DOTALL)
+    older = re.sub(r'module">\n.*?\nconst key', 'module">\nold();\nconst key', older, flags=re.DOTALL)
+    older = re.sub(r"\};\n.*?</script>", "};\nold();</script>", older, flags=re.DOTALL)
+    assert len(older) < len(page) - 5000 and older.count("old") == 3
+    assert renewed(older) == renewed(page) == page
+    assert renewed(two := f"{page}<b></b>{page}") == two
+    assert renewed("<div>another page</div>") == "<div>another page</div>"
 
 
 def test_trajectory_becomes_three_panels_of_tiled_samples() -> None:
