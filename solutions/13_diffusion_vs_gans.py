@@ -739,7 +739,8 @@ interview_card(
     "two models. A diffusion model is a regression: in our trials, with sines of its input, it covered all "
     "modes at each of four rates.\n\n"
     "*Coverage*: a well-tuned GAN can cover all modes of small data; an untuned one drops some or most of "
-    "them. On ImageNet, and in our five minutes on MNIST, GANs have the higher precision and the lower recall.\n\n"
+    "them. On ImageNet GANs have the higher precision and the lower recall, and in our five minutes on MNIST, too "
+    "(precision .75 against .51, recall .73 against .92).\n\n"
     "*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes most of that gap.",
     [
         (

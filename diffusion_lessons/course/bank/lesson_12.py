@@ -1790,8 +1790,8 @@ LINE = Exercise(
     minutes=12,
     reference=choose_thresholds,
     cases=[
-        Case("three concepts, a tenth of false alarms", _scored((72, 80), 3, (0, 0), 0.1, clean=59)),
-        Case("two concepts, a hundredth", _scored((240, 260), 2, (0, 0), 0.012, clean=209)),
+        Case("three concepts, a tenth of false alarms", _scored((72, 80), 3, (0, 0), (0.097, 0.1), clean=59)),
+        Case("two concepts, a hundredth", _scored((240, 260), 2, (0, 0), (0.01198, 0.01201), clean=209)),
         Case("a quarter of sixteen pictures exactly", _scored((24, 28), 2, (0, 0), 0.25, clean=16)),
         Case("no false alarm at all", _scored((40, 50), 4, (5, 20), 0.0)),
         Case("concepts that most pictures show", _scored((80, 90), 2, (0, 0), 0.163, clean=31)),

@@ -83,7 +83,7 @@ class Scrubber:
         """The strip, and the script that sets the scrubber above it: nothing is fetched from anywhere."""
         coded = [base64.b64encode(data).decode("ascii") for data in (self.sprite, self.data)]
         saved = {"spec": self.spec, "sprite": coded[0], "data": coded[1]}
-        model = json.dumps(saved, ensure_ascii=False).replace("<", "\\u003c")
+        model = _json(saved)
         key = hashlib.sha256(model.encode()).hexdigest()[:12]
         return _saved(key, image_tag(self.strip.png, self.alt), model)
 
@@ -197,6 +197,10 @@ def _tiled(frames: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(lines, dim=-2)
 
 
+def _json(saved: dict[str, Any]) -> str:
+    return json.dumps(saved, ensure_ascii=False).replace("<", "\\u003c")
+
+
 def _saved(key: str, strip: str, model: str) -> str:
     module = _asset("scrubber.js").replace("export default { render };", "")
     return (
@@ -217,7 +221,14 @@ SAVED = re.compile(
 
 def renewed(page: str) -> str:
     """A page of an executed notebook, its scrubbers with the script and the style of today."""
-    return SAVED.sub(lambda found: _saved(*found.groups()), page)
+
+    def today(found: re.Match[str]) -> str:
+        key, strip, model = found.groups()
+        saved = json.loads(model)
+        saved["spec"].setdefault("axes", [{"name": "frame", "length": saved["spec"]["frames"]}])
+        return _saved(key, strip, _json(saved))
+
+    return SAVED.sub(today, page)
 
 
 @cache
