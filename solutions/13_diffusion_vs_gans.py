@@ -736,12 +736,12 @@ print(f"modes against ours:     {abs(covered - found.covered)} and {abs(kl - fou
 interview_card(
     "How do diffusion models compare with GANs?",
     "*Training*: a GAN is a game that needs a stabiliser and the right learning rate, and no loss compares "
-    "two models. A diffusion model is a regression: in our trials, with sines of its input, it covered all "
-    "modes at each of four rates.\n\n"
-    "*Coverage*: a well-tuned GAN can cover all modes of small data; an untuned one drops some or most of "
-    "them. On ImageNet GANs have the higher precision and the lower recall, and in our five minutes on MNIST, too "
+    "two models. A diffusion model is a regression: here, with sines of its input, it covered all "
+    "modes at four rates.\n\n"
+    "*Coverage*: a well-tuned GAN can cover all modes; an untuned one drops some or most. "
+    "On ImageNet GANs have the higher precision and the lower recall; on MNIST here, too "
     "(precision .75 against .51, recall .73 against .92).\n\n"
-    "*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes most of that gap.",
+    "*Speed*: a GAN draws in one evaluation, diffusion in 25 to 1000. Distillation closes most of it.",
     [
         (
             "Why does a GAN drop modes?",
