@@ -6,7 +6,7 @@ discriminator comes on top. The GAN has R1 and averaged weights. Each model has 
 on digits; nothing was tuned on MNIST. One seed. Seconds are of the processor, summed over threads.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -16,6 +16,7 @@ from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.experiments.gan_vs_diffusion import (
     DIFFUSION,
     DIGITS,
+    ON_PICTURES,
     STABLE,
     HeardDenoising,
     HeardGan,
@@ -73,8 +74,7 @@ def task_of(row: Row, data: Dataset, steps: int | None = None) -> HeardGan | Hea
         if row["model"] == DIFFUSION:
             return HeardDenoising(exact(**common), data, Patched(UNet(DENOISER), 2))
         gan = Gan(Generator(GENERATOR), Discriminator(DISCRIMINATOR))
-    how: dict[str, Any] = {"beta1": 0.0, "beta2": 0.99, "ema_decay": 0.998, "r1": 1.0, "r1_every": 4}
-    return HeardGan(gan, AdversarialPlan(**common, **how), data)
+    return HeardGan(gan, AdversarialPlan(ema_decay=0.998, **common, **ON_PICTURES), data)
 
 
 def measure(shared: Shared, row: Row, options: Row, steps: int | None = None) -> Row:

@@ -73,6 +73,7 @@ TIMED = 1000  # points that are timed
 
 
 DIGITS = {STABLE: 2e-3, DIFFUSION: 3e-3}  # learning rate of each on digits
+ON_PICTURES: Row = {"beta1": 0.0, "beta2": 0.99, "r1": 1.0, "r1_every": 4}  # of a GAN
 GENERATOR = GeneratorConfig(latent_dim=128, base_channels=16, channel_mults=(1, 2, 4))
 DISCRIMINATOR = DiscriminatorConfig(base_channels=16, channel_mults=(1, 2, 4))
 DENOISER = UNetConfig(base_channels=16, head_dim=16)
@@ -232,8 +233,7 @@ def digits_task(row: Row, data: Dataset, steps: int | None = None) -> HeardGan |
         if row["model"] == DIFFUSION:
             return HeardDenoising(exact(steps=steps or DIGIT_STEPS, **common), data, UNet(DENOISER))
         gan = Gan(Generator(GENERATOR), Discriminator(DISCRIMINATOR))
-    adam: Row = {"beta1": 0.0, "beta2": 0.99, "ema_decay": 0.995}
-    plan = AdversarialPlan(steps=steps or DIGIT_TURNS, r1=1.0, r1_every=4, **common, **adam)
+    plan = AdversarialPlan(steps=steps or DIGIT_TURNS, ema_decay=0.995, **common, **ON_PICTURES)
     return HeardGan(gan, plan, data)
 
 

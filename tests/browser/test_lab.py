@@ -39,6 +39,14 @@ def expected() -> list[Any]:
     return frames
 
 
+def of_one_cell(lab: JupyterLab, name: str, code: str) -> str:
+    """The file, written beside the lesson, of a notebook with its kernel and this cell alone."""
+    made = lesson()
+    made.cells = [nbformat.v4.new_code_cell(code.strip(), id="one")]
+    nbformat.write(made, lab.folder / f"{name}.ipynb")
+    return f"{name}.ipynb"
+
+
 def scrubber(notebook: NotebookPage) -> Any:
     root = notebook.output(2).locator(".dl-scrub[data-ready=true]")
     root.wait_for()
@@ -214,10 +222,7 @@ def test_reopened_without_trust_the_strip_and_the_quiz_remain(
 
 
 def test_a_cell_can_be_edited_and_its_output_read(browser: Any, lab: JupyterLab) -> None:
-    made = lesson()
-    made.cells = [nbformat.v4.new_code_cell("pass", id="one")]
-    nbformat.write(made, lab.folder / "small.ipynb")
-    with lab.notebook(browser, "small.ipynb") as opened:
+    with lab.notebook(browser, of_one_cell(lab, "small", "pass")) as opened:
         assert opened.edit_and_run(opened.find("pass"), "print(6 * 7)").strip() == "42"
         opened.edit_and_run(0, "1 / 0")
         assert opened.errors() == ["cell 0: ZeroDivisionError: division by zero"]
@@ -253,10 +258,7 @@ ROOM = """(menu) => {  // the width of the choice, the room for it, and how many
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_long_caption_and_a_long_button_are_shown_whole(browser: Any, lab: JupyterLab, width: int) -> None:
-    made = lesson()
-    made.cells = [nbformat.v4.new_code_cell(MENU.strip(), id="menu")]
-    nbformat.write(made, lab.folder / f"menu{width}.ipynb")
-    with lab.notebook(browser, f"menu{width}.ipynb") as opened:
+    with lab.notebook(browser, of_one_cell(lab, f"menu{width}", MENU)) as opened:
         opened.page.keyboard.press("Control+b")  # the files aside
         opened.run_all()
         opened.page.set_viewport_size({"width": width, "height": 1000})
@@ -270,10 +272,7 @@ def test_a_long_caption_and_a_long_button_are_shown_whole(browser: Any, lab: Jup
 
 
 def test_three_wide_panels_and_their_slider_fit_a_small_screen(browser: Any, lab: JupyterLab) -> None:
-    made = lesson()
-    made.cells = [nbformat.v4.new_code_cell(WIDE.strip(), id="wide")]
-    nbformat.write(made, lab.folder / "wide.ipynb")
-    with lab.notebook(browser, "wide.ipynb") as opened:
+    with lab.notebook(browser, of_one_cell(lab, "wide", WIDE)) as opened:
         opened.run_all()
         root = opened.output(0).locator(".dl-scrub[data-ready=true]")
         root.wait_for()
@@ -292,10 +291,7 @@ scrub({f"map {k}": squares for k in range(7)}, ["a", "b"], alt="Seven grey ramps
 
 
 def test_a_panel_alone_in_the_last_row_is_as_large_as_the_others(browser: Any, lab: JupyterLab) -> None:
-    made = lesson()
-    made.cells = [nbformat.v4.new_code_cell(MANY.strip(), id="many")]
-    nbformat.write(made, lab.folder / "many.ipynb")
-    with lab.notebook(browser, "many.ipynb") as opened:
+    with lab.notebook(browser, of_one_cell(lab, "many", MANY)) as opened:
         opened.run_all()
         root = opened.output(0).locator(".dl-scrub[data-ready=true]")
         root.wait_for()

@@ -13,13 +13,12 @@ from typing import Any
 
 from diffusion_lessons.course.authoring.repository import sources
 from diffusion_lessons.course.authoring.source import Cell, Lesson, parse, read
+from diffusion_lessons.course.authoring.words import MADE_OF, SHOWN
 from diffusion_lessons.course.lessons import LESSONS, Entry
-from diffusion_lessons.course.student.quiz import Choice, Question
+from diffusion_lessons.course.student.quiz import Question
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
-MADE_OF = {"Choice": Choice, "Question": Question}
 BELOW = re.compile(r"\b([Yy]ou (?:\S+ ){1,3}?)(?:below|above)\b")  # "You measure it below."
-SHOWN = ("interview_card", "quiz", "predict")
 
 
 @dataclass(frozen=True)
