@@ -24,6 +24,7 @@ from diffusion_lessons.denoiser import NetworkDenoiser
 from diffusion_lessons.networks import Vae, Video, build, describe
 from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.support.files import atomic_write
+from diffusion_lessons.support.machine import fastest_layout
 from diffusion_lessons.targets import TARGETS, Target
 
 FORMAT = 1
@@ -64,10 +65,8 @@ class Checkpoint:
             )
         return name
 
-    def on(
-        self, device: torch.device | str, layout: torch.memory_format = torch.channels_last
-    ) -> "Checkpoint":
-        """The same model on a device, to be evaluated: this one stays where it is.
+    def on(self, device: torch.device | str, layout: torch.memory_format | None = None) -> "Checkpoint":
+        """The same model on a device, to be evaluated, in a layout as `placed`: this one stays where it is.
 
         Weights that are there already, in that layout, are shared and not copied.
         """
@@ -178,10 +177,9 @@ def weights_of(
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
 
 
-def placed(
-    weight: Tensor, device: torch.device | str, layout: torch.memory_format = torch.channels_last
-) -> Tensor:
-    """A weight on a device; those of convolutions in a layout, channels-last being what samples fastest."""
+def placed(weight: Tensor, device: torch.device | str, layout: torch.memory_format | None = None) -> Tensor:
+    """A weight on a device; those of convolutions in a layout, by default the fastest there."""
+    layout = fastest_layout(device) if layout is None else layout
     return weight.to(device, memory_format=layout) if weight.ndim == 4 else weight.to(device)
 
 

@@ -91,16 +91,19 @@ def test_channels_last_weights_are_kept(tmp_path: Path) -> None:
     assert same_estimates(load_checkpoint(tmp_path / "m"), tiny())
 
 
-def test_on_a_device_only_weights_that_have_to_change_are_copied() -> None:
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_on_a_device_only_weights_that_have_to_change_are_copied(layout: torch.memory_format) -> None:
     model = tiny()
     model.network.train()
-    there = model.on("cpu")
+    there = model.on("cpu", layout)
     assert model.network.training  # it stays as it is
     assert not there.network.training
     pairs = list(zip(there.network.parameters(), model.network.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert [a.data_ptr() == b.data_ptr() for a, b in pairs] == [b.ndim != 4 for _, b in pairs]
-    again = there.on("cpu").network.parameters()
+    assert [a.data_ptr() == b.data_ptr() for a, b in pairs] == [
+        b.ndim != 4 or layout == torch.contiguous_format for _, b in pairs
+    ]
+    again = there.on("cpu", layout).network.parameters()
     assert all(a.data_ptr() == b.data_ptr() for a, b in zip(again, there.network.parameters(), strict=True))
 
 

@@ -38,6 +38,15 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
+def fastest_layout(device: torch.device | str) -> torch.memory_format:
+    """The memory layout of pictures and of the weights of convolutions that computes fastest on a device.
+
+    Channels-last, but on a CPU with bf16: there it takes back much of what bf16 gains in narrow networks.
+    """
+    device = torch.device(device)
+    return torch.contiguous_format if device.type == "cpu" and has_bf16(device) else torch.channels_last
+
+
 def keep_freed_memory() -> None:
     """Have this process keep the memory that tensors free, on Linux: the next ones come without page faults.
 

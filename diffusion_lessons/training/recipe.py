@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, get_args
 
+import torch
 from torch import nn
 
 from diffusion_lessons import losses
@@ -14,6 +15,7 @@ from diffusion_lessons.networks import Patched, UNet, UNetConfig, describe
 from diffusion_lessons.paths import DiscreteVP, NoisePath, StraightPath
 from diffusion_lessons.schedules import cosine_betas, linear_betas, scaled_linear_betas, sigmoid_betas
 from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.machine import fastest_layout
 from diffusion_lessons.support.seeds import checked_seed, layers_seeded
 from diffusion_lessons.targets import TARGETS
 from diffusion_lessons.times import Warp, logit_normal
@@ -62,7 +64,7 @@ class Plan:
     ema_decay: float = 0.999  # of the averaged weights that are kept; 0 keeps the plain ones
     precision: Precision = "auto"  # auto is the fastest that the hardware really has
     compile: Compile = "auto"  # auto compiles on CUDA where the budget is long enough to pay for it
-    channels_last: bool = True  # memory layout of pictures and weights; faster almost everywhere
+    channels_last: bool | None = None  # memory layout of pictures and weights; None is the fastest here
     seed: int = 0  # of weights, data order, times, noise and dropout
     checkpoint_every: float = 30.0  # seconds between checkpoints
 
@@ -93,6 +95,12 @@ class Plan:
         for name in ("warmup", "weight_decay", "checkpoint_every"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
+
+    def layout(self, device: torch.device) -> torch.memory_format:
+        """Of pictures and of the weights of convolutions in memory."""
+        if self.channels_last is None:
+            return fastest_layout(device)
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
     def budget(self) -> tuple[str, float]:

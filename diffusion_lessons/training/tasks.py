@@ -41,7 +41,6 @@ class Task:
 
     def __init__(self, network: nn.Module, plan: Plan, dataset: Rows) -> None:
         self.network, self.plan, self.dataset = network, plan, dataset
-        self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
 
     def place(self, device: torch.device | str = "cpu", rank: int = 0, world: int = 1) -> Self:
         """Move the network and make the batches, for one of `world` processes; called before all else."""
@@ -51,6 +50,7 @@ class Task:
                 f"marks rise from above 0 to at most the budget of {budget:g} {unit}, got {list(self.marks)}"
             )
         self.device = torch.device(device)
+        self.layout = self.plan.layout(self.device)
         self.network.to(device=self.device, memory_format=self.layout)  # type: ignore[call-overload]
         drawn = self.dataset, self.plan.batch, self.plan.seed, self.device, self.layout
         null = getattr(self.network, "null_condition", None)

@@ -70,9 +70,15 @@ def page(browser: Any) -> Iterator[Any]:
     opened.wrong = []
     opened.on("console", lambda said: said.type == "error" and opened.wrong.append(said.text))
     opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
-    opened.on("requestfailed", lambda request: opened.wrong.append(f"not loaded: {request.url}"))
+    opened.on("requestfailed", lambda request: _not_loaded(opened, request))
     yield opened
     opened.close()
+
+
+def _not_loaded(page: Any, request: Any) -> None:
+    """List a request that failed; one that the page gave up because it was left is no fault."""
+    if request.failure != "net::ERR_ABORTED":
+        page.wrong.append(f"not loaded: {request.url}: {request.failure}")
 
 
 class _Page(HTMLParser):

@@ -7,8 +7,9 @@ from diffusion_lessons.denoiser import Autocast, NetworkDenoiser
 from diffusion_lessons.networks import UNet, UNetConfig
 from diffusion_lessons.paths import DiscreteVP, add_noise
 from diffusion_lessons.schedules import cosine_betas
-from diffusion_lessons.support.machine import has_bf16
+from diffusion_lessons.support.machine import fastest_layout, has_bf16
 from diffusion_lessons.targets import V
+from diffusion_lessons.training.recipe import Plan
 from diffusion_lessons.training.speed import SpeedMode, candidates, perturbed
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -70,6 +71,14 @@ def test_on_a_cpu_bf16_needs_instructions_of_its_own(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert has_bf16(CPU) is native
     assert (candidates("auto", "auto", CPU, False) == [EAGER]) is not native
+    fastest = torch.contiguous_format if native else torch.channels_last
+    assert Plan(steps=1).layout(CPU) == fastest_layout("cpu") == fastest
+    assert fastest_layout("cuda") == torch.channels_last
+
+
+@pytest.mark.parametrize(("asked", "layout"), [(True, torch.channels_last), (False, torch.contiguous_format)])
+def test_a_layout_that_is_asked_for_is_taken(asked: bool, layout: torch.memory_format) -> None:
+    assert Plan(steps=1, channels_last=asked).layout(CPU) == layout
 
 
 @pytest.mark.parametrize("native", [True, False])

@@ -54,11 +54,7 @@ def _playground(root: Path, folder: Path) -> tuple[dict[str, Any] | None, list[s
 
 def _remove(folder: Path) -> None:
     """Remove what an earlier build made; ValueError for a folder that is none of ours."""
-    if (
-        folder.exists()
-        and any(folder.iterdir())
-        and not ({"index.html", "index.md", "_static"} & set(os.listdir(folder)))
-    ):
+    if folder.exists() and any(folder.iterdir()) and not (OURS & set(os.listdir(folder))):
         raise ValueError(f"{folder} holds something else than a site: choose another folder with --out")
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -100,6 +96,7 @@ def _sphinx(root: Path, sources: Path, out: Path) -> None:
         parallel=os.cpu_count() or 1,
     )
     app.build(force_all=True)
+    (out / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # the theme's own template, no page
     if warnings := re.sub(r"\x1b\[[\d;]*m", "", warned.getvalue()).strip():
         raise ValueError(f"Sphinx warns:\n{warnings}")
 
