@@ -553,7 +553,7 @@ strip(
 # ## Learn the guess
 #
 # So we do *not* want the exact formula for the training set. We want a guess that also fits digits nobody has seen. A network
-# can give one. It cannot look up the training set, it must answer with what it has learned. (Does it? Experiment 2 asks.)
+# can give one. It cannot look up the training set, it must answer with what it has learnt. (Does it? Experiment 2 asks.)
 #
 # Training needs no walk and no judge. Take a digit, noise it, and ask the network for the clean digit. It is trained for the
 # smallest squared error, so it is drawn towards the best guess, the average. Nobody has to tell it what that is.
@@ -892,7 +892,7 @@ else:
 # | time counted the other way round (t = 0 as noise) | blurred averages at the end, where the denoiser is told that clean x is noise |
 # | gradients never cleared in the training loop | the loss soon rises, and stays high |
 # | only the smallest loss watched | a copier has the smallest of all: look at neighbours and at samples |
-# | a pixel distance taken as proof | a copy that is shifted by one pixel is "far"; large models are checked with learned features |
+# | a pixel distance taken as proof | a copy that is shifted by one pixel is "far"; large models are checked with learnt features |
 
 # %% [markdown] tags=["interview"]
 # ## Interview card

@@ -68,7 +68,7 @@ scrub(
 
 # %% [markdown]
 # Whatever picture you start from, its values end there. That is the purpose of this process: it leads every picture to
-# *one* known distribution, and from that one we can draw. Nothing is learned on the way there. The forward process is
+# *one* known distribution, and from that one we can draw. Nothing is learnt on the way there. The forward process is
 # fixed before training starts, by a list of 1,000 numbers.
 
 # %% [markdown] tags=["guess"]
@@ -785,7 +785,7 @@ interview_card(
     "What is the forward process in a diffusion model?",
     "A fixed Markov chain that turns data into Gaussian noise in T small steps. Step t scales the picture "
     "by √(1 − βₜ) and adds Gaussian noise of variance βₜ, so that the variance stays near 1. Nothing in it "
-    "is learned.\n\n"
+    "is learnt.\n\n"
     "Sums of Gaussians are Gaussian, so any time is reached in one draw: xₜ = √ᾱₜ·x₀ + √(1 − ᾱₜ)·ε, with ᾱₜ "
     "the product of all 1 − β up to t. Training uses this jump. At t = T hardly any signal is left, so "
     "sampling can start from N(0, I).",

@@ -1054,7 +1054,7 @@ else:
 # %% jupyter={"source_hidden": true}
 interview_card(
     "What is the reverse process of a diffusion model?",
-    "A learned Markov chain that runs from noise to data. Its step should be q(xₜ₋₁ | xₜ), which nobody "
+    "A learnt Markov chain that runs from noise to data. Its step should be q(xₜ₋₁ | xₜ), which nobody "
     "knows. But for a small step it is nearly Gaussian, and given x₀ it is exactly Gaussian, with a known "
     "mean and variance β̃ₜ.\n\n"
     "So the network only supplies a guess of x₀, or, which is the same, of the noise: x̂₀ = (xₜ − √(1 − "
@@ -1069,7 +1069,7 @@ interview_card(
         (
             "Why a thousand steps?",
             "So that the variance need not be known: in small steps β, β̃ and the right one agree. With the right variance, "
-            "learned (Nichol and Dhariwal 2021) or computed (Bao et al. 2022), far fewer reach the same KL.",
+            "learnt (Nichol and Dhariwal 2021) or computed (Bao et al. 2022), far fewer reach the same KL.",
         ),
         (
             "Which variance: β or β̃?",
@@ -1157,7 +1157,7 @@ quiz(
 #   (posterior); section 3.2 (the two variances), eq. 11; algorithm 2 (sampling).
 # - Sohl-Dickstein et al. 2015, arXiv 1503.03585: section 2.2, why the reverse of a small step has the same form.
 # - Nichol and Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, arXiv 2102.09672: section 3.1,
-#   learned variances.
+#   learnt variances.
 # - Bao et al. 2022, *Analytic-DPM: an Analytic Estimate of the Optimal Reverse Variance in Diffusion Probabilistic Models*,
 #   arXiv 2201.06503: theorem 1, the best variance computed from the network's own guess.
 # - Song, Meng and Ermon 2021, *Denoising Diffusion Implicit Models*, arXiv 2010.02502: table 1, the published figures

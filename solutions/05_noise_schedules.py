@@ -230,7 +230,7 @@ figure(
 # ## What is left at T
 #
 # At $T$ a training picture is $\alpha_T x_0 + \sigma_T\varepsilon$. Sampling starts from $\varepsilon$ alone. If
-# $\alpha_T > 0$, the network has learned that a little of the picture can be seen even at $T$.
+# $\alpha_T > 0$, the network has learnt that a little of the picture can be seen even at $T$.
 #
 # In one pixel, that little is lost in the noise. But the *shade* of a whole picture is an average over all its
 # pixels. In this average the noise almost cancels, and the signal does not. So the network measures the shade of pure noise.
@@ -474,7 +474,7 @@ figure(
 # **What to notice:** on the left six schedules are one curve. On the right they differ. None of the four published lists
 # is even in log-SNR. Cosine puts 56 % of the training between −2 and 2, linear 35 %; below −4.6, where the SNR is under 1/100, cosine puts
 # 6 % and linear 33 %. Kingma et al. (2021, section 5.1) show the other side: in continuous time the variational bound depends
-# on a schedule only through its two ends. All that lies between decides *where* effort goes, not *what* is learned.
+# on a schedule only through its two ends. All that lies between decides *where* effort goes, not *what* is learnt.
 
 # %% [markdown] tags=["exercise-card"]
 # Now put the pieces together. Training asks for $\alpha$ and $\sigma$ at a time; a sampler asks for a list of levels. Neither
@@ -706,7 +706,7 @@ scrub(
 #
 # The formula is exact, but it speaks of pooled pictures. A network sees *all* pixels of the large one. Could the fine
 # details tell more of the coarse content than the pool does? Then the gain would be larger than $2\log k$. So we measure
-# it on real pictures: crops of two photographs at three sizes. From a noisy crop the best linear guess, learned on the left
+# it on real pictures: crops of two photographs at three sizes. From a noisy crop the best linear guess, learnt on the left
 # halves of the photographs, tells the coarse content of crops from the right halves. Coarse content is the crop at 8 × 8.
 
 

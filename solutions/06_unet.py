@@ -284,7 +284,7 @@ figure(
 # |---|---|---|
 # | $t$ | time as the network is told it: 0 to 999 | (B,) |
 # | $\omega_i$ | frequency of hand $i$ | (d/2,) |
-# | $e$ | embedding: two linear layers on emb(t), plus one learned vector for the label | (B, E) |
+# | $e$ | embedding: two linear layers on emb(t), plus one learnt vector for the label | (B, E) |
 # | $h$ | features in the middle of a block | (B, C, H, W) |
 # | scale, shift | one number for each channel | (B, C, 1, 1) |
 
@@ -966,7 +966,7 @@ for name, row in live.items():
 # the network without skips: it never leaves the level of its patches, so it needs none. (Attention seems to help in this short
 # run. After 1,000 steps that is gone.)
 #
-# So a short run says what is learned first, not what can be learned. The **recorded experiment** trains each variant for 1,000
+# So a short run says what is learnt first, not what can be learnt. The **recorded experiment** trains each variant for 1,000
 # steps with three seeds. It has one more: without skips a network has fewer weights, so one is made wider.
 # `diffusion-lessons experiment unet-ablation` runs all again.
 #

@@ -409,7 +409,7 @@ print(f"± one standard error over the draw of {len(start)} starting points")
 #
 # Steps have to be short because $\hat x_0$ is a mean, and the mean changes on the way (lesson 3). But DDIM adds no noise, so
 # each start has exactly one end. (With short steps its walk follows the **probability-flow ODE**, {{built-in 08}}.) What if a
-# network learned to *jump along the walk*?
+# network learnt to *jump along the walk*?
 #
 # Salimans and Ho (2022) teach it in small portions. The **teacher** makes two steps: from now to the middle, from the middle
 # to the next level. The **student** starts as a copy of the teacher. It must make one step with the same end. Then
@@ -951,7 +951,7 @@ print(f"n = {len(pairs)} pictures; ± one standard error over their draw")
 
 # %% [markdown]
 # Is it the same digit, in the same handwriting? From the same noise the student's picture is 0.13 from its teacher's, from
-# other noise 0.52, both ± 0.01 (pixels lie between −1 and 1). It learned where the walk leads, noise by noise.
+# other noise 0.52, both ± 0.01 (pixels lie between −1 and 1). It learnt where the walk leads, noise by noise.
 
 # %% [markdown] tags=["play"]
 # ## Play
@@ -1122,7 +1122,7 @@ quiz(
             Choice(
                 "worse pictures than with its own 4",
                 True,
-                "At four of the eight times it was never trained, and its strides are half of what it learned.",
+                "At four of the eight times it was never trained, and its strides are half of what it learnt.",
             ),
             Choice(
                 "the same pictures, twice as slow",

@@ -1008,7 +1008,7 @@ quiz(
                 "It is 1, since y was chosen", False, "p(y) is how frequent the class is in the data, not 1."
             ),
             Choice(
-                "The classifier has learned it",
+                "The classifier has learnt it",
                 False,
                 "It is part of p(y|x), true. But that is not why p(y) itself drops out.",
             ),

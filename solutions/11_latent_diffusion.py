@@ -201,7 +201,7 @@ strip(
 
 # %% [markdown]
 # **What to notice:** with as many numbers the shrunk pictures lose their corners, and the linear code breaks up the edges. The
-# autoencoder keeps both. It has learned what scenes look like, and spends its numbers on what it cannot guess. The price: on
+# autoencoder keeps both. It has learnt what scenes look like, and spends its numbers on what it cannot guess. The price: on
 # other pictures (faces, text) it would fail. And even a good one has a limit: what is smaller than one place of the latents
 # (small letters, distant faces) comes back wrong. Stable Diffusion is known for this.
 
@@ -881,7 +881,7 @@ for name in races:
 # verdict on pixels. $v$ holds all the noise, 48 numbers a place, and a network of 24 channels cannot pass it on: this is Li
 # and He's explanation. **With the target $x_0$ the same patches nearly keep up**: 5.3 ± 0.3 against 4.75 ± 0.05 in Fréchet
 # distance after 200 s, which three seeds hardly tell apart. **Latents are sharper**: the reader can read 27 % ± 3 % of
-# their pictures, and 11 % ± 3 % of the rival's. Their edges come from the decoder, which had learned them before. Patches
+# their pictures, and 11 % ± 3 % of the rival's. Their edges come from the decoder, which had learnt them before. Patches
 # of 2 make a third of the steps in these seconds, and they have not been tried with $x_0$. Nobody is near the ceiling.
 #
 # At equal *quality*, by the Fréchet distance, latents need less than a quarter of the seconds of two rivals. Against patches

@@ -50,7 +50,7 @@ strip(
         "C": kept(record, 16, data="digits", model="diffusion"),
     },
     alt="Three rows of twelve small digits, grey on black. Most can be read in each row. In row A a few have an odd stroke, in row C "
-    "a few are no digits, on a ground that is not quite black.",
+    "a few are no digits, on a background that is not quite black.",
     columns=12,
 )
 

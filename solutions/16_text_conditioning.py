@@ -740,7 +740,7 @@ scrub(
     alt="The guess of the picture and six maps, from t = 1000 to 0. At t = 1000 red is bright on the right and square on the left; "
     "circle is bright nearly everywhere. From t = 840 on red is bright where the circle is and nowhere else, and blue "
     "and square where the square is. After that the maps keep their shape; circle stays dark. Right of is an even grey, and the "
-    "end and padding take the ground, and at last the circle most of all.",
+    "end and padding take the background, and at last the circle most of all.",
     title="Scrub from noise to picture: who looks at each word? (each word on a scale of its own)",
     columns=6,
 )
@@ -876,11 +876,11 @@ print(f"n = {n} of each; the interval is over the draw of captions and noise")
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.experiments import recorded
 
-record, on_shelf = recorded("text-conditioning"), zoo.card("scenes-text")
+record, bundled = recorded("text-conditioning"), zoo.card("scenes-text")
 hardware = record["hardware"].get("gpu", record["hardware"]["processor"])
 print(f"n = {record['options']['n']}, one seed, 95 % intervals; the first three trained on {hardware}")
 bars = {f"{row['settings']['tower']} tower,\n{row['settings']['told']}": row for row in record["rows"]}
-bars["on the shelf:\njoint, trained on"] = on_shelf["metrics"]
+bars["in the zoo:\njoint, trained on"] = bundled["metrics"]
 print(f"{'everything right (objects right)':34} {'test':26} held-out")
 for name, row in bars.items():
     said = []
@@ -904,7 +904,7 @@ figure(
     fig,
     alt="The share of pictures with everything right, with intervals. The frozen tower reaches about half with a vector for each "
     "token and hardly less with one vector, both lower on held-out pairs; the joint tower reaches nearly two thirds on both. Below a "
-    "line the model on the shelf: 99 % on both.",
+    "line the model in the zoo: 99 % on both.",
 )
 
 # %% [markdown]
@@ -926,8 +926,8 @@ figure(
 # %% jupyter={"source_hidden": true}
 with plain_lines():
     fig, ax = plt.subplots(figsize=(8.8, 3.5))
-    log, ends, lines = on_shelf["wrong_captions"], [0], {}
-    for stage, each in enumerate(on_shelf["training"]["stages"], 1):
+    log, ends, lines = bundled["wrong_captions"], [0], {}
+    for stage, each in enumerate(bundled["training"]["stages"], 1):
         rows = [row for row in log if row["stage"] == stage]
         for key in [key for key in rows[0] if key.endswith("950")]:
             at, cost = zip(*[(ends[-1] + row["step"], row[key]) for row in rows], strict=True)

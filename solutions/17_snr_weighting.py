@@ -534,7 +534,7 @@ print(f"n = {n}, one seed; ± one standard error over the draw of the pictures")
 strip(
     {"SNR": drawn["SNR"][:10], "Min-SNR-5": drawn["Min-SNR-5"][:10]},
     alt="Digits 0 to 9 in two rows that look alike. In both, 0, 3, 6, 7 and 8 can be read; 1, 2, 4, 5 and 9 are blots, or stand before "
-    "a spotted bright ground.",
+    "a spotted bright background.",
     captions=[str(k) for k in range(10)],
     columns=10,
 )

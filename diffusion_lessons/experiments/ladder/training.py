@@ -52,6 +52,7 @@ ALONE = {
 ALL = Way(channels_last=True, precision="bf16", fused=True)
 TOGETHER = {
     "channels-last and fused AdamW": replace(ALL, precision="float32"),
+    "bf16 and fused AdamW": replace(ALL, channels_last=False),
     "the three together": ALL,
     "the three and compiled": replace(ALL, compile=True),
 }
