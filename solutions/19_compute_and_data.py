@@ -618,8 +618,8 @@ figure(
 made_on = f"{record['hardware']['processor']}, one thread, torch {record['versions']['torch']}"
 BARS = {
     "training": ["channels-last", "fused AdamW", "bf16", "compiled", "batch of 8", "batch of 128", "checkpointed",
-                 "4 micro-batches of 8", "channels-last and fused AdamW", "the three together",
-                 "the three and compiled"],
+                 "4 micro-batches of 8", "channels-last and fused AdamW", "bf16 and fused AdamW",
+                 "the three together", "the three and compiled"],
     "sampling": ["channels-last", "bf16", "compiled", "batch of 1", "batch of 64",
                  "ONNX Runtime, cpu, batch of 1", "ONNX Runtime, cpu, batch of 16", "ONNX Runtime, cpu, batch of 64",
                  "guidance 2", "DPM-Solver++(2M), 8 steps", "student of 4 steps", "student of 1 step",
@@ -629,7 +629,7 @@ BARS = {
 
 ALTS = {
     "training": "Bars on a logarithmic axis, as it is 1. channels-last 1.05, fused AdamW 1.04, bf16 1.12, compiled 1.10, batch of 128 1.20, "
-    "channels-last with fused AdamW 1.08; below 1: batch of 8 0.63, checkpointed 0.77, four micro-batches 0.71, and the "
+    "channels-last with fused AdamW 1.08, bf16 with fused AdamW 1.25; below 1: batch of 8 0.63, checkpointed 0.77, four micro-batches 0.71, and the "
     "three together 0.97. The three and compiled: 1.32, marked with the words zero gradients.",
     "sampling": "Bars on a logarithmic axis, as it is 1. channels-last 1.02, bf16 1.21, compiled 1.28, batch of 1 0.29, batch of 64 1.30; "
     "ONNX Runtime 2.2, 1.45 and 1.17 for 1, 16 and 64 pictures; guidance 0.57; DPM-Solver++ with 8 steps 3.1; students of "
@@ -702,9 +702,10 @@ for name, dtype in (("as it is", "float32"), ("the three together", "bf16")):
 # *Training:* no rung alone does much. bf16 gives 1.12, a batch of 128 gives 1.20 (and changes what is learnt).
 # Checkpointing and micro-batches *cost* 23 % and 29 % of the pictures a second, and buy memory. **Together they are
 # worse than alone**: channels-last and the fused optimizer give 1.08, as 1.05 × 1.04 promises; with bf16 on top the
-# three give 0.97, where 1.22 was promised. So bf16 and channels-last do not go together in this small network on this
-# machine; which operation is slow was not measured. A ladder that measures each rung alone would never show it.
-# (Profile it: you have the tools.)
+# three give 0.97, where 1.22 was promised. Take channels-last away again, and bf16 with the fused optimizer gives 1.25.
+# So bf16 and channels-last do not go together in this small network on this machine; which operation is slow was not
+# measured (profile it: you have the tools). A ladder that measures each rung alone would never show it. `train` and
+# `sample` learnt it from this table: on a CPU with bf16 they leave channels-last out.
 #
 # *Sampling:* asking less often wins by far, and as the count says: 4, 2 and 1 evaluations in place of 25 should give 6.25,
 # 12.5 and 25, and give 6.3, 13.2 and 24.9. What it costs in quality stands in lesson 7. A better solver gives 3.1 without
