@@ -151,7 +151,8 @@ class Wish:
                 f"{width}×{height}: a mask lies over its picture, so give one of the same proportions"
             )
         if not mask.any():
-            raise ValueError(f"the mask {self.mask} is white nowhere, and white is where to paint")
+            side = mask.shape[-1]
+            raise ValueError(f"the mask {self.mask} is white nowhere at {side}×{side}: white is where to paint")
 
 
 class Asked(Recipe):

@@ -442,7 +442,8 @@ if FOLDER:
     show(strip(published.pictures(z).clamp(-1, 1), alt="A red fox, by the published weights.", columns=1))
 for name, network in {"text_encoder": tower, "unet": sd_unet, "vae": sd_vae}.items():
     (first, weight), *_ = network.state_dict().items()
-    print(f"{name:13} {sum(p.numel() for p in network.parameters()):12,} parameters; {first} {tuple(weight.shape)}")
+    print(f"{name:13} {sum(p.numel() for p in network.parameters()):12,} parameters; the first of its tensors:")
+    print(f"    {first} {tuple(weight.shape)}")
 
 # %% [markdown] tags=["idea"]
 # ## The scheduler has no weights
@@ -624,7 +625,8 @@ from diffusion_lessons.metrics.reader import read_scenes
 def colours_in(pictures):
     """What the reader sees: how many pictures show each colour (the first object's)."""
     seen = read_scenes(to_uint8(pictures.cpu()))
-    return dict(Counter(each[0].colour if each else "unreadable" for each in seen).most_common())
+    counts = Counter(each[0].colour if each else "unreadable" for each in seen)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
 scrub(
@@ -658,7 +660,8 @@ for first, second in [("red", "blue"), ("yellow", "blue"), ("red", "green")]:
     near = sorted((float((half - spoken[name])[WORD].norm()), name) for name in others)[:2]
     drawn = colours_in(pictures_of(half.expand(n, -1, -1), many, steps=15))
     told = " and ".join(f"{name} ({far:.2f})" for far, name in near)
-    print(f"half {first}, half {second}: drawn {drawn}; nearest third vectors: {told}")
+    print(f"half {first}, half {second}: drawn {drawn}")
+    print(f"    nearest third vectors: {told}")
 red, blue = spoken["red"], spoken["blue"]
 word = torch.arange(24, device=device)[:, None] == WORD
 for name, context in {
@@ -842,12 +845,12 @@ def rate(alarms):
     return f"{alarms.double().mean():6.1%} ({low:.1%} to {high:.1%})"
 
 
+print(f"allowed {'concept':16} threshold   {'false alarms':24} found")
 for share in (0.01, 0.1):
     thresholds = choose_thresholds(scores, shows, share)
     for k, name in enumerate(CONCEPTS):
         alarms, has = new_scores[:, k] > thresholds[k], new_shows[:, k]
-        told = f"false alarms {rate(alarms[~has])}, found {rate(alarms[has])}"
-        print(f"allowed {share:3.0%}, {name:15} θ = {thresholds[k]:.3f}: {told}")
+        print(f"{share:7.0%} {name:16} {thresholds[k]:9.3f}  {rate(alarms[~has]):24} {rate(alarms[has])}")
 
 # %% jupyter={"source_hidden": true}
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.9))

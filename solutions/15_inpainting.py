@@ -772,10 +772,8 @@ finished = torch.lerp(scene.pictures, decoded, scene.masks)
 for name, each in {"as decoded": decoded, "known pixels put back": finished}.items():
     change = 127.5 * ((each - scene.pictures) * (1 - scene.masks)).abs()
     jump = 127.5 * seam_jumps(each, scene.masks)
-    print(
-        f"{name:22} known pixels change by {change.mean():.2f} of 255 on average and by up to "
-        f"{change.max():.0f}; seam {jump.mean():.2f}"
-    )
+    moved = f"known pixels change by {change.mean():.2f} of 255 (at most {change.max():.0f})"
+    print(f"{name:22} {moved}; seam {jump.mean():.2f}")
 
 # %% jupyter={"source_hidden": true}
 strip(
