@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x as they were published: a folder in diffusers' layout, as a checkpoint.
 
     unet/ vae/ text_encoder/   config.json and safetensors weights
-    tokenizer/                 vocab.json and merges.txt
+    tokenizer/                 vocab.json and merges.txt, or tokenizer.json
     scheduler/                 scheduler_config.json
 
 Names are the published ones, so that hardly any has to be mapped. Only safetensors files are read: opening

@@ -79,7 +79,34 @@ def test_a_published_folder_is_read_with_its_pad(tmp_path: Path) -> None:
     assert theirs(["a cat"])["tokens"][0, :6].tolist() == [49406, 320, 2368, 49407, 0, 0]
     assert ours(["a cat"])["tokens"][0, :6].tolist() == [49406, 320, 2368, 49407, 49407, 49407]
     (tmp_path / "merges.txt").unlink()
-    with pytest.raises(ValueError, match=r"has no merges\.txt"):
+    with pytest.raises(ValueError, match=r"has no merges\.txt and vocab\.json, and no tokenizer\.json"):
+        Tokenizer.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("pad", [END, "!"])
+def test_what_transformers_writes_today_is_read(tmp_path: Path, pad: str) -> None:
+    """It has no merges.txt and no vocab.json: so a pipeline that was trained on and saved looks today."""
+    from transformers import CLIPTokenizer
+
+    ours = published()
+    CLIPTokenizer(vocab=ours.ids, merges=list(ours.merges), pad_token=pad).save_pretrained(tmp_path)
+    assert not (tmp_path / "merges.txt").exists()
+    theirs = Tokenizer.from_folder(tmp_path)
+    assert (theirs.ids, theirs.merges, theirs.pad) == (ours.ids, ours.merges, pad)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "tokenizer.json is damaged"),
+        ("[]", "does not hold settings"),
+        ('{"model": {"type": "Unigram", "vocab": [["a", 0]]}}', "no tokenizer of byte pairs"),
+        ('{"model": {"merges": [["a"]], "vocab": {}}}', "no tokenizer of byte pairs"),
+    ],
+)
+def test_a_tokenizer_of_another_kind_is_said(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
         Tokenizer.from_folder(tmp_path)
 
 

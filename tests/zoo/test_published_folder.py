@@ -177,6 +177,15 @@ def test_it_is_the_same_from_a_file_of_our_own(published: tuple[Path, Any], tmp_
     assert again.sampling == model.sampling == dict(steps=25, guidance=7.5, spacing="stable-diffusion")
 
 
+def test_a_pipeline_that_was_saved_today_opens(published: tuple[Path, Any], tmp_path: Path) -> None:
+    """transformers 5 writes the tokenizer as tokenizer.json, without merges.txt and vocab.json."""
+    folder = tmp_path / "saved"
+    published[1].save_pretrained(folder)
+    assert not (folder / "tokenizer" / "merges.txt").exists()
+    model, first = zoo.open_model(str(folder)), zoo.open_model(str(published[0]))
+    assert all(map(torch.equal, model.prompts(PROMPTS).values(), first.prompts(PROMPTS).values()))
+
+
 def test_names_of_the_first_files_are_known(published: tuple[Path, Any], tmp_path: Path) -> None:
     folder = tmp_path / "old"
     shutil.copytree(published[0], folder)
