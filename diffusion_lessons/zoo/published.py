@@ -33,6 +33,7 @@ USUAL = {"steps": 25, "guidance": 7.5, "spacing": "stable-diffusion"}
 TARGETS = {"epsilon": EPSILON, "v_prediction": V}
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 SCHEDULES = {"linear": linear_betas, "scaled_linear": scaled_linear_betas}
+OTHER = ("rescale_betas_zero_snr", "trained_betas")  # settings that make another schedule
 # the autoencoders of Stable Diffusion 1 were published before these layers were renamed
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 NO_WEIGHT = ("text_model.embeddings.position_ids",)  # a constant in older files
@@ -61,6 +62,8 @@ def open_published(folder: Path) -> Checkpoint:
         _vae_config(read_settings(folder / "vae")),
     )
     try:
+        if other := [name for name in OTHER if scheduler.get(name)]:
+            raise ValueError(f"its scheduler has {other[0]}")
         config = PromptedConfig(text, _unet_config(unet))
         target = TARGETS[scheduler.get("prediction_type", "epsilon")]
         betas = SCHEDULES[scheduler["beta_schedule"]](

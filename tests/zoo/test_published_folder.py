@@ -230,9 +230,12 @@ def renamed(folder: Path) -> None:
     save_file(weights, file)
 
 
-def other_schedule(folder: Path) -> None:
-    file = folder / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"beta_schedule": "squaredcos_cap_v2"}))
+def scheduled(setting: str, value: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "scheduler" / "scheduler_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {setting: value}))
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -243,7 +246,10 @@ def other_schedule(folder: Path) -> None:
         (pickled, "is a pickle, which can run any code when it is opened: take the safetensors files"),
         (cut, "are cut short or damaged"),
         (renamed, "don't fit: encoder.conv_in.bias is missing, and 1 more"),
-        (other_schedule, "a model that this version does not know: 'squaredcos_cap_v2'"),
+        (scheduled("beta_schedule", "squaredcos_cap_v2"), "does not know: 'squaredcos_cap_v2'"),
+        (scheduled("prediction_type", "sample"), "does not know: 'sample'"),
+        (scheduled("rescale_betas_zero_snr", True), "does not know: its scheduler has rescale_betas_zero_snr"),
+        (scheduled("trained_betas", [0.1]), "does not know: its scheduler has trained_betas"),
     ],
 )
 def test_what_cannot_be_opened_is_said(
