@@ -41,7 +41,7 @@ NO_WEIGHT = ("text_model.embeddings.position_ids",)  # a constant in older files
 
 def is_published(folder: Path) -> bool:
     """Whether a folder looks like a published model."""
-    return (folder / "unet").is_dir() and (folder / "text_encoder").is_dir()
+    return (folder / "unet").is_dir() or (folder / "model_index.json").is_file()
 
 
 def open_published(folder: Path) -> Checkpoint:
@@ -118,7 +118,7 @@ def assembled(
 
 def refuse_pickle(file: Path) -> None:
     """A CheckpointError for a file that could run code."""
-    if file.suffix in PICKLES:
+    if file.suffix.lower() in PICKLES:
         raise CheckpointError(
             f"{file} is a pickle, which can run any code when it is opened: take the safetensors "
             "files of this model, or convert it with its publisher's tools on a machine that may be lost"

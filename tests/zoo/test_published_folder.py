@@ -242,6 +242,8 @@ def scheduled(setting: str, value: object) -> Callable[[Path], None]:
     ("change", "message"),
     [
         (drop("vae"), "no folder 'vae'"),
+        (drop("text_encoder"), "no folder 'text_encoder'"),
+        (drop("unet"), "no folder 'unet'"),
         (drop("unet/config.json"), "cannot read"),
         (pickled, "is a pickle, which can run any code when it is opened: take the safetensors files"),
         (cut, "are cut short or damaged"),
