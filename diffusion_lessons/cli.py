@@ -139,7 +139,7 @@ class Wish:
         return Canvas(picture.mean(1, keepdim=True) if model.shape[-3] == 1 else picture, self.strength, mask)
 
     def _check_mask(self, mask: torch.Tensor) -> None:
-        """A ValueError where the mask would lie beside its picture, both being cut to squares, or be empty."""
+        """A ValueError where a mask is empty, or would lie beside its picture, for both are cut to squares."""
         from diffusion_lessons.data.pictures import upright_size
 
         assert self.init is not None
@@ -151,8 +151,8 @@ class Wish:
                 f"{width}×{height}: a mask lies over its picture, so give one of the same proportions"
             )
         if not mask.any():
-            side = mask.shape[-1]
-            raise ValueError(f"the mask {self.mask} is white nowhere at {side}×{side}: white is where to paint")
+            at = f"at {mask.shape[-1]}×{mask.shape[-1]}"
+            raise ValueError(f"the mask {self.mask} is white nowhere {at}: white is where to paint")
 
 
 class Asked(Recipe):

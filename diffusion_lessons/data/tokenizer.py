@@ -133,14 +133,17 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """The tokenizer of a published model, from `merges.txt` and `vocab.json` or from a `tokenizer.json`, as
-        transformers writes it from version 5 on; with its pad token, if it names one.
+        """The tokenizer of a published model, with its pad token, if it names one.
+
+        It is read from `merges.txt` and `vocab.json`, or from the `tokenizer.json` that transformers 5 writes.
 
         Files that are missing, damaged or don't fit together are a ValueError.
         """
         if not holds_tokenizer(folder):
             first, second = (" and ".join(names) for names in LAYOUTS)
-            raise ValueError(f"{folder} has no {first}, and no {second}: it is no folder of a published tokenizer")
+            raise ValueError(
+                f"{folder} has no {first}, and no {second}: it is no folder of a published tokenizer"
+            )
         if all((folder / name).is_file() for name in LAYOUTS[0]):
             merges = merges_of((folder / "merges.txt").read_text("utf-8"))
             vocabulary = _settings(folder / "vocab.json")

@@ -7,7 +7,7 @@
 
 Such a file holds no settings: sizes are read from the shapes, and what no shape tells (8 heads, heads of 64
 in the text tower, 32 groups, the noise schedule) is that of every Stable Diffusion 1. It holds no tokenizer
-either: `vocab.json` and `merges.txt`, or `tokenizer.json`, lie beside it or in a folder `tokenizer` beside it.
+either: `vocab.json` and `merges.txt`, or `tokenizer.json`, lie beside it, or in a folder `tokenizer` there.
 """
 
 import re

@@ -250,8 +250,8 @@ def scheduled(setting: str, value: object) -> Callable[[Path], None]:
         (renamed, "don't fit: encoder.conv_in.bias is missing, and 1 more"),
         (scheduled("beta_schedule", "squaredcos_cap_v2"), "does not know: 'squaredcos_cap_v2'"),
         (scheduled("prediction_type", "sample"), "does not know: 'sample'"),
-        (scheduled("rescale_betas_zero_snr", True), "does not know: its scheduler has rescale_betas_zero_snr"),
-        (scheduled("trained_betas", [0.1]), "does not know: its scheduler has trained_betas"),
+        (scheduled("rescale_betas_zero_snr", True), "its scheduler has rescale_betas_zero_snr"),
+        (scheduled("trained_betas", [0.1]), "its scheduler has trained_betas"),
     ],
 )
 def test_what_cannot_be_opened_is_said(
