@@ -139,7 +139,7 @@ class Wish:
         return Canvas(picture.mean(1, keepdim=True) if model.shape[-3] == 1 else picture, self.strength, mask)
 
     def _check_mask(self, mask: torch.Tensor) -> None:
-        """A ValueError where a mask is empty, or would lie beside its picture, for both are cut to squares."""
+        """A ValueError where a mask is empty, or lies beside its picture, for both are cut to squares."""
         from diffusion_lessons.data.pictures import upright_size
 
         assert self.init is not None

@@ -135,7 +135,7 @@ class Tokenizer:
     def from_folder(cls, folder: Path) -> Self:
         """The tokenizer of a published model, with its pad token, if it names one.
 
-        It is read from `merges.txt` and `vocab.json`, or from the `tokenizer.json` that transformers 5 writes.
+        Read from `merges.txt` and `vocab.json`, or from the `tokenizer.json` that transformers 5 writes.
 
         Files that are missing, damaged or don't fit together are a ValueError.
         """
