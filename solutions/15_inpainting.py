@@ -681,6 +681,8 @@ judge("RePaint, 105 calls", by_going_back)
 print(f"n = {n} digits")
 
 # %% jupyter={"source_hidden": true}
+from diffusion_lessons.experiments import recorded
+
 strip(
     {
         "original": some[:10].cpu(),
@@ -693,6 +695,12 @@ strip(
     "RePaint with 105 calls: digits without a break; the 5 has become a 6, and the 2 has a thick foot.",
     columns=10,
 )
+of_digits = recorded("inpainting-digits")
+for row in of_digits["rows"]:
+    name = f"{row['settings']['way']}, {row['calls']} calls"
+    share = f"{row['read']:4.0%} ({row['low']:.0%} to {row['high']:.0%})"
+    print(f"{name:20} seam {row['seam']:.3f} ± {row['seam_error']:.3f}, read as its digit {share}")
+print(f"recorded: n = {of_digits['options']['n']}, 95 % intervals, seams ± one standard error, one seed")
 
 # %% [markdown]
 # **What to notice:** first the digits. With equal calls RePaint brings the seam down to nearly that of the originals,
@@ -844,8 +852,6 @@ strip(
 # gives replacement as many calls as RePaint makes.
 
 # %% jupyter={"source_hidden": true}
-from diffusion_lessons.experiments import recorded
-
 record = recorded("inpainting")
 names, shares, seams = [], [], []
 for row in record["rows"]:

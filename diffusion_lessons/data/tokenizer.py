@@ -23,10 +23,8 @@ BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 LAYOUTS = (("merges.txt", "vocab.json"), ("tokenizer.json",))  # of a published tokenizer
 CONTEXT = 77  # tokens of a text with both its ends, as published
-_WORD = regex.compile(
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
-    regex.IGNORECASE,
-)
+_ENDS = regex.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
+_WORD = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 
 Pair = tuple[str, str]
 
@@ -233,8 +231,16 @@ def _pair(line: str) -> Pair:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text in lower case, in Unicode's composed form, without the spaces between."""
-    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
+    """The words of a text in lower case, in Unicode's composed form, without the spaces between.
+
+    BEGIN and END inside it are words. Each letter is made small by itself, as in transformers: a Σ at the end
+    of a word is a σ.
+    """
+    words: list[str] = []
+    for part in _ENDS.split(text):
+        small = "".join(map(str.lower, unicodedata.normalize("NFC", part)))
+        words += [part] if part in (BEGIN, END) else _WORD.findall(small)
+    return words
 
 
 def _spelt(word: str) -> list[str]:

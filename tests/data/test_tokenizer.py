@@ -20,7 +20,7 @@ HOSTILE = [
     "😀 emoji 👩\u200d👩\u200d👧", "", "!", "<|endoftext|> inside", "a<|startoftext|>b", "ﬁne ﬂour",
     "²³ ½ Ⅷ ٣", "İstanbul ŞIŞ", "ẞ straße", "x_y__z", "--- ... !!!???", "a\xa0b\u2003c\u200bd",
     "\x00\x01 control", "don’t", "ǅ Ǆ", "हिन\u094dदी भाषा", "ไทย", "ab" * 100, "1234567890",
-    "U.S.A. i.e.", "'s 's's ''s",
+    "U.S.A. i.e.", "'s 's's ''s", "ΟΔΟΣ ΣΑΣ", "it'ſ 'LL 'Ve", "a\u0345b \u0345", "<|STARTOFTEXT|> a <|EndOfText|>",
 ]  # fmt: skip
 POOLS = [
     "abcdefghijklmnopqrstuvwxyz ABCDEFG 0123456789 .,'!?-_", "éèüñçßøåÀÈ ", "аБвГдЕ жЗ",
@@ -37,6 +37,8 @@ def strings(n: int) -> list[str]:
         texts.append("".join(chance.choices(pool, k=chance.randint(1, 40))))
     known = [chr(code) for code in range(32, 0x20000) if unicodedata.category(chr(code)) not in ("Cn", "Cs")]
     texts += ["".join(chance.choices(known, k=chance.randint(1, 20))) for _ in range(n)]
+    cased = [c for c in known if len({c, c.lower(), c.upper(), c.casefold()}) > 1] + [" ", "'"] * 40
+    texts += ["".join(chance.choices(cased, k=12)) for _ in range(n)]
     return texts
 
 
@@ -54,7 +56,7 @@ def test_clips_tokens_of_hostile_strings_are_those_of_transformers() -> None:
     ours = published()
     theirs = CLIPTokenizer(vocab=ours.ids, merges=list(ours.merges), model_max_length=77)
     texts = strings(1000)
-    assert len(texts) > 2000
+    assert len(texts) > 3000
     wrong = [text for text in texts if ours.encode(text) != theirs(text)["input_ids"]]
     assert wrong == []
     with pytest.warns(UserWarning, match="longer than 77 tokens"):
@@ -142,7 +144,7 @@ def test_every_text_comes_back_as_it_was_read(trained: Tokenizer) -> None:
         if BEGIN in text or END in text:
             continue
         words = " ".join(trained.decode([i]) for i in []) or trained.decode(trained.encode(text))
-        plain = unicodedata.normalize("NFC", text).lower()
+        plain = "".join(letter.lower() for letter in unicodedata.normalize("NFC", text))
         assert re.sub(r"\s", "", words) == re.sub(r"\s", "", plain)
 
 
