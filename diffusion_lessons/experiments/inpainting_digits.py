@@ -5,7 +5,7 @@ each again, and nobody tells it which digit it is. The ways are those of `inpain
 digits as they were. A row holds the share that a classifier reads as the digit that it was, with its 95 %
 interval (Wilson); the seam in units of [−1, 1], with its standard error; and the calls a picture took. Both
 uncertainties are over the digits and noises of one seed. Another digit need not be a mistake: half of a 3 may
-belong to a 2. All rows of 500 digits take about half an hour on one CPU core.
+belong to a 2. All rows of 500 digits take about ten minutes on one CPU core.
 """
 
 from typing import Any, NamedTuple
