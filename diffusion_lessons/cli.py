@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diffusion_lessons.painting import Canvas
 
 Model = Annotated[str, arg(help="a file, the folder of a training run, or a zoo name")]
+ALIKE = 0.02  # by which the proportions of a picture and its mask may differ: sides are rounded
 Provider = Annotated[str | None, arg(help="what runs an exported model: cpu (if left out), cuda or tensorrt")]
 
 
@@ -131,9 +132,27 @@ class Wish:
             except (OSError, ValueError) as error:
                 raise ValueError(f"cannot read the picture {file}: {error}") from error
 
-        mask = None if self.mask is None else (opened(self.mask).float().mean(1, keepdim=True) > 127).float()
-        picture = to_float(opened(self.init))
+        picture, mask = to_float(opened(self.init)), None
+        if self.mask is not None:
+            mask = (opened(self.mask).float().mean(1, keepdim=True) > 127).float()
+            self._check_mask(mask)
         return Canvas(picture.mean(1, keepdim=True) if model.shape[-3] == 1 else picture, self.strength, mask)
+
+    def _check_mask(self, mask: torch.Tensor) -> None:
+        """A ValueError where a mask is empty, or lies beside its picture, for both are cut to squares."""
+        from diffusion_lessons.data.pictures import upright_size
+
+        assert self.init is not None
+        assert self.mask is not None
+        (width, height), (across, down) = upright_size(self.init), upright_size(self.mask)
+        if abs(width / height / (across / down) - 1) > ALIKE:
+            raise ValueError(
+                f"the mask {self.mask} has {across}×{down} pixels and the picture {self.init} "
+                f"{width}×{height}: a mask lies over its picture, so give one of the same proportions"
+            )
+        if not mask.any():
+            at = f"at {mask.shape[-1]}×{mask.shape[-1]}"
+            raise ValueError(f"the mask {self.mask} is white nowhere {at}: white is where to paint")
 
 
 class Asked(Recipe):

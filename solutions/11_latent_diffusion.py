@@ -191,6 +191,14 @@ for name, made in back.items():
 print(f"n = {n} scenes that no training has seen")
 
 # %% jupyter={"source_hidden": true}
+from diffusion_lessons.experiments import recorded
+
+card_of_reader = recorded("reader-accuracy")
+for row in card_of_reader["rows"]:
+    if row["settings"]["size"] == 64:
+        told = ", ".join(f"{what} {row[what][0]:.1%}" for what in ("right", "refused", "wrong"))
+        print(f"the reader itself, {row['settings']['damage']:14}: {told}")
+print(f"n = {card_of_reader['options']['n']} rendered scenes of 64×64, recorded")
 some = [0, 3, 5, 6, 9, 11]
 strip(
     {"original": coarse(pictures[some]), **{name: coarse(made[some]) for name, made in back.items()}},
@@ -730,11 +738,12 @@ for name, (channels, side) in shapes.items():
     step_of(network, x)  # the first step sets things up: not counted
     steps = [step_of(network, x) for _ in range(5)]
     clock[name], memory[name] = torch.tensor([seconds for seconds, _ in steps]), steps[0][1]
+print(f"{'':12} MFLOP an evaluation, times latents     MB   ms a step (half of them)")
 for name in shapes:
     low, middle, high = (1000 * clock[name]).quantile(torch.tensor([0.25, 0.5, 0.75]))
     print(
-        f"{name:12} {flops[name] / 1e6:5.0f} MFLOP an evaluation ({flops[name] / flops['latents']:4.1f} times latents), "
-        f"{memory[name] / 1e6:5.1f} MB, {middle:5.1f} ms a step ({low:.1f} to {high:.1f})"
+        f"{name:12} {flops[name] / 1e6:19.0f} {flops[name] / flops['latents']:14.1f} "
+        f"{memory[name] / 1e6:6.1f}  {middle:6.1f} ({low:.1f} to {high:.1f})"
     )
 
 # %% [markdown] tags=["exercise-card"]
@@ -772,7 +781,7 @@ with torch.no_grad():
 encoding = (time.perf_counter() - begin) / 8
 training = card["recipe"]["steps"] * card["recipe"]["batch"] * autoencoder_step
 print(
-    f"the autoencoder at this machine's speed: {training / 60:.0f} minutes of training, "
+    f"the autoencoder on this machine: {training / 60:.0f} minutes of training, "
     f"{encoding * 100_000 / 60:.0f} to encode 100,000 pictures"
 )
 for name in ("pixels", "patches of 2"):
@@ -793,8 +802,6 @@ for name in ("pixels", "patches of 2"):
 # in the recorded rows an earlier one, so compare them with each other only).
 
 # %% jupyter={"source_hidden": true}
-from diffusion_lessons.experiments import recorded
-
 kept, races = recorded("pixels-vs-latents"), {}
 for row in kept["rows"]:
     if row["settings"].get("lr") == 2e-3:
@@ -863,10 +870,12 @@ def seconds_until(values, goal):
     return f"more than {marks[-1]:g}"
 
 
+print(f"seconds until latents are as good as a rival after {marks[-1]:g} s, three seeds:")
 for name in list(races)[1:]:
     goals, latent = curves[name, "frechet"][0], curves["latents", "frechet"][0]
     seeds = [seconds_until(latent[k].tolist(), goals[k, -1].item()) for k in range(len(goals))]
-    print(f"as good as {name} after {marks[-1]:g} s: latents after {', '.join(seeds)} s (three seeds)")
+    print(f"{name:16} {', '.join(seeds)}")
+print(f"Fréchet distance after {marks[0]:g} s by learning rate, one seed:")
 for name in races:
     tried = {}
     for row in kept["rows"][2:]:
@@ -874,7 +883,7 @@ for name in races:
             tried[row["settings"]["lr"]] = row["at_marks"]["frechet"][0]
     figures = ", ".join(f"{lr:g}: {value:.1f}" for lr, value in sorted(tried.items()))
     if len(tried) > 1:
-        print(f"{name:16} learning rates, Fréchet distance after {marks[0]:g} s: {figures}")
+        print(f"{name:16} {figures}")
 
 # %% [markdown]
 # At equal *time* three things show. **Patches of 4 with the target $v$ fail**: their samples stay under noise. That is no

@@ -814,8 +814,9 @@ for t in times:
         with torch.no_grad():
             mean, error = caption_cost(asker, latents, noise, path(t), reads["right"], reads[what])
         costs[what].append((float(mean), float(error)))
+print(f"{'wrong':9} " + "  ".join(f"t = {t:<11}" for t in times))
 for what, rows in costs.items():
-    print(f"{what:9} " + "  ".join(f"{t}: {m:.4f} ± {e:.4f}" for t, (m, e) in zip(times, rows, strict=True)))
+    print(f"{what:9} " + "  ".join(f"{m:.4f} ± {e:.4f}" for m, e in rows))
 
 # %% jupyter={"source_hidden": true}
 from diffusion_lessons.course.widgets import plain_lines

@@ -194,6 +194,26 @@ def test_a_model_that_paints_over_a_mask_asks_for_one(
         assert "give a picture and a mask (--init and --mask" in error_line(capsys, *command)
 
 
+def test_a_mask_lies_over_its_picture(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are cut to squares: a mask of other proportions would paint at another place."""
+    picture, wide, small = tmp_path / "x.jpg", tmp_path / "wide.png", tmp_path / "small.png"
+    turned = Image.new("RGB", (200, 100), "white")
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be shown upright, 100 wide and 200 high
+    turned.save(picture, exif=exif)
+    Image.new("L", (200, 100)).save(wide)
+    Image.new("L", (50, 100)).save(small)
+    asked_to = ("sample", model, "--prompt", "a red circle", "--steps", 1, "--init", picture, "--mask")
+    said = error_line(capsys, *asked_to, wide)
+    assert "wide.png has 200×100 pixels and the picture" in said
+    assert "100×200: a mask lies over its picture" in said
+    assert "small.png is white nowhere" in error_line(capsys, *asked_to, small)
+    Image.new("L", (50, 100), 255).save(small)
+    run(*asked_to, small, "--out", tmp_path / "out.png")
+
+
 # Measuring ------------------------------------------------------------------------------------------
 
 

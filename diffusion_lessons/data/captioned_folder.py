@@ -32,9 +32,10 @@ def captioned_folder(
     """The pictures of a folder or zip, as `folder` reads them, and a caption for each; there are no classes.
 
     Pictures without a caption, or with an empty one, keep the empty text; one UserWarning counts and names
-    them. No captions at all, and a table that cannot be read, are a DataError.
+    them, another the rows of tables that name a file which is not there. No captions at all, and a table that
+    cannot be read, are a DataError.
     """
-    pictures, (texts, missing, empty) = pictures_and(_captions, _no_picture, path, split, size)
+    pictures, (texts, missing, empty, lost) = pictures_and(_captions, _no_picture, path, split, size)
     if not any(texts):
         raise DataError(
             f"{path} has pictures but no captions: write what is seen in NAME.png into NAME.txt beside it, "
@@ -42,9 +43,11 @@ def captioned_folder(
         )
     for names, fault in ((missing, "have no caption"), (empty, "have an empty caption")):
         if names:
-            shown = ", ".join(map(printable, names[:NAMES_SHOWN])) + ", ..." * (len(names) > NAMES_SHOWN)
-            said = f"{len(names)} of {len(texts)} pictures {fault} ({shown}): they are learnt without words"
-            warnings.warn(f"{path}: {said}", stacklevel=2)
+            said = f"{len(names)} of {len(texts)} pictures {fault} ({_some(names)})"
+            warnings.warn(f"{path}: {said}: they are learnt without words", stacklevel=2)
+    if lost:
+        said = f"captions of files that are not there: {len(lost)} ({_some(lost)}), which are left out"
+        warnings.warn(f"{path}: {said}", stacklevel=2)
     without = f"{len(missing) + len(empty)} without a caption"
     note = "; ".join(filter(None, [pictures.note, without if missing or empty else ""]))
     return replace(pictures, labels=None, classes=(), note=note), texts
@@ -57,13 +60,18 @@ def tokenizer_of(texts: list[str]) -> Tokenizer:
     return Tokenizer(learnt.merges, context=max(3, min(longest, CONTEXT)))
 
 
+def _some(names: list[str]) -> str:
+    return ", ".join(map(printable, names[:NAMES_SHOWN])) + ", ..." * (len(names) > NAMES_SHOWN)
+
+
 def _no_picture(name: str) -> bool:
     file = posixpath.basename(name).lower()
     return is_ignored(name) or file in TABLES or file.endswith(".txt")
 
 
-def _captions(files: Files, chosen: list[PictureFile]) -> tuple[list[str], list[str], list[str]]:
-    """A text for each picture, "" where there is none; the pictures that have none, or an empty one."""
+def _captions(files: Files, chosen: list[PictureFile]) -> tuple[list[str], list[str], list[str], list[str]]:
+    """A text for each picture, "" where there is none; the pictures that have none, those that have an empty
+    one, and the files that tables name and that are not there."""
     table = dict(_tables(files))
     by_name = {name.lower(): name for name in files}
     texts: list[str] = []
@@ -78,7 +86,7 @@ def _captions(files: Files, chosen: list[PictureFile]) -> tuple[list[str], list[
         texts.append(words)
         if not words:
             (missing if text is None else empty).append(picture.path)
-    return texts, missing, empty
+    return texts, missing, empty, [name for name in table if name not in files]
 
 
 def _tables(files: Files) -> Iterator[tuple[str, str]]:
@@ -97,7 +105,7 @@ def _tables(files: Files) -> Iterator[tuple[str, str]]:
 
 
 def _lines(name: str, text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # other ends of lines may stand in a caption
         if line.strip():
             try:
                 yield number, json.loads(line)

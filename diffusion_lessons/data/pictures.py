@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from diffusion_lessons.data.downloads import DataError
 
@@ -38,6 +38,13 @@ def read_square(file: BinaryIO | Path, size: int, peaks: list[float] | None = No
             return middle(_to_rgb(image), size)
     except Image.DecompressionBombError as error:
         raise DataError(str(error)) from error
+
+
+def upright_size(file: Path) -> tuple[int, int]:
+    """(width, height) of a picture file, turned upright; what is no picture is whatever Pillow raises."""
+    with Image.open(file) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return image.size[::-1] if turned else image.size
 
 
 def middle(image: Image.Image, size: int) -> np.ndarray:

@@ -21,11 +21,10 @@ from torch import Tensor
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
+LAYOUTS = (("merges.txt", "vocab.json"), ("tokenizer.json",))  # of a published tokenizer
 CONTEXT = 77  # tokens of a text with both its ends, as published
-_WORD = regex.compile(
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
-    regex.IGNORECASE,
-)
+_ENDS = regex.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
+_WORD = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 
 Pair = tuple[str, str]
 
@@ -132,18 +131,27 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """The tokenizer of a published model: `merges.txt`, `vocab.json`, and its pad token if it names one.
+        """The tokenizer of a published model, with its pad token, if it names one.
 
-        Files that are missing or don't fit together are a ValueError.
+        Read from `merges.txt` and `vocab.json`, or from the `tokenizer.json` that transformers 5 writes.
+
+        Files that are missing, damaged or don't fit together are a ValueError.
         """
-        for name in ("merges.txt", "vocab.json"):
-            if not (folder / name).is_file():
-                raise ValueError(f"{folder} has no {name}: it is no folder of a published tokenizer")
-        merges = merges_of((folder / "merges.txt").read_text("utf-8"))
-        vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
-        special = folder / "special_tokens_map.json"
-        pad = json.loads(special.read_text("utf-8")).get("pad_token", END) if special.is_file() else END
-        return cls(merges, pad=pad if isinstance(pad, str) else pad["content"], vocabulary=vocabulary)
+        if not holds_tokenizer(folder):
+            first, second = (" and ".join(names) for names in LAYOUTS)
+            raise ValueError(
+                f"{folder} has no {first}, and no {second}: it is no folder of a published tokenizer"
+            )
+        if all((folder / name).is_file() for name in LAYOUTS[0]):
+            merges = merges_of((folder / "merges.txt").read_text("utf-8"))
+            vocabulary = _settings(folder / "vocab.json")
+        else:
+            merges, vocabulary = _in_one_file(folder / "tokenizer.json")
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            pad = _settings(folder / name).get("pad_token") if (folder / name).is_file() else None
+            if pad is not None:
+                return cls(merges, pad=pad if isinstance(pad, str) else pad["content"], vocabulary=vocabulary)
+        return cls(merges, vocabulary=vocabulary)
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int, context: int = CONTEXT) -> Self:
@@ -182,10 +190,37 @@ class Tokenizer:
         return parts
 
 
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether a folder has the files of a published tokenizer."""
+    return any(all((folder / name).is_file() for name in names) for names in LAYOUTS)
+
+
 def merges_of(text: str) -> list[Pair]:
     """The pairs in a published file of merges, one a line behind a line that tells its version."""
     lines = text.split("\n")
     return [_pair(line) for line in lines[("#version" in lines[0]) :] if line.strip()]
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} does not hold settings")
+    return found
+
+
+def _in_one_file(file: Path) -> tuple[list[Pair], dict[str, int]]:
+    """The merges and the ids in a `tokenizer.json`; one of another kind is a ValueError."""
+    found = _settings(file)
+    try:
+        model = found["model"]
+        merges = [_pair(each) if isinstance(each, str) else (each[0], each[1]) for each in model["merges"]]
+        added = {each["content"]: each["id"] for each in found.get("added_tokens", [])}
+        return merges, {**model["vocab"], **added}
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{file} is no tokenizer of byte pairs, as CLIP's is") from error
 
 
 def _pair(line: str) -> Pair:
@@ -196,8 +231,16 @@ def _pair(line: str) -> Pair:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text in lower case, in Unicode's composed form, without the spaces between."""
-    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
+    """The words of a text in lower case, in Unicode's composed form, without the spaces between.
+
+    BEGIN and END inside it are words. Each letter is made small by itself, as in transformers: a Σ at the end
+    of a word is a σ.
+    """
+    words: list[str] = []
+    for part in _ENDS.split(text):
+        small = "".join(map(str.lower, unicodedata.normalize("NFC", part)))
+        words += [part] if part in (BEGIN, END) else _WORD.findall(small)
+    return words
 
 
 def _spelt(word: str) -> list[str]:

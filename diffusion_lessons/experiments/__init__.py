@@ -83,9 +83,11 @@ def run(experiment: Experiment, file: Path, options: Row) -> Row:
     """Measure every setting that the result file does not hold yet; gives all rows in the order of settings.
 
     The file, JSON, is made, or gone on with where its options are these: model, seed, n, device. One that
-    belongs to another run, or cannot be read or written, is a ValueError.
+    belongs to another run, or cannot be read or written, and less than one sample a row are a ValueError.
     """
     checked_seed(options.get("seed", 0))
+    if options.get("n", 1) < 1:
+        raise ValueError(f"the number of samples a row must be at least 1, got {options['n']}")
     writable_file(file)
     result = _begun(experiment, file, options)
     done, wanted = [row["settings"] for row in result["rows"]], experiment.settings(options)

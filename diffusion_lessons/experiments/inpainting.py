@@ -25,6 +25,7 @@ from torch import Tensor
 
 from diffusion_lessons import zoo
 from diffusion_lessons.checkpoint import Checkpoint
+from diffusion_lessons.conditions import Condition
 from diffusion_lessons.data.captioned import hole_of
 from diffusion_lessons.data.captions import captions, plain, read, wrong
 from diffusion_lessons.data.dataset import as_float, to_uint8
@@ -34,6 +35,7 @@ from diffusion_lessons.experiments import Experiment, Row
 from diffusion_lessons.guidance import ClassifierFreeGuidance, Inpaint
 from diffusion_lessons.metrics.captions_met import captions_met
 from diffusion_lessons.metrics.seam import seam
+from diffusion_lessons.paths import NoisePath
 from diffusion_lessons.samplers import ddim_step, ddpm_step, repaint, sample, there_and_back, trajectory
 from diffusion_lessons.support.machine import choose_device
 
@@ -74,6 +76,40 @@ def shown_clean(denoiser: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
     return lambda x, level, condition=None: denoiser(torch.lerp(known, x, mask), level, condition)
 
 
+def walked(
+    denoiser: Denoiser,
+    x: Tensor,
+    path: NoisePath,
+    known: Tensor,
+    mask: Tensor,
+    way: str,
+    step: str,
+    steps: int,
+    condition: Condition = None,
+    seed: int = 0,
+) -> Tensor:
+    """x, noise, at the end of a walk in one of the ways; known is like x, mask (B, 1, ...), 1 where to paint.
+
+    The seed is that of the noise in ancestral steps.
+    """
+    if way == "clean":
+        denoiser = shown_clean(denoiser, known, mask)
+    if way in ("replaced", "clean", "resampled"):
+        denoiser = Inpaint(denoiser, known, mask)
+    levels = path.levels(steps)
+    if way == "resampled":
+        levels = there_and_back(levels, JUMP, RESAMPLE)
+    return sample(
+        denoiser,
+        x,
+        levels,
+        condition,
+        repaint if way == "resampled" else trajectory,
+        step=ddpm_step if step == "ancestral" else ddim_step,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
 @torch.no_grad()
 def filled(
     model: Checkpoint, task: Holes, way: str, step: str = "ddim", steps: int = STEPS, seed: int = 0
@@ -93,24 +129,9 @@ def filled(
         denoiser: Any = ClassifierFreeGuidance(
             model.denoiser(), GUIDANCE, network.told(network.null_condition(1))
         )
-        if way == "clean":
-            denoiser = shown_clean(denoiser, known, coarse)
-        if way in ("replaced", "clean", "resampled"):
-            denoiser = Inpaint(denoiser, known, coarse)
-        levels = model.path.levels(steps)
-        if way == "resampled":
-            levels = there_and_back(levels, JUMP, RESAMPLE)
         first = seed * APART + int(at[0])
         noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(first)).to(device)
-        z = sample(
-            denoiser,
-            noise,
-            levels,
-            told,
-            repaint if way == "resampled" else trajectory,
-            step=ddpm_step if step == "ancestral" else ddim_step,
-            generator=torch.Generator().manual_seed(first + 1),
-        )
+        z = walked(denoiser, noise, model.path, known, coarse, way, step, steps, told, first + 1)
         made.append(vae.decode(z).clamp(-1, 1).cpu())
     return torch.cat(made)
 
@@ -153,7 +174,7 @@ def measure(shared: tuple[Holes, dict[str, Checkpoint]], row: Row, options: Row)
     task, models = shared
     model = models["scenes-inpaint" if row["way"] == "trained" else "scenes-text"]
     calls = CALLS if row["way"] == "resampled" else row["steps"]
-    made = filled(model, task, row["way"], row["step"], row["steps"])
+    made = filled(model, task, row["way"], row["step"], row["steps"], options["seed"])
     return {"n": len(made), "calls": calls, **judged(task, made)}
 
 

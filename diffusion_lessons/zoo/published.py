@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x as they were published: a folder in diffusers' layout, as a checkpoint.
 
     unet/ vae/ text_encoder/   config.json and safetensors weights
-    tokenizer/                 vocab.json and merges.txt
+    tokenizer/                 vocab.json and merges.txt, or tokenizer.json
     scheduler/                 scheduler_config.json
 
 Names are the published ones, so that hardly any has to be mapped. Only safetensors files are read: opening
@@ -33,6 +33,7 @@ USUAL = {"steps": 25, "guidance": 7.5, "spacing": "stable-diffusion"}
 TARGETS = {"epsilon": EPSILON, "v_prediction": V}
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 SCHEDULES = {"linear": linear_betas, "scaled_linear": scaled_linear_betas}
+OTHER = ("rescale_betas_zero_snr", "trained_betas")  # settings that make another schedule
 # the autoencoders of Stable Diffusion 1 were published before these layers were renamed
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 NO_WEIGHT = ("text_model.embeddings.position_ids",)  # a constant in older files
@@ -40,7 +41,7 @@ NO_WEIGHT = ("text_model.embeddings.position_ids",)  # a constant in older files
 
 def is_published(folder: Path) -> bool:
     """Whether a folder looks like a published model."""
-    return (folder / "unet").is_dir() and (folder / "text_encoder").is_dir()
+    return (folder / "unet").is_dir() or (folder / "model_index.json").is_file()
 
 
 def open_published(folder: Path) -> Checkpoint:
@@ -61,6 +62,8 @@ def open_published(folder: Path) -> Checkpoint:
         _vae_config(read_settings(folder / "vae")),
     )
     try:
+        if other := [name for name in OTHER if scheduler.get(name)]:
+            raise ValueError(f"its scheduler has {other[0]}")
         config = PromptedConfig(text, _unet_config(unet))
         target = TARGETS[scheduler.get("prediction_type", "epsilon")]
         betas = SCHEDULES[scheduler["beta_schedule"]](
@@ -115,7 +118,7 @@ def assembled(
 
 def refuse_pickle(file: Path) -> None:
     """A CheckpointError for a file that could run code."""
-    if file.suffix in PICKLES:
+    if file.suffix.lower() in PICKLES:
         raise CheckpointError(
             f"{file} is a pickle, which can run any code when it is opened: take the safetensors "
             "files of this model, or convert it with its publisher's tools on a machine that may be lost"

@@ -7,7 +7,7 @@
 
 Such a file holds no settings: sizes are read from the shapes, and what no shape tells (8 heads, heads of 64
 in the text tower, 32 groups, the noise schedule) is that of every Stable Diffusion 1. It holds no tokenizer
-either: `vocab.json` and `merges.txt` lie beside it, or in a folder `tokenizer` beside it.
+either: `vocab.json` and `merges.txt`, or `tokenizer.json`, lie beside it, or in a folder `tokenizer` there.
 """
 
 import re
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffusion_lessons.checkpoint import Checkpoint, CheckpointError
+from diffusion_lessons.data.tokenizer import holds_tokenizer
 from diffusion_lessons.networks import PromptedConfig, VaeConfig
 from diffusion_lessons.networks.clip import TextConfig
 from diffusion_lessons.networks.unet_text import TextUNetConfig
@@ -261,7 +262,7 @@ def _check(file: Path, names: Collection[str]) -> None:
 def _tokenizer_beside(file: Path) -> Path:
     """The folder with the tokenizer's files."""
     for folder in (file.parent / "tokenizer", file.parent):
-        if all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
+        if holds_tokenizer(folder):
             return folder
     raise CheckpointError(
         f"{file} holds no tokenizer: put CLIP's vocab.json and merges.txt (from `tokenizer` in any Stable "

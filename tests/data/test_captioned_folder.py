@@ -89,6 +89,23 @@ def test_missing_and_empty_captions_are_counted_and_named(tmp_path: Path) -> Non
     assert "3 without a caption" in found.words()
 
 
+def test_captions_of_files_that_are_not_there_are_counted_and_named(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    jsonl(tmp_path)
+    file = tmp_path / "metadata.jsonl"
+    file.write_text(file.read_text() + '{"file_name": "fox.png", "text": "a fox"}')
+    with pytest.warns(UserWarning, match=r"captions of files that are not there: 1 \(fox\.png\)"):
+        _, texts = captioned_folder(tmp_path, size=8)
+    assert texts == list(WORDS.values())
+
+
+def test_a_caption_may_hold_what_other_systems_end_a_line_with(tmp_path: Path) -> None:
+    pictures(tmp_path, "a")
+    row = {"file_name": "a.png", "text": "a red fox,\u2028asleep\x85here"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    assert captions_of(tmp_path) == ["a red fox, asleep here"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

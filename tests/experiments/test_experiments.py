@@ -82,6 +82,14 @@ def test_a_file_of_another_run_is_not_touched(tmp_path: Path) -> None:
     assert file.read_text() == "not json"
 
 
+def test_no_samples_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    experiment, measured = counting()
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        run(experiment, tmp_path / "s.json", {"offset": 0, "n": 0})
+    assert measured == []
+    assert not (tmp_path / "s.json").exists()
+
+
 def test_the_table_has_a_line_for_each_row(tmp_path: Path) -> None:
     experiment, _ = counting()
     lines = table(experiment, run(experiment, tmp_path / "s.json", {"offset": 0.5})).splitlines()

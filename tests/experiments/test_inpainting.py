@@ -42,7 +42,7 @@ def test_calls_are_those_of_the_walk() -> None:
 
 @pytest.mark.parametrize("row", EXPERIMENT.settings({})[:4], ids=lambda row: row["way"])
 def test_a_row_is_measured(shared: Any, row: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = measure(shared, {**row, "steps": 2}, {})
+    figures = measure(shared, {**row, "steps": 2}, {"seed": 0})
     assert figures["n"] == 2
     assert figures["known_changed"] == 0
     assert set(figures["met"]) == {*Met.__dataclass_fields__, "everything"}
@@ -57,6 +57,12 @@ def test_another_seed_is_another_fill(shared: Any) -> None:
     )
     torch.testing.assert_close(one, again, rtol=0, atol=0)
     assert (one - other).abs().max() > 0.1
+
+
+def test_the_seed_of_the_command_is_that_of_the_noise(shared: Any) -> None:
+    row = {"way": "trained", "step": "ddim", "steps": 1}
+    one, other = (measure(shared, row, {"seed": seed}) for seed in (0, 1))
+    assert one["known_changed_before"] != other["known_changed_before"]
 
 
 def test_what_is_known_of_latents_is_exact_where_it_is_replaced(shared: Any) -> None:

@@ -177,6 +177,15 @@ def test_it_is_the_same_from_a_file_of_our_own(published: tuple[Path, Any], tmp_
     assert again.sampling == model.sampling == dict(steps=25, guidance=7.5, spacing="stable-diffusion")
 
 
+def test_a_pipeline_that_was_saved_today_opens(published: tuple[Path, Any], tmp_path: Path) -> None:
+    """transformers 5 writes the tokenizer as tokenizer.json, without merges.txt and vocab.json."""
+    folder = tmp_path / "saved"
+    published[1].save_pretrained(folder)
+    assert not (folder / "tokenizer" / "merges.txt").exists()
+    model, first = zoo.open_model(str(folder)), zoo.open_model(str(published[0]))
+    assert all(map(torch.equal, model.prompts(PROMPTS).values(), first.prompts(PROMPTS).values()))
+
+
 def test_names_of_the_first_files_are_known(published: tuple[Path, Any], tmp_path: Path) -> None:
     folder = tmp_path / "old"
     shutil.copytree(published[0], folder)
@@ -221,20 +230,28 @@ def renamed(folder: Path) -> None:
     save_file(weights, file)
 
 
-def other_schedule(folder: Path) -> None:
-    file = folder / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"beta_schedule": "squaredcos_cap_v2"}))
+def scheduled(setting: str, value: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "scheduler" / "scheduler_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {setting: value}))
+
+    return change
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (drop("vae"), "no folder 'vae'"),
+        (drop("text_encoder"), "no folder 'text_encoder'"),
+        (drop("unet"), "no folder 'unet'"),
         (drop("unet/config.json"), "cannot read"),
         (pickled, "is a pickle, which can run any code when it is opened: take the safetensors files"),
         (cut, "are cut short or damaged"),
         (renamed, "don't fit: encoder.conv_in.bias is missing, and 1 more"),
-        (other_schedule, "a model that this version does not know: 'squaredcos_cap_v2'"),
+        (scheduled("beta_schedule", "squaredcos_cap_v2"), "does not know: 'squaredcos_cap_v2'"),
+        (scheduled("prediction_type", "sample"), "does not know: 'sample'"),
+        (scheduled("rescale_betas_zero_snr", True), "its scheduler has rescale_betas_zero_snr"),
+        (scheduled("trained_betas", [0.1]), "its scheduler has trained_betas"),
     ],
 )
 def test_what_cannot_be_opened_is_said(

@@ -316,7 +316,7 @@ def test_a_tokenizer_is_asked_for_and_found_beside_the_file(whole: Weights, file
     assert zoo.open_model(str(file)).tokenizer is not None
 
 
-@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin"])
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin", ".CKPT"])
 def test_a_pickle_is_refused_unopened(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"sd{suffix}"
     torch.save({"harm": Harm(tmp_path / "harmed")}, file)
