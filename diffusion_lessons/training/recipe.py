@@ -173,6 +173,7 @@ class Recipe(Plan):
                 f"the target {self.target!r} cannot be solved where the path {self.path!r} ends (no "
                 "signal is left there): use the target 'v', or 'flow' on the straight path"
             )
+        self.build_weight(path)  # one that this path does not have is refused
 
     def build_path(self) -> NoisePath:
         """The path that `path` names."""
