@@ -4,6 +4,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from diffusion_lessons import clips as room
 from diffusion_lessons import filming
 from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint
 from diffusion_lessons.clips import film, save_clips
+from diffusion_lessons.data.clips import Clips
 from diffusion_lessons.generate import generate
 from diffusion_lessons.training.text_to_image import parts_to_learn
 from tests.command_line import error_line, last_json, run
@@ -204,4 +206,17 @@ def test_clips_are_measured_by_how_they_move(
     run("evaluate", file, "--n", 2, *FAST[:-1])
     assert "one frame held" in capsys.readouterr().out
     with pytest.raises(ValueError, match="did you mean 'rendered'"):
-        filming.clips_of("render", MODEL, 2)
+        filming.clips_of("render", MODEL, torch.zeros(2, 4, 3, 32, 32), TEXTS[:2])
+
+
+def test_true_clips_are_rendered_once_for_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filming, "SIDE", 32)
+    sizes, render = [], Clips.render
+
+    def counted(clips: Clips, *how: Any) -> torch.Tensor:
+        sizes.append(how)
+        return render(clips, *how)
+
+    monkeypatch.setattr(Clips, "render", counted)
+    filming.clips_measured(MODEL, 2, ("rendered", "one frame held", "from a first frame"), 3, **HOW)
+    assert sizes == [(32, 3)]
