@@ -186,6 +186,8 @@ def test_words_that_no_caption_has_are_warned_of_and_motion_is_none(
     assert "warning" not in capsys.readouterr().err
     run(*how, "--prompt", "an elephant moving left")
     assert "don't have the word 'elephant'" in capsys.readouterr().err
+    run(*how, "--prompt", "a red circle moving sideways")
+    assert "one of left, right, up or down. It is drawn all the same" in capsys.readouterr().err
 
 
 def test_clips_are_measured_by_how_they_move(
