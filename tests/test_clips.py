@@ -95,6 +95,16 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             film(MODEL, TOLD, 3, together=together, **HOW)
     with pytest.raises(ValueError, match="first frames of 2 clips"):
         film(MODEL, TOLD, 3, first=torch.zeros(3, 3, 32, 32), **HOW)
+    for first, said in (
+        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "got torch.uint8"),
+        (torch.full((2, 3, 32, 32), torch.nan), "got NaN or infinity"),
+    ):
+        with pytest.raises(ValueError, match=rf"floats in \[−1, 1\], as `data.to_float` makes them; {said}"):
+            film(MODEL, TOLD, 3, first=first, **HOW)
+    with pytest.raises(ValueError, match=r"and whole ones; got 2\.5"):
+        film(MODEL, TOLD, 2.5, **HOW)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a seed is a whole number"):
+        film(MODEL, TOLD, 3, seed=-1, first=torch.zeros(2, 3, 32, 32), **HOW)
     with pytest.raises(ValueError, match="number of samples"):
         film(MODEL, {}, 3, **HOW)
     with pytest.raises(ValueError, match="of a model of clips"):
