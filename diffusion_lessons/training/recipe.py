@@ -88,6 +88,8 @@ class Plan:
             amount = getattr(self, name)
             if amount is not None and not (amount > 0 and math.isfinite(amount)):
                 raise ValueError(f"{name} must be above 0, got {amount}")
+            if name in ("steps", "images", "batch") and amount % 1:
+                raise ValueError(f"{name} is a whole number, got {amount}")
         for name in self.shares:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")

@@ -35,6 +35,8 @@ def test_exactly_one_budget(budget: dict[str, float]) -> None:
         ({"steps": 0}, "steps must be above 0, got 0"),
         ({"steps": None, "minutes": float("inf")}, "minutes must be above 0, got inf"),
         ({"batch": 0}, "batch must be above 0"),
+        ({"batch": 1.5}, "batch is a whole number, got 1.5"),
+        ({"steps": 2.5}, "steps is a whole number, got 2.5"),
         ({"lr": float("nan")}, "lr must be above 0"),
         ({"class_dropout": 1.5}, "class_dropout is a share"),
         ({"ema_decay": 1.0}, "ema_decay is a share"),
