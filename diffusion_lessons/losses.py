@@ -57,8 +57,8 @@ def variational_bound(path: NoisePath) -> Weight:
     """
     if path.T < 2:
         raise ValueError(
-            f"the bound is a sum over whole times, and this path ends at T = {path.T:g}: take another weight, "
-            "or a discrete path"
+            f"the bound is a sum over whole times, and this path ends at T = {path.T:g}: take another "
+            "weight, or a discrete path"
         )
     return lambda level: bound_weight(path, level.t.clamp(min=2))
 
