@@ -75,7 +75,7 @@ class Wish:
     def condition(self, model: Checkpoint, n: int, label: str | None) -> Condition:
         """Each prompt n times, or labels for a model that knows those."""
         from diffusion_lessons.data.captions import read
-        from diffusion_lessons.data.clips import asked
+        from diffusion_lessons.data.clips import read_clip
         from diffusion_lessons.generate import labels_for
 
         if not self.prompt and model.tokenizer is None:
@@ -85,10 +85,11 @@ class Wish:
         if n < 1:
             raise ValueError(f"the number of samples must be at least 1, got {n}")
         condition = model.prompts([prompt for prompt in self.prompt or [""] for _ in range(n)])
-        of_scenes = model.recipe.get("data") == SCENES or self.clips(model)
+        clips = self.clips(model)
+        of_scenes = model.recipe.get("data") == SCENES or clips
         for prompt in filter(None, self.prompt if of_scenes else ()):
             try:
-                read(asked(prompt).there if self.clips(model) else prompt)
+                (read_clip if clips else read)(prompt)
             except ValueError as error:
                 warnings.warn(f"{error}. It is drawn all the same", stacklevel=2)
         return condition

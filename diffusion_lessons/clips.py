@@ -16,7 +16,7 @@ from diffusion_lessons.networks import Video
 from diffusion_lessons.pictures import grid, save_gif, save_npz, save_png
 from diffusion_lessons.support.errors import unknown
 from diffusion_lessons.support.machine import choose_device
-from diffusion_lessons.support.seeds import seed_of
+from diffusion_lessons.support.seeds import checked_seed, seed_of
 
 KINDS = (".gif", ".png", ".npz")  # of files that clips are written to
 DECODED = 32  # clips at a time
@@ -46,13 +46,14 @@ def film(
 
     Raises:
         ValueError: a model of pictures; fewer than 1 frame; more together than the window has beside one
-        before.
+        before; first frames that are no finite floats.
     """
     if not isinstance(checkpoint.network, Video):
         raise ValueError("this model draws pictures and no clips: take one that was trained on clips")
+    checked_seed(seed)
     window, n = checkpoint.shape[0], rows_of(condition) or 0
-    if frames < 1:
-        raise ValueError(f"a clip has at least 1 frame, got {frames}")
+    if frames < 1 or frames % 1:
+        raise ValueError(f"a clip has at least 1 frame, and whole ones; got {frames}")
     if not 1 <= together < window:
         raise ValueError(f"this model draws 1 to {window - 1} frames at a time, got {together}")
     model, told = checkpoint.on(choose_device(device)), as_dict(condition)
@@ -72,6 +73,9 @@ def film(
 @torch.no_grad()
 def _encoded(model: Checkpoint, first: Tensor, n: int) -> Tensor:
     """First frames (N, C, H, W) for the model, of pictures (N, C, H, W) or (1, C, H, W)."""
+    if not first.is_floating_point() or not bool(first.isfinite().all()):
+        given = first.dtype if not first.is_floating_point() else "NaN or infinity"
+        raise ValueError(f"first frames are floats in [−1, 1], as `data.to_float` makes them; got {given}")
     x = first.to(next(model.network.parameters()).device)
     x = x if model.vae is None else model.vae.encode(x)
     if len(x) not in (1, n) or x.shape[1:] != model.shape[1:]:

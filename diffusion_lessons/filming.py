@@ -27,6 +27,12 @@ def asked_clips(n: int, split: str = "test") -> tuple[Clips, list[str]]:
     return clips, clips.captions(0, kept, unsized=0)
 
 
+def true_clips(n: int, frames: int = FRAMES) -> tuple[Tensor, list[str]]:
+    """The clips of `asked_clips`, (n, frames, 3, SIDE, SIDE), and their captions."""
+    clips, texts = asked_clips(n)
+    return as_float(clips.render(SIDE, frames)), texts
+
+
 def clips_measured(
     model: Checkpoint, n: int, kinds: tuple[str, ...] = KINDS, frames: int = FRAMES, **how: Any
 ) -> dict[str, Met]:
@@ -39,17 +45,16 @@ def clips_measured(
     """
     if n < 2:
         raise ValueError(f"n = {n} is too few: clips move as asked or not, take 2 or more")
-    _, texts = asked_clips(n)
-    drawn = {kind: clips_of(kind, model, n, frames, **how) for kind in kinds}
+    true, texts = true_clips(n, frames)
+    drawn = {kind: clips_of(kind, model, true, texts, **how) for kind in kinds}
     return {kind: clips_met(to_uint8(each.clamp(-1, 1)), texts) for kind, each in drawn.items()}
 
 
-def clips_of(kind: str, model: Checkpoint, n: int, frames: int = FRAMES, **how: Any) -> Tensor:
-    """n clips (n, frames, 3, S, S) of one of `KINDS`, for the captions of `asked_clips`."""
+def clips_of(kind: str, model: Checkpoint, true: Tensor, texts: list[str], **how: Any) -> Tensor:
+    """Clips of one of `KINDS`, like the true ones (n, frames, 3, S, S), for their captions."""
     if kind not in KINDS:
         raise unknown("kind of clips", kind, KINDS)
-    clips, texts = asked_clips(n)
-    true = as_float(clips.render(SIDE, frames))
+    n, frames = true.shape[:2]
     if kind == "rendered":
         return true
     if kind == "one frame held":

@@ -33,20 +33,33 @@ def snr_plus_one(level: Level) -> Tensor:
 
 
 def min_snr(gamma: float = 5.0) -> Weight:
-    """min(SNR, γ): no level outweighs the others (Hang et al. 2023, section 3.4)."""
+    """min(SNR, γ): no level outweighs the others (Hang et al. 2023, section 3.4); γ ≤ 0 is a ValueError."""
+    if not gamma > 0:
+        raise ValueError(f"Min-SNR cuts the SNR at a γ above 0, got {gamma}")
     return lambda level: level.snr.clamp(max=gamma)
 
 
 def p2(gamma: float = 1.0, k: float = 1.0) -> Weight:
-    """SNR/(k + SNR)^γ: less weight on the cleanest levels (Choi et al. 2022, eq. 8)."""
+    """SNR/(k + SNR)^γ: less weight on the cleanest levels (Choi et al. 2022, eq. 8).
+
+    A k that is not above 0, or a γ below 0, is a ValueError.
+    """
+    if not (k > 0 and gamma >= 0):
+        raise ValueError(f"P2 needs a k above 0 and a γ of at least 0, got k = {k} and γ = {gamma}")
     return lambda level: level.snr / (k + level.snr) ** gamma
 
 
 def variational_bound(path: NoisePath) -> Weight:
     """½·(SNR(t − 1) − SNR(t)), the bound in nats (Kingma et al. 2021, eq. 13), for whole t ≥ 2.
 
-    At t = 1 the bound holds the decoder instead (`vlb_terms`); there the weight of t = 2 is used.
+    At t = 1 the bound holds the decoder instead (`vlb_terms`); there the weight of t = 2 is used. A path
+    without these times, such as the straight one, is a ValueError.
     """
+    if path.T < 2:
+        raise ValueError(
+            f"the bound is a sum over whole times, and this path ends at T = {path.T:g}: take another "
+            "weight, or a discrete path"
+        )
     return lambda level: bound_weight(path, level.t.clamp(min=2))
 
 

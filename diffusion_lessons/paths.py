@@ -198,8 +198,9 @@ def _checked_times(t: Tensor | float, T: float) -> Tensor:
     t = torch.as_tensor(t, dtype=torch.float64, device="cpu").detach()
     if t.ndim > 1:
         raise ValueError(f"times have shape () or (B,), got {tuple(t.shape)}")
-    if not bool(((t >= 0) & (t <= T)).all()):
-        raise ValueError(f"times must lie in [0, {T:g}] (0 is data, {T:g} is noise), got {t.tolist()}")
+    outside = t[~((t >= 0) & (t <= T))]
+    if len(outside):
+        raise ValueError(f"times must lie in [0, {T:g}] (0 is data, {T:g} is noise), got {outside[0].item()}")
     return t
 
 

@@ -91,7 +91,7 @@ def adaptive(
 
     first, estimate = slope(t, x)
     yield path(t), x, estimate
-    length = _first_length(slope, t, end, x, first, pair.order, rtol, atol)
+    length = _first_length(slope, t, end, x, first, pair.order, rtol, atol) if t > end else 0.0
     while t > end:
         most = FASTER
         while True:

@@ -51,9 +51,10 @@ class Target:
         same_shape("the network's output and x", y, x)
         det = self.det(level)
         if bool((det == 0).any()):
+            t, alpha, sigma = (each[det == 0].flatten()[0] for each in (level.t, level.alpha, level.sigma))
             raise ValueError(
-                f"the target {self.name!r} cannot be solved at t = {level.t.tolist()} "
-                f"(α = {level.alpha.tolist()}, σ = {level.sigma.tolist()}): use the target 'v' there"
+                f"the target {self.name!r} cannot be solved at t = {t:g} (α = {alpha:g}, σ = {sigma:g}): "
+                "use 'v' there"
             )
         y = y.to(x.dtype)  # a network may compute in half precision
         p, q = self.coefficients(level)

@@ -669,7 +669,7 @@ for (network, target, weight), rows in cells.items():
 marks = {network: rows[0]["marks"] for (network, *_), rows in cells.items()}
 for network, steps in marks.items():
     print(f"{network}: Fréchet distance after {steps} steps")
-print(f"± one standard error over {seeds} seeds; (draw): that of one last figure over the draw of its pictures")
+print(f"± one standard error over {seeds} seeds; (draw): over the pictures of one last figure")
 
 # %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 5.2), sharey=True)
@@ -699,19 +699,14 @@ figure(
 )
 
 # %%
-for network, target, weight in [("unet", target, "min-snr") for target in ("epsilon", "v", "x0")] + [
-    ("mlp", "v", "min-snr"),
-    ("mlp", "x0", "min-snr"),
-]:
+print("Min-SNR-5 against plain, each seed:  speed-up              distance at the end, factor")
+for network, target in [("unet", "epsilon"), ("unet", "v"), ("unet", "x0"), ("mlp", "v"), ("mlp", "x0")]:
     gains, ratios = [], []
-    for plain, better in zip(cells[network, target, "plain"], cells[network, target, weight], strict=True):
+    for plain, better in zip(*(cells[network, target, weight] for weight in ("plain", "min-snr")), strict=True):
         one, two = plain["at_marks"]["frechet"], better["at_marks"]["frechet"]
-        gains.append(speed_up(plain["marks"], one, two))
-        ratios.append(two[-1] / one[-1])
-    print(
-        f"{network:5} {SYMBOL[target]:2} {SAID[weight]} against plain: speed-up {[round(g, 2) for g in gains]}, "
-        f"distance at the end × {[round(r, 2) for r in ratios]}, by seed"
-    )
+        gains.append(f"{speed_up(plain['marks'], one, two):6.2f}")
+        ratios.append(f"{two[-1] / one[-1]:6.2f}")
+    print(f"{network:5} {SYMBOL[target]:29}" + "".join(gains) + " " * 5 + "".join(ratios))
 
 # %% [markdown]
 # **The result**, read from the figures above (± is over seeds):

@@ -806,9 +806,10 @@ print(f"{'evaluations':24}" + "".join(f"{each:6}" for each in (1, 2, 3, 5, 9, 19
 after = {"control": ("trained on", "euler"), "reflow": ("reflow", "euler"), "consistency": ("consistency", "fresh noise")}
 for name, of in after.items():
     table_row(name, *of)
-print("bend, S as a share of the squared length of the chord: " + ", ".join(f"{name} {np.mean([row['straightness'] for row in rows[of[0]]]):.3f}" for name, of in after.items()))
-one = {name: over_seeds(*of)[1][:, 0] for name, of in after.items()}
-print("one evaluation, range of the seeds: " + ", ".join(f"{name} {each.min():.2f} to {each.max():.2f}" for name, each in one.items()))
+print("bend (S as a share of the chord's squared length), and the seeds' range at one evaluation")
+for name, of in after.items():
+    bend, one = np.mean([row["straightness"] for row in rows[of[0]]]), over_seeds(*of)[1][:, 0]
+    print(f"  {name:22}{bend:6.3f}   {one.min():.2f} to {one.max():.2f}")
 
 shown = {}
 for name, (model, _) in after.items():

@@ -4,6 +4,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from diffusion_lessons import clips as room
 from diffusion_lessons import filming
 from diffusion_lessons.checkpoint import load_checkpoint, save_checkpoint
 from diffusion_lessons.clips import film, save_clips
+from diffusion_lessons.data.clips import Clips
 from diffusion_lessons.generate import generate
 from diffusion_lessons.training.text_to_image import parts_to_learn
 from tests.command_line import error_line, last_json, run
@@ -93,6 +95,16 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             film(MODEL, TOLD, 3, together=together, **HOW)
     with pytest.raises(ValueError, match="first frames of 2 clips"):
         film(MODEL, TOLD, 3, first=torch.zeros(3, 3, 32, 32), **HOW)
+    for first, said in (
+        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "got torch.uint8"),
+        (torch.full((2, 3, 32, 32), torch.nan), "got NaN or infinity"),
+    ):
+        with pytest.raises(ValueError, match=rf"floats in \[−1, 1\], as `data.to_float` makes them; {said}"):
+            film(MODEL, TOLD, 3, first=first, **HOW)
+    with pytest.raises(ValueError, match=r"and whole ones; got 2\.5"):
+        film(MODEL, TOLD, 2.5, **HOW)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a seed is a whole number"):
+        film(MODEL, TOLD, 3, seed=-1, first=torch.zeros(2, 3, 32, 32), **HOW)
     with pytest.raises(ValueError, match="number of samples"):
         film(MODEL, {}, 3, **HOW)
     with pytest.raises(ValueError, match="of a model of clips"):
@@ -184,6 +196,8 @@ def test_words_that_no_caption_has_are_warned_of_and_motion_is_none(
     assert "warning" not in capsys.readouterr().err
     run(*how, "--prompt", "an elephant moving left")
     assert "don't have the word 'elephant'" in capsys.readouterr().err
+    run(*how, "--prompt", "a red circle moving sideways")
+    assert "one of left, right, up or down. It is drawn all the same" in capsys.readouterr().err
 
 
 def test_clips_are_measured_by_how_they_move(
@@ -204,4 +218,17 @@ def test_clips_are_measured_by_how_they_move(
     run("evaluate", file, "--n", 2, *FAST[:-1])
     assert "one frame held" in capsys.readouterr().out
     with pytest.raises(ValueError, match="did you mean 'rendered'"):
-        filming.clips_of("render", MODEL, 2)
+        filming.clips_of("render", MODEL, torch.zeros(2, 4, 3, 32, 32), TEXTS[:2])
+
+
+def test_true_clips_are_rendered_once_for_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filming, "SIDE", 32)
+    sizes, render = [], Clips.render
+
+    def counted(clips: Clips, *how: Any) -> torch.Tensor:
+        sizes.append(how)
+        return render(clips, *how)
+
+    monkeypatch.setattr(Clips, "render", counted)
+    filming.clips_measured(MODEL, 2, ("rendered", "one frame held", "from a first frame"), 3, **HOW)
+    assert sizes == [(32, 3)]

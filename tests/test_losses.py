@@ -220,6 +220,21 @@ def test_the_classifier_loss_of_the_exact_posterior_is_the_conditional_entropy()
     assert permuted.mean() > loss.mean() + 0.3  # pictures out of step with their labels
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: min_snr(0.0), "a γ above 0, got 0.0"),
+        (lambda: min_snr(math.nan), "a γ above 0, got nan"),
+        (lambda: p2(k=0.0), "a k above 0 and a γ of at least 0, got k = 0.0"),
+        (lambda: p2(gamma=-1.0), "got k = 1.0 and γ = -1.0"),
+        (lambda: variational_bound(StraightPath()), "this path ends at T = 1"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(make, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("weight", ["simple", "min snr", "snr + 1"])
 def test_a_weight_that_is_not_finite_is_refused(target, weight) -> None:

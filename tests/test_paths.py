@@ -79,6 +79,11 @@ def test_times_outside_the_path_are_refused(name, t) -> None:
         PATHS[name](t)
 
 
+def test_of_many_times_the_first_that_is_outside_is_named() -> None:
+    with pytest.raises(ValueError, match=r"is noise\), got 1\.5$"):
+        StraightPath()(torch.tensor([0.5, 1.5, -1.0]))
+
+
 @pytest.mark.parametrize("name", PATHS)
 def test_times_of_the_wrong_rank_are_refused(name) -> None:
     with pytest.raises(ValueError, match=r"shape \(\) or \(B,\)"):

@@ -84,6 +84,15 @@ def test_it_never_asks_at_t_0_nor_beyond_the_ends(method) -> None:
         assert bool(x.isfinite().all())
 
 
+@pytest.mark.parametrize("start", [1e-3, 4e-4])
+def test_from_the_least_time_on_there_is_one_step_and_one_question(start) -> None:
+    asked = Watched(MIXTURE)
+    points = list(adaptive(asked, randn(5, 2), [PATH(start), PATH(0.0)]))
+    assert asked.times == [start]
+    assert [float(level.t) for level, _, _ in points] == [start, 0.0]
+    torch.testing.assert_close(points[1][1], points[0][2].x0)
+
+
 def test_every_point_has_the_estimate_that_was_made_there() -> None:
     points = list(adaptive(MIXTURE, randn(8, 2), [PATH(1.0), PATH(0.1)]))
     assert len(points) > 3

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_lessons.data.captions import UNSIZED, captions
+from diffusion_lessons.data.captions import UNSIZED, Wish, captions, read
 from diffusion_lessons.data.dataset import Rendered, Row
 from diffusion_lessons.data.scenes import ONE, SIDE, SPLITS, Scenes, draw
 from diffusion_lessons.data.shapes import RADII, REACH
@@ -38,6 +38,7 @@ _SAID = re.compile(
     r"(left|right|up|down)(?:ward|wards)?\b[\s.]*$",
     re.IGNORECASE,
 )
+_MOVES = re.compile(r"\b(?:moving|moves|going|goes)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +134,18 @@ def asked(caption: str) -> Asked:
     if found is None:
         return Asked(caption, STILL)
     return Asked(caption[: found.start()], MOTIONS.index(found[1].lower()))
+
+
+def read_clip(caption: str) -> Wish:
+    """What a clip's caption says is there; what no caption of a clip says is a ValueError."""
+    there = asked(caption).there
+    if _MOVES.search(there):
+        known = f"{', '.join(MOTIONS[:-1])} or {MOTIONS[-1]}"
+        raise ValueError(f"{caption!r}: captions of clips end in 'moving' and one of {known}")
+    wish = read(there)
+    if sum(each.count for each in wish.objects) != 1:
+        raise ValueError(f"{caption!r}: clips show one shape")
+    return wish
 
 
 def clip_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from diffusion_lessons.checkpoint import Checkpoint
 from diffusion_lessons.data.clips import FRAMES
 from diffusion_lessons.data.dataset import to_uint8
 from diffusion_lessons.experiments import Experiment, Row
-from diffusion_lessons.filming import asked_clips, clips_of
+from diffusion_lessons.filming import clips_of, true_clips
 from diffusion_lessons.metrics.motion import clips_met, drift
 from diffusion_lessons.support.machine import choose_device
 
@@ -57,8 +57,8 @@ def measure(model: Checkpoint, row: Row, options: Row) -> Row:
     how: dict[str, Any] = {"seed": options["seed"], "device": choose_device(options["device"])}
     if way != "apart":
         how |= {"guidance": 1.0, "steps": STEPS, "together": window - 1 if way == "together" else 1}
-    clips = to_uint8(clips_of(KINDS[way], model, n, frames, **how).clamp(-1, 1))
-    texts = asked_clips(n)[1]
+    true, texts = true_clips(n, frames)
+    clips = to_uint8(clips_of(KINDS[way], model, true, texts, **how).clamp(-1, 1))
     met = clips_met(clips, texts)
     figures = {
         what: None if mean != mean else [round(each, 4) for each in (mean, *ends)]

@@ -39,25 +39,18 @@ SEEDS, SAMPLING_STEPS = 3, 20
 TRIED = (1e-3, 2e-3, 4e-3)  # learning rates
 RECIPE = replace(pictures.RECIPE, batch=64, base_channels=16, head_dim=16, decay="none")
 
-# (target, weight) -> the best of `TRIED`
-MLP = {
-    ("epsilon", "plain"): 2e-3,
-    ("v", "plain"): 2e-3,
-    ("v", "min-snr"): 1e-3,
-    ("v", "p2"): 1e-3,
-    ("v", "simple"): 1e-3,
-    ("x0", "plain"): 4e-3,
-    ("x0", "min-snr"): 4e-3,
-    ("x0", "truncated-snr"): 1e-3,
-    ("x0", "simple"): 1e-3,
-}
-UNET = {
-    ("epsilon", "plain"): 4e-3,
-    ("epsilon", "min-snr"): 4e-3,
-    ("v", "plain"): 2e-3,
-    ("v", "min-snr"): 2e-3,
-    ("x0", "plain"): 1e-3,
-    ("x0", "min-snr"): 2e-3,
+# (target, weight) -> the networks that have this cell, each with the best of `TRIED`
+RATES = {
+    ("epsilon", "plain"): {"mlp": 2e-3, "unet": 4e-3},
+    ("epsilon", "min-snr"): {"unet": 4e-3},
+    ("v", "plain"): {"mlp": 2e-3, "unet": 2e-3},
+    ("v", "min-snr"): {"mlp": 1e-3, "unet": 2e-3},
+    ("v", "p2"): {"mlp": 1e-3},
+    ("v", "simple"): {"mlp": 1e-3},
+    ("x0", "plain"): {"mlp": 4e-3, "unet": 1e-3},
+    ("x0", "min-snr"): {"mlp": 4e-3, "unet": 2e-3},
+    ("x0", "truncated-snr"): {"mlp": 1e-3},
+    ("x0", "simple"): {"mlp": 1e-3},
 }
 
 
@@ -94,10 +87,9 @@ class Kind:
     size: int  # side of its pictures
     build: Callable[[], nn.Module] | None  # None is the recipe's U-Net
     marks: tuple[int, ...]  # steps of training
-    rates: dict[tuple[str, str], float]
 
 
-KINDS = {"mlp": Kind(8, ResidualMlp, (250, 500, 1000), MLP), "unet": Kind(SIZE, None, (125, 250, 500), UNET)}
+KINDS = {"mlp": Kind(8, ResidualMlp, (250, 500, 1000)), "unet": Kind(SIZE, None, (125, 250, 500))}
 
 
 class Shared(NamedTuple):
@@ -117,8 +109,9 @@ def settings(options: Row) -> list[Row]:
     """Learning rates first; then the seeds in turn, so that a stopped run has all cells of the same seeds."""
     cells = [
         {"network": name, "target": target, "weight": weight}
-        for name, kind in KINDS.items()
-        for target, weight in kind.rates
+        for name in KINDS
+        for (target, weight), rates in RATES.items()
+        if name in rates
     ]
     first = options["seed"]
     tried = [{**cell, "lr": lr, "seed": first + SEEDS} for cell in cells for lr in TRIED]
@@ -130,8 +123,9 @@ class Marked(Denoising):
 
     def __init__(self, shared: Shared, row: Row, options: Row, marks: tuple[int, ...]) -> None:
         kind, self.options, self.marks = KINDS[row["network"]], options, marks
-        cell = row["target"], row["weight"]
-        told: Row = {"target": cell[0], "weight": cell[1], "lr": row.get("lr", kind.rates[cell])}
+        target, weight = row["target"], row["weight"]
+        best = RATES[target, weight][row["network"]]
+        told: Row = {"target": target, "weight": weight, "lr": row.get("lr", best)}
         recipe: Recipe = replace(RECIPE, steps=marks[-1], seed=row["seed"], size=kind.size, **told)
         with layers_seeded(row["seed"]):
             network = kind.build() if kind.build else None

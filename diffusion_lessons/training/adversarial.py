@@ -4,6 +4,7 @@ The losses are the non-saturating ones (Goodfellow et al. 2014, section 3), and 
 gradient penalty on real samples (Mescheder et al. 2018, eq. 9).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,11 @@ class AdversarialPlan(Plan):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.r1 >= 0 or self.r1_every < 1:
+        if not 0 <= self.r1 < math.inf or self.r1_every < 1 or self.r1_every % 1:
             given = f"got {self.r1} and {self.r1_every}"
-            raise ValueError(f"r1 cannot be negative, and r1_every is a whole number from 1 on; {given}")
+            raise ValueError(
+                f"r1 is a number that is not negative, and r1_every a whole one from 1 on; {given}"
+            )
 
 
 class Turn(NamedTuple):

@@ -88,6 +88,8 @@ class Plan:
             amount = getattr(self, name)
             if amount is not None and not (amount > 0 and math.isfinite(amount)):
                 raise ValueError(f"{name} must be above 0, got {amount}")
+            if name in ("steps", "images", "batch") and amount % 1:
+                raise ValueError(f"{name} is a whole number, got {amount}")
         for name in self.shares:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
@@ -173,6 +175,7 @@ class Recipe(Plan):
                 f"the target {self.target!r} cannot be solved where the path {self.path!r} ends (no "
                 "signal is left there): use the target 'v', or 'flow' on the straight path"
             )
+        self.build_weight(path)  # one that this path does not have is refused
 
     def build_path(self) -> NoisePath:
         """The path that `path` names."""

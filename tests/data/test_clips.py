@@ -18,6 +18,7 @@ from diffusion_lessons.data.clips import (
     clip_tokens,
     draw_clips,
     path,
+    read_clip,
     said,
 )
 from diffusion_lessons.data.scenes import SIDE
@@ -93,6 +94,25 @@ def test_a_caption_says_what_is_there_and_how_it_moves() -> None:
 )
 def test_motion_is_heard_in_the_words_people_use(text: str, there: str, motion: str | None) -> None:
     assert asked(text) == (there, STILL if motion is None else MOTIONS.index(motion))
+
+
+def test_captions_of_clips_are_read_without_their_motion() -> None:
+    assert read_clip("a red circle moving left") == read_clip("a red circle") == read("a red circle")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a red circle moving sideways", "end in 'moving' and one of left, right, up or down"),
+        ("a red circle goes left and up", "end in 'moving' and one of left, right, up or down"),
+        ("a red circle left of a blue square moving up", "clips show one shape"),
+        ("two red circles moving up", "clips show one shape"),
+        ("an elephant moving up", "don't have the word 'elephant'"),
+    ],
+)
+def test_what_no_caption_of_a_clip_says_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_clip(text)
 
 
 def test_the_opposite_of_the_opposite_is_the_motion() -> None:

@@ -8,7 +8,7 @@ import torch
 from diffusion_lessons.experiments import find, recorded
 from diffusion_lessons.experiments.snr_weighting import (
     EXPERIMENT,
-    KINDS,
+    RATES,
     SEEDS,
     TRIED,
     ResidualMlp,
@@ -18,7 +18,7 @@ from diffusion_lessons.experiments.snr_weighting import (
 )
 
 OPTIONS = {"n": 70, "seed": 0, "device": "cpu"}  # more than a distance over 64 numbers needs
-CELLS = [(name, *cell) for name, kind in KINDS.items() for cell in kind.rates]
+CELLS = [(name, *cell) for cell, rates in RATES.items() for name in rates]
 
 
 def cell_of(settings: dict[str, Any]) -> tuple[str, str, str]:
@@ -48,7 +48,7 @@ def test_a_row_has_the_quality_at_every_mark(shared: Shared, network: str, targe
     cell = {"network": network, "target": target, "weight": weight}
     row = measure(shared, {**cell, "seed": 0}, OPTIONS, marks=(1, 2))
     assert row["marks"] == row["at_marks"]["step"] == [1, 2]
-    assert row["rate"] == KINDS[network].rates[target, weight]
+    assert row["rate"] == RATES[target, weight][network]
     assert row["frechet"] == row["at_marks"]["frechet"][-1] > 1  # hardly trained
     assert len(bytes.fromhex(row["pictures"])) == 10 * 16 * 16
 
@@ -90,10 +90,12 @@ def test_the_mlp_is_told_time_and_label() -> None:
 
 def test_the_rates_are_the_best_of_those_recorded() -> None:
     best: dict[tuple[str, str, str], tuple[float, float]] = {}
-    for row in recorded("snr-weighting")["rows"]:
+    rows = recorded("snr-weighting")["rows"]
+    assert [row["settings"] for row in rows] == EXPERIMENT.settings({"seed": 0})
+    for row in rows:
         if "lr" in row["settings"]:
             found, cell = (row["frechet"], row["settings"]["lr"]), cell_of(row["settings"])
             best[cell] = min(best.get(cell, found), found)
     assert {cell: lr for cell, (_, lr) in best.items()} == {
-        (name, *cell): lr for name, kind in KINDS.items() for cell, lr in kind.rates.items()
+        (name, *cell): lr for cell, rates in RATES.items() for name, lr in rates.items()
     }

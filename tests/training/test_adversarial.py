@@ -290,9 +290,11 @@ def test_a_longer_budget_goes_on_from_a_finished_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"r1": -0.1}, "r1 cannot be negative"),
-        ({"r1": math.nan}, "r1 cannot be negative"),
-        ({"r1_every": 0}, "a whole number from 1 on; got 0.1 and 0"),
+        ({"r1": -0.1}, "r1 is a number that is not negative"),
+        ({"r1": math.nan}, "r1 is a number that is not negative"),
+        ({"r1": math.inf}, "r1 is a number that is not negative"),
+        ({"r1_every": 0}, "a whole one from 1 on; got 0.1 and 0"),
+        ({"r1_every": 1.5}, r"a whole one from 1 on; got 0.1 and 1\.5"),
         ({"beta1": 1.0}, r"beta1 is a share in \[0, 1\), got 1.0"),
         ({"precision": "bf16"}, "unknown precision 'bf16': expected one of float32"),
         ({"compile": "on"}, "unknown compile 'on': expected one of off"),

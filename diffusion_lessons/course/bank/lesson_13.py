@@ -215,8 +215,10 @@ def _penalised(answer: Callable[..., Any], inner: Tensor, outer: Tensor, x: Tens
     """The penalty, and the gradient that the discriminator's weights get from it."""
     judge = Judge(inner.clone(), outer.clone())
     found = answer(judge, x, gamma)
+    if found is None:
+        return None  # nothing was returned: the judge says so
     if not isinstance(found, Tensor):
-        return found
+        raise ValueError(f"the penalty is a tensor (); you returned one {type(found).__name__}")
     gradients = [torch.zeros_like(weight) for weight in judge.parameters()]
     if found.requires_grad:
         made = torch.autograd.grad(found.sum(), list(judge.parameters()), allow_unused=True)

@@ -230,7 +230,7 @@ class _Judge:
         for place in sorted(places, key=lambda i: (right[i], quick[i])):
             ran = runner.run([self.cases[place]])[0]
             nothing = self.given[place].value is None  # a loop of no round, with its `return` inside
-            void = nothing or ran.failure is not None or not _finite(ran.value)
+            void = nothing or ran.failure is not None or not _finite(_part(ran.value, part))
             if ran.failure is None and not self.tells(ran, self.given[place], part):
                 telling += [] if right[place] else [not void]
             elif void and not aside:
@@ -241,9 +241,7 @@ class _Judge:
 
     def tells(self, one: Ran, other: Ran, part: Any) -> bool:
         """Do two results differ, or, of results in parts, that one part?"""
-        mine, theirs = (
-            each.value if part is None else parts_of(each.value).get(part) for each in (one, other)
-        )
+        mine, theirs = (_part(each.value, part) for each in (one, other))
         return difference(mine, theirs, self.exercise.rtol, self.exercise.atol, strict=False) is not None
 
     def detailed(self, verdict: Verdict, place: int, problem: Problem | None) -> Verdict:
@@ -269,9 +267,16 @@ class _Judge:
         )
 
 
+def _part(value: Plain, part: Any) -> Plain:
+    """The part of a result in parts; None is all of it."""
+    return value if part is None else parts_of(value).get(part)
+
+
 def _finite(value: Plain) -> bool:
     """Is there a finite number in a value, or something that is no number?"""
-    numbers = as_array(value)
+    numbers, parts = as_array(value), parts_of(value)
+    if numbers is None and parts:
+        return any(_finite(each) for each in parts.values())
     return numbers is None or not numbers.size or bool(np.isfinite(numbers).any())
 
 

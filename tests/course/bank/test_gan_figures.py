@@ -1,4 +1,4 @@
-"""What lesson 13 says of its record: the cells themselves, run on figures that are known."""
+"""Lesson 13: what it says of its record, the cells themselves run on figures that are known; a verdict."""
 
 from pathlib import Path
 from statistics import median
@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from diffusion_lessons.course.authoring.source import read
+from diffusion_lessons.course.bank.lesson_13 import R1, r1_penalty
+from diffusion_lessons.course.exercises.check import check
 from diffusion_lessons.experiments import recorded
 
 LESSON = Path(__file__).resolve().parents[3] / "solutions" / "13_diffusion_vs_gans.py"
@@ -60,3 +62,8 @@ def test_what_is_said_of_mnist_is_what_was_recorded() -> None:
     figures = f"{real['frechet']:.2f}, {real['precision']:.2f}, {real['recall']:.2f} and {real['kl']:.3f}"
     assert figures.replace(" 0.85", " .85").replace(" 0.88", " .88") in words
     assert round(diffusion["draw_seconds"] / gan["draw_seconds"]) == 15 and "On MNIST it is 15 times" in words
+
+
+def test_a_penalty_that_is_no_tensor_is_named() -> None:
+    verdict = check(R1, lambda discriminator, x, gamma: r1_penalty(discriminator, x, gamma).item())
+    assert "the penalty is a tensor (); you returned one float" in verdict.message

@@ -1,5 +1,6 @@
 """Slips that hold everywhere: the reference with another argument, part for part, where it is sure."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion_lessons.course.bank import lesson_13, lesson_14
 from diffusion_lessons.course.exercises.check import check
 from diffusion_lessons.course.exercises.exercise import Case, Exercise, Misconception
+from diffusion_lessons.course.exercises.supposing import SUPPOSED
 
 
 def blend(x: Tensor, noise: Tensor, t: Tensor, kept: Tensor, scale: float, steps: int) -> Tensor:
@@ -292,6 +295,19 @@ def test_an_answer_that_is_nan_in_places_is_told_what_it_is() -> None:
     assert in_part.kind == "nonfinite" and "with 1 − `x` in the place of `x`" in in_part.message
     all_over = check(root, lambda x: (-x - 0.4).sqrt() - x)
     assert all_over.kind == "nonfinite" and "ours gives" not in all_over.message
+
+
+def _lost(value: Any) -> Any:
+    """The same result with NaN in the place of every number."""
+    return tuple(each * math.nan for each in value) if isinstance(value, tuple) else value * math.nan
+
+
+@pytest.mark.parametrize("exercise", [lesson_13.LOSSES, lesson_14.LOSS], ids=["13.1", "14.4"])
+def test_results_in_parts_that_are_nan_all_over_tell_no_slip(exercise: Exercise) -> None:
+    """The root of a negative logit, and a mean over no frames, are NaN as well: that says nothing."""
+    verdict = check(exercise, lambda *args, **given: _lost(exercise.reference(*args, **given)))
+    assert verdict.kind == "nonfinite"
+    assert SUPPOSED not in verdict.message and "NaN" in verdict.message
 
 
 def test_what_else_a_wrong_answer_does_is_said_beside_it() -> None:
