@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from diffusion_lessons.generate import generate, labels_for
+from diffusion_lessons.onnx_files.session import checked_provider, needed
 from diffusion_lessons.onnx_files.writing import write_onnx
 from diffusion_lessons.support.machine import keep_freed_memory
 from diffusion_lessons.zoo import load, open_model
@@ -23,6 +24,17 @@ def export(file: Path) -> Path:
     """The bundled model as ONNX."""
     write_onnx(load(MODEL), file)
     return file
+
+
+def cannot_run(device: torch.device) -> str:
+    """Why no exported model can be made and run on a device; nothing where it can."""
+    try:
+        for package in ("onnx", "onnxscript"):
+            needed(package)
+        checked_provider(PROVIDERS.get(device.type, device.type))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def exported(file: Path, images: int, device: torch.device) -> Work:
