@@ -40,8 +40,9 @@ BUILDERS: dict[str, partial[None]] = {
 def build(names: list[str], folder: Path = FOLDER, seed: int | None = None) -> None:
     """Make each of the named models; a diffusion model that was stopped goes on where it was.
 
-    What a model is made of comes from the folder, or from the bundled shelf where the folder lacks it. With another seed a diffusion model is trained and measured again: the figures go onto its card. An
-    unknown name, said before anything is made, and a folder that cannot be written are a ValueError.
+    What a model is made of comes from the folder, or from the bundled shelf where the folder lacks it. With
+    another seed a diffusion model is trained and measured again: the figures go onto its card. An unknown
+    name and a folder that cannot be written, both said before anything is made, are a ValueError.
     """
     for name in names:
         if name not in BUILDERS:

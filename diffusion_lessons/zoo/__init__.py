@@ -56,7 +56,7 @@ def load(name: str, folder: Path = FOLDER) -> Any:
 
 
 def shelf_of(name: str, folder: Path) -> Path:
-    """The folder that a model is taken from: this one, or the bundled shelf where it has none of that name."""
+    """The folder that a model is taken from: this one, or the bundled shelf where it lacks it."""
     return folder if name in names(folder) else FOLDER
 
 

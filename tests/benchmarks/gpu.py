@@ -1,9 +1,9 @@
 """All that deserves a GPU, the worthiest first, within some minutes: `make gpu`.
 
 It runs in the Python that calls it, and leaves its PyTorch as it is: packages that are missing come from a
-folder of wheels into a folder beside the results, or else from the index into this Python. A part is a command
-with a log. What is done is not done again, a part that was begun before comes after those that were not, a part
-that the time cut goes on where it can, and every result carries its hardware.
+folder of wheels into a folder beside the results, or else from the index into this Python. A part is a
+command with a log. What is done is not done again, a part that was begun before comes after those that were
+not, one that the time cut goes on where it can, and every result carries its hardware.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def _experiments(gpu: str) -> list[Part]:
 def run(todo: list[Part], out: Path, deadline: float, say: Callable[[str], object] = print) -> dict[str, str]:
     """Do the parts until the deadline (of `time.monotonic`): what became of each, by name.
 
-    Those that no call has begun before come first: one that never fits its seconds keeps no other from its turn.
+    Those that no call has begun come first: one that never fits its seconds keeps no other from its turn.
     "done", "done before", "no time", "stopped" by the clock, or "failed" with the exit code; a part that is
     done leaves a file of its name, and every part its log, in the folder `out`.
     """
@@ -191,8 +191,8 @@ def install(folder: Path, wheels: Path | None, say: Callable[[str], object] = pr
 def _run_pip(command: list[str]) -> None:
     if subprocess.run(command).returncode:
         raise ValueError(
-            "pip could not install what is missing (its words are above): WHEELS=FOLDER takes packages from a "
-            "folder of wheels for this Python, and a virtual environment takes them from the index"
+            "pip could not install what is missing (its words are above): WHEELS=FOLDER takes packages from "
+            "a folder of wheels for this Python, and a virtual environment takes them from the index"
         )
 
 
