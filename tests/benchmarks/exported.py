@@ -1,6 +1,6 @@
 """DDIM in 25 steps by the bundled MNIST model: exported, by ONNX Runtime, and by PyTorch as it is.
 
-Both in float32, with one thread, without guidance: the batch is that of the network.
+Both in float32 (no TF32 on a GPU), with one thread, without guidance: the batch is that of the network.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ from diffusion_lessons.generate import generate, labels_for
 from diffusion_lessons.onnx_files.session import checked_provider, needed
 from diffusion_lessons.onnx_files.writing import write_onnx
 from diffusion_lessons.support.machine import keep_freed_memory
+from diffusion_lessons.training.speed import SpeedMode
 from diffusion_lessons.zoo import load, open_model
 
 from .timing import Work
@@ -52,4 +53,4 @@ def _sampling(name: str, provider: str | None, images: int, device: torch.device
     torch.set_num_threads(1)
     model = open_model(name, provider)
     how = dict(steps=STEPS, guidance=1.0, precision="float32", device=device)
-    return Work(lambda: generate(model, labels_for(model, images), **how), images)
+    return Work(lambda: generate(model, labels_for(model, images), **how), images, SpeedMode().matmuls)

@@ -266,10 +266,10 @@ class Pretended:
     def __init__(self, starts: bool, asked: list[Any]) -> None:
         self.starts, self.asked, self.plain = starts, asked, onnxruntime.InferenceSession
 
-    def __call__(self, graph: bytes, options: Any, providers: list[str]) -> Any:
-        self.asked.append(providers)
+    def __call__(self, graph: bytes, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+        self.asked.append(dict(providers))
         made = self.plain(graph, options, providers=["CPUExecutionProvider"])
-        made.get_providers = lambda: providers if self.starts else ["CPUExecutionProvider"]
+        made.get_providers = lambda: [*self.asked[-1]] if self.starts else ["CPUExecutionProvider"]
         return made
 
 
@@ -281,7 +281,9 @@ def test_a_provider_that_is_here_is_asked_first(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: kinds)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended(True, asked))
     assert apart(open_onnx(digits, name), tiny(), labels_for(tiny(), 3)) < 1e-3
-    assert asked == [kinds]
+    (told,) = asked
+    assert list(told) == kinds
+    assert told["CUDAExecutionProvider"] == {"use_tf32": "0"}  # float32 is float32
     monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended(False, asked))
     with pytest.raises(ValueError, match=f"'{name}' is installed but does not start"):
         open_onnx(digits, name)
