@@ -23,9 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ALL_SIZES = ("small", "medium", "large")
-BENCHES: dict[
-    str, tuple[float, tuple[str, ...]]
-] = {  # seconds at most, and the sizes, each a part of its own
+BENCHES: dict[str, tuple[float, tuple[str, ...]]] = {  # seconds at most; sizes, each a part of its own
     "training": (150, ALL_SIZES),
     "sampling": (90, ALL_SIZES),
     "prompting": (240, ("small", "medium")),
@@ -39,6 +37,7 @@ RECIPES = ("scenes-text", "scenes-inpaint", "scenes-clip", "mnist-unet")
 LAST_WORDS = 20.0  # seconds that a part has to save what it made
 SHORTEST = 3.0  # seconds under which no part is begun
 MARK = "@pytest.mark." + "gpu"
+TOOLS = {"accelerate", "diffusers", "pytest", "transformers"}  # of the packages of the tests, what parts need
 ON_GPUS = {"onnxruntime": "onnxruntime-gpu"}  # the package that has the same module, with CUDA
 
 
@@ -112,7 +111,7 @@ def run(todo: list[Part], out: Path, deadline: float, say: Callable[[str], objec
             ended[part.name] = {0: "done", None: "stopped by the clock"}.get(code, f"failed ({code}): {log}")
             if code == 0:
                 mark.touch()
-        say(f"{part.name:<20} {time.monotonic() - started:6.0f} s  {ended[part.name]}")
+        say(f"{part.name:<23} {time.monotonic() - started:6.0f} s  {ended[part.name]}")
     return ended
 
 
@@ -140,12 +139,14 @@ def _finished(part: Part, log: Path, seconds: float) -> int | None:
 
 
 def missing(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
-    """The packages of the project, its lessons, exports and tests that this Python lacks; never PyTorch."""
+    """The packages that a part needs and this Python lacks; never PyTorch."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["lab"], *extras["onnx"], *extras["test"]]
-    names = {re.split(r"[\[<>=!~; ]", each)[0] for each in wanted} - {project["name"]}
-    lacking = sorted(name for name in names if not _installed(name))
+    known, tools = (
+        {re.split(r"[\[<>=!~; ]", each)[0] for each in listed}
+        for listed in (project["dependencies"] + extras["onnx"], extras["test"])
+    )
+    lacking = sorted(name for name in known | (tools & TOOLS) if not _installed(name))
     return [ON_GPUS.get(name, name) for name in lacking if not _installed(ON_GPUS.get(name, name))]
 
 
