@@ -268,7 +268,7 @@ class Pretended:
 
     def __call__(self, graph: bytes, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
         self.asked.append(dict(providers))
-        made = self.plain(graph, options, providers=["CPUExecutionProvider"])
+        made = self.plain(graph, options, providers=[("CPUExecutionProvider", {})])
         made.get_providers = lambda: [*self.asked[-1]] if self.starts else ["CPUExecutionProvider"]
         return made
 
