@@ -687,7 +687,7 @@ for row in record["rows"]:
     if row["settings"].get("rung") == "compiled" and "faster" in row:
         setup, factor = row["setup_seconds"], row["faster"][1]
         pays = f"pays after {setup / (1 - 1 / factor):.0f} s" if factor > 1 else "never pays"
-        print(f"compiled, {row['settings']['part']}: {setup:.0f} s of set-up, then {factor:.2f} times as fast; {pays}")
+        print(f"compiled, {row['settings']['part']}: {setup:.0f} s of set-up, {factor:.2f} times as fast; {pays}")
 for width in (24, 48, 96, 192):
     low, middle, high = rung("training", f"bf16 at width {width}")["faster"]
     print(f"bf16 at width {width:3}, batch of 8: {middle:.2f} times as fast ({low:.2f} to {high:.2f})")
@@ -767,8 +767,9 @@ explore_costs({**PEAK, "one thread here": quartiles(best)[1]})
 from diffusion_lessons.course.widgets.calculator import lasting, scaled
 from diffusion_lessons.metrics.planning import counts, planned
 
-print("width 192, guidance 7.5, a billion pictures, batches of 32, an A100 at 28 % for 2 an hour")
-print(f"{'':24}  a picture{'':11}the training: time, money, memory")
+print("width 192, guidance 7.5; a billion pictures, batches of 32; an A100 at 28 %,")
+print("for 2 an hour")
+print(f"{'':24} a picture{'':11}the training: time, money, memory")
 for side, latents, steps in ((64, False, 25), (256, False, 25), (256, True, 25), (256, True, 4)):
     costs = planned(counts(side, latents, 192), steps, 7.5, 1e9, 32, PEAK["A100"], 0.28, 2.0)
     print(f"{side:3} px, {'latents' if latents else 'pixels':7} {steps:2} steps", end="  ")
