@@ -43,8 +43,9 @@ def addresses(pattern: str) -> list[str]:
                 )
             found += sorted(glob.glob(expanded(name))) if wild else [expanded(name)]
     if not found:
+        given = pattern or "an empty pattern"
         raise DataError(
-            f"{pattern or 'an empty pattern'} names no shards: expected files such as data-{{000..099}}.tar or data-*.tar"
+            f"{given} names no shards: expected files such as data-{{000..099}}.tar or data-*.tar"
         )
     if len(found) > MOST:
         raise DataError(f"{pattern} names more than {MOST:,} shards")
