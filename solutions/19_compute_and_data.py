@@ -603,9 +603,8 @@ figure(
 # pictures have 12 times as many numbers as the network's (64×64 in colour, against 32×32 in grey). A GPU turns this
 # round. To feed a U-Net that learns from ten thousand pictures a second, four such threads would have to decode JPEGs
 # of this small size (recorded: 3,100 a second each), and many more for photographs of 512 pixels. Such rates depend on
-# the machine and the day: when this notebook was executed, a thread decoded 1,800 JPEGs a second, and six would be
-# needed. (These pictures have flat colours. Other pictures, other figures: measure your own.) Latents that were encoded
-# once are read like bytes in memory.
+# the machine and the day: two runs on one machine gave 1,800 and 3,100. (These pictures have flat colours. Other
+# pictures, other figures: measure your own.) Latents that were encoded once are read like bytes in memory.
 
 # %% [markdown] tags=["experiment"]
 # ## The ladder
