@@ -739,8 +739,7 @@ figure(
 
 # %% [markdown]
 # What is such an order worth? With seed 1 the same models draw other samples. How many models then moved beyond 1.96 standard errors? How
-# many pairs stand in the other order, by bare values? And of the pairs that seed 0 told apart, how many does seed 1 tell apart again, no
-# longer, or the other way round?
+# many pairs stand in the other order, by bare values? And the pairs that seed 0 told apart: what says seed 1?
 
 # %%
 print("           moved  other order  told apart  again  no longer  turned round")
