@@ -798,10 +798,10 @@ for said, each in asked.items():
 
 # %% jupyter={"source_hidden": true}
 judged = [[row for row in board["rows"] if "met" in row and row["settings"]["seed"] == seed] for seed in (0, 1)]
-print(f"{'':31}   n calls    captions met  seed 1   CLIP score")
+print(f"{'':31}   n calls   captions met  seed 1   CLIP score")
 for row, other in zip(*judged):
     print(
-        f"{title(row):31} {row['n']:3} {row['calls']:5.0f} {row['met']:7.1%} ± {row['met_error']:.1%}  {other['met']:6.1%}"
+        f"{title(row):31} {row['n']:3} {row['calls']:5.0f} {row['met']:6.1%} ± {row['met_error']:.1%}  {other['met']:6.1%}"
         f" {row['clip']:6.3f} ± {row['clip_error']:.3f}"
     )
 print(f"\n{'':31}         Fréchet  precision  recall")
