@@ -415,11 +415,12 @@ from dataclasses import replace
 
 small = replace(bench, windows=budget.samples(3, at_least=1))
 steps = {name: training.measure(small, {"rung": name}) for name in ("as it is", "checkpointed", "4 micro-batches of 8")}
+print(f"{'a step, batch of 32':21} MiB at the peak  times the time       gradient away")
 for name, row in steps.items():
     low, faster, high = row["faster"]
-    print(f"{name:21} {row['peak_bytes'] / 2**20:5.1f} MiB at the peak,", end=" ")
-    print(f"gradient {row['gradient_apart']:.0e} away, {1 / faster:.2f} times the time ({1 / high:.2f} to {1 / low:.2f})")
-print("one step, batch of 32; the peak is of tensors that the step makes; time: median and middle half of", small.windows)
+    print(f"{name:21} {row['peak_bytes'] / 2**20:15.1f}  {1 / faster:.2f} ({1 / high:.2f} to {1 / low:.2f})", end="")
+    print(f"{row['gradient_apart']:14.0e}")
+print(f"peak: tensors that the step makes; time: median and middle half of {small.windows} windows")
 
 # %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(8.4, 2.3), sharey=True)
@@ -576,8 +577,9 @@ print(f"and the gradient is {row['gradient_apart']:.1%} away from float32's, in 
 
 # %%
 read = {source: data.measure(small, {"source": source})["pictures_a_second"] for source in data.SOURCES}
+print("pictures of 64×64 pixels in colour, a second:")
 for source, (low, rate, high) in read.items():
-    print(f"{source:21} {rate:8.0f} pictures a second ({low:.0f} to {high:.0f}), 64×64 pixels in colour")
+    print(f"{source:21} {rate:8.0f} ({low:.0f} to {high:.0f})")
 rows = {name: rung("training", name) for name in ("as it is", "bf16")}
 learnt = {name: row["faster"][1] / row["base_seconds_a_picture"][1] for name, row in rows.items()}
 
@@ -601,9 +603,8 @@ figure(
 # pictures have 12 times as many numbers as the network's (64×64 in colour, against 32×32 in grey). A GPU turns this
 # round. To feed a U-Net that learns from ten thousand pictures a second, four such threads would have to decode JPEGs
 # of this small size (recorded: 3,100 a second each), and many more for photographs of 512 pixels. Such rates depend on
-# the machine and the day: when this notebook was executed, a thread decoded 1,800 JPEGs a second, and six would be
-# needed. (These pictures have flat colours. Other pictures, other figures: measure your own.) Latents that were encoded
-# once are read like bytes in memory.
+# the machine and the day: two runs on one machine gave 1,800 and 3,100. (These pictures have flat colours. Other
+# pictures, other figures: measure your own.) Latents that were encoded once are read like bytes in memory.
 
 # %% [markdown] tags=["experiment"]
 # ## The ladder
@@ -674,7 +675,8 @@ for gpu in recorded_on("speed-ladder"):
             if row["settings"]["part"] == part and "faster" in row:
                 print("  {:9} {:40} {:6.2f}".format(part, row["settings"]["rung"], row["faster"][1]))
 if not recorded_on("speed-ladder"):
-    print("no GPU has run the ladder yet: diffusion-lessons experiment speed-ladder --device cuda")
+    print("no GPU has run the ladder yet. This does:")
+    print("diffusion-lessons experiment speed-ladder --device cuda")
 for row in (row for row in record["rows"] if row["settings"]["part"] == "processes"):
     each = row["settings"]
     print(f"{each['processes']} process(es) of {each['threads']} thread(s): {row['pictures_a_second']:.0f} pictures a second")
@@ -683,8 +685,8 @@ for row in (row for row in record["rows"] if row["settings"]["part"] == "process
 for row in record["rows"]:
     if row["settings"].get("rung") == "compiled" and "faster" in row:
         setup, factor = row["setup_seconds"], row["faster"][1]
-        pays = f"pays after {setup / (1 - 1 / factor):.0f} s of plain work" if factor > 1 else "never pays"
-        print(f"compiled, {row['settings']['part']}: {setup:.0f} s to set up, then {factor:.2f} times as fast: {pays}")
+        pays = f"pays after {setup / (1 - 1 / factor):.0f} s" if factor > 1 else "never pays"
+        print(f"compiled, {row['settings']['part']}: {setup:.0f} s of set-up, {factor:.2f} times as fast; {pays}")
 for width in (24, 48, 96, 192):
     low, middle, high = rung("training", f"bf16 at width {width}")["faster"]
     print(f"bf16 at width {width:3}, batch of 8: {middle:.2f} times as fast ({low:.2f} to {high:.2f})")
@@ -711,7 +713,8 @@ for name, dtype in (("as it is", "float32"), ("the three together", "bf16")):
 # 12.5 and 25, and give 6.3, 13.2 and 24.9. What it costs in quality stands in lesson 7. A better solver gives 3.1 without
 # any training. ONNX Runtime, against PyTorch at the same batch, gives 2.2 for one picture at a
 # time, 1.45 for 16 and 1.17 for 64, to the same pictures (2e-7
-# apart): the gain is largest where calls are small. But it is more than a fixed cost for each call: it saves 3 ms of a
+# apart): the gain is largest where calls are small. (The project's README has other ratios: it times the command
+# `sample`, in the layout that the command chooses, on another day.) But it is more than a fixed cost for each call: it saves 3 ms of a
 # call with one picture, 8 with 16 and 12 with 64. And the last bar is a product, 6.3 × 1.45 = 9.1, measured 9.2: one
 # factor acts on how often, the other on how long.
 #
@@ -764,12 +767,14 @@ explore_costs({**PEAK, "one thread here": quartiles(best)[1]})
 from diffusion_lessons.course.widgets.calculator import lasting, scaled
 from diffusion_lessons.metrics.planning import counts, planned
 
-print("width 192, guidance 7.5, an A100 at 28 %, a billion pictures, 2 an hour; memory of a batch of 32")
+print("width 192, guidance 7.5; a billion pictures, batches of 32; an A100 at 28 %,")
+print("for 2 an hour")
+print(f"{'':24} a picture{'':11}the training: time, money, memory")
 for side, latents, steps in ((64, False, 25), (256, False, 25), (256, True, 25), (256, True, 4)):
     costs = planned(counts(side, latents, 192), steps, 7.5, 1e9, 32, PEAK["A100"], 0.28, 2.0)
-    print(f"{side:3} px in {'latents' if latents else 'pixels':7} {steps:2} steps:", end=" ")
-    print(f"a picture {scaled(costs.picture_flops)}FLOP, {lasting(costs.picture_seconds)};", end=" ")
-    print(f"training {lasting(costs.training_seconds)}, {costs.training_money:,.0f}, {scaled(costs.training_bytes)}B")
+    print(f"{side:3} px, {'latents' if latents else 'pixels':7} {steps:2} steps", end="  ")
+    print(f"{scaled(costs.picture_flops):>6}FLOP {lasting(costs.picture_seconds):>7}", end="  ")
+    print(f"{lasting(costs.training_seconds):>10} {costs.training_money:9,.0f} {scaled(costs.training_bytes):>7}B")
 
 # %% [markdown]
 # **What to notice:** going from pixels to latents divides the FLOPs of the training by 52, its memory by 11 and the

@@ -654,10 +654,11 @@ def simulated(name, other, margin, other_margin, close=2.0):
 
 
 def title(row):
-    """A short name."""
+    """A short name: of the U-Net what is done with it; sampler, steps, × scale of guidance."""
     s = row["settings"]
-    how = [str(s[key]) for key in ("sampler", "steps") if key in s and "student" not in s["model"]]
-    return " ".join([s["model"], *how, *([f"scale {s['guidance']:g}"] if "guidance" in s else [])])
+    what = s["model"].removeprefix("unet").removeprefix(", ")
+    how = [str(s[key]) for key in ("sampler", "steps") if key in s and "student" not in what]
+    return " ".join([*filter(None, [what]), *how, *([f"×{s['guidance']:g}"] if "guidance" in s else [])])
 
 
 def rated(seed):
@@ -681,13 +682,16 @@ def rated(seed):
 digits, again = rated(0), rated(1)
 
 # %% jupyter={"source_hidden": true}
-print(f"{'':36} calls Fréchet, seed 1       kernel   precision recall accuracy nearer preference")
+print(f"{'':21}calls {'Fréchet':>10} seed1 {'kernel':>6} prec rec. {'acc.':>5} near {'pref.':>5}")
 for row, other in sorted(zip(digits, again), key=lambda both: both[0]["frechet"]):
     print(
-        f"{title(row):36} {row['calls']:5.0f} {row['frechet']:5.2f} ± {row['frechet_error']:.2f}, {other['frechet']:5.2f} {row['kernel']:11.3f}"
-        f" {row['precision']:8.2f} {row['recall']:7.2f} {row['accuracy']:8.3f} {row['nearer_to_training']:6.2f}"
-        f" {row['preference']:6.2f} ± {row['preference_error']:.2f}"
+        f"{title(row):23} {row['calls']:2.0f} {row['frechet']:5.2f}±{row['frechet_error']:.2f} {other['frechet']:5.2f} {row['kernel']:6.3f}"
+        f" {row['precision']:4.2f} {row['recall']:4.2f} {row['accuracy']:5.3f} {row['nearer_to_training']:4.2f} {row['preference']:5.2f}"
     )
+errors = [row["preference_error"] for row in digits]
+print("names: sampler, steps, × scale of guidance; seed1: its Fréchet distance;")
+print("prec: precision, rec.: recall, acc.: accuracy, near: nearer to training;")
+print(f"pref.: preference, each ± {min(errors):.2f} to {max(errors):.2f}")
 print(f"recorded on {board['hardware'].get('gpu') or board['hardware']['processor']}")
 
 # %% [markdown]
@@ -715,8 +719,8 @@ for metric in ranked:
 
 # %% jupyter={"source_hidden": true}
 COMPARED = (
-    "1-step student", "4-step student", "unet dpmpp-2m 5 scale 1", "unet ddpm 25 scale 1", "unet, interval ddim 10 scale 2",
-    "unet dpmpp-2m 10 scale 1.5", "unet dpmpp-2m 10 scale 4",
+    "1-step student", "4-step student", "dpmpp-2m 5 ×1", "ddpm 25 ×1", "interval ddim 10 ×2",
+    "dpmpp-2m 10 ×1.5", "dpmpp-2m 10 ×4",
 )  # fmt: skip
 lines = [row for row in honest if title(row) in COMPARED]
 fig, axis = plt.subplots(figsize=(8.6, 4.2))
@@ -735,10 +739,10 @@ figure(
 
 # %% [markdown]
 # What is such an order worth? With seed 1 the same models draw other samples. How many models then moved beyond 1.96 standard errors? How
-# many pairs stand in the other order, by bare values? And what becomes of the pairs that seed 0 told apart?
+# many pairs stand in the other order, by bare values? And the pairs that seed 0 told apart: what says seed 1?
 
 # %%
-print("           moved   other order   told apart, seed 0   again, seed 1   not told apart   turned round")
+print("           moved  other order  told apart  again  no longer  turned round")
 for metric in ranked:
     moved = sum(verdict(metric, *both) != 0 for both in zip(honest, second))
     turned, tally = 0, [0, 0, 0]  # the last of these is tally[-1]
@@ -746,7 +750,7 @@ for metric in ranked:
         turned += (a[metric] - b[metric]) * (c[metric] - d[metric]) < 0
         if verdict(metric, a, b):
             tally[verdict(metric, a, b) * verdict(metric, c, d)] += 1
-    print(f"{metric:10} {moved:5} {turned:13} {sum(tally):20} {tally[1]:15} {tally[0]:16} {tally[-1]:14}")
+    print(f"{metric:10} {moved:5} {turned:12} {sum(tally):11} {tally[1]:6} {tally[0]:10} {tally[-1]:13}")
 
 # %% [markdown]
 # **The result:**
@@ -793,12 +797,17 @@ for said, each in asked.items():
     print(f"{said:24} {scores.mean():.2f} ± {scores.std() / n**0.5:.2f}")
 
 # %% jupyter={"source_hidden": true}
-print(f"{'':36}   n calls  captions met, seed 1   CLIP score     Fréchet         precision recall")
 judged = [[row for row in board["rows"] if "met" in row and row["settings"]["seed"] == seed] for seed in (0, 1)]
+print(f"{'':31}   n calls   captions met  seed 1   CLIP score")
 for row, other in zip(*judged):
     print(
-        f"{title(row):36} {row['n']:3} {row['calls']:5.0f} {row['met']:7.1%} ± {row['met_error']:.1%}, {other['met']:6.1%} {row['clip']:8.3f}"
-        f" ± {row['clip_error']:.3f} {row['frechet']:7.3f} ± {row['frechet_error']:.3f} {row['precision']:6.2f} {row['recall']:8.2f}"
+        f"{title(row):31} {row['n']:3} {row['calls']:5.0f} {row['met']:6.1%} ± {row['met_error']:.1%}  {other['met']:6.1%}"
+        f" {row['clip']:6.3f} ± {row['clip_error']:.3f}"
+    )
+print(f"\n{'':31}         Fréchet  precision  recall")
+for row in judged[0]:
+    print(
+        f"{title(row):31} {row['frechet']:7.3f} ± {row['frechet_error']:.3f} {row['precision']:10.2f} {row['recall']:7.2f}"
     )
 moves = [each[-1] for each in judged]  # of the video model, both seeds
 print("clips that move as asked:", ", ".join(f"{row['moves']:.0%} of {row['n']}" for row in moves))

@@ -1,15 +1,22 @@
 """The harness of the benchmarks: fair sizes, honest verdicts, windows that alternate."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from tests.benchmarks import exported
+from tests.benchmarks import run as benchmarks
 from tests.benchmarks.apart import Apart
 from tests.benchmarks.memory import peak_of_this_process
-from tests.benchmarks.run import row, table
+from tests.benchmarks.run import Bench, row, table
 from tests.benchmarks.sizes import SIZES, parity
 from tests.benchmarks.timing import Comparison, Timing, Work, side_by_side
 
@@ -52,6 +59,55 @@ def test_the_table_says_what_falls_short() -> None:
     assert "99 % conv" in lines[2]
     assert "ABOVE the bar" in lines[3]
     assert "skipped: not installed" in lines[4]
+
+
+def asked(out: Path, *sizes: str, **changes: Any) -> SimpleNamespace:
+    told = {"names": ["memory"], "out": out, "seconds": 1.0, "windows": 1, "window_seconds": 1e-9}
+    return SimpleNamespace(**told | {"cpu_time": False, "device": "cpu", "sizes": list(sizes)} | changes)
+
+
+def figures(out: Path) -> dict[str, float]:
+    return {each["title"]: each["figure"] for each in json.loads(out.read_text())["memory"]["rows"]}
+
+
+def test_rows_are_kept_one_by_one_and_those_of_other_sizes_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = 1.0
+
+    def measured(bench: Bench) -> Iterator[dict[str, Any]]:
+        for size in bench.sizes:
+            if size == "large":
+                raise KeyboardInterrupt
+            yield row(f"{size}, as shipped (mode {figure})", figure, 1.0)
+
+    monkeypatch.setitem(benchmarks.NAMES, "memory", measured)
+    out = tmp_path / "x.json"
+    with pytest.raises(KeyboardInterrupt):
+        benchmarks.bench(asked(out, "small", "large"))
+    assert list(figures(out).values()) == [1.0]
+    benchmarks.bench(asked(out, "medium"))
+    figure = 2.0
+    benchmarks.bench(asked(out, "small"))
+    assert list(figures(out).items()) == [
+        ("medium, as shipped (mode 1.0)", 1.0),
+        ("small, as shipped (mode 2.0)", 2.0),
+    ]
+    benchmarks.bench(asked(out, "small", cpu_time=True))  # by another clock: no row of the other
+    assert list(figures(out).values()) == [2.0]
+
+
+def test_without_a_provider_what_needs_none_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = torch.device("cpu")
+    assert exported.cannot_run(here) == ""
+    assert "has no provider 'cuda' here" in exported.cannot_run(torch.device("cuda"))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert "need the package onnxscript" in exported.cannot_run(here)
+    bench = Bench(here, 1.0, Timing(windows=1, seconds=1e-9), ["small"])
+    monkeypatch.setattr(bench, "apart", lambda make, *given: Work(lambda: None, 1))
+    monkeypatch.setattr(bench, "peaks", lambda title, *given, **how: row(title, 1.0, 1.0))
+    (told,) = bench.onnx()
+    assert "onnxscript" in told["skipped"]
 
 
 def own_process() -> Work:

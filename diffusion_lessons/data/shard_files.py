@@ -34,6 +34,8 @@ def addresses(pattern: str) -> list[str]:
     found: list[str] = []
     for each in filter(None, pattern.split("::")):
         for name in itertools.islice(_unfolded(each), MOST + 1):
+            if "://" in name and not is_remote(name):
+                raise DataError(f"{name} is nothing that is fetched here: give files, or http:// or https://")
             wild = glob.has_magic(name) and not is_remote(name)
             if "*" in name and is_remote(name):
                 raise DataError(
@@ -41,8 +43,9 @@ def addresses(pattern: str) -> list[str]:
                 )
             found += sorted(glob.glob(expanded(name))) if wild else [expanded(name)]
     if not found:
+        given = pattern or "an empty pattern"
         raise DataError(
-            f"{pattern} names no shards: expected files such as data-{{000..099}}.tar or data-*.tar"
+            f"{given} names no shards: expected files such as data-{{000..099}}.tar or data-*.tar"
         )
     if len(found) > MOST:
         raise DataError(f"{pattern} names more than {MOST:,} shards")
@@ -112,6 +115,8 @@ def _unfolded(pattern: str) -> Iterator[str]:
         choices: Iterator[str] = (
             str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)
         )
+    elif ".." in found[1]:
+        raise DataError(f"{found[0]} in {pattern} cannot be read: expected two whole numbers, {{000..099}}")
     else:
         choices = iter(found[1].split(","))
     for choice in choices:

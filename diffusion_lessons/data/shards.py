@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from PIL import UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -152,7 +153,9 @@ class Shards:
             except Missing:
                 raise
             except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-                self.skipped[at] = f"{self._name(at)} cannot be read ({printable(str(error))[:80]})"
+                unknown = isinstance(error, UnidentifiedImageError)  # whose words name a place in memory
+                why = "no picture" if unknown else printable(str(error))[:80]
+                self.skipped[at] = f"{self._name(at)} cannot be read ({why})"
         raise DataError(
             f"no picture of {self.name} can be read; the first: {self.skipped[row % self.length]}"
         )

@@ -14,6 +14,7 @@ from diffusion_lessons.makers.scenes.vae import build_vae
 from diffusion_lessons.makers.scenes.video import build_video
 from diffusion_lessons.support.console import guarded
 from diffusion_lessons.support.errors import unknown
+from diffusion_lessons.support.files import writable
 from diffusion_lessons.support.machine import keep_freed_memory
 from diffusion_lessons.training.loop import TrainingInterrupted
 from diffusion_lessons.training.recipe import Recipe
@@ -39,8 +40,9 @@ BUILDERS: dict[str, partial[None]] = {
 def build(names: list[str], folder: Path = FOLDER, seed: int | None = None) -> None:
     """Make each of the named models; a diffusion model that was stopped goes on where it was.
 
-    With another seed a diffusion model is trained and measured again: the figures go onto its card. An
-    unknown name, said before anything is made, and a folder that cannot be written are a ValueError.
+    What a model is made of comes from the folder, or from the bundled shelf where the folder lacks it. With
+    another seed a diffusion model is trained and measured again: the figures go onto its card. An unknown
+    name and a folder that cannot be written, both said before anything is made, are a ValueError.
     """
     for name in names:
         if name not in BUILDERS:
@@ -48,6 +50,7 @@ def build(names: list[str], folder: Path = FOLDER, seed: int | None = None) -> N
         if seed is not None and BUILDERS[name].func not in (build_diffusion, build_student):
             raise ValueError(f"{name} is no diffusion model of digits: only those take another seed")
     how = {} if seed is None else {"seed": seed}
+    writable(folder)
     try:
         for name in names:
             BUILDERS[name](name, folder, **how)

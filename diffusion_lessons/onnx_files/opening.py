@@ -19,8 +19,10 @@ from diffusion_lessons.onnx_files.session import Session, checked_provider
 
 
 def is_onnx(file: Path) -> bool:
-    """Whether a name is that of an ONNX file, or of a folder that holds a model of several."""
-    return file.suffix == ".onnx" or (file / f"{MAIN}.onnx").is_file()
+    """Whether a name is that of an ONNX file, or of a folder that holds a model of several, or parts."""
+    if file.suffix == ".onnx" or (file / f"{MAIN}.onnx").is_file():
+        return True
+    return any(file.glob("*.onnx")) and not any(file.glob("*.safetensors"))
 
 
 def open_onnx(file: Path, provider: str = "cpu") -> Checkpoint:
@@ -31,6 +33,12 @@ def open_onnx(file: Path, provider: str = "cpu") -> Checkpoint:
     that is not here a ValueError.
     """
     checked_provider(provider)
+    if file.is_dir() and not (file / f"{MAIN}.onnx").is_file():
+        parts = ", ".join(sorted(part.name for part in file.glob("*.onnx"))) or "no ONNX file"
+        raise CheckpointError(
+            f"{file} holds {parts} and no {MAIN}.onnx: a model that draws nothing, or an export that was "
+            "stopped; export it again"
+        )
     main, card = _read(file / f"{MAIN}.onnx" if file.is_dir() else file, provider)
     try:
         return _model(file, main, card, provider)

@@ -14,6 +14,7 @@ PROVIDERS = {  # what to ask for, the next where an operation has no kernel in t
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
+FLOAT32 = {"CUDAExecutionProvider": {"use_tf32": "0"}}  # it multiplies in TF32 unless told not to
 DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
 ERRORS_ONLY = 3  # of ONNX Runtime's levels of logging
 
@@ -53,7 +54,8 @@ class Session:
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), ERRORS_ONLY
         try:
-            self.session = runtime.InferenceSession(graph, options, providers=list(kinds))
+            chosen = [(kind, FLOAT32.get(kind, {})) for kind in kinds]
+            self.session = runtime.InferenceSession(graph, options, providers=chosen)
         except Exception as error:  # its errors share no other class
             raise ValueError(f"ONNX Runtime cannot read it: {_line(error)}") from error
         if self.session.get_providers()[0] != kinds[0]:  # it goes on without one that does not start

@@ -71,7 +71,8 @@ def _places(out: Path, parts: list[Part]) -> list[Path]:
             )
         return [writable(out) / f"{part.name}.onnx" for part in parts]
     if out.suffix != ".onnx":
-        raise ValueError(f"an ONNX file's name ends in .onnx, got {out}: name it {out}.onnx")
+        named = f"{out}.onnx" if out.name else "model.onnx"
+        raise ValueError(f"an ONNX file's name ends in .onnx, got {out}: name it {named}")
     return [writable_file(out)]
 
 

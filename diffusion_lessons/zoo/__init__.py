@@ -55,6 +55,11 @@ def load(name: str, folder: Path = FOLDER) -> Any:
     return LOADERS[card(name, folder)["kind"]](checked(name, folder))
 
 
+def shelf_of(name: str, folder: Path) -> Path:
+    """The folder that a model is taken from: this one, or the bundled shelf where it lacks it."""
+    return folder if name in names(folder) else FOLDER
+
+
 def yardstick(name: str) -> "Yardstick":
     """What pictures of "mnist" or "digits" are measured by: the bundled classifier and its references.
 

@@ -1,6 +1,6 @@
 """DDIM in 25 steps by the bundled MNIST model: exported, by ONNX Runtime, and by PyTorch as it is.
 
-Both in float32, with one thread, without guidance: the batch is that of the network.
+Both in float32 (no TF32 on a GPU), with one thread, without guidance: the batch is that of the network.
 """
 
 from pathlib import Path
@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from diffusion_lessons.generate import generate, labels_for
+from diffusion_lessons.onnx_files.session import checked_provider, needed
 from diffusion_lessons.onnx_files.writing import write_onnx
 from diffusion_lessons.support.machine import keep_freed_memory
+from diffusion_lessons.training.speed import SpeedMode
 from diffusion_lessons.zoo import load, open_model
 
 from .timing import Work
@@ -23,6 +25,17 @@ def export(file: Path) -> Path:
     """The bundled model as ONNX."""
     write_onnx(load(MODEL), file)
     return file
+
+
+def cannot_run(device: torch.device) -> str:
+    """Why no exported model can be made and run on a device; nothing where it can."""
+    try:
+        for package in ("onnx", "onnxscript"):
+            needed(package)
+        checked_provider(PROVIDERS.get(device.type, device.type))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def exported(file: Path, images: int, device: torch.device) -> Work:
@@ -40,4 +53,4 @@ def _sampling(name: str, provider: str | None, images: int, device: torch.device
     torch.set_num_threads(1)
     model = open_model(name, provider)
     how = dict(steps=STEPS, guidance=1.0, precision="float32", device=device)
-    return Work(lambda: generate(model, labels_for(model, images), **how), images)
+    return Work(lambda: generate(model, labels_for(model, images), **how), images, SpeedMode().matmuls)

@@ -1,8 +1,9 @@
 """All that deserves a GPU, the worthiest first, within some minutes: `make gpu`.
 
 It runs in the Python that calls it, and leaves its PyTorch as it is: packages that are missing come from a
-folder of wheels, or from the index, into a folder beside the results. A part is a command with a log. What is
-done is not done again, a part that the time cut goes on where it can, and every result carries its hardware.
+folder of wheels into a folder beside the results, or else from the index into this Python. A part is a
+command with a log. What is done is not done again, a part that was begun before comes after those that were
+not, one that the time cut goes on where it can, and every result carries its hardware.
 """
 
 import argparse
@@ -16,18 +17,28 @@ import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import invalidate_caches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BENCHES = ("training", "sampling", "prompting", "onnx", "real-size", "memory", "quality")
-EXPERIMENTS = (
-    "speed-ladder",
-    "text-conditioning",
-)  # whose figures on a GPU are others, or take hours without
+ALL_SIZES = ("small", "medium", "large")
+BENCHES: dict[str, tuple[float, tuple[str, ...]]] = {  # seconds at most; sizes, each a part of its own
+    "training": (150, ALL_SIZES),
+    "sampling": (90, ALL_SIZES),
+    "prompting": (240, ("small", "medium")),
+    "onnx": (120, ()),
+    "real-size": (90, ()),
+    "memory": (150, ALL_SIZES),
+    "quality": (150, ()),
+}
+EXPERIMENTS = {"speed-ladder": 400, "text-conditioning": 500}  # other on a GPU, or hours without; seconds
 RECIPES = ("scenes-text", "scenes-inpaint", "scenes-clip", "mnist-unet")
 LAST_WORDS = 20.0  # seconds that a part has to save what it made
 SHORTEST = 3.0  # seconds under which no part is begun
+MARK = "@pytest.mark." + "gpu"
+TOOLS = {"accelerate", "diffusers", "pytest", "transformers"}  # of the packages of the tests, what parts need
+ON_GPUS = {"onnxruntime": "onnxruntime-gpu"}  # the package that has the same module, with CUDA
 
 
 @dataclass(frozen=True)
@@ -41,36 +52,53 @@ class Part:
 
 def parts(gpu: str, out: Path) -> list[Part]:
     """What there is to do on a GPU of this name (as in file names), in order of worth."""
-    tests = ("-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests")
-    bench = ("-m", "tests.benchmarks.run", "--windows", "3", "--window-seconds", "2", "--seconds", "30")
-    record = str(ROOT / "tests" / "benchmarks" / "results" / f"{gpu}.json")
-    measured = ROOT / "diffusion_lessons" / "experiments" / "results"
-    lessons = ("-m", "diffusion_lessons", "experiment")
+    tests = ("-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "--continue-on-collection-errors")
     return [
-        Part("tests", 180, tests),
-        *(Part(f"bench-{name}", 90, (*bench, name, "--out", record)) for name in BENCHES),
+        Part("tests", 180, (*tests, *tests_for_a_gpu())),
+        *_benches(ROOT / "tests" / "benchmarks" / "results" / f"{gpu}.json"),
+        *_experiments(gpu),
         *(
-            Part(
-                name, 400, (*lessons, name, "--device", "cuda", "--out", str(measured / f"{name}.{gpu}.json"))
-            )
-            for name in EXPERIMENTS
-        ),
-        *(
-            Part(name, 400, ("-m", "diffusion_lessons.makers", name, "--out", str(out / "zoo")))
+            Part(name, 500, ("-m", "diffusion_lessons.makers", name, "--out", str(out / "zoo")))
             for name in RECIPES
         ),
+    ]
+
+
+def tests_for_a_gpu() -> list[str]:
+    """The files that hold a test marked `gpu`: the others need packages that may not be there."""
+    files = (ROOT / "tests").rglob("test_*.py")
+    return sorted(str(file.relative_to(ROOT)) for file in files if MARK in file.read_text(encoding="utf-8"))
+
+
+def _benches(record: Path) -> list[Part]:
+    how = ("-m", "tests.benchmarks.run", "--windows", "3", "--window-seconds", "2", "--seconds", "30")
+    how += ("--out", str(record))
+    return [
+        Part(f"bench-{name}-{size}".rstrip("-"), seconds, (*how, name, *(("--sizes", size) if size else ())))
+        for name, (seconds, sizes) in BENCHES.items()
+        for size in sizes or ("",)
+    ]
+
+
+def _experiments(gpu: str) -> list[Part]:
+    measured = ROOT / "diffusion_lessons" / "experiments" / "results"
+    how = ("-m", "diffusion_lessons", "experiment")
+    return [
+        Part(name, seconds, (*how, name, "--device", "cuda", "--out", str(measured / f"{name}.{gpu}.json")))
+        for name, seconds in EXPERIMENTS.items()
     ]
 
 
 def run(todo: list[Part], out: Path, deadline: float, say: Callable[[str], object] = print) -> dict[str, str]:
     """Do the parts until the deadline (of `time.monotonic`): what became of each, by name.
 
+    Those that no call has begun come first: one that never fits its seconds keeps no other from its turn.
     "done", "done before", "no time", "stopped" by the clock, or "failed" with the exit code; a part that is
     done leaves a file of its name, and every part its log, in the folder `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
     ended: dict[str, str] = {}
-    for part in todo:
+    for part in sorted(todo, key=lambda part: (out / f"{part.name}.log").exists()):
         mark, log = out / f"{part.name}.done", out / f"{part.name}.log"
         left = min(part.seconds, deadline - time.monotonic() - LAST_WORDS)
         started = time.monotonic()
@@ -83,7 +111,7 @@ def run(todo: list[Part], out: Path, deadline: float, say: Callable[[str], objec
             ended[part.name] = {0: "done", None: "stopped by the clock"}.get(code, f"failed ({code}): {log}")
             if code == 0:
                 mark.touch()
-        say(f"{part.name:<20} {time.monotonic() - started:6.0f} s  {ended[part.name]}")
+        say(f"{part.name:<23} {time.monotonic() - started:6.0f} s  {ended[part.name]}")
     return ended
 
 
@@ -111,11 +139,15 @@ def _finished(part: Part, log: Path, seconds: float) -> int | None:
 
 
 def missing(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
-    """The packages of the project and of its tests that this Python lacks; never PyTorch."""
+    """The packages that a part needs and this Python lacks; never PyTorch."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    names = {re.split(r"[\[<>=!~; ]", each)[0] for each in wanted} - {project["name"]}
-    return sorted(name for name in names if not _installed(name))
+    extras = project["optional-dependencies"]
+    known, tools = (
+        {re.split(r"[\[<>=!~; ]", each)[0] for each in listed}
+        for listed in (project["dependencies"] + extras["onnx"], extras["test"])
+    )
+    lacking = sorted(name for name in known | (tools & TOOLS) if not _installed(name))
+    return [ON_GPUS.get(name, name) for name in lacking if not _installed(ON_GPUS.get(name, name))]
 
 
 def missing_wheels(wheels: Path) -> list[str]:
@@ -125,28 +157,44 @@ def missing_wheels(wheels: Path) -> list[str]:
 
 
 def _installed(name: str) -> bool:
+    """Whether a package is here; what PyTorch is made of counts as here."""
     try:
         return bool(version(name))
     except PackageNotFoundError:
-        return name == "torch"
+        return name in ("torch", "triton") or name.startswith("nvidia-")
 
 
-def install(folder: Path, wheels: Path | None) -> None:
-    """Put what is missing where this Python finds it: wheels into the folder, else from the index."""
+def install(folder: Path, wheels: Path | None, say: Callable[[str], object] = print) -> None:
+    """Put what is missing where this Python finds it: wheels into the folder, else from the index.
+
+    Packages that are in neither place are named: the parts that need them will fail, the others will not.
+    """
     if wheels is not None and not wheels.is_dir():
         raise ValueError(f"no folder of wheels {wheels}: name the one that holds the .whl files")
+    sys.path.append(str(folder))  # what an earlier call has put there is not missing
     names = missing() if wheels is None else missing_wheels(wheels)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if wheels is None and names:
         kept = folder.with_suffix(".txt")
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(f"torch=={version('torch')}\n")
-        subprocess.run([*pip, "--constraint", str(kept), *names], check=True)
+        _run_pip([*pip, "--constraint", str(kept), *names])
     elif names:
-        found = ["--no-deps", "--no-index", "--find-links", str(wheels), "--target", str(folder)]
-        subprocess.run([*pip, *found, *names], check=True)
+        found = ["--no-deps", "--no-index", "--find-links", str(wheels), "--upgrade", "--target", str(folder)]
+        _run_pip([*pip, *found, *names])
+    invalidate_caches()
+    if lacking := missing():
+        say(f"not here, and not in {wheels}: {', '.join(lacking)}; parts that need them will fail")
     paths = [str(ROOT), str(folder), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+
+def _run_pip(command: list[str]) -> None:
+    if subprocess.run(command).returncode:
+        raise ValueError(
+            "pip could not install what is missing (its words are above): WHEELS=FOLDER takes packages from "
+            "a folder of wheels for this Python, and a virtual environment takes them from the index"
+        )
 
 
 def main() -> int:
@@ -160,16 +208,20 @@ def main() -> int:
     try:
         gpu = _gpu()
         install(out / "packages", given.wheels)
-        ended = run(parts(gpu, out), out, deadline).values()
-    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+        ended = run(parts(gpu, out), out, deadline)
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on", file=sys.stderr)
         return 130
-    if any(state.startswith("failed") for state in ended):
-        return 1
-    return 0 if all(state.startswith("done") for state in ended) else 3
+    left = [name for name, state in ended.items() if not state.startswith("done")]
+    if not left:
+        return 0
+    print(
+        f"{len(left)} of {len(ended)} parts are left: {', '.join(left)}; the same command goes on with them"
+    )
+    return 1 if any(state.startswith("failed") for state in ended.values()) else 3
 
 
 def _gpu() -> str:

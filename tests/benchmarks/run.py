@@ -1,13 +1,13 @@
 """Ours and other projects, side by side in one run: `make bench`, or `python -m tests.benchmarks.run NAME…`.
 
-Prints a table and writes a JSON file with hardware and versions. Where a figure is below its bar,
-the table says so and shows where the time goes.
+Prints a table and writes a JSON file with hardware and versions, row by row: what was measured before a stop
+is kept. Where a figure is below its bar, the table says so and shows where the time goes.
 """
 
 import argparse
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from tests.published_folder import pipeline
 
 from . import peers, quality
 from .apart import Apart
-from .exported import BARS, eager, export, exported
+from .exported import BARS, cannot_run, eager, export, exported
 from .loops import ours_as_shipped, same_for_both, theirs_as_shipped
 from .prompting import SHAPES, export_prompting, our_prompting, real_size, their_prompting
 from .sampling import our_sampling, their_sampling
@@ -51,16 +51,13 @@ class Bench:
     def __init__(self, device: torch.device, seconds: float, timing: Timing, sizes: list[str]) -> None:
         self.device, self.seconds, self.timing, self.sizes = device, seconds, timing, sizes
 
-    def quality(self) -> list[Row]:
+    def quality(self) -> Iterator[Row]:
         folder = writable(Path("out/bench"))
         facts = quality.time_to_quality(self.seconds, self.device, folder)
-        return [
-            row("time to quality: classes recognised", facts["accuracy"], 0.97, facts),
-            row("time to quality: their Fréchet distance over ours", facts["frechet_ratio"], 30.0),
-        ]
+        yield row("time to quality: classes recognised", facts["accuracy"], 0.97, facts)
+        yield row("time to quality: their Fréchet distance over ours", facts["frechet_ratio"], 30.0)
 
-    def training(self) -> list[Row]:
-        rows = []
+    def training(self) -> Iterator[Row]:
         for name in self.sizes:
             size, batch = SIZES[name], BATCH[name]
             costs = parity(size)
@@ -70,14 +67,15 @@ class Bench:
                 self.apart(theirs_as_shipped, size, batch) as theirs,
             ):
                 title = f"training {size.title}, as shipped ({ours.mode} against theirs)"
-                rows.append(self.compare(title, ours, theirs, 1.3, facts))
+                yield self.compare(title, ours, theirs, 1.3, facts)
             for mode in self.modes():
                 a, b = (
                     same_for_both(network, batch, self.device, mode)
                     for network in (size.ours(), size.unet_2d_model())
                 )
-                rows.append(self.compare(f"training {size.title}, {mode} for both", a, b, 1.05, facts))
-        return rows + self.lucidrains()
+                yield self.compare(f"training {size.title}, {mode} for both", a, b, 1.05, facts)
+        if self.device.type != "cuda" or "large" in self.sizes:
+            yield self.lucidrains()
 
     def modes(self) -> list[SpeedMode]:
         """What both are given: compiled too where that is what one would use."""
@@ -85,28 +83,25 @@ class Bench:
             return [SpeedMode("bf16"), SpeedMode("bf16", compile=True)]
         return [SpeedMode("float32")]
 
-    def lucidrains(self) -> list[Row]:
+    def lucidrains(self) -> Row:
         network, why = peers.lucidrains_unet()
         if network is None or self.device.type != "cuda":
-            return [skipped("training against denoising-diffusion-pytorch", why or "its size needs a GPU")]
+            return skipped("training against denoising-diffusion-pytorch", why or "its size needs a GPU")
         mode = SpeedMode("bf16")
         a = same_for_both(SIZES["large"].ours(), BATCH["large"], self.device, mode)
         b = same_for_both(network, BATCH["large"], self.device, mode)
-        return [
-            self.compare("training 36 M against denoising-diffusion-pytorch, eager bf16 for both", a, b, 1.05)
-        ]
+        title = "training 36 M against denoising-diffusion-pytorch, eager bf16 for both"
+        return self.compare(title, a, b, 1.05)
 
-    def sampling(self) -> list[Row]:
-        rows = []
+    def sampling(self) -> Iterator[Row]:
         for name in self.sizes:
             size = SIZES[name]
             with self.apart(our_sampling, size) as ours, self.apart(their_sampling, size) as theirs:
                 title = f"sampling {size.title}, DDIM in 25 steps"
-                rows.append(self.compare(title, ours, theirs, 1.5, {"images": ours.images}))
-        return rows
+                yield self.compare(title, ours, theirs, 1.5, {"images": ours.images})
 
-    def prompting(self) -> list[Row]:
-        rows = []
+    def prompting(self) -> Iterator[Row]:
+        why = cannot_run(self.device)
         for name in self.sizes:
             if name not in SHAPES:
                 continue
@@ -114,48 +109,50 @@ class Bench:
                 folder, shape = Path(place) / "model", SHAPES[name]
                 pipeline(folder, shape)
                 words = f"{shape.pixels} px, {shape.widths[0]} to {shape.widths[-1]} wide"
-                onnx = export_prompting(folder, Path(place) / "onnx")
+                onnx = folder if why else export_prompting(folder, Path(place) / "onnx")
                 for model, precision, how in (
                     (folder, "float32", "float32 for both"),
                     (folder, "auto", "as shipped"),
                     (onnx, "float32", "exported"),
                 ):
                     title = f"prompt to picture, {words}, DDIM in 25 guided steps, {how}"
+                    if how == "exported" and why:
+                        yield skipped(title, why)
+                        continue
                     with (
                         self.apart(our_prompting, model, precision) as ours,
                         self.apart(their_prompting, folder) as theirs,
                     ):
-                        rows.append(self.compare(title, ours, theirs, 1.3))
+                        yield self.compare(title, ours, theirs, 1.3)
                 title = f"peak memory of prompt to picture, {words}, float32, ours over theirs"
                 ours, theirs = partial(our_prompting, folder, "float32"), partial(their_prompting, folder)
-                rows.append(self.peaks(title, ours, theirs, steps=2))
-        return rows
+                yield self.peaks(title, ours, theirs, steps=2)
 
-    def onnx(self) -> list[Row]:
-        rows = []
+    def onnx(self) -> Iterator[Row]:
+        if why := cannot_run(self.device):
+            yield skipped("ONNX Runtime over PyTorch", why)
+            return
         with TemporaryDirectory() as place:
             file = export(Path(place) / "model.onnx")
             for images, bar in BARS.items():
                 with self.apart(exported, file, images) as ours, self.apart(eager, images) as theirs:
                     title = f"ONNX Runtime over PyTorch, DDIM in 25 steps, one thread, batch {images}"
-                    rows.append(self.compare(title, ours, theirs, bar))
-        return rows
+                    yield self.compare(title, ours, theirs, bar)
 
-    def real_size(self) -> list[Row]:
+    def real_size(self) -> Iterator[Row]:
         with self.apart(real_size) as process:
             seconds = process.seconds(1, self.timing)
             gigabytes = process.peak(self.device) / 1e9
         title = "one guided step of Stable Diffusion 1, real size in bf16, 512 px: peak memory in GB"
-        return [row(title, gigabytes, REAL_SIZE_GB, {"seconds": seconds}, most=True)]
+        yield row(title, gigabytes, REAL_SIZE_GB, {"seconds": seconds}, most=True)
 
-    def memory(self) -> list[Row]:
-        rows = []
+    def memory(self) -> Iterator[Row]:
         for name in self.sizes:
             title = f"peak memory of training {SIZES[name].title}, ours over theirs"
             given = SIZES[name], BATCH[name]
-            rows.append(self.peaks(title, ours_as_shipped, theirs_as_shipped, *given, steps=MEMORY_STEPS))
-            rows[-1]["facts"]["batch"] = BATCH[name]
-        return rows
+            found = self.peaks(title, ours_as_shipped, theirs_as_shipped, *given, steps=MEMORY_STEPS)
+            found["facts"]["batch"] = BATCH[name]
+            yield found
 
     def peaks(
         self, title: str, ours: Callable[..., Work], theirs: Callable[..., Work], *given: Any, steps: int
@@ -237,7 +234,7 @@ def main() -> None:
 
 
 def bench(given: argparse.Namespace) -> None:
-    """Run the benchmarks that were asked for; other results in the file stay."""
+    """Run the benchmarks that were asked for; other results in the file stay, and those of other sizes."""
     device = choose_device(given.device)
     for name in given.names:
         if name not in NAMES:
@@ -249,21 +246,37 @@ def bench(given: argparse.Namespace) -> None:
     writable(file.parent)
     result: Row = json.loads(file.read_text()) if file.exists() else {}
     for name in given.names or NAMES:
-        rows = NAMES[name](shared)
-        print(table(rows), flush=True)
-        result[name] = {
+        facts = {
             "hardware": hardware(device),
             "threads": torch.get_num_threads(),
             "clock": "computed" if given.cpu_time else "passed",
-            "versions": versions("diffusers", "transformers", "onnxruntime"),
-            "rows": rows,
+            "versions": versions("diffusers", "transformers", "onnxruntime", "onnxruntime-gpu"),
         }
-        with atomic_write(file) as partial:
-            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        before, rows = result.get(name, {}), []
+        for found in NAMES[name](shared):
+            print(table([found]), flush=True)
+            rows.append(found)
+            result[name] = facts | {"rows": merged(before, facts, rows)}
+            with atomic_write(file) as partial:
+                partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"  {file}")
 
 
-NAMES: dict[str, Callable[[Bench], list[Row]]] = {
+def merged(before: Row, facts: Row, rows: list[Row]) -> list[Row]:
+    """These rows, and before them those of the result before that they do not replace: if it was made alike.
+
+    Such are of other sizes, or of a run that was stopped. What a title says in brackets does not count.
+    """
+    now = {titled(row) for row in rows}
+    same = facts.items() <= before.items()
+    return [*(row for row in before.get("rows", []) if same and titled(row) not in now), *rows]
+
+
+def titled(row: Row) -> str:
+    return row["title"].partition(" (")[0]
+
+
+NAMES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "training": Bench.training,
     "sampling": Bench.sampling,
     "prompting": Bench.prompting,

@@ -136,9 +136,11 @@ def test_live_answers_and_shows_errors_in_the_page(notebook: NotebookPage) -> No
     picture.wait_for()
     first = picture.get_attribute("src")
     assert picture.get_attribute("alt") == "A power of x. Setting: power 1, shape even."
-    slider = output.locator("[role=slider]")
+    slider = output.get_by_role("slider", name="power", exact=True)
+    assert slider.get_attribute("aria-valuetext") == "1"
     slider.focus()
     notebook.page.keyboard.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == output.locator(".dl-slider output").inner_text() == "2"
     output.locator("img[alt*='power 2']").wait_for()
     assert picture.get_attribute("src") != first
     notebook.page.keyboard.press("ArrowRight")
@@ -160,7 +162,7 @@ def test_live_scrubber_keeps_its_frame_from_one_setting_to_the_next(notebook: No
     root.locator("input").focus()
     notebook.page.keyboard.press("End")
     assert set(pixels(root.locator("canvas"))) == {255}
-    output.locator("[role=slider]").focus()
+    output.get_by_role("slider", name="level", exact=True).focus()
     notebook.page.keyboard.press("ArrowRight")
     notebook.page.wait_for_function(
         """() => [...document.querySelectorAll('.jp-OutputArea .dl-scrub canvas')].at(-1)
@@ -170,7 +172,7 @@ def test_live_scrubber_keeps_its_frame_from_one_setting_to_the_next(notebook: No
 
 
 def test_everything_drawn_has_alt_text_or_a_name(notebook: NotebookPage, axe: str) -> None:
-    assert serious(notebook.page, axe, ".jp-OutputArea-output .dl-scrub, .dl-quiz") == []
+    assert serious(notebook.page, axe, ".jp-OutputArea-output .dl-scrub, .dl-slider, .dl-quiz") == []
     alts = notebook.page.locator(".jp-OutputArea-output img").evaluate_all("all => all.map(i => i.alt)")
     assert len(alts) >= 4
     assert all(len(alt) > 10 for alt in alts)
@@ -238,6 +240,11 @@ draw_hole(torch.zeros(3, 64, 64), lambda mask, caption, way: mask.expand(1, 3, 6
           alt="A grey picture, all of it a hole.", caption=captions,
           way=["trained", "a way with a long name of its own"])
 """
+COSTS = """
+from diffusion_lessons.course.widgets import explore_costs
+
+explore_costs({"slow": 1e12, "fast": 4e12}, pixels=(64, 128))
+"""
 WIDE = """
 import torch
 from diffusion_lessons.course.widgets import scrub
@@ -269,6 +276,25 @@ def test_a_long_caption_and_a_long_button_are_shown_whole(browser: Any, lab: Jup
         assert text <= room * lines
         assert button.evaluate("(it) => it.scrollWidth <= it.clientWidth")
         opened.screenshot(f"lab_menu_{width}")
+
+
+def test_a_screen_reader_is_told_what_each_control_of_the_calculator_sets(
+    browser: Any, lab: JupyterLab, axe: str
+) -> None:
+    with lab.notebook(browser, of_one_cell(lab, "costs", COSTS)) as opened:
+        opened.run_all()
+        output = opened.output(0)
+        output.get_by_role("slider", name="guidance", exact=True).wait_for()
+        assert output.get_by_role("slider").count() == 4
+        assert serious(opened.page, axe, ".jp-OutputArea-output") == []
+        for name, before, after in (("side", "64", "128"), ("width", "192", "320"), ("steps", "25", "50")):
+            slider = output.get_by_role("slider", name=name, exact=True)
+            assert slider.get_attribute("aria-valuetext") == before
+            slider.focus()
+            opened.page.keyboard.press("ArrowRight")
+            assert slider.get_attribute("aria-valuetext") == after
+        output.get_by_text("128×128 pixels, in latents, slow").wait_for()
+        opened.screenshot("lab_costs")
 
 
 def test_three_wide_panels_and_their_slider_fit_a_small_screen(browser: Any, lab: JupyterLab) -> None:

@@ -68,6 +68,8 @@ def test_braces_and_stars_name_shards_in_order(tmp_path: Path) -> None:
         ("nowhere/*.tar", "names no shards"),
         ("a-{5..3}.tar", "names no shards"),
         ("a-{0..3.tar", "cannot be read"),
+        ("a-{0..x}.tar", r"\{0..x\} in a-.* two whole numbers"),
+        ("s3://bucket/{0..3}.tar", "s3://bucket/0.tar is nothing that is fetched here"),
         ("a-{000000000..999999999}.tar", "more than 1,000,000"),
         ("http://host/*.tar", "cannot be searched"),
     ],
@@ -163,6 +165,7 @@ def test_pictures_that_do_not_decode_are_named_once_and_the_next_stands_in_their
     told = sorted(str(each.message) for each in said)
     assert [each[:5] for each in told] == ["2.png", "3.png", "5.png"]
     assert all("in shard a.tar cannot be read" in each for each in told)
+    assert "(no picture)" in told[0] and not any("object at" in each for each in told)
     assert quiet(lambda: rows_of(shards, 5, 3, 1)) == [0, 4, 1]
     other = Shards.open(str(tmp_path / "a.tar"), 8)  # another process, which begins elsewhere, sees the same
     with pytest.warns(OwnWarning):

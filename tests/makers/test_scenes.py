@@ -121,3 +121,31 @@ def test_video_is_text_to_image_with_layers_over_time_and_measured_beside_what_n
     assert {*told} == {"sampling", *KINDS}
     assert told["rendered"]["everything"][0] == 1 and told["one frame held"]["motion"][0] == 0
     assert all(told[kind]["n"] == 2 for kind in KINDS)
+
+
+class Asked(Exception):
+    """Ends a build where it asks for what it is made of."""
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "part"),
+    [
+        (text.build_text, "scenes-text", "scenes-vae"),
+        (inpaint.build_inpaint, "scenes-inpaint", "scenes-text"),
+        (video.build_video, "scenes-video", "scenes-text"),
+    ],
+)
+def test_what_a_folder_lacks_comes_from_the_bundled_shelf(
+    build: Any, name: str, part: str, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `make gpu` builds into an empty folder."""
+
+    def load(asked: str, folder: Path = zoo.FOLDER) -> None:
+        raise Asked(asked, zoo.checked(asked, folder).parent)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(zoo, "load", load)
+    for folder, where in ((tmp_path / "new", zoo.FOLDER), (shelf, shelf)):
+        with pytest.raises(Asked) as asked:
+            build(name, folder)
+        assert asked.value.args == (part, where)

@@ -93,6 +93,7 @@ def test_what_a_user_can_mend_is_one_line(
     out = tmp_path / "b.onnx"
     assert "expected a file" in error_line(capsys, "export", "no-such-model", "--out", out)
     assert "ends in .onnx" in error_line(capsys, "export", model, "--out", tmp_path / "b.bin")
+    assert "name it model.onnx" in error_line(capsys, "export", model, "--out", "")
     assert "unknown network 'OnnxNetwork'" in error_line(capsys, "export", digits, "--out", out)
     assert "it has cpu" in error_line(capsys, "sample", digits, "--provider", "tensorrt", *SAMPLE)
     assert "export" in error_line(capsys, "sample", model, "--provider", "cpu", *SAMPLE)

@@ -243,7 +243,10 @@ def test_an_export_that_was_stopped_between_two_parts(
         with pytest.raises(KeyboardInterrupt):
             write_onnx(model, tmp_path / name)
         assert done == ["decoder"]
-    with pytest.raises(ValueError, match="cannot read the checkpoint"):
+    with pytest.raises(ValueError, match=r"holds decoder.onnx and no network.onnx: .*was stopped"):
+        zoo.open_model(str(tmp_path / "new"))
+    (tmp_path / "new" / "model.safetensors").touch()  # files of a run, with somebody's export beside them
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
         zoo.open_model(str(tmp_path / "new"))
     refused(tmp_path / "old", "decoder.onnx is not of the same model")
 
@@ -266,10 +269,10 @@ class Pretended:
     def __init__(self, starts: bool, asked: list[Any]) -> None:
         self.starts, self.asked, self.plain = starts, asked, onnxruntime.InferenceSession
 
-    def __call__(self, graph: bytes, options: Any, providers: list[str]) -> Any:
-        self.asked.append(providers)
-        made = self.plain(graph, options, providers=["CPUExecutionProvider"])
-        made.get_providers = lambda: providers if self.starts else ["CPUExecutionProvider"]
+    def __call__(self, graph: bytes, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+        self.asked.append(dict(providers))
+        made = self.plain(graph, options, providers=[("CPUExecutionProvider", {})])
+        made.get_providers = lambda: [*self.asked[-1]] if self.starts else ["CPUExecutionProvider"]
         return made
 
 
@@ -281,7 +284,9 @@ def test_a_provider_that_is_here_is_asked_first(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: kinds)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended(True, asked))
     assert apart(open_onnx(digits, name), tiny(), labels_for(tiny(), 3)) < 1e-3
-    assert asked == [kinds]
+    (told,) = asked
+    assert list(told) == kinds
+    assert told["CUDAExecutionProvider"] == {"use_tf32": "0"}  # float32 is float32
     monkeypatch.setattr(onnxruntime, "InferenceSession", Pretended(False, asked))
     with pytest.raises(ValueError, match=f"'{name}' is installed but does not start"):
         open_onnx(digits, name)

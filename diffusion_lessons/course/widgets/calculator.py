@@ -80,8 +80,8 @@ def told(costs: Costs, parameters: int, what: str) -> tuple[str, str]:
         ("time on one", lasting(costs.picture_seconds), lasting(costs.training_seconds)),
         (
             "money, at your price",
-            f"{1000 * costs.picture_money:,.2g} a thousand",
-            f"{costs.training_money:,.3g}",
+            f"{paid(1000 * costs.picture_money)} a thousand",
+            paid(costs.training_money),
         ),
     )
     title = f"{what}: {scaled(parameters)} parameters"
@@ -95,6 +95,11 @@ def scaled(value: float) -> str:
     """A number in three digits with a prefix: 1.23 G."""
     factor, prefix = next(((f, p) for f, p in PREFIXES if value >= 0.9995 * f), (1.0, ""))
     return f"{value / factor:.3g} {prefix}".rstrip() + ("" if prefix else " ")
+
+
+def paid(money: float) -> str:
+    """Money as people write it: 0.071, 13.5, 3,312."""
+    return f"{money:,.0f}" if money >= 99.95 else f"{money:.3g}"
 
 
 def lasting(seconds: float) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from diffusion_lessons.course.widgets.figures import Picture, picture
 from diffusion_lessons.course.widgets.page import Card, error_box, markup
 from diffusion_lessons.course.widgets.scrubber import Scrubber
+from diffusion_lessons.course.widgets.slider import slider
 from diffusion_lessons.support.errors import unknown
 
 Result = Picture | Scrubber | Card
@@ -113,7 +114,7 @@ class Live:
         """The controls, the busy mark and the drawing as one ipywidget.
 
         Raises:
-            ImportError: ipywidgets (or anywidget, for scrubbers) is not installed.
+            ImportError: ipywidgets (or anywidget, for sliders and scrubbers) is not installed.
         """
         import ipywidgets
 
@@ -173,10 +174,10 @@ def chooser(name: str, choices: Mapping[str, Any], value: str) -> Any:
     """A slider for numbers, buttons for a few texts, a menu for many; its value is a label."""
     import ipywidgets
 
+    if all(isinstance(each, Real) and not isinstance(each, bool) for each in choices.values()):
+        return slider(name.replace("_", " "), list(choices), value)
     how: dict[str, Any] = dict(options=list(choices), value=value, description=name.replace("_", " "))
     how["style"] = {"description_width": "initial"}
-    if all(isinstance(each, Real) and not isinstance(each, bool) for each in choices.values()):
-        return ipywidgets.SelectionSlider(**how, continuous_update=False)
     if len(choices) <= 6:
         how["style"]["button_width"] = "auto"  # else long names are cut
         return ipywidgets.ToggleButtons(**how)

@@ -33,10 +33,10 @@ def build_inpaint(
     name: str, folder: Path, recipe: Recipe = RECIPE, n: int = ROWS, evaluated: int = EVALUATED
 ) -> None:
     """Train `scenes-inpaint`; its card tells how often a hole is painted as its caption says."""
-    device, run = choose_device(), RUNS / name
+    device, run, shelf = choose_device(), RUNS / name, zoo.shelf_of("scenes-text", folder)
 
     def task() -> TextToImage:
-        start = zoo.load("scenes-text", folder)
+        start = zoo.load("scenes-text", shelf)
         assert start.vae is not None and start.tokenizer is not None
         pictures = rows(n, start.tokenizer, holes=True)
         dataset = latents_of(start.vae, pictures, recipe.seed, device)
@@ -46,7 +46,7 @@ def build_inpaint(
         return TextToImage(recipe, dataset, network, start.tokenizer, start.vae, start="scenes-text")
 
     trained(task, run, device)
-    made_of = {"scenes-text": zoo.card("scenes-text", folder)["sha256"]}
+    made_of = {"scenes-text": zoo.card("scenes-text", shelf)["sha256"]}
     title = f"inpainting: scenes at {SIZE}×{SIZE}, in latents, told a caption"
     told = {**recipe.to_json(), "made_of": made_of}
     store_pipeline([run], name, folder, device, title, told, holes_met, evaluated, n)

@@ -80,9 +80,10 @@ def build_text(
 ) -> None:
     """Train `scenes-text`; its card tells what of a caption its pictures meet."""
     device, tokenizer = choose_device(), scene_tokenizer()
+    shelf = zoo.shelf_of("scenes-vae", folder)
 
     def task(stage: Stage[Recipe], before: Path | None) -> TextToImage:
-        vae: Vae = zoo.load("scenes-vae", folder)
+        vae: Vae = zoo.load("scenes-vae", shelf)
         pictures = rows(stage.rows, tokenizer, stage.style, form=stage.form, seed=stage.plan.seed)
         if before is None:
             text = text_config(tokenizer, WIDTH, LAYERS)
@@ -92,7 +93,7 @@ def build_text(
 
     runs = train_stages(name, stages, device, task)
     title = f"text to image: scenes at {SIZE}×{SIZE}, in latents"
-    made_of = {"scenes-vae": zoo.card("scenes-vae", folder)["sha256"]}
+    made_of = {"scenes-vae": zoo.card("scenes-vae", shelf)["sha256"]}
     recipe = {"stages": [each.to_json() for each in stages], "made_of": made_of}
     store_pipeline(runs, name, folder, device, title, recipe, prompts_met, evaluated, seen_in(stages))
 

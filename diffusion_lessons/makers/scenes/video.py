@@ -36,9 +36,9 @@ def build_video(
     name: str, folder: Path, recipe: Recipe = RECIPE, n: int = ROWS, evaluated: int = EVALUATED
 ) -> None:
     """Train `scenes-video`; its card tells how often a clip moves as its caption says."""
-    device, run = choose_device(), RUNS / name
-    trained(lambda: video_task(recipe, folder, n, device), run, device)
-    made_of = {"scenes-text": zoo.card("scenes-text", folder)["sha256"]}
+    device, run, shelf = choose_device(), RUNS / name, zoo.shelf_of("scenes-text", folder)
+    trained(lambda: video_task(recipe, shelf, n, device), run, device)
+    made_of = {"scenes-text": zoo.card("scenes-text", shelf)["sha256"]}
     title = f"text to video: clips of scenes at {SIZE}×{SIZE}, in latents, frame by frame"
     told = {**recipe.to_json(), "made_of": made_of}
     store_pipeline([run], name, folder, device, title, told, motions_met, evaluated, n)
