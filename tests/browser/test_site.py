@@ -13,7 +13,7 @@ import pytest
 from diffusion_lessons.course.lessons import LESSONS, PLAYGROUND
 from diffusion_lessons.course.site import build, playground, vendor
 from diffusion_lessons.course.site.reading import studies
-from tests.browser.browser_harness import pixels, screenshot, serious, served
+from tests.browser.browser_harness import PATIENCE, pixels, screenshot, serious, served
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def address(site: Path) -> Iterator[str]:
 def page(browser: Any) -> Iterator[Any]:
     """A fresh page that lists what goes wrong in it as `page.wrong`."""
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(PATIENCE)
     opened.wrong = []
     opened.on("console", lambda said: said.type == "error" and opened.wrong.append(said.text))
     opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
@@ -179,7 +179,7 @@ def test_every_page_opens_without_an_error_and_fits_a_telephone(
         name = str(file.relative_to(site.resolve()))
         page.goto(f"{address}/{name}")
         if name in ("playground.html", PLAYGROUND):  # a model that is only half loaded would be an error
-            page.locator("#digits[data-drawn]").wait_for(timeout=60_000)
+            page.locator("#digits[data-drawn]").wait_for(timeout=PATIENCE)
         wrong += [f"{name}: {text}" for text in page.wrong]
         if (width := page.evaluate(WIDTH)) > 375:
             wrong.append(f"{name}: {width} pixels wide")
@@ -212,7 +212,7 @@ def test_every_tab_of_the_playground_draws_fits_and_has_nothing_serious(
     width: int, scheme: str, address: str, browser: Any, axe: str
 ) -> None:
     opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    opened.set_default_timeout(60_000)
+    opened.set_default_timeout(PATIENCE)
     try:
         opened.goto(f"{address}/playground.html")
         for tab in TABS:

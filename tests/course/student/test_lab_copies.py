@@ -214,7 +214,7 @@ from pathlib import Path
 from diffusion_lessons.course.student import lab
 lab.SECONDS_TO_END = 2
 child = f"import os, signal, time; {sys.argv[2]}; open({sys.argv[1]!r}, 'w').write(str(os.getpid()))"
-child += "; time.sleep(60)"
+child += "; time.sleep(300)"
 sys.exit(lab.run([sys.executable, "-c", child]))
 """
 
@@ -237,7 +237,7 @@ def test_what_ends_the_command_ends_jupyterlab(tmp_path, number, stubborn, statu
     until(lambda: told.exists() and told.read_text())
     child = int(told.read_text())
     host.send_signal(number)
-    assert host.wait(20) == status
+    assert host.wait(60) == status
     until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
@@ -256,8 +256,8 @@ def test_the_site_is_served_where_it_was_made_with_a_playground(tmp_path, monkey
 
 
 def until(holds):
-    """Wait until it does, half a minute at most."""
-    end = time.monotonic() + 30
+    """Wait until it does, two minutes at most: a busy machine takes long to import PyTorch."""
+    end = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -275,7 +275,7 @@ def test_jupyterlab_starts_and_serves_the_start_page(lessons, work):
     server = subprocess.Popen(command, env=labs.environment(work), stderr=subprocess.PIPE, text=True)
     try:
         address = f"http://127.0.0.1:{port}/api/contents/00_start_here.ipynb?token=t&content=0"
-        for _ in range(120):
+        for _ in range(360):
             try:
                 with urllib.request.urlopen(address, timeout=5) as answer:
                     assert json.loads(answer.read())["name"] == "00_start_here.ipynb"
@@ -287,7 +287,7 @@ def test_jupyterlab_starts_and_serves_the_start_page(lessons, work):
                 assert server.poll() is None, server.stderr.read()
                 time.sleep(0.5)
         else:
-            pytest.fail("JupyterLab did not answer within a minute")
+            pytest.fail("JupyterLab did not answer within three minutes")
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
