@@ -17,6 +17,7 @@ from diffusion_lessons.course.lessons import LESSONS, Entry
 from diffusion_lessons.course.student.quiz import Question
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
+HERE = re.compile(r"\bthis (?:page|lesson)\b")
 BELOW = re.compile(r"\b([Yy]ou (?:\S+ ){1,3}?)(?:below|above)\b")  # "You measure it below."
 
 
@@ -84,7 +85,7 @@ def _apart(question: Question, number: int) -> Question:
     """A question as it reads outside its lesson: what was above or below stands in lesson so-and-so."""
 
     def said(text: str) -> str:
-        return BELOW.sub(rf"\g<1>in lesson {number}", text).replace("this page", f"lesson {number}")
+        return HERE.sub(f"lesson {number}", BELOW.sub(rf"\g<1>in lesson {number}", text))
 
     choices = [replace(each, text=said(each.text), why=said(each.why)) for each in question.choices]
     return replace(question, text=said(question.text), choices=choices)
