@@ -4,6 +4,7 @@ from html import escape
 from pathlib import Path
 
 from docutils import nodes
+from markupsafe import Markup
 
 DESCRIPTION = (
     "Diffusion models: twenty interview questions answered in 30 seconds, built in code and measured."
@@ -99,7 +100,7 @@ def _described(app, page, template, context, doctree) -> None:
     context["metatags"] = context.get("metatags", "") + f'<meta name="description" content="{DESCRIPTION}">\n'
     if address := app.config.html_baseurl:
         said = {
-            "title": escape(context.get("title", html_title)),
+            "title": escape(Markup(context.get("title", html_title)).striptags()),
             "description": DESCRIPTION,
             "type": "website",
         }

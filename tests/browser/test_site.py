@@ -292,6 +292,29 @@ def test_quiz_me_asks_one_question_at_a_time_until_all_are_known(address: str, p
     assert page.wrong == []
 
 
+def test_on_a_telephone_buttons_stay_in_sight_and_the_lessons_fit(address: str, page: Any) -> None:
+    page.set_viewport_size({"width": 375, "height": 667})
+    page.goto(f"{address}/interview.html")
+    page.get_by_role("button", name="Quiz me").click()
+    page.get_by_role("button", name="Show the answer").click()
+    knew = page.get_by_role("button", name="I knew it").bounding_box()
+    assert 0 < knew["y"] < 667 - knew["height"]
+    page.goto(f"{address}/lessons/index.html")
+    table = page.locator(".dl-lessons").bounding_box()
+    assert table["x"] + table["width"] <= 375
+    assert page.wrong == []
+
+
+def test_on_paper_every_answer_is_open_and_no_line_of_code_is_cut(address: str, page: Any) -> None:
+    page.emulate_media(media="print")
+    page.goto(f"{address}/interview.html")
+    assert not page.locator("[data-dl-interview]").is_visible()
+    assert page.locator("details.dl-follow > div").first.is_visible()
+    page.goto(f"{address}/{LESSON}")
+    cut = "all => all.filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth).length"
+    assert page.locator("main pre").evaluate_all(cut) == 0
+
+
 def test_answers_can_be_hidden_and_follow_ups_unfold(address: str, page: Any) -> None:
     page.goto(f"{address}/interview.html#q03")
     first = page.locator(".dl-ask").first
