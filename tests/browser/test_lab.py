@@ -96,8 +96,10 @@ def test_the_next_frame_comes_within_17_ms(notebook: NotebookPage, expected: lis
 
     The quickest of 60 counts: it says what drawing takes, the others what else runs on this machine.
     """
+    place = max(range(28 * 56), key=lambda i: len({frame[i] for frame in expected}))
+    shades = [frame[place] for frame in expected]
     red, took = scrubber(notebook).evaluate(
-        """async (root) => {
+        """async (root, [y, x]) => {
             const slider = root.querySelector('input'), canvas = root.querySelector('canvas'), took = [], red = [];
             for (let k = 0; k < 60; k++) {
                 await new Promise(requestAnimationFrame);
@@ -105,14 +107,15 @@ def test_the_next_frame_comes_within_17_ms(notebook: NotebookPage, expected: lis
                 slider.value = k % 11;
                 slider.dispatchEvent(new Event('input'));
                 took.push(performance.now() - before);
-                red.push(canvas.getContext('2d').getImageData(0, 0, 1, 1).data[0]); // at once
+                red.push(canvas.getContext('2d').getImageData(x, y, 1, 1).data[0]); // at once
             }
             return [red, Math.min(...took)];
-        }"""
+        }""",
+        divmod(place, 56),
     )
     print(f"the quickest of 60 was drawn after {took:.2f} ms")
-    assert max(abs(drawn - expected[k % 11][0]) for k, drawn in enumerate(red)) <= 1
-    assert len({frame[0] for frame in expected}) > 5  # the first pixel tells the frames apart
+    assert max(abs(drawn - shades[k % 11]) for k, drawn in enumerate(red)) <= 1
+    assert len(set(shades)) > 5  # the pixel tells the frames apart
     assert took < 8  # less than half a refresh
 
 
