@@ -100,7 +100,8 @@ def test_the_next_frame_comes_within_17_ms(notebook: NotebookPage, expected: lis
     shades = [frame[place] for frame in expected]
     red, took = scrubber(notebook).evaluate(
         """async (root, [y, x]) => {
-            const slider = root.querySelector('input'), canvas = root.querySelector('canvas'), took = [], red = [];
+            const [slider, canvas] = ['input', 'canvas'].map((name) => root.querySelector(name));
+            const took = [], red = [];
             for (let k = 0; k < 60; k++) {
                 await new Promise(requestAnimationFrame);
                 const before = performance.now();

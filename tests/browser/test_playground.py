@@ -36,7 +36,8 @@ ODD = [  # 20 texts
 WATCHED = """(panel) => {
     window.drawn = [];
     const where = panel.querySelector("[data-do=where]");
-    new MutationObserver(() => drawn.push(where.innerText)).observe(panel, { attributeFilter: ["data-drawn"] });
+    const seen = new MutationObserver(() => drawn.push(where.innerText));
+    seen.observe(panel, { attributeFilter: ["data-drawn"] });
 }"""
 ASK = """async (wish) => {
     const worker = new Worker("_static/playground/worker.mjs", { type: "module" });

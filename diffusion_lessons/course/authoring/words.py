@@ -1,18 +1,20 @@
 """Cells that show a card or a quiz are words: other words run no lesson again, and are shown all the same.
 
-Their calls are read from the syntax tree, never run: what is given to them must be written out, as texts, True and
-False, lists, tuples, `Choice` and `Question`.
+Their calls are read from the syntax tree, never run: what is given to them must be written out, as texts,
+True and False, lists, tuples, `Choice` and `Question`.
 """
 
 import ast
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import nbformat
 
 from diffusion_lessons.course.student.quiz import Choice, Question, interview_card, predict, quiz
+from diffusion_lessons.course.widgets.page import Card
 
-SHOWN = {"interview_card": interview_card, "predict": predict, "quiz": quiz}
+SHOWN: dict[str, Callable[..., Card]] = {"interview_card": interview_card, "predict": predict, "quiz": quiz}
 MADE_OF = {"Choice": Choice, "Question": Question}
 
 

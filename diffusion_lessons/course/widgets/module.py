@@ -28,6 +28,6 @@ def _kind(module: str, traits: tuple[tuple[str, str], ...]) -> Any:
     import traitlets
 
     shared = {name: getattr(traitlets, trait)().tag(sync=True) for name, trait in traits}
-    own = {"_esm": asset(f"{module}.js"), "_css": asset(f"{module}.css")}
+    own: dict[str, Any] = {"_esm": asset(f"{module}.js"), "_css": asset(f"{module}.css")}
     own["__repr__"] = lambda self: f"{module} widget"  # the same in every run
     return type(f"{module.title()}Widget", (anywidget.AnyWidget,), {**own, **shared})

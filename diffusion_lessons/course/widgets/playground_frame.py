@@ -32,7 +32,5 @@ def playground() -> Card:
     alt = f"Digits 0 to 9 drawn by {MODEL} in {STEPS} steps at guidance {GUIDANCE:g}."
     shown = strip(digits, alt, model.classes, len(digits))
     html = f"<div data-dl-playground-frame>{image_tag(shown.png, alt)}<p><em>{markup(WHERE)}</em></p></div>"
-    return Card(
-        f"Playground: {alt}",
-        f'{html}<script type="module">\nconst PAGE = "{PLAYGROUND}";\n{asset("playground_frame.js")}\n</script>',
-    )
+    script = f'const PAGE = "{PLAYGROUND}";\n{asset("playground_frame.js")}'
+    return Card(f"Playground: {alt}", f'{html}<script type="module">\n{script}\n</script>')
