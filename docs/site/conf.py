@@ -4,6 +4,7 @@ from html import escape
 from pathlib import Path
 
 from docutils import nodes
+from markupsafe import Markup
 
 DESCRIPTION = (
     "Diffusion models: twenty interview questions answered in 30 seconds, built in code and measured."
@@ -26,7 +27,6 @@ nb_number_source_lines = False
 myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
-myst_html_meta = {"description lang=en": DESCRIPTION}
 suppress_warnings = ["misc.highlighting_failure"]
 
 autodoc_preserve_defaults = True
@@ -95,19 +95,18 @@ def _as_markup(app, what, name, obj, options, lines: list[str]) -> None:
             lines[place] = text[0] + "".join(joined)
 
 
-def _social_card(app, page, template, context, doctree) -> None:
-    """What a link to the page shows elsewhere: it wants whole addresses, so it needs that of the site."""
+def _described(app, page, template, context, doctree) -> None:
+    """What others say of the page: its description and, where the site has an address, a card beside links."""
+    context["metatags"] = context.get("metatags", "") + f'<meta name="description" content="{DESCRIPTION}">\n'
     if address := app.config.html_baseurl:
         said = {
-            "title": escape(context.get("title", html_title)),
+            "title": escape(Markup(context.get("title", html_title)).striptags()),
             "description": DESCRIPTION,
             "type": "website",
         }
         said |= {"url": f"{address}{page}.html", "image": f"{address}_static/card.png"}
         made = "".join(f'<meta property="og:{name}" content="{value}">\n' for name, value in said.items())
-        context["metatags"] = (
-            context.get("metatags", "") + made + '<meta name="twitter:card" content="summary_large_image">'
-        )
+        context["metatags"] += f'{made}<meta name="twitter:card" content="summary_large_image">'
 
 
 def _named_by_their_text(app, page, template, context, doctree) -> None:
@@ -117,7 +116,7 @@ def _named_by_their_text(app, page, template, context, doctree) -> None:
 
 
 def setup(app) -> None:
-    app.connect("html-page-context", _social_card)
+    app.connect("html-page-context", _described)
     app.connect("html-page-context", _named_by_their_text)
     app.connect("autodoc-process-docstring", _as_markup)
     app.add_html_math_renderer("katex", (_inline, None), (_block, None))

@@ -91,27 +91,33 @@ def test_scrubber_answers_to_the_keyboard(notebook: NotebookPage) -> None:
     assert slider.evaluate("slider => slider === document.activeElement")
 
 
-def test_the_next_frame_comes_within_17_ms(notebook: NotebookPage) -> None:
-    """All panels are drawn in the event itself, so the frame is on the screen at the next refresh."""
-    drawn, shown = scrubber(notebook).evaluate(
-        """async (root) => {
-            const slider = root.querySelector('input'), drawn = [], shown = [];
+def test_the_next_frame_comes_within_17_ms(notebook: NotebookPage, expected: list[Any]) -> None:
+    """All panels are drawn in the event itself, so the frame is on the screen at the next refresh.
+
+    The quickest of 60 counts: it says what drawing takes, the others what else runs on this machine.
+    """
+    place = max(range(28 * 56), key=lambda i: len({frame[i] for frame in expected}))
+    shades = [frame[place] for frame in expected]
+    red, took = scrubber(notebook).evaluate(
+        """async (root, [y, x]) => {
+            const [slider, canvas] = ['input', 'canvas'].map((name) => root.querySelector(name));
+            const took = [], red = [];
             for (let k = 0; k < 60; k++) {
                 await new Promise(requestAnimationFrame);
                 const before = performance.now();
                 slider.value = k % 11;
                 slider.dispatchEvent(new Event('input'));
-                drawn.push(performance.now() - before);
-                await new Promise(requestAnimationFrame);
-                shown.push(performance.now() - before);
+                took.push(performance.now() - before);
+                red.push(canvas.getContext('2d').getImageData(x, y, 1, 1).data[0]); // at once
             }
-            const middle = (times) => times.sort((a, b) => a - b)[30];
-            return [middle(drawn), middle(shown)];
-        }"""
+            return [red, Math.min(...took)];
+        }""",
+        divmod(place, 56),
     )
-    print(f"median of 60: drawn after {drawn:.2f} ms, at the next refresh after {shown:.1f} ms")
-    assert drawn < 8  # less than half a refresh
-    assert shown < 25  # one refresh of 16.7 ms, and what else runs on this machine
+    print(f"the quickest of 60 was drawn after {took:.2f} ms")
+    assert max(abs(drawn - shades[k % 11]) for k, drawn in enumerate(red)) <= 1
+    assert len(set(shades)) > 5  # the pixel tells the frames apart
+    assert took < 8  # less than half a refresh
 
 
 def test_quiz_answers_to_the_keyboard_and_explains(notebook: NotebookPage) -> None:
@@ -225,7 +231,8 @@ def test_reopened_without_trust_the_strip_and_the_quiz_remain(
 
 def test_a_cell_can_be_edited_and_its_output_read(browser: Any, lab: JupyterLab) -> None:
     with lab.notebook(browser, of_one_cell(lab, "small", "pass")) as opened:
-        assert opened.edit_and_run(opened.find("pass"), "print(6 * 7)").strip() == "42"
+        opened.edit_and_run(opened.find("pass"), "print(6 * 7)")
+        opened.output(0).get_by_text("42", exact=True).wait_for()
         opened.edit_and_run(0, "1 / 0")
         assert opened.errors() == ["cell 0: ZeroDivisionError: division by zero"]
 

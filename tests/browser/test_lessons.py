@@ -49,7 +49,7 @@ def verdict(lesson: NotebookPage, text: str) -> str:
 
 
 def test_an_untouched_lesson_runs_to_its_end(lesson: NotebookPage) -> None:
-    lesson.run_all(seconds=240)
+    lesson.run_all()
     assert lesson.errors() == []
     assert all(cell["execution_count"] for cell in lesson.cells() if cell["cell_type"] == "code")
     scrubbers = [

@@ -20,7 +20,7 @@ from diffusion_lessons.data.scenes import draw
 from diffusion_lessons.generate import walk
 from diffusion_lessons.metrics.captions_met import captions_met
 from diffusion_lessons.painting import Begun, Canvas
-from tests.browser.browser_harness import screenshot, served
+from tests.browser.browser_harness import PATIENCE, screenshot, served
 
 pytestmark = pytest.mark.slow
 STEPS = 5
@@ -32,6 +32,13 @@ ODD = [  # 20 texts
     "\u00a0\u2003\u3000between\u0085spaces", "tail\u00ad\u200b\ufeff", "_under_score_ x+y=z !!??",
     "a\u0301\u0345b", "ſtreet ﬁre ǅ",
 ]  # fmt: skip
+# Keeps where the slider stood each time that a picture was finished.
+WATCHED = """(panel) => {
+    window.drawn = [];
+    const where = panel.querySelector("[data-do=where]");
+    const seen = new MutationObserver(() => drawn.push(where.innerText));
+    seen.observe(panel, { attributeFilter: ["data-drawn"] });
+}"""
 ASK = """async (wish) => {
     const worker = new Worker("_static/playground/worker.mjs", { type: "module" });
     const points = [];
@@ -57,7 +64,7 @@ def address(playing: Path) -> Iterator[str]:
 def page(browser: Any) -> Iterator[Any]:
     """A fresh page in which nothing may go wrong."""
     opened, wrong = browser.new_page(), []
-    opened.set_default_timeout(60_000)
+    opened.set_default_timeout(PATIENCE)
     opened.on("console", lambda said: said.type == "error" and wrong.append(said.text))
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     yield opened
@@ -204,11 +211,10 @@ def test_a_digit_is_drawn_scrubbed_and_drawn_by_the_students(address: str, page:
     for model, its_last in (("1-step", 0), ("2-steps", 0), ("4-steps", 0)):
         panel.locator(f"canvas[data-model=mnist-unet-{model}][data-at='{its_last}']").wait_for()
     assert len({seen(each).tobytes() for each in panel.locator("canvas[data-model]").all()}) == 3
+    panel.evaluate(WATCHED)
     panel.locator("[data-do=guidance]").fill("8")
     panel.locator("[data-do=steps]").fill("11")  # the newest wish counts: 50 steps
-    page.wait_for_function(
-        "document.querySelector('#digits [data-do=where]').innerText.startsWith('step 50 of 50')"
-    )
+    page.wait_for_function("drawn.at(-1)?.startsWith('step 50 of 50')")
     assert (seen(canvas) != last).any()
     before = seen(canvas)
     drawn = int(panel.get_attribute("data-drawn"))
@@ -295,7 +301,7 @@ def test_a_model_that_is_missing_is_said(address: str, browser: Any) -> None:
         page.goto(address)
         page.locator("#tab-caption").click()
         page.locator("[role=status]", has_text="scenes-text/text.onnx is missing (404)").wait_for(
-            timeout=60_000
+            timeout=PATIENCE
         )
     finally:
         page.close()

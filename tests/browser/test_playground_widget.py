@@ -10,7 +10,7 @@ import pytest
 from diffusion_lessons.course.lessons import PLAYGROUND
 from diffusion_lessons.course.student.lab import site_options
 from diffusion_lessons.course.widgets import playground
-from tests.browser.browser_harness import JupyterLab, NotebookPage, screenshot, serious, served
+from tests.browser.browser_harness import PATIENCE, JupyterLab, NotebookPage, screenshot, serious, served
 from tests.exported_page import to_html
 
 pytestmark = pytest.mark.slow
@@ -39,14 +39,14 @@ def lab(playing: Path, notebook: Any, tmp_path_factory: pytest.TempPathFactory) 
 
 def run(opened: NotebookPage) -> None:
     opened.run_all()
-    opened.page.get_by_role("button", name=BUTTON).wait_for(timeout=120_000)
+    opened.page.get_by_role("button", name=BUTTON).wait_for(timeout=3 * PATIENCE)
 
 
 def drawn(page: Any, tab: str = "digits") -> Any:
     """The playground's own page, once its button was pressed and it has drawn."""
     page.get_by_role("button", name=BUTTON).click()
     frame = page.frame_locator("iframe[title=Playground]")
-    frame.locator(f"#{tab}[data-drawn]").wait_for(timeout=60_000)
+    frame.locator(f"#{tab}[data-drawn]").wait_for(timeout=PATIENCE)
     return frame
 
 
@@ -60,7 +60,10 @@ def test_it_draws_in_jupyterlab(lab: JupyterLab, browser: Any, axe: str) -> None
             opened.page.keyboard.press(key)
         assert frame.locator("#digits [data-do=where]").inner_text().startswith("step 2 of 10")
         whole = opened.page.locator("iframe[title=Playground]")
-        assert whole.evaluate("e => e.contentDocument.documentElement.scrollHeight <= e.clientHeight")
+        opened.page.wait_for_function(  # it grows with what it holds
+            "e => e.contentDocument.documentElement.scrollHeight <= e.clientHeight",
+            arg=whole.element_handle(),
+        )
         assert serious(opened.page, axe, "iframe[title=Playground]") == []
         opened.page.evaluate(
             "window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })"
@@ -78,7 +81,7 @@ def test_a_notebook_that_was_saved_draws_without_a_kernel(lab: JupyterLab, brows
         opened.shut_down_kernel()
         frame = drawn(opened.page)
         frame.locator("#digits [data-do=guidance]").fill("8")
-        frame.locator("#digits[data-drawn='2']").wait_for(timeout=60_000)
+        frame.locator("#digits[data-drawn='2']").wait_for(timeout=PATIENCE)
         assert frame.locator("[role=status]").inner_text().startswith("Drawn in ")
         screenshot(opened.page, "playground_lab")
 
@@ -87,9 +90,10 @@ def test_where_the_site_was_not_made_it_says_what_to_do(notebook: Any, browser: 
     assert site_options(tmp_path) == []
     nbformat.write(notebook, tmp_path / "play.ipynb")
     with JupyterLab(tmp_path) as running, running.notebook(browser, "play.ipynb") as opened:
-        opened.run_all()
-        with opened.page.expect_response(lambda answer: answer.url.endswith(PLAYGROUND)) as answer:
-            pass
+        with opened.page.expect_response(
+            lambda answer: answer.url.endswith(PLAYGROUND), timeout=3 * PATIENCE
+        ) as answer:
+            opened.run_all()
         assert answer.value.status == 404
         assert opened.page.get_by_text("The playground draws in your browser").is_visible()
         assert opened.page.get_by_role("button", name=BUTTON).count() == 0

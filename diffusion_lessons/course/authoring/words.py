@@ -1,13 +1,49 @@
-"""Cells that show a card or a quiz are words: other words run no lesson again, and are shown all the same."""
+"""Cells that show a card or a quiz are words: other words run no lesson again, and are shown all the same.
+
+Their calls are read from the syntax tree, never run: what is given to them must be written out, as texts,
+True and False, lists, tuples, `Choice` and `Question`.
+"""
 
 import ast
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import nbformat
 
 from diffusion_lessons.course.student.quiz import Choice, Question, interview_card, predict, quiz
+from diffusion_lessons.course.widgets.page import Card
 
-SHOWN = {"interview_card": interview_card, "predict": predict, "quiz": quiz}
+SHOWN: dict[str, Callable[..., Card]] = {"interview_card": interview_card, "predict": predict, "quiz": quiz}
 MADE_OF = {"Choice": Choice, "Question": Question}
+
+
+class NotWrittenOut(ValueError):
+    """Something in a call that would have to be run; `line` is that of the parsed code."""
+
+    def __init__(self, node: ast.expr) -> None:
+        self.line, self.code = node.lineno, ast.unparse(node)[:60]
+        super().__init__(f"line {self.line}: {self.code} is not written out")
+
+
+def arguments(call: ast.Call) -> tuple[list[Any], dict[str, Any]]:
+    """What a call is given, by place and by name; NotWrittenOut, or what `Choice` and `Question` refuse."""
+    given = [_value(each) for each in call.args]
+    return given, {str(each.arg): _value(each.value) for each in call.keywords}
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.List(elts=parts):
+            return [_value(each) for each in parts]
+        case ast.Tuple(elts=parts):
+            return tuple(_value(each) for each in parts)
+        case ast.Call(func=ast.Name(id=name)) if name in MADE_OF:
+            given, named = arguments(node)
+            return MADE_OF[name](*given, **named)
+    raise NotWrittenOut(node)
 
 
 def digested(source: str) -> str:
@@ -24,8 +60,8 @@ def renew(cell: nbformat.NotebookNode) -> None:
     call = card_of(cell.source)
     shown = [output for output in cell.outputs if "text/html" in output.get("data", {})]
     if call is not None and shown:
-        code = compile(ast.Expression(call), "<card>", "eval")
-        card = eval(code, {"__builtins__": {}, **SHOWN, **MADE_OF})
+        given, named = arguments(call)
+        card = SHOWN[ast.unparse(call.func)](*given, **named)
         shown[-1].data = nbformat.from_dict({"text/html": card._repr_html_(), "text/plain": repr(card)})
 
 
@@ -39,6 +75,7 @@ def card_of(source: str) -> ast.Call | None:
         return None
     match body[-1]:
         case ast.Expr(value=ast.Call(func=ast.Name(id=name)) as call) if name in SHOWN:
-            names = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
-            return call if names <= {*SHOWN, *MADE_OF} else None
+            with suppress(ValueError, TypeError):  # such as a choice without its reason: running it says so
+                arguments(call)
+                return call
     return None

@@ -4,6 +4,7 @@ A formula is named by its lesson and by a part of its LaTeX that only this one h
 named here gives its first formula.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from diffusion_lessons.course.site.reading import Study
@@ -112,6 +113,11 @@ def formula(study: Study, part: str) -> str:
             "name another part in course/site/formulas.py"
         )
     return found[0]
+
+
+def pieces(latex: str) -> list[str]:
+    r"""A formula where it stands in pieces, "a = b, \qquad c = d": a line may end between two of them."""
+    return re.split(r"\s*\\qquad\s*|(?<=,)\s*\\quad\s*", latex)
 
 
 def first_sentences(text: str, least: int = 110) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 
 PICTURE = re.compile(r'<img[^>]*\salt="([^"]+)"[^>]*\ssrc="data:image/png;base64,([A-Za-z0-9+/=]+)"')
+ELSEWHERE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")  # a picture that would come from the network
 VIEW = "application/vnd.jupyter.widget-view+json"  # its manager would come from the network
 SOLUTION = {"code_prompt_show": "Show our solution", "code_prompt_hide": "Hide our solution"}
 SETUP = {"code_prompt_show": "Show the setup", "code_prompt_hide": "Hide the setup"}
@@ -25,12 +26,15 @@ class Picture:
 def site_notebook(solved: nbformat.NotebookNode, facts: str) -> nbformat.NotebookNode:
     """The notebook for Sphinx, nothing executed: `facts` is Markdown put at the end of its first cell.
 
-    Code that is folded away in the notebook is left out, solutions and the setup are folded in.
+    Code that is folded away in the notebook is left out, solutions and the setup are folded in. A picture with
+    a web address, such as Colab's badge, is its words.
     """
     made = nbformat.from_dict({**solved, "cells": [], "metadata": {"kernelspec": solved.metadata.kernelspec}})
     for cell in solved.cells:
         shown = nbformat.from_dict(cell)
         shown.metadata = nbformat.from_dict(_folding(cell))
+        if cell.cell_type == "markdown":
+            shown.source = ELSEWHERE.sub(r"\1", cell.source)
         for output in shown.get("outputs", ()):
             output.get("data", {}).pop(VIEW, None)
         made.cells.append(shown)

@@ -17,7 +17,7 @@ from diffusion_lessons.course.authoring.source import read
 from diffusion_lessons.course.lessons import LESSONS, PLAYGROUND
 from diffusion_lessons.course.site import api
 from diffusion_lessons.course.site.flashcards import flashcards, paragraphs, table, write_deck
-from diffusion_lessons.course.site.formulas import first_sentences, key_formula, sheet
+from diffusion_lessons.course.site.formulas import first_sentences, key_formula, pieces, sheet
 from diffusion_lessons.course.site.notebooks import Picture, first_picture, site_notebook
 from diffusion_lessons.course.site.reading import Study, studies
 from diffusion_lessons.course.site.social import save_card
@@ -137,6 +137,7 @@ def _environment(pages: Pages) -> Environment:
         "marked": markup,
         "said": paragraphs,
         "begun": first_sentences,
+        "pieces": pieces,
         "linked": lambda html: linked(html, there),
         "e": escape,
     }

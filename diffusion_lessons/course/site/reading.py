@@ -1,7 +1,6 @@
 """What the site shows of a lesson: its question, interview card, quizzes and formulas, read from its source.
 
-Nothing is run. The calls of `interview_card`, `quiz` and `predict` are found in the syntax tree, and their
-arguments must be written out: texts, True and False, lists, tuples, `Choice` and `Question`.
+Nothing is run: the calls of `interview_card`, `quiz` and `predict` are found in the syntax tree.
 """
 
 import ast
@@ -13,11 +12,12 @@ from typing import Any
 
 from diffusion_lessons.course.authoring.repository import sources
 from diffusion_lessons.course.authoring.source import Cell, Lesson, parse, read
-from diffusion_lessons.course.authoring.words import MADE_OF, SHOWN
+from diffusion_lessons.course.authoring.words import SHOWN, NotWrittenOut, arguments
 from diffusion_lessons.course.lessons import LESSONS, Entry
 from diffusion_lessons.course.student.quiz import Question
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
+HERE = re.compile(r"\bthis (?:page|lesson)\b")
 BELOW = re.compile(r"\b([Yy]ou (?:\S+ ){1,3}?)(?:below|above)\b")  # "You measure it below."
 
 
@@ -68,7 +68,7 @@ def study(lesson: Lesson) -> Study:
     questions: list[Question] = []
     for cell in lesson.code:
         for call, name in _calls(lesson, cell):
-            given, named = _arguments(call, lesson, cell)
+            given, named = _given(call, lesson, cell)
             if name == "interview_card":
                 cards.append(_interview(*given, **named))
             elif name == "predict":
@@ -85,7 +85,7 @@ def _apart(question: Question, number: int) -> Question:
     """A question as it reads outside its lesson: what was above or below stands in lesson so-and-so."""
 
     def said(text: str) -> str:
-        return BELOW.sub(rf"\g<1>in lesson {number}", text).replace("this page", f"lesson {number}")
+        return HERE.sub(f"lesson {number}", BELOW.sub(rf"\g<1>in lesson {number}", text))
 
     choices = [replace(each, text=said(each.text), why=said(each.why)) for each in question.choices]
     return replace(question, text=said(question.text), choices=choices)
@@ -99,34 +99,15 @@ def _calls(lesson: Lesson, cell: Cell) -> Iterator[tuple[ast.Call, str]]:
             yield node, node.func.id
 
 
-def _arguments(call: ast.Call, lesson: Lesson, cell: Cell) -> tuple[list[Any], dict[str, Any]]:
+def _given(call: ast.Call, lesson: Lesson, cell: Cell) -> tuple[list[Any], dict[str, Any]]:
     try:
-        given = [_value(argument) for argument in call.args]
-        return given, {str(each.arg): _value(each.value) for each in call.keywords}
-    except _NotWrittenOut as error:
+        return arguments(call)
+    except NotWrittenOut as error:
         line = cell.line + error.line - 1
         raise ValueError(
             f"{lesson.file.name}:{line}: the site reads cards and quizzes without running them: write this "
             f"out as text, True, False, a list, a tuple, Choice(…) or Question(…): {error.code}"
         ) from None
-
-
-class _NotWrittenOut(Exception):
-    def __init__(self, node: ast.expr) -> None:
-        self.line, self.code = node.lineno, ast.unparse(node)[:60]
-
-
-def _value(node: ast.expr) -> Any:
-    """What an expression says, where it can be told without running it."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, (ast.List, ast.Tuple)):
-        values = [_value(each) for each in node.elts]
-        return values if isinstance(node, ast.List) else tuple(values)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MADE_OF:
-        named = {str(each.arg): _value(each.value) for each in node.keywords}
-        return MADE_OF[node.func.id](*map(_value, node.args), **named)
-    raise _NotWrittenOut(node)
 
 
 def _interview(question: str, answer: str, follow_ups: Any = ()) -> Interview:

@@ -6,8 +6,6 @@ an exported page the first pairs stay as a picture.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lessons.course.widgets.controls import bundle
+from diffusion_lessons.course.widgets.module import module_widget
 from diffusion_lessons.course.widgets.page import image_tag, markup
 from diffusion_lessons.course.widgets.panels import png, to_pixels
 from diffusion_lessons.course.widgets.strips import strip
@@ -110,7 +109,8 @@ class Ballot:
         spec = {"question": self.question, "asked": self.asked, "width": width, "height": height}
         spec["zoom"] = max(1, HIGH // height)
         sheet = torch.cat([self.left, self.right], 2).flatten(0, 1)  # (P · H, 2 · W, C)
-        page = _widget_class()(spec=spec, picture=png(sheet.numpy()), choices=self.choices)
+        # the page adds a letter to `choices` for each pair, L, R or T; `saved` is what its button saves
+        page = module_widget("ballot", spec=spec, picture=png(sheet.numpy()), choices=self.choices, saved="")
 
         def heard(change: Any) -> None:
             self.choices = "".join(each for each in change["new"] if each in CHOICES)[: len(self.pairs)]
@@ -139,26 +139,3 @@ def _drawn(names: list[str], n: int, count: int, seed: int) -> list[Pair]:
         turned = bool(torch.randint(2, (), generator=generator))
         made.append(Pair(other, one, place) if turned else Pair(one, other, place))
     return [made[k] for k in torch.randperm(count, generator=generator).tolist()]
-
-
-@cache
-def _widget_class() -> Any:
-    import anywidget
-    import traitlets
-
-    home = files("diffusion_lessons.course.widgets")
-
-    class BallotWidget(anywidget.AnyWidget):
-        """The page adds a letter to `choices` for each pair: L, R or T; `saved` is what its button saves."""
-
-        _esm = home.joinpath("ballot.js").read_text(encoding="utf-8")
-        _css = home.joinpath("ballot.css").read_text(encoding="utf-8")
-        spec = traitlets.Dict().tag(sync=True)
-        picture = traitlets.Bytes().tag(sync=True)
-        choices = traitlets.Unicode().tag(sync=True)
-        saved = traitlets.Unicode().tag(sync=True)
-
-        def __repr__(self) -> str:
-            return f"BallotWidget({len(self.spec['asked'])} pairs)"
-
-    return BallotWidget

@@ -208,9 +208,9 @@ def _view(result: Result) -> Any:
 
 
 def _update(view: Any, result: Result) -> None:
-    if isinstance(result, Scrubber) != hasattr(view, "update"):
+    if isinstance(result, Scrubber) == hasattr(view, "value"):
         raise ValueError("the function must return the same kind of result for every setting")
     if isinstance(result, Scrubber):
-        view.update(result)
+        result.show_in(view)
     else:
         view.value = result._repr_html_()

@@ -7,8 +7,6 @@ hole that the lesson gives stays, with what was filled into it, as a picture.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from diffusion_lessons.course.widgets.controls import bundle, chooser, labelled, status_line
 from diffusion_lessons.course.widgets.figures import Picture
+from diffusion_lessons.course.widgets.module import module_widget
 from diffusion_lessons.course.widgets.page import error_box, markup
 from diffusion_lessons.course.widgets.panels import png, to_pixels
 from diffusion_lessons.course.widgets.strips import strip
@@ -100,10 +99,12 @@ class Drawing:
 
         controls = {name: chooser(name, choices, self.start[name]) for name, choices in self.choices.items()}
         height, width = self.picture.shape[1:]
-        canvas = _widget_class()(
+        canvas = module_widget(
+            "drawing",
             spec={"title": self.title, "width": width, "height": height, "brush": BRUSH},
             picture=png(to_pixels(self.picture[None].numpy())[0]),
             mask=_text(self.hole),
+            asked=0,  # the page sets the mask, and counts here how often it wants it filled
         )
         status, failure = ipywidgets.HTML(status_line("ready")), ipywidgets.HTML()
         view = ipywidgets.HTML(self.first._repr_html_())
@@ -136,26 +137,3 @@ def _text(mask: Tensor) -> str:
 
 def _mask(text: str, height: int, width: int) -> Tensor:
     return torch.tensor([float(value == "1") for value in text]).view(1, 1, height, width)
-
-
-@cache
-def _widget_class() -> Any:
-    import anywidget
-    import traitlets
-
-    home = files("diffusion_lessons.course.widgets")
-
-    class DrawWidget(anywidget.AnyWidget):
-        """The canvas; the page sets `mask`, and counts in `asked` how often it wants it filled."""
-
-        _esm = home.joinpath("drawing.js").read_text(encoding="utf-8")
-        _css = home.joinpath("drawing.css").read_text(encoding="utf-8")
-        spec = traitlets.Dict().tag(sync=True)
-        picture = traitlets.Bytes().tag(sync=True)
-        mask = traitlets.Unicode().tag(sync=True)
-        asked = traitlets.Int().tag(sync=True)
-
-        def __repr__(self) -> str:
-            return f"DrawWidget({self.spec['width']}×{self.spec['height']})"
-
-    return DrawWidget

@@ -5,12 +5,11 @@ of the site, or where `diffusion-lessons lab` opened JupyterLab in a repository 
 Elsewhere, and where scripts are refused, the picture stays, with a sentence that says what to do.
 """
 
-from importlib.resources import files
-
 import torch
 
 from diffusion_lessons import zoo
 from diffusion_lessons.course.lessons import PLAYGROUND
+from diffusion_lessons.course.widgets.module import asset
 from diffusion_lessons.course.widgets.page import Card, image_tag, markup
 from diffusion_lessons.course.widgets.strips import strip
 from diffusion_lessons.generate import generate
@@ -32,9 +31,6 @@ def playground() -> Card:
     digits = generate(model, torch.arange(len(model.classes)), steps=STEPS, guidance=GUIDANCE)
     alt = f"Digits 0 to 9 drawn by {MODEL} in {STEPS} steps at guidance {GUIDANCE:g}."
     shown = strip(digits, alt, model.classes, len(digits))
-    script = files(__package__).joinpath("playground_frame.js").read_text(encoding="utf-8").strip()
     html = f"<div data-dl-playground-frame>{image_tag(shown.png, alt)}<p><em>{markup(WHERE)}</em></p></div>"
-    return Card(
-        f"Playground: {alt}",
-        f'{html}<script type="module">\nconst PAGE = "{PLAYGROUND}";\n{script}\n</script>',
-    )
+    script = f'const PAGE = "{PLAYGROUND}";\n{asset("playground_frame.js")}'
+    return Card(f"Playground: {alt}", f'{html}<script type="module">\n{script}\n</script>')

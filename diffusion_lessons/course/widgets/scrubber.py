@@ -14,14 +14,13 @@ import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from itertools import product
 from math import prod
 from typing import Any
 
 import torch
 
+from diffusion_lessons.course.widgets.module import asset, module_widget
 from diffusion_lessons.course.widgets.page import image_tag, required_alt
 from diffusion_lessons.course.widgets.panels import MAX_FRAMES, Panel, Pictures, as_panels, pack, spread
 from diffusion_lessons.course.widgets.strips import as_captions, strip
@@ -91,12 +90,17 @@ class Scrubber:
         return f"Scrubber: {html.unescape(self.alt)} ({self.frames} frames)"
 
     def widget(self) -> Any:
-        """The scrubber as an anywidget, whose frames the kernel may replace with `update`.
+        """The scrubber as an anywidget, which `show_in` gives other frames.
 
         Raises:
             ImportError: anywidget is not installed.
         """
-        return _widget_class()(spec=self.spec, sprite=self.sprite, data=self.data)
+        return module_widget("scrubber", spec=self.spec, sprite=self.sprite, data=self.data)
+
+    def show_in(self, widget: Any) -> None:
+        """Show these frames in the widget of another scrubber."""
+        with widget.hold_sync():
+            widget.spec, widget.sprite, widget.data = self.spec, self.sprite, self.data
 
 
 def scrub(
@@ -202,13 +206,13 @@ def _json(saved: dict[str, Any]) -> str:
 
 
 def _saved(key: str, strip: str, model: str) -> str:
-    module = _asset("scrubber.js").replace("export default { render };", "")
+    module = asset("scrubber.js").replace("export default { render };", "")
     return (
-        f'<div data-dl-scrub="{key}"><style>{_asset("scrubber.css")}</style>'
+        f'<div data-dl-scrub="{key}"><style>{asset("scrubber.css")}</style>'
         f'<div style="margin-top: 8px">{strip}</div>'
         "<p><em>Run this cell in a notebook to scrub through all frames.</em></p></div>"
         f'<script type="module">\n{module}\n'
-        f'const key = "{key}", saved = {model};\n{_asset("saved.js")}\n</script>'
+        f'const key = "{key}", saved = {model};\n{asset("saved.js")}\n</script>'
     )
 
 
@@ -229,32 +233,3 @@ def renewed(page: str) -> str:
         return _saved(key, strip, _json(saved))
 
     return SAVED.sub(today, page)
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("diffusion_lessons.course.widgets").joinpath(name).read_text(encoding="utf-8").strip()
-
-
-@cache
-def _widget_class() -> Any:
-    import anywidget
-    import traitlets
-
-    class ScrubWidget(anywidget.AnyWidget):
-        """The same ES module with a kernel behind it."""
-
-        _esm = _asset("scrubber.js")
-        _css = _asset("scrubber.css")
-        spec = traitlets.Dict().tag(sync=True)
-        sprite = traitlets.Bytes().tag(sync=True)
-        data = traitlets.Bytes().tag(sync=True)
-
-        def update(self, scrubber: Scrubber) -> None:
-            with self.hold_sync():
-                self.spec, self.sprite, self.data = scrubber.spec, scrubber.sprite, scrubber.data
-
-        def __repr__(self) -> str:
-            return f"ScrubWidget({self.spec['frames']} frames)"
-
-    return ScrubWidget

@@ -35,6 +35,8 @@ def test_other_words_are_the_same_code(one: str, other: str) -> None:
         (QUIZ, QUIZ.replace("quiz(", "predict(", 1)),
         (f"x = 1\n{QUIZ}", f"x = 2\n{QUIZ}"),
         (QUIZ.replace('"so"', "why"), QUIZ.replace('"so"', "reason")),
+        (QUIZ.replace('"so"', "f'{1 + 1}'"), QUIZ.replace('"so"', "f'{2 + 2}'")),
+        (QUIZ, QUIZ.replace(', "so"', "")),  # no card: running it says why
         ("%time " + QUIZ, "%time " + QUIZ.replace("this", "those")),
     ],
 )

@@ -59,9 +59,9 @@ def test_what_is_pointed_out(
 def test_the_work_is_bounded() -> None:
     """A class of 300 whose answers are long and share much."""
     answers = [LONG + "".join(f"x{j} = x * {i % (j + 2)} + {j}\n" for j in range(200)) for i in range(300)]
-    begin = time.monotonic()
+    begin = time.process_time()
     alike(answers)
-    assert time.monotonic() - begin < 20
+    assert time.process_time() - begin < 20
 
 
 def test_what_was_handed_out_is_known_for_every_exercise_of_a_lesson() -> None:

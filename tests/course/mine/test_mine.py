@@ -181,7 +181,7 @@ def test_ctrl_c_leaves_what_is_finished(made: tuple[Path, dict], tmp_path: Path)
     assert last.startswith("step ")
     assert any(line.startswith("stopped after ") for line in seen)
     assert (tmp_path / "ten.png").exists()
-    assert time.monotonic() - start < 120
+    assert time.monotonic() - start < 300  # and not the ten minutes
 
 
 def test_a_file_that_stops_is_one_sentence_and_stays(tmp_path: Path) -> None:

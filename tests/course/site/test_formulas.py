@@ -7,7 +7,7 @@ import pytest
 
 from diffusion_lessons.course.lessons import entries
 from diffusion_lessons.course.site import formulas
-from diffusion_lessons.course.site.formulas import KEY, first_sentences, formula, key_formula, sheet
+from diffusion_lessons.course.site.formulas import KEY, first_sentences, formula, key_formula, pieces, sheet
 from diffusion_lessons.course.site.reading import Study, studies
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -48,3 +48,8 @@ def test_the_beginning_of_an_answer_is_whole_sentences() -> None:
     assert first_sentences("Short. Then a second one. And a third.", least=10) == "Short. Then a second one."
     assert first_sentences("Only one, with no end", least=500) == "Only one, with no end"
     assert first_sentences("First.\n\nAnother paragraph.", least=500) == "First."
+
+
+def test_a_formula_in_pieces_is_cut_between_them_alone() -> None:
+    assert pieces(r"a = b,\quad c = d, \qquad e \qquad f") == ["a = b,", "c = d,", "e", "f"]
+    assert pieces(r"a \quad\Longleftrightarrow\quad b") == [r"a \quad\Longleftrightarrow\quad b"]

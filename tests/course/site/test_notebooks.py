@@ -50,3 +50,14 @@ def test_the_picture_is_the_first_of_the_opening() -> None:
     found = first_picture(plain)
     assert found is not None and found.png == b"early"
     assert first_picture(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# None")])) is None
+
+
+def test_a_badge_from_the_network_is_its_words_and_still_leads_there() -> None:
+    solved = lesson()
+    badge = "[![Open in Colab](https://a.example/badge.svg)](https://a.example/02.ipynb)"
+    solved.cells[0].source += f"\n- {badge}"
+    solved.cells[2].source += "\n\n![A drawing](attachment:a.png)"
+    made = site_notebook(solved, "")
+    assert "- [Open in Colab](https://a.example/02.ipynb)" in made.cells[0].source
+    assert made.cells[2].source.endswith("![A drawing](attachment:a.png)")
+    assert badge in solved.cells[0].source

@@ -1,6 +1,8 @@
 """Links between the pages, the reference's list of modules, addresses, and what a build refuses."""
 
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -49,6 +51,19 @@ def test_no_address_is_set_and_one_that_is_set_is_found(tmp_path: Path) -> None:
     )
     assert build._settings(ROOT) == {}
     assert build._settings(tmp_path) == {"html_baseurl": "https://b.example/"}
+
+
+def test_what_a_link_to_a_page_shows_needs_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = runpy.run_path(str(ROOT / "docs" / "site" / "conf.py"))["_described"]
+    made = {}
+    for address in ("", "https://b.example/"):
+        context = {"title": "A &amp; <code>b</code>"}
+        app = SimpleNamespace(config=SimpleNamespace(html_baseurl=address))
+        described(app, "lessons/x", "page.html", context, None)
+        made[address] = context["metatags"]
+    assert made[""].count("<meta") == made[""].count('name="description"') == 1
+    assert '<meta property="og:title" content="A &amp; b">' in made["https://b.example/"]
+    assert '<meta property="og:url" content="https://b.example/lessons/x.html">' in made["https://b.example/"]
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(

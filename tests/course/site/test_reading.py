@@ -66,6 +66,7 @@ def test_what_stands_below_in_a_lesson_is_named_by_the_lesson(tmp_path: Path) ->
         "So it is, as you see above.": "So it is, as you see in lesson 2.",
         "You compute 0.455·β below.": "You compute 0.455·β in lesson 2.",
         "By the step of this page.": "By the step of lesson 2.",
+        "With the best sampler of this lesson.": "With the best sampler of lesson 2.",
         "It is above 0, and you know it.": "It is above 0, and you know it.",
     }
     choices = [f"Choice('{k}', {k == 0}, {why!r})" for k, why in enumerate(whys)]
@@ -116,7 +117,7 @@ def test_what_is_read_is_what_the_executed_lessons_show(course: list[Study]) -> 
                 for cell in notebook.cells
                 for output in cell.get("outputs", ())
             )
-            shown = shown.replace("this page", f"lesson {int(each.entry.number)}")
+            shown = re.sub("this (page|lesson)", f"lesson {int(each.entry.number)}", shown)
             assert len(re.findall('class="dl-question"', shown)) == len(each.questions), each.entry.stem
             for text in (each.interview.question, *(question.text for question in each.questions)):
                 assert unescape(markup(text)) in unescape(shown), text

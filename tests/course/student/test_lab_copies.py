@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -180,11 +181,21 @@ def test_a_folder_that_cannot_be_written(calls, lessons, tmp_path, monkeypatch):
     assert calls == []
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder(calls, work):
+# As root, one without root's right to write everywhere.
+BOUND = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder's mode is for POSIX systems")
+def test_a_read_only_folder(work):
+    """The command itself, in a process of its own."""
+    bound = BOUND if os.geteuid() == 0 else []
+    if bound and not shutil.which(bound[0]):
+        pytest.skip("root may write everywhere, and setpriv is not here to take that from it")
     work.mkdir(mode=0o555)
-    with pytest.raises(ValueError, match="Permission denied"):
-        lab(work)
+    command = [*bound, sys.executable, "-m", "diffusion_lessons", "lab", str(work), "--no-browser"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ran.stderr == f"error: cannot write into {work}: Permission denied; choose another folder\n"
+    assert (ran.returncode, list(work.iterdir())) == (2, [])
 
 
 def test_the_kernel_of_the_lessons_is_this_python(tmp_path, monkeypatch):
@@ -203,7 +214,7 @@ from pathlib import Path
 from diffusion_lessons.course.student import lab
 lab.SECONDS_TO_END = 2
 child = f"import os, signal, time; {sys.argv[2]}; open({sys.argv[1]!r}, 'w').write(str(os.getpid()))"
-child += "; time.sleep(60)"
+child += "; time.sleep(300)"
 sys.exit(lab.run([sys.executable, "-c", child]))
 """
 
@@ -226,7 +237,7 @@ def test_what_ends_the_command_ends_jupyterlab(tmp_path, number, stubborn, statu
     until(lambda: told.exists() and told.read_text())
     child = int(told.read_text())
     host.send_signal(number)
-    assert host.wait(20) == status
+    assert host.wait(60) == status
     until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
@@ -245,8 +256,8 @@ def test_the_site_is_served_where_it_was_made_with_a_playground(tmp_path, monkey
 
 
 def until(holds):
-    """Wait until it does, half a minute at most."""
-    end = time.monotonic() + 30
+    """Wait until it does, two minutes at most: a busy machine takes long to import PyTorch."""
+    end = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -264,7 +275,7 @@ def test_jupyterlab_starts_and_serves_the_start_page(lessons, work):
     server = subprocess.Popen(command, env=labs.environment(work), stderr=subprocess.PIPE, text=True)
     try:
         address = f"http://127.0.0.1:{port}/api/contents/00_start_here.ipynb?token=t&content=0"
-        for _ in range(120):
+        for _ in range(360):
             try:
                 with urllib.request.urlopen(address, timeout=5) as answer:
                     assert json.loads(answer.read())["name"] == "00_start_here.ipynb"
@@ -276,7 +287,7 @@ def test_jupyterlab_starts_and_serves_the_start_page(lessons, work):
                 assert server.poll() is None, server.stderr.read()
                 time.sleep(0.5)
         else:
-            pytest.fail("JupyterLab did not answer within a minute")
+            pytest.fail("JupyterLab did not answer within three minutes")
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)

@@ -84,7 +84,7 @@ def test_the_canvas_begins_with_the_picture_and_the_hole() -> None:
     assert (canvas.spec["title"], canvas.spec["width"], canvas.spec["height"]) == ("A canvas", 6, 8)
     assert canvas.picture[:4] == b"\x89PNG"
     assert canvas.mask.count("1") == 9
-    assert repr(canvas) == "DrawWidget(6×8)"
+    assert repr(canvas) == "drawing widget"
 
 
 def test_without_ipywidgets_the_picture_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,10 +174,10 @@ def test_widget_takes_new_frames_from_the_kernel() -> None:
     pytest.importorskip("anywidget")
     widget = scrub(greys(), alt=ALT).widget()
     assert widget.spec["frames"] == 10
-    widget.update(scrub(greys(3), alt=ALT))
+    scrub(greys(3), alt=ALT).show_in(widget)
     assert widget.spec["frames"] == 3
     assert Image.open(io.BytesIO(widget.sprite)).size == (4, 12)
-    assert repr(widget) == "ScrubWidget(3 frames)"
+    assert repr(widget) == "scrubber widget"
 
 
 # Strips and figures --------------------------------------------------------------------------------
