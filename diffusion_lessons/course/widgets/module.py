@@ -4,7 +4,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-TRAITS = {dict: "Dict", bytes: "Bytes", str: "Unicode", int: "Int"}
+TRAITS = {dict: "Dict", list: "List", bytes: "Bytes", str: "Unicode", int: "Int"}
 
 
 @cache
@@ -13,7 +13,7 @@ def asset(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8").strip()
 
 
-def module_widget(module: str, **values: dict[str, Any] | bytes | str | int) -> Any:
+def module_widget(module: str, **values: dict[str, Any] | list[Any] | bytes | str | int) -> Any:
     """An anywidget that runs `module`.js with `module`.css; page and kernel share the values by name.
 
     Raises:
