@@ -90,7 +90,7 @@ def test_a_network_that_outputs_another_shape_is_refused() -> None:
 
 def test_epsilon_at_zero_terminal_snr_is_a_clear_error() -> None:
     denoiser = NetworkDenoiser(Recorder(), ZERO_TERMINAL, EPSILON)
-    with pytest.raises(ValueError, match="use the target 'v'"):
+    with pytest.raises(ValueError, match="use 'v' there"):
         denoiser(torch.ones(2, 3), ZERO_TERMINAL(1000))
 
 

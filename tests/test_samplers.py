@@ -557,7 +557,7 @@ def test_scaled_coordinates_at_zero_terminal_snr_are_a_clear_error() -> None:
 def test_epsilon_at_zero_terminal_snr_is_a_clear_error() -> None:
     denoiser = NetworkDenoiser(TrueNetwork(randn(2, 2), ZERO_TERMINAL, EPSILON), ZERO_TERMINAL, EPSILON)
     for sampler in SAMPLERS.values():
-        with pytest.raises(ValueError, match="use the target 'v'"):
+        with pytest.raises(ValueError, match="use 'v' there"):
             sample(denoiser, randn(2, 2), ZERO_TERMINAL.levels(3), sampler=sampler)
 
 

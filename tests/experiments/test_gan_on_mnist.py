@@ -24,9 +24,9 @@ def shared() -> Shared:
 def test_real_pictures_and_both_models_have_a_row_at_the_rates_of_digits() -> None:
     assert find("gan-on-mnist") is EXPERIMENT
     rows = EXPERIMENT.settings({"seed": 3})
-    assert [row["model"] for row in rows] == ["real", STABLE, DIFFUSION]
+    assert [row["model"] for row in rows] == ["real", *[STABLE, DIFFUSION] * 3]
     assert all(row["lr"] == DIGITS[row["model"]] for row in rows[1:])
-    assert {row["seed"] for row in rows} == {3}
+    assert [row["seed"] for row in rows] == [3, 3, 3, 4, 4, 5, 5]
 
 
 def test_generator_and_denoiser_have_about_as_many_parameters(shared: Shared) -> None:
@@ -64,6 +64,7 @@ def test_a_row_is_measured(shared: Shared, model: str) -> None:
     if model != "real":
         assert found["steps"] == 2
         assert len(bytes.fromhex(found["pictures"])) == SHOWN * 1024
+        assert "pictures" not in measure(shared, {**row, "seed": 1}, OPTIONS, steps=2)
 
 
 def test_the_recorded_result_has_every_setting_and_equal_times() -> None:
