@@ -82,6 +82,7 @@ def recorded_on(name: str) -> list[str]:
 def run(experiment: Experiment, file: Path, options: Row) -> Row:
     """Measure every setting that the result file does not hold yet; gives all rows in the order of settings.
 
+    A row whose figures tell what was "missing" on the machine, such as a compiler, is measured again.
     The file, JSON, is made, or gone on with where its options are these: model, seed, n, device. One that
     belongs to another run, or cannot be read or written, and less than one sample a row are a ValueError.
     """
@@ -90,6 +91,7 @@ def run(experiment: Experiment, file: Path, options: Row) -> Row:
         raise ValueError(f"the number of samples a row must be at least 1, got {options['n']}")
     writable_file(file)
     result = _begun(experiment, file, options)
+    result["rows"] = [row for row in result["rows"] if "missing" not in row]
     done, wanted = [row["settings"] for row in result["rows"]], experiment.settings(options)
     missing = [settings for settings in wanted if settings not in done]
     shared = experiment.prepare(options) if missing else None

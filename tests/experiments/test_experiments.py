@@ -57,6 +57,17 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert run(counting(fail_at=0)[0], file, {"offset": 0}) == result  # nothing is measured again
 
 
+def test_what_was_missing_is_measured_when_it_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "squares.json"
+    experiment, measured = counting()
+    result = run(experiment, file, {"offset": 0})
+    told = {"settings": {"i": 1}, "missing": "no compiler here", "seconds": 0.1}
+    file.write_text(json.dumps(result | {"rows": [result["rows"][0], told, result["rows"][2]]}))
+    again = run(experiment, file, {"offset": 0})
+    assert measured == [0, 1, 2, 1]
+    assert [row["square"] for row in again["rows"]] == [0, 1, 4]
+
+
 def test_a_figure_that_is_no_finite_number_is_written_as_null(tmp_path: Path) -> None:
     """NaN and Infinity are no JSON: browsers and other languages refuse a file that holds them."""
     figures = {"width": float("nan"), "all": [1.0, float("inf")], "inner": {"low": -float("inf"), "n": 3}}
