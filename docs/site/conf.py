@@ -96,7 +96,7 @@ def _as_markup(app, what, name, obj, options, lines: list[str]) -> None:
 
 
 def _described(app, page, template, context, doctree) -> None:
-    """What others say of the page: its description and, where the site has an address, a card beside links."""
+    """What others say of a page: its description and, where the site has an address, a card beside."""
     context["metatags"] = context.get("metatags", "") + f'<meta name="description" content="{DESCRIPTION}">\n'
     if address := app.config.html_baseurl:
         said = {

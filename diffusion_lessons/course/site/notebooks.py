@@ -26,8 +26,8 @@ class Picture:
 def site_notebook(solved: nbformat.NotebookNode, facts: str) -> nbformat.NotebookNode:
     """The notebook for Sphinx, nothing executed: `facts` is Markdown put at the end of its first cell.
 
-    Code that is folded away in the notebook is left out, solutions and the setup are folded in. A picture with
-    a web address, such as Colab's badge, is its words.
+    Code that is folded away in the notebook is left out, solutions and the setup are folded in. A picture
+    with a web address, such as Colab's badge, is its words.
     """
     made = nbformat.from_dict({**solved, "cells": [], "metadata": {"kernelspec": solved.metadata.kernelspec}})
     for cell in solved.cells:
