@@ -11,8 +11,11 @@ exercise is held against the solutions at every build and every check, so it mak
 import argparse
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -196,25 +199,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Build or check lessons; returns 1 where one was refused or is stale, 2 where called wrongly."""
     given = _parser().parse_args(arguments)
     failed = False
-
-    def one(file: Path) -> Iterable[str | Problem]:
-        try:
-            if given.check:
-                return check(file, context)
-            if given.draft:
-                return draft(file, context, given.draft, given.threads)
-            return build(file, context, given.student, given.threads, given.jobs == 1, given.again)
-        except Refused as refused:
-            return refused.problems
-
     try:
         if min(given.jobs, given.threads) < 1:
             raise ValueError("--jobs and --threads are whole numbers from 1 on")
-        context = context_of(given.root.resolve())
-        with ThreadPoolExecutor(given.jobs) as pool:
-            files = sources(context.root, given.numbers)
-            files.sort(key=lambda file: (file.stem[:2] == "00", file.stem))  # it tells of the others' times
-            for lines in pool.map(one, files):
+        root = given.root.resolve()
+        one = partial(_one, given=given, context=context_of(root) if given.jobs == 1 else None)
+        files = sources(root, given.numbers)
+        files.sort(key=lambda file: (file.stem[:2] == "00", file.stem))  # it tells of the others' times
+        with ExitStack() as stack:
+            each: Iterable[list[str | Problem]] = map(one, files)
+            if given.jobs > 1:  # solutions are run, and watched for what they leave behind in a process
+                pool = ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"))
+                each = stack.enter_context(pool).map(one, files)
+            for lines in each:
                 for line in lines:
                     print(line, flush=True)
                     failed |= isinstance(line, Problem)
@@ -222,6 +219,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return int(failed)
+
+
+def _one(file: Path, given: argparse.Namespace, context: Context | None) -> list[str | Problem]:
+    """What is said of one lesson. A process of several makes a context of its own."""
+    context = context or context_of(given.root.resolve())
+    try:
+        if given.check:
+            return [*check(file, context)]
+        if given.draft:
+            return draft(file, context, given.draft, given.threads)
+        return [*build(file, context, given.student, given.threads, given.jobs == 1, given.again)]
+    except Refused as refused:
+        return [*refused.problems]
 
 
 def _parser() -> argparse.ArgumentParser:
