@@ -299,7 +299,7 @@ def sample(
     report(
         json,
         {**facts, "torch": torch.__version__},
-        f"{n} {'clips' if clips else 'pictures'} in {seconds:.1f} s",
+        f"{n} {'clip' if clips else 'picture'}{'s' * (n > 1)} in {seconds:.1f} s",
         [out],
     )
 
