@@ -583,9 +583,9 @@ for name, x in late.items():
 # its order promises. With 6 it draws something else. Its steps are long then, and at the first levels α is small: the
 # division by α in $(x - \sigma\bar\varepsilon)/\alpha$ makes every error of $\bar\varepsilon$ 17 times larger at t =
 # 962. (Take that away: the lines below the pictures begin at t = 800, where α is 0.31. From there PLMS with 6 evaluations
-# is the nearest of the three.) At t = 1000 our model has α near 0, and PLMS could not
-# start there at all. Stable Diffusion's schedule keeps a little signal at its noisiest level (lesson 5 calls it a fault,
-# and here it helps). So a scheduler is free of training, but not free of conditions.
+# is the nearest of the three.) At t = 1000 our model has α near 0, and PLMS could not start there at all. Stable
+# Diffusion's schedule keeps a little signal at its noisiest level (lesson 5 calls it a fault, and here it helps). So a
+# scheduler is free of training, but not free of conditions.
 
 # %% [markdown] tags=["idea"]
 # ## Told by more than words
