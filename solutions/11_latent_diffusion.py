@@ -196,8 +196,8 @@ from diffusion_lessons.experiments import recorded
 card_of_reader = recorded("reader-accuracy")
 for row in card_of_reader["rows"]:
     if row["settings"]["size"] == 64:
-        told = ", ".join(f"{what} {row[what][0]:.1%}" for what in ("right", "refused", "wrong"))
-        print(f"the reader itself, {row['settings']['damage']:14}: {told}")
+        shares = ", ".join(f"{what} {row[what][0]:.1%}" for what in ("right", "refused", "wrong"))
+        print(f"the reader itself, {row['settings']['damage']:14}: {shares}")
 print(f"n = {card_of_reader['options']['n']} rendered scenes of 64×64, recorded")
 some = [0, 3, 5, 6, 9, 11]
 strip(
@@ -789,7 +789,7 @@ for name in ("pixels", "patches of 2"):
     steps = break_even(*costs, training, encoding, 100_000)
     print(
         f"against {name}: paid back after {steps:,} steps of {batch} pictures, "
-        f"{steps * costs[0] / 60:.0f} minutes of {name}"
+        f"{steps * costs[0] / 60:.0f} minutes"
     )
 
 # %% [markdown]
@@ -857,6 +857,7 @@ strip(
     "recognisable shapes, blurred. Patches of 2: broken blobs of several colours under weak noise.",
     columns=4,
 )
+
 
 # %% jupyter={"source_hidden": true}
 def seconds_until(values, goal):
@@ -1089,9 +1090,18 @@ interview_card(
             "Small f: dear steps, much detail left to draw. Large f: cheap steps, low ceiling. LDM found 4 to 16 best. More "
             "channels raise the ceiling and make the latents harder to model.",
         ),
-        ("Samples look soft. Autoencoder or diffusion model?", "Encode and decode real pictures. If those are soft, it is the autoencoder, and no training helps."),
-        ("Can you interpolate in the latents?", "They fade, like pixels, through colours that were in neither. Interpolate the noise (DDIM) or the prompt."),
-        ("What is the autoencoder's loss?", "Reconstruction, a perceptual and an adversarial term against blur, and a small KL that keeps latents near N(0, I)."),
+        (
+            "Samples look soft. Autoencoder or diffusion model?",
+            "Encode and decode real pictures. If those are soft, it is the autoencoder, and no training helps.",
+        ),
+        (
+            "Can you interpolate in the latents?",
+            "They fade, like pixels, through colours that were in neither. Interpolate the noise (DDIM) or the prompt.",
+        ),
+        (
+            "What is the autoencoder's loss?",
+            "Reconstruction, a perceptual and an adversarial term against blur, and a small KL that keeps latents near N(0, I).",
+        ),
     ],
 )
 
