@@ -858,7 +858,6 @@ strip(
     columns=4,
 )
 
-
 # %% jupyter={"source_hidden": true}
 def seconds_until(values, goal):
     """Seconds of training until a curve over the marks has fallen to the goal; straight lines between marks."""
@@ -1090,18 +1089,9 @@ interview_card(
             "Small f: dear steps, much detail left to draw. Large f: cheap steps, low ceiling. LDM found 4 to 16 best. More "
             "channels raise the ceiling and make the latents harder to model.",
         ),
-        (
-            "Samples look soft. Autoencoder or diffusion model?",
-            "Encode and decode real pictures. If those are soft, it is the autoencoder, and no training helps.",
-        ),
-        (
-            "Can you interpolate in the latents?",
-            "They fade, like pixels, through colours that were in neither. Interpolate the noise (DDIM) or the prompt.",
-        ),
-        (
-            "What is the autoencoder's loss?",
-            "Reconstruction, a perceptual and an adversarial term against blur, and a small KL that keeps latents near N(0, I).",
-        ),
+        ("Samples look soft. Autoencoder or diffusion model?", "Encode and decode real pictures. If those are soft, it is the autoencoder, and no training helps."),
+        ("Can you interpolate in the latents?", "They fade, like pixels, through colours that were in neither. Interpolate the noise (DDIM) or the prompt."),
+        ("What is the autoencoder's loss?", "Reconstruction, a perceptual and an adversarial term against blur, and a small KL that keeps latents near N(0, I)."),
     ],
 )
 
