@@ -196,8 +196,8 @@ from diffusion_lessons.experiments import recorded
 card_of_reader = recorded("reader-accuracy")
 for row in card_of_reader["rows"]:
     if row["settings"]["size"] == 64:
-        told = ", ".join(f"{what} {row[what][0]:.1%}" for what in ("right", "refused", "wrong"))
-        print(f"the reader itself, {row['settings']['damage']:14}: {told}")
+        shares = ", ".join(f"{what} {row[what][0]:.1%}" for what in ("right", "refused", "wrong"))
+        print(f"the reader itself, {row['settings']['damage']:14}: {shares}")
 print(f"n = {card_of_reader['options']['n']} rendered scenes of 64×64, recorded")
 some = [0, 3, 5, 6, 9, 11]
 strip(
@@ -789,7 +789,7 @@ for name in ("pixels", "patches of 2"):
     steps = break_even(*costs, training, encoding, 100_000)
     print(
         f"against {name}: paid back after {steps:,} steps of {batch} pictures, "
-        f"{steps * costs[0] / 60:.0f} minutes of {name}"
+        f"{steps * costs[0] / 60:.0f} minutes"
     )
 
 # %% [markdown]

@@ -582,10 +582,10 @@ for name, x in late.items():
 # **What to notice:** the figure is the median of six pictures. With 24 evaluations PLMS comes nearest in every one, as
 # its order promises. With 6 it draws something else. Its steps are long then, and at the first levels α is small: the
 # division by α in $(x - \sigma\bar\varepsilon)/\alpha$ makes every error of $\bar\varepsilon$ 17 times larger at t =
-# 962. (Take that away: from t = 800 on, where α is 0.31, PLMS with 6 evaluations is the nearest of the three, 0.03 from
-# the goal where DDIM is 0.07. We tried it with six other noises.) At t = 1000 our model has α near 0, and PLMS could not
-# start there at all. Stable Diffusion's schedule keeps a little signal at its noisiest level (lesson 5 calls it a fault,
-# and here it helps). So a scheduler is free of training, but not free of conditions.
+# 962. (Take that away: the lines below the pictures begin at t = 800, where α is 0.31. From there PLMS with 6 evaluations
+# is the nearest of the three.) At t = 1000 our model has α near 0, and PLMS could not start there at all. Stable
+# Diffusion's schedule keeps a little signal at its noisiest level (lesson 5 calls it a fault, and here it helps). So a
+# scheduler is free of training, but not free of conditions.
 
 # %% [markdown] tags=["idea"]
 # ## Told by more than words

@@ -191,7 +191,7 @@ def test_a_model_that_paints_over_a_mask_asks_for_one(
     Image.new("RGB", (64, 64)).save(picture)
     asked_to = ("sample", file, "--prompt", "a red circle", "--steps", 1)
     for command in (asked_to, (*asked_to, "--init", picture), ("evaluate", file, "--n", 4)):
-        assert "give a picture and a mask (--init and --mask" in error_line(capsys, *command)
+        assert "give a picture and a mask (`sample` with --init and --mask" in error_line(capsys, *command)
 
 
 def test_a_mask_lies_over_its_picture(

@@ -17,8 +17,8 @@ from diffusion_lessons.networks.embedding import sinusoidal_embedding
 from diffusion_lessons.networks.published import Downsampler, Resnet, Upsampler
 
 NO_MASK = (
-    "this model paints over a mask: give a picture and a mask (--init and --mask, or a canvas), "
-    "or in the condition `known`, the mask beside the picture that it hides"
+    "this model paints over a mask: give a picture and a mask (`sample` with --init and --mask, or a "
+    "canvas), or in the condition `known`, the mask beside the picture that it hides"
 )
 EPS, TRANSFORMER_EPS = 1e-5, 1e-6  # of the GroupNorms in blocks, and before a transformer
 

@@ -20,7 +20,8 @@ HOSTILE = [
     "😀 emoji 👩\u200d👩\u200d👧", "", "!", "<|endoftext|> inside", "a<|startoftext|>b", "ﬁne ﬂour",
     "²³ ½ Ⅷ ٣", "İstanbul ŞIŞ", "ẞ straße", "x_y__z", "--- ... !!!???", "a\xa0b\u2003c\u200bd",
     "\x00\x01 control", "don’t", "ǅ Ǆ", "हिन\u094dदी भाषा", "ไทย", "ab" * 100, "1234567890",
-    "U.S.A. i.e.", "'s 's's ''s", "ΟΔΟΣ ΣΑΣ", "it'ſ 'LL 'Ve", "a\u0345b \u0345", "<|STARTOFTEXT|> a <|EndOfText|>",
+    "U.S.A. i.e.", "'s 's's ''s", "ΟΔΟΣ ΣΑΣ", "it'ſ 'LL 'Ve", "a\u0345b \u0345",
+    "<|STARTOFTEXT|> a <|EndOfText|>",
 ]  # fmt: skip
 POOLS = [
     "abcdefghijklmnopqrstuvwxyz ABCDEFG 0123456789 .,'!?-_", "éèüñçßøåÀÈ ", "аБвГдЕ жЗ",
