@@ -704,10 +704,10 @@ print(f"recorded: n = {of_digits['options']['n']}, 95 % intervals, seams ± one 
 
 # %% [markdown]
 # **What to notice:** first the digits. Twenty of them say little, so the lines below the picture have 500 others
-# (`diffusion-lessons experiment inpainting-digits --n 500`, ten minutes on one core). With equal calls RePaint brings the
-# seam down to nearly that of the originals, and more digits are read as what they were: 75 %, against 61 % with small
-# ancestral steps. Those bring the seam down, too, but hardly more digits are read than with 25 steps of DDIM (56 %). Clean
-# pixels come close to RePaint with a quarter of its calls: 72 %, and the two intervals overlap.
+# (`diffusion-lessons experiment inpainting-digits --n 500`, ten minutes on one core). With equal calls RePaint, "resampled"
+# in the record, brings the seam down to nearly that of the originals, and more digits are read as what they were: 75 %,
+# against 61 % with small ancestral steps. Those bring the seam down, too, but hardly more digits are read than with 25
+# steps of DDIM (56 %). Clean pixels come close to RePaint with a quarter of its calls: 72 %, and the two intervals overlap.
 #
 # Then the clouds, where RePaint's share (82 % with 105 calls) is above that of a clean number (75 % with 25). But it converges
 # slowly: after sixteen times the calls of the first walk it is still not the true one.
