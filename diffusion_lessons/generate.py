@@ -164,7 +164,8 @@ def generate(
     walks = _walks(model, condition, n, batch, processes, seed, **how)
     pictures = []
     mine = part(n, processes.rank, processes.world)
-    with tqdm(total=len(mine), desc="sampling", unit="image", disable=not progress) as bar:
+    outermost = torch.autocast(processes.device.type, enabled=False)  # what is cast inside stays till its end
+    with outermost, tqdm(total=len(mine), desc="sampling", unit="image", disable=not progress) as bar:
         for points in walks:
             last = deque(points, maxlen=1)[0][1].float()
             drawn = model.pictures(last).float().cpu()

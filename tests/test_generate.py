@@ -4,10 +4,12 @@ import unicodedata
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_lessons.generate import generate, labels_for, save_samples, save_trajectory, walk
 from diffusion_lessons.metrics.cost import count_evaluations
@@ -128,6 +130,26 @@ def test_the_network_of_the_caller_stays_where_and_as_it_is() -> None:
     assert weight.stride() == layout
     assert all(torch.equal(t, before[name]) for name, t in model.network.state_dict().items())
     assert count.pictures == 3 * 2 * 2  # hooks of the caller still count what the copy is asked
+
+
+def test_a_walk_casts_its_weights_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    model = tiny()
+    shape = model.network.stem.weight.shape
+
+    class Casts(TorchDispatchMode):
+        """Counts how often a tensor of that shape becomes bf16."""
+
+        count = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            to = (kwargs or {}).get("dtype")
+            self.count += to is torch.bfloat16 and args[0].shape == shape
+            return function(*args, **(kwargs or {}))
+
+    with Casts() as casts:
+        generate(model, torch.tensor([0, 1]), steps=4, device="cpu")
+    assert casts.count == 1
 
 
 def test_guidance_and_labels_change_the_picture() -> None:
