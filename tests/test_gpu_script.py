@@ -45,7 +45,7 @@ def test_the_clock_cuts_a_part_which_may_save_first(tmp_path: Path, monkeypatch:
         "try:\n    time.sleep(60)\n"
         f"except KeyboardInterrupt:\n    pathlib.Path({str(saved)!r}).touch()\n"
     )
-    ended = states([python("long", code, seconds=4), python("next", "")], tmp_path / "out")
+    ended = states([python("long", code, seconds=15), python("next", "")], tmp_path / "out")
     assert ended == {"long": "stopped by the clock", "next": "done"}
     assert saved.exists()
     assert not (tmp_path / "out" / "long.done").exists()

@@ -33,6 +33,7 @@ WIDE = "main pre, main .pst-scrollable-table-container"
 SETTLED = f"""
     [...document.querySelectorAll("{WIDE}")].every((e) => e.scrollWidth <= e.clientWidth || e.tabIndex === 0)
 """  # the theme lets wide code be scrolled by keyboard a third of a second after the last change of the page
+STILL = "document.getAnimations().every((each) => each.playState !== 'running')"
 WIDTH = """
     Math.max(...["html", ".bd-main", ".bd-content", ".bd-article-container"].map(
         (part) => document.querySelector(part)?.scrollWidth ?? 0))
@@ -202,6 +203,7 @@ def test_axe_finds_nothing_serious(
                 "document.querySelectorAll('main details').forEach((each) => { each.open = true; })"
             )
             opened.wait_for_function(SETTLED)
+            opened.wait_for_function(STILL)  # what is unfolded fades in, and pale text has little contrast
             assert serious(opened, axe, "html") == [], name
             screenshot(opened, f"site_{name.replace('/', '_')}_{width}_{scheme}")
     finally:

@@ -61,7 +61,7 @@ def test_steps_are_what_adamw_on_the_loss_does(tmp_path: Path) -> None:
 
     trainer = Trainer(Denoising(recipe, tiny_dataset()), tmp_path, Processes("cpu"))
     path = recipe.build_path()
-    network = recipe.build_network(tiny_dataset()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = recipe.build_network(tiny_dataset()).to(memory_format=trainer.task.layout)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True)
     ema = EMA(network, 0.999)
     for step in range(5):

@@ -1,7 +1,7 @@
 // The package's byte-pair tokenizer, from its own description {merges, context, pad}: a text to token ids.
 const [BEGIN, END, WORD_END] = ["<|startoftext|>", "<|endoftext|>", "</w>"];
-// U+0345, which is no letter but has one for its capital, is skipped as the package skips it.
-const WORD = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}\u0345]+/gu;
+const ENDS = /(<\|startoftext\|>|<\|endoftext\|>)/u;
+const WORD = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/gu;
 
 // A letter that can be seen for each byte, in the order of the published vocabulary.
 function letters() {
@@ -12,6 +12,14 @@ function letters() {
         ...seen.map((byte) => [byte, String.fromCodePoint(byte)]),
         ...hidden.map((byte, i) => [byte, String.fromCodePoint(256 + i)]),
     ]);
+}
+
+// The words of a text; each letter is made small by itself, so that a Σ at the end of a word is a σ.
+function wordsOf(text) {
+    return text.split(ENDS).flatMap((part) => {
+        if (part === BEGIN || part === END) return [part];
+        return Array.from(part.normalize("NFC"), (letter) => letter.toLowerCase()).join("").match(WORD) ?? [];
+    });
 }
 
 function joined(parts, first, second) {
@@ -45,8 +53,7 @@ export function tokenizer({ merges, context, pad, vocabulary }) {
     }
 
     return (text) => {
-        const words = text.normalize("NFC").toLowerCase().match(WORD) ?? [];
-        const all = [BEGIN, ...words.flatMap(partsOf)];
+        const all = [BEGIN, ...wordsOf(text).flatMap(partsOf)];
         const said = all.slice(0, context - 1);
         const filled = [...said, END, ...Array(context - said.length - 1).fill(pad)];
         return { ids: filled.map((token) => ids.get(token)), cut: all.length > said.length };
