@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 FOLDER = Path(__file__).parent
 RECORDED = FOLDER / "results"
-SHARED = {"__init__", "clock", "pictures"}  # files here that are no experiments
+SHARED = {"__init__", "clock", "damages", "pictures"}  # files here that are no experiments
 
 
 @dataclass(frozen=True)

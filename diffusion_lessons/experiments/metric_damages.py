@@ -16,18 +16,16 @@ pictures that are nearer to a training picture than to one held out, in pixels. 
 """
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from diffusion_lessons import zoo
-from diffusion_lessons.data import load_dataset, to_float, to_uint8
+from diffusion_lessons.data import load_dataset, to_float
 from diffusion_lessons.experiments import Experiment, Row, pictures
+from diffusion_lessons.experiments.damages import jpeg, noisy
 from diffusion_lessons.metrics import Yardstick, nearer_to_training
 
 DATA, CLASSES, SEEDS, PART = "mnist", 10, 2, 10_000
@@ -137,23 +135,9 @@ def _blurred(images: Tensor, sigma: float, seed: int) -> Tensor:
     return F.conv2d(x, weights.view(1, 1, 1, -1), padding=(0, reach)).round().byte()
 
 
-def _noisy(images: Tensor, spread: float, seed: int) -> Tensor:
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
-    return to_uint8((to_float(images) + spread * noise).clamp(-1, 1))
-
-
 def _shifted(images: Tensor, pixels: float, seed: int) -> Tensor:
     k = int(pixels)
     return F.pad(images, (k, -k, 0, 0))
-
-
-def _jpeg(images: Tensor, quality: float, seed: int) -> Tensor:
-    made = []
-    for image in images[:, 0].numpy():
-        file = BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=int(quality))
-        made.append(np.asarray(Image.open(file)))
-    return torch.from_numpy(np.stack(made))[:, None]
 
 
 def _halved(antialias: bool) -> Callable[[Tensor, float, int], Tensor]:
@@ -172,9 +156,9 @@ def _halved(antialias: bool) -> Callable[[Tensor, float, int], Tensor]:
 ON_PICTURES: dict[str, Callable[[Tensor, float, int], Tensor]] = {
     "none": lambda images, strength, seed: images,
     "blur": _blurred,
-    "noise": _noisy,
+    "noise": noisy,
     "shifted": _shifted,
-    "jpeg": _jpeg,
+    "jpeg": lambda images, quality, seed: jpeg(images, int(quality)),
     "halved": _halved(True),
     "halved, nearest": _halved(False),
 }

@@ -9,18 +9,17 @@ interval (Wilson) over scenes. All rows of 2,000 scenes take a few minutes on on
 """
 
 from collections.abc import Callable
-from io import BytesIO
+from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
 from diffusion_lessons.data.captions import wishes
-from diffusion_lessons.data.dataset import to_float, to_uint8
 from diffusion_lessons.data.scenes import SIDE, Scenes, draw
 from diffusion_lessons.experiments import Experiment, Row
+from diffusion_lessons.experiments.damages import jpeg, noisy
 from diffusion_lessons.metrics.captions_met import met
 from diffusion_lessons.metrics.intervals import wilson_interval
 from diffusion_lessons.metrics.reader import read_scenes
@@ -30,12 +29,6 @@ SPLITS = ("test", "held-out")
 NOISE, BLUR, QUALITY = 0.1, 1.0, 75
 
 
-def noisy(pictures: Tensor) -> Tensor:
-    """Bytes with noise of NOISE in [−1, 1]."""
-    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
-    return to_uint8((to_float(pictures) + NOISE * noise).clamp(-1, 1))
-
-
 def blurred(pictures: Tensor) -> Tensor:
     """Bytes, blurred by BLUR pixels of a picture of 64."""
     sigma = BLUR * pictures.shape[-1] / SIDE
@@ -43,22 +36,12 @@ def blurred(pictures: Tensor) -> Tensor:
     return torch.from_numpy(smooth).round().byte()
 
 
-def jpeg(pictures: Tensor) -> Tensor:
-    """Bytes as they come back from a JPEG file of QUALITY."""
-    back = []
-    for picture in pictures.permute(0, 2, 3, 1).numpy():
-        file = BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=QUALITY)
-        back.append(np.asarray(Image.open(file)))
-    return torch.from_numpy(np.stack(back)).permute(0, 3, 1, 2)
-
-
 DAMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "clean": lambda pictures: pictures,
-    "noise": noisy,
+    "noise": partial(noisy, spread=NOISE, seed=0),
     "blur": blurred,
-    "blur and noise": lambda pictures: noisy(blurred(pictures)),
-    "jpeg": jpeg,
+    "blur and noise": lambda pictures: noisy(blurred(pictures), NOISE, 0),
+    "jpeg": partial(jpeg, quality=QUALITY),
 }
 
 

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from diffusion_lessons.data.captions import Wanted, Wish, plain, wishes
 from diffusion_lessons.data.scenes import draw
-from diffusion_lessons.experiments.reader_accuracy import DAMAGES, jpeg, tally
+from diffusion_lessons.experiments.reader_accuracy import DAMAGES, tally
 from diffusion_lessons.metrics.captions_met import captions_met, met
 from diffusion_lessons.metrics.reader import Seen, read_scenes
 
@@ -34,7 +34,7 @@ def test_small_pictures_are_read_or_refused() -> None:
     found = tally(scenes.render(32), scenes)
     assert found["right"] >= 0.99 * N
     assert found["wrong"] == 0
-    found = tally(jpeg(scenes.render(32)), scenes)
+    found = tally(DAMAGES["jpeg"](scenes.render(32)), scenes)
     assert found["right"] >= 0.85 * N
     assert found["wrong"] <= 0.02 * N
 
